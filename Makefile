@@ -1,0 +1,94 @@
+# Needs GNU make and python3 (3.10 or newer).  `make help` lists the targets.
+#
+#   make test PYTHON=python3.12          another interpreter, when .venv is made
+#   make test TORCH="torch==2.13.0"      choose the build of torch; any words that pip understands.
+#                                        Without TORCH pip takes the newest, on Linux a CUDA build
+#                                        of several GB.
+#   make test ARGS="-k markers -x"       words for pytest
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?=
+ARGS   ?=
+
+BIN   := $(VENV)/bin
+PIP   := $(BIN)/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+CHOSEN_TORCH := $(VENV)/.torch
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test lint format train-demo evaluate-demo benchmark-startup build clean distclean FORCE
+
+help: ## show this list
+	@echo 'Targets (each makes $(VENV) first, once):'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
+	@echo 'Variables: PYTHON=python3.12, TORCH="torch==2.13.0" (which build of torch), ARGS="-k word" (for pytest)'
+
+venv: $(READY) ## make the virtual environment and install everything into it
+
+# Installed again when pyproject.toml changed, or when TORCH asks for another build than is there;
+# otherwise no pip is called at all.
+ifneq ($(strip $(TORCH)),)
+ifneq ($(strip $(TORCH)),$(strip $(shell cat $(CHOSEN_TORCH) 2>/dev/null)))
+$(READY): FORCE
+endif
+endif
+
+$(READY): pyproject.toml
+	@command -v '$(PYTHON)' >/dev/null 2>&1 || { \
+	  echo "error: '$(PYTHON)' was not found. Install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "error: pytest-diffspeed needs Python 3.10 or newer, and '$(PYTHON)' is $$('$(PYTHON)' --version 2>&1)." >&2; \
+	  echo "       Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: '$(PYTHON)' has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo '== setting up $(VENV) (the first time downloads torch: minutes)'
+	'$(PYTHON)' -m venv $(VENV)
+ifneq ($(strip $(TORCH)),)
+	$(PIP) install $(foreach word,$(TORCH),'$(word)')
+	@echo '$(strip $(TORCH))' > $(CHOSEN_TORCH)
+endif
+	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## run the example suite on the demo pipeline
+	$(BIN)/python -m pytest --diffspeed examples/demo -v $(ARGS)
+
+test: lint ## lints, types, import direction, then the whole test suite
+	@echo '== pytest'
+	$(BIN)/python -m pytest tests $(ARGS)
+
+lint: $(READY) ## ruff, mypy and import-linter
+	@echo '== ruff check'
+	$(BIN)/ruff check .
+	@echo '== ruff format'
+	$(BIN)/ruff format --check .
+	@echo '== mypy'
+	$(BIN)/python -m mypy
+	@echo '== import direction'
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY) ## let ruff format and fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train-demo: $(READY) ## train the demo pipeline again (over an hour; needs npm; goes on where it stopped)
+	$(BIN)/python examples/train_demo/train.py --work build/demo $(ARGS)
+
+evaluate-demo: $(READY) ## judge the packaged demo pipeline at full scale (needs npm)
+	$(BIN)/python examples/train_demo/evaluate.py --data build/demo/data --out build/demo/evaluation $(ARGS)
+
+benchmark-startup: $(READY) ## what the plugin costs a pytest run that does not use it
+	$(BIN)/python benchmarks/startup.py $(ARGS)
+
+build: $(READY) ## sdist and wheel in dist/
+	$(BIN)/python -m build --no-isolation
+
+clean: ## remove caches and dist/; keeps .venv, build/ (training runs) and .diffspeed/ (your history)
+	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find pytest_diffspeed tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## also remove .venv and build/
+	rm -rf $(VENV) build

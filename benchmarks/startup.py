@@ -1,0 +1,198 @@
+"""What does the plugin cost a pytest run that does not use it?
+
+    python benchmarks/startup.py --pairs 40
+
+Whole pytest processes on a file with one empty test, with the plugin and with ``-p no:diffspeed``,
+are timed next to each other as pairs.  As many pairs as have the plugin first have it second, in
+shuffled order, so that drift and caches favour neither side.  Control pairs, the same command
+twice, show what the method itself makes of the noise of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+WITH: tuple[str, ...] = ()
+WITHOUT = ("-p", "no:diffspeed")
+
+Run = Callable[[Sequence[str]], float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Pairs of seconds, ``(with, without)`` or, for the control, ``(without, without)``."""
+
+    name: str
+    pairs: list[tuple[float, float]]
+
+    def lines(self) -> list[str]:
+        first, second = zip(*self.pairs, strict=True)
+        differences_ms = [1e3 * (a - b) for a, b in self.pairs]
+        low_ms, high_ms = spread(differences_ms)
+        ratio_low, ratio_high = spread([a / b for a, b in self.pairs])
+        ratio = statistics.median(first) / statistics.median(second)
+        return [
+            f"{self.name}, {len(self.pairs)} pairs",
+            f"  medians      {1e3 * statistics.median(first):.0f} ms against"
+            f" {1e3 * statistics.median(second):.0f} ms",
+            f"  ratio        {ratio:.3f} of the medians"
+            f" (10-90 % of the pairs: {ratio_low:.3f} to {ratio_high:.3f})",
+            f"  difference   {statistics.median(differences_ms):+.1f} ms in the median pair"
+            f" (10-90 %: {low_ms:+.1f} to {high_ms:+.1f} ms)",
+        ]
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The 10 % and 90 % quantiles, by linear interpolation."""
+    deciles = statistics.quantiles(values, n=10, method="inclusive")
+    return deciles[0], deciles[-1]
+
+
+def pytest_command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", *words]
+
+
+def check_arms(folder: Path, environment: dict[str, str]) -> None:
+    """Both arms must be what they claim: the option exists with the plugin and not without."""
+    for words, expected in ((WITH, True), (WITHOUT, False)):
+        done = subprocess.run(
+            pytest_command(*words, "--help"),
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        if ("--diffspeed" in done.stdout) is not expected:
+            wanted = "was not loaded" if expected else "was loaded"
+            raise SystemExit(
+                f"the plugin {wanted} by `pytest {' '.join(words)}`: is pytest-diffspeed installed "
+                "in this environment?"
+            )
+
+
+def timed(folder: Path, environment: dict[str, str]) -> Run:
+    def run(words: Sequence[str]) -> float:
+        command = pytest_command("-q", "-p", "no:cacheprovider", *words, "test_empty.py")
+        start_s = time.perf_counter()
+        subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
+        return time.perf_counter() - start_s
+
+    return run
+
+
+def balanced(count: int, shuffle: random.Random) -> list[bool]:
+    """``count`` coin flips of which half are true (of an odd count, one more is)."""
+    flips = [index % 2 == 0 for index in range(count)]
+    shuffle.shuffle(flips)
+    return flips
+
+
+def measure(run: Run, pairs: int, shuffle: random.Random, tick: Callable[[], None]) -> list[Series]:
+    """Time ``pairs`` real and ``pairs`` control pairs, the two kinds mixed."""
+    cost: list[tuple[float, float]] = []
+    control: list[tuple[float, float]] = []
+    schedule = [(cost, flip) for flip in balanced(pairs, shuffle)]
+    schedule += [(control, flip) for flip in balanced(pairs, shuffle)]
+    shuffle.shuffle(schedule)
+    for series, ours_first in schedule:
+        ours = WITH if series is cost else WITHOUT
+        if ours_first:
+            ours_s = run(ours)
+            other_s = run(WITHOUT)
+        else:
+            other_s = run(WITHOUT)
+            ours_s = run(ours)
+        series.append((ours_s, other_s))
+        tick()
+    return [
+        Series("With the plugin against without", cost),
+        Series("Control: without against without", control),
+    ]
+
+
+def processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def other_plugins() -> str:
+    names = {
+        distribution.metadata["Name"]
+        for distribution in importlib.metadata.distributions()
+        if any(entry.group == "pytest11" for entry in distribution.entry_points)
+    }
+    return ", ".join(sorted(names - {"pytest-diffspeed"})) or "none"
+
+
+def measured_on() -> list[str]:
+    version = importlib.metadata.version
+    lines = [
+        f"pytest-diffspeed {version('pytest-diffspeed')}, pytest {version('pytest')}, "
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        f"{processor()}, {os.cpu_count()} logical cores",
+        f"other pytest plugins, in both arms: {other_plugins()}",
+    ]
+    if hasattr(os, "getloadavg"):
+        lines.append(f"load average of the last minute at the end: {os.getloadavg()[0]:.1f}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--pairs", type=int, default=40, help="pairs of each kind (default: 40)")
+    parser.add_argument("--seed", type=int, default=0, help="of the shuffled order (default: 0)")
+    options = parser.parse_args()
+    if options.pairs < 2:
+        parser.error("--pairs must be at least 2: one pair has no spread")
+
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    }
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if sys.stderr.isatty():
+            end = "\n" if done == 2 * options.pairs else ""
+            print(f"\r{done}/{2 * options.pairs} pairs", end=end, file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "pytest.ini").write_text("[pytest]\n")  # no configuration from folders above
+        (folder / "test_empty.py").write_text("def test_empty():\n    pass\n")
+        check_arms(folder, environment)
+        run = timed(folder, environment)
+        for words in (WITH, WITHOUT):  # warms the file cache and writes the .pyc files
+            run(words)
+        series = measure(run, options.pairs, random.Random(options.seed), tick)
+
+    print("Start-up: `pytest -q` on one empty test, whole process, wall clock")
+    for entry in series:
+        print("\n".join(entry.lines()))
+    print("Measured on")
+    print("\n".join(f"  {line}" for line in measured_on()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Performance assertions on diffusion-model inference.
+
+The functions below work without pytest.  They are resolved on first use, so that importing this
+package (which pytest does in every session, through its entry point) imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .techniques.apply import apply_stack as apply_stack
+    from .timing.speedup import SpeedupResult as SpeedupResult
+    from .timing.speedup import measure_speedup as measure_speedup
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "SpeedupResult": "timing.speedup",
+    "apply_stack": "techniques.apply",
+    "measure_speedup": "timing.speedup",
+}
+
+__all__ = ["SpeedupResult", "__version__", "apply_stack", "measure_speedup"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

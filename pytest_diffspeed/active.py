@@ -1,0 +1,220 @@
+"""What ``--diffspeed`` switches on: the session, the gates of each test, and the summary."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from .collection import Plan
+from .device import Device, resolve_device
+from .errors import UsageError
+from .fixtures import SESSION_KEY, SessionMaker
+from .gates.base import GateContext
+from .gates.run import run_gates
+from .options import Options
+from .quiet import third_party
+from .records.journal import write_all
+from .reports.progress import Progress
+from .reports.terminal import gate_lines, ladder_table
+from .session import PreparedArm, Session
+from .verdict import GateResult, VerdictKind
+from .workdir import safe_name
+
+_COLOURS = {
+    VerdictKind.PASS: {"green": True},
+    VerdictKind.FAIL: {"red": True, "bold": True},
+    VerdictKind.INCONCLUSIVE: {"yellow": True},
+    VerdictKind.NOT_APPLICABLE: {"light": True},
+}
+HOW_TO_START = (
+    "no diffspeed test was collected; a first one is\n"
+    "    @pytest.mark.diffspeed('compile')\n"
+    "    @pytest.mark.min_speedup(1.1)\n"
+    "    def test_speed(optimized_pipeline): ..."
+)
+
+
+def activate(config: pytest.Config, options: Options) -> None:
+    """Resolve the device and register what only a diffspeed session needs.
+
+    Raises:
+        pytest.UsageError: the device is not there.
+    """
+    try:
+        with third_party():
+            device = resolve_device(options.device)
+    except UsageError as error:
+        raise pytest.UsageError(f"--diffspeed-device: {error}") from None
+
+    @functools.cache
+    def session() -> Session:
+        return Session(options, device, config.rootpath, _progress(config))
+
+    config.stash[SESSION_KEY] = SessionMaker(session)
+    config.pluginmanager.register(Summary(config, options, device), "diffspeed-summary")
+
+
+def check_gates(
+    item: pytest.Function, plan: Plan, session: Session, outcome: dict[str, Any]
+) -> None:
+    """Run the gates of one test and fail it if one of them says so.
+
+    ``outcome`` is filled as results come, so that nothing measured is lost when this raises.
+    """
+    candidate = cast("PreparedArm", item.funcargs["_prepared"])
+    context = GateContext(item.nodeid, session, candidate, plan.previous(candidate.spec.stack))
+    results: list[GateResult] = []
+
+    def on_result(result: GateResult) -> None:
+        results.append(result)
+        outcome["gates"].append(result.as_dict())
+
+    problems = run_gates(plan.gates, context, on_result)
+    picture = _save_picture(item.nodeid, session, candidate)
+    if picture is not None:
+        outcome["images"].append(str(picture))
+    failed = [line for result in results if result.blocking for line in _failure(result)]
+    if failed or problems:
+        pytest.fail("\n".join([*failed, *problems]), pytrace=False)
+    skipping = [r for r in results if r.verdict is VerdictKind.INCONCLUSIVE]
+    if skipping and session.options.inconclusive == "skip":
+        pytest.skip("; ".join(f"INCONCLUSIVE: {result.reason}" for result in skipping))
+
+
+def _failure(result: GateResult) -> list[str]:
+    return [line for _, line in gate_lines([result])]
+
+
+def _save_picture(test: str, session: Session, candidate: PreparedArm) -> Path | None:
+    """A picture of what the test's arm and the baseline drew last, where both drew images."""
+    baseline = session.baseline(candidate.spec.source)
+    first, second = baseline.images(), candidate.images()
+    if first is None or second is None or first.shape != second.shape:
+        return None
+    from .reports.pictures import save_comparison
+
+    path = session.workdir() / "images" / f"{safe_name(test)}.png"
+    return save_comparison(path, first[0], second[0]).relative_to(session.rootdir)
+
+
+def _progress(config: pytest.Config) -> Progress:
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
+    if terminal is None or config.getoption("verbose") < 0:
+        return Progress()
+
+    def uncaptured() -> AbstractContextManager[Any]:
+        return nullcontext() if capture is None else capture.global_and_fixture_disabled()
+
+    def write(text: str) -> None:
+        with uncaptured():
+            terminal.ensure_newline()
+            terminal.write_line(text)
+            terminal.flush()
+
+    def rewrite(text: str) -> None:
+        with uncaptured():
+            terminal.rewrite(text, erase=True)
+            terminal.flush()
+
+    return Progress(write, rewrite if terminal.isatty else None)
+
+
+class Summary:
+    """Gathers what reports carry and prints the block at the end; in xdist's controller too."""
+
+    def __init__(self, config: pytest.Config, options: Options, device: Device) -> None:
+        self._config = config
+        self._options = options
+        self._device = device
+        self._results: list[GateResult] = []
+        self._not_run: list[str] = []
+        self._images: list[str] = []
+        self._asked = 0
+        self._collected = 0
+
+    def pytest_report_header(self) -> str:
+        budget = "auto" if self._options.budget_s is None else f"{self._options.budget_s:g} s"
+        versions = ", ".join(
+            f"{name} {_version(name)}" for name in ("torch", "diffusers", "torchao")
+        )
+        return (
+            f"diffspeed: {self._device} ({self._device.name}); {versions}; "
+            f"pipeline {self._options.pipeline}; budget {budget}"
+        )
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        ours = getattr(report, "diffspeed", None)
+        if ours is None:
+            return
+        self._asked += ours["asked"]
+        self._collected += ours["collected"]
+        self._results += [GateResult.from_dict(plain) for plain in ours["gates"]]
+        self._not_run += [f"{report.nodeid}  {claim}" for claim in ours["not_run"]]
+        self._images += ours["images"]
+
+    @property
+    def _no_verdict(self) -> bool:
+        return self._asked > 0 and not any(r.verdict.reached for r in self._results)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._options.json_path is not None and not hasattr(self._config, "workerinput"):
+            write_all(
+                self._options.json_path,
+                [{"kind": "gate", **result.as_dict()} for result in self._results],
+            )
+        if self._no_verdict and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        say = terminalreporter
+        if not self._collected:
+            if not self._config.option.collectonly:
+                say.section("diffspeed")
+                say.write_line(HOW_TO_START)
+            return
+        if not self._asked:
+            return
+        say.section("diffspeed")
+        for kind, line in gate_lines(self._results):
+            say.write_line(line, **_COLOURS[kind])
+        for line in self._not_run:
+            say.write_line(f"not run         {line} (the test's body raised)", yellow=True)
+        if self._no_verdict:
+            say.write_line(
+                f"{self._asked} gates were asked for and none reached a verdict, so this session "
+                "fails: nothing was checked",
+                red=True,
+                bold=True,
+            )
+        table = ladder_table(self._results)
+        if table:
+            say.write_line("")
+        for line in table:
+            say.write_line(line)
+        self._closing(say)
+
+    def _closing(self, say: pytest.TerminalReporter) -> None:
+        if self._images:
+            say.write_line("")
+            say.write_line("images (baseline, optimized, difference × 8):")
+            for image in dict.fromkeys(self._images):
+                say.write_line(f"    {image}")
+        red = [r for r in self._results if r.blocking]
+        if red:
+            say.write_line(f"again, this one only: pytest --diffspeed '{red[0].test}'")
+        if self._options.json_path is not None:
+            say.write_line(f"records: {self._options.json_path}")
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

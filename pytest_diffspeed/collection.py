@@ -1,0 +1,172 @@
+"""What collected tests ask for: stacks and gates, read from their markers and checked.
+
+Every problem of a module is reported at once, each with the test, its file and line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from .errors import UsageError, nearest
+from .gates import gates
+from .markers import (
+    GATE_MARKERS,
+    MARKER_NAMES,
+    Diffspeed,
+    GateMarker,
+    parse_diffspeed,
+    parse_gate,
+)
+from .options import Options
+from .pipelines.names import check_source_text
+from .specs import ArmSpec
+from .techniques.stacks import BASELINE_NAME, Stack, parse_stack
+
+FIXTURES = ("technique", "baseline_pipeline", "optimized_pipeline", "diffspeed")
+STACK_FIXTURE = "_arm_spec"
+"""In the closure of every test that runs once per stack."""
+GATED_FIXTURE = "optimized_pipeline"
+"""What gates look at."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stacks a test runs with, its pipeline source, and its gate markers, closest first."""
+
+    stacks: tuple[Stack, ...]
+    source: str | None
+    gates: tuple[GateMarker, ...]
+
+    def previous(self, stack: Stack) -> Stack:
+        """The stack before ``stack`` in the marker; before the first comes the baseline."""
+        position = self.stacks.index(stack)
+        return self.stacks[position - 1] if position else parse_stack(BASELINE_NAME)
+
+
+PLAN = pytest.StashKey[Plan]()
+SPECS = pytest.StashKey[dict[tuple[str, Stack], ArmSpec]]()
+
+
+def is_ours(item: pytest.Item) -> bool:
+    """Whether a test carries a marker or uses a fixture of this package."""
+    names = getattr(item, "fixturenames", ())
+    return any(name in names for name in FIXTURES) or any(
+        mark.name in MARKER_NAMES for mark in item.iter_markers()
+    )
+
+
+def stacks_of(node: pytest.Item, options_techniques: tuple[Stack, ...]) -> tuple[Stack, ...]:
+    """The stacks of a test; empty where neither its marker nor the command line names one.
+
+    Raises:
+        UsageError: the marker cannot be meant.
+    """
+    marker = _diffspeed_marker(node)
+    if options_techniques:
+        return options_techniques
+    return marker.stacks if marker is not None else ()
+
+
+def source_of(node: pytest.Item) -> str | None:
+    """The pipeline source that the test's marker names."""
+    marker = _diffspeed_marker(node)
+    return None if marker is None else marker.pipeline
+
+
+def plan(item: pytest.Item, options_techniques: tuple[Stack, ...]) -> Plan:
+    """Read and check everything that one test asks for.
+
+    Raises:
+        UsageError: the first thing that cannot be meant, in a sentence.
+    """
+    stacks = stacks_of(item, options_techniques)
+    source = source_of(item)
+    if source is not None:
+        try:
+            check_source_text(source)
+        except Exception as error:
+            raise UsageError(f"diffspeed(pipeline={source!r}): {error}") from None
+    asked = tuple(
+        parse_gate(cls, mark.args, mark.kwargs)
+        for mark in item.iter_markers()
+        for cls in GATE_MARKERS
+        if mark.name == cls.marker
+    )
+    names = getattr(item, "fixturenames", ())
+    needed = GATED_FIXTURE if asked else STACK_FIXTURE
+    marked = sorted({mark.name for mark in item.iter_markers() if mark.name in MARKER_NAMES})
+    if marked and needed not in names:
+        used = [name for name in FIXTURES if name in names]
+        has = f"only {', '.join(used)}" if used else "no diffspeed fixture"
+        raise UsageError(
+            f"it is marked {', '.join(marked)} but takes {has}, so nothing could ever be checked; "
+            f"let the test take `{GATED_FIXTURE}`"
+        )
+    if STACK_FIXTURE in names and not stacks:
+        raise UsageError(
+            "it uses `optimized_pipeline` or `technique` but names no stack; add for example "
+            "@pytest.mark.diffspeed('compile')"
+        )
+    for gate in asked:
+        _check_gate(gate, stacks, overridden=bool(options_techniques))
+    return Plan(stacks, source, asked)
+
+
+def parametrize(metafunc: pytest.Metafunc, options: Options) -> None:
+    """Run a test once per stack.  A marker that cannot be meant is left to :func:`plan`."""
+    try:
+        stacks = stacks_of(metafunc.definition, options.techniques)
+        source = source_of(metafunc.definition) or options.pipeline
+    except UsageError:
+        return
+    # One object per arm: pytest keeps a session-scoped fixture for as long as the parameter *is*
+    # the same, and orders the tests of a session by it.
+    specs = metafunc.config.stash.setdefault(SPECS, {})
+    chosen = [specs.setdefault((source, stack), ArmSpec(source, stack)) for stack in stacks]
+    if chosen:
+        ids = [stack.name for stack in stacks]
+        metafunc.parametrize("_arm_spec", chosen, ids=ids, indirect=True, scope="session")
+
+
+def _check_gate(gate: GateMarker, stacks: tuple[Stack, ...], *, overridden: bool) -> None:
+    known = gates().get(type(gate))
+    if known is None:
+        available = sorted(cls.marker for cls in gates())
+        raise UsageError(
+            f"{gate.marker}: this version has no such gate yet, and a gate that cannot fire must "
+            f"not look like one; remove the marker. It has: {', '.join(available)}"
+        )
+    unavailable = known.unavailable(gate)
+    if unavailable is not None:
+        raise UsageError(f"{gate.marker}: {unavailable}")
+    if gate.only_stack is not None and gate.only_stack not in stacks and not overridden:
+        names = [stack.name for stack in stacks]
+        raise UsageError(
+            f"{gate.marker}(stack={gate.only_stack.name!r}): the test does not run with that "
+            f"stack, so the gate could never fire; {nearest(gate.only_stack.name, names)}"
+        )
+
+
+def _diffspeed_marker(node: pytest.Item) -> Diffspeed | None:
+    mark = node.get_closest_marker(Diffspeed.marker)
+    return None if mark is None else parse_diffspeed(mark.args, mark.kwargs)
+
+
+def check_collected(report: pytest.CollectReport, options_techniques: tuple[Stack, ...]) -> None:
+    """Plan every test of a collect report; turn the report into an error if one cannot be meant."""
+    problems: dict[str, None] = {}
+    for item in report.result:
+        if not isinstance(item, pytest.Item) or not is_ours(item):
+            continue
+        try:
+            item.stash[PLAN] = plan(item, options_techniques)
+        except UsageError as error:
+            path, line, _ = item.location
+            name = getattr(item, "originalname", None) or item.name
+            problems[f"{path}:{(line or 0) + 1}: {name}: {error}"] = None
+    if problems:
+        report.outcome = "failed"
+        report.longrepr = "diffspeed usage error\n" + "\n".join(problems)
+        report.result = []

@@ -1,0 +1,50 @@
+"""The exceptions of this package, one per meaning.
+
+Every message is one sentence or two for the person who reads a CI log: what was wrong, where, what
+would be valid, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DiffspeedError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class UsageError(DiffspeedError, ValueError):
+    """An option, a marker or an argument has a value that cannot be meant."""
+
+
+class SourceError(DiffspeedError):
+    """A pipeline source did not give a pipeline."""
+
+
+class UnknownStackError(UsageError):
+    """A stack names a technique that does not exist, or two that contradict each other."""
+
+
+class DoesNotFitError(DiffspeedError):
+    """A technique cannot be applied to this *pipeline* (its hardware is there)."""
+
+
+class MissingHardwareError(DiffspeedError):
+    """A technique needs hardware that this machine lacks: the one reason for which a test skips."""
+
+
+class NotEffectiveError(DiffspeedError):
+    """A technique was applied, and its proof shows that it did not take hold."""
+
+
+class MeasurementError(DiffspeedError):
+    """A timed call failed or gave something that cannot be compared."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """The clause that helps with a misspelt word: the nearest match, then all that is valid."""
+    names = sorted(valid)
+    match = difflib.get_close_matches(word, names, n=1)
+    hint = f"did you mean {match[0]!r}? " if match else ""
+    return f"{hint}Valid: {', '.join(names)}."

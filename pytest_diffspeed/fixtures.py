@@ -1,0 +1,132 @@
+"""The fixtures.  Importing this file imports no torch; using a fixture does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .collection import PLAN
+from .errors import DoesNotFitError, MissingHardwareError, UsageError
+from .techniques.stacks import Stack
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from .session import PreparedArm, Session
+    from .specs import ArmSpec
+    from .timing.speedup import SpeedupResult
+
+
+@dataclass(frozen=True)
+class SessionMaker:
+    """Makes the session on first use, since that is when torch is really needed."""
+
+    session: Callable[[], Session]
+
+
+SESSION_KEY = pytest.StashKey[SessionMaker]()
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The diffspeed session of this pytest process."""
+    return config.stash[SESSION_KEY].session()
+
+
+class DiffspeedHandle:
+    """What the ``diffspeed`` fixture gives: the session's device and options, to use in a body."""
+
+    def __init__(self, session: Session, source: str) -> None:
+        self._session = session
+        self._source = source
+
+    @property
+    def device(self) -> str:
+        """``"cpu"`` or ``"cuda:0"``."""
+        return str(self._session.device)
+
+    @property
+    def baseline(self) -> PreparedArm:
+        """The fp32 arm: its ``pipeline``, the fixed ``call`` and its proofs."""
+        return self._session.baseline(self._source)
+
+    def run(self, pipeline: DiffusionPipeline, **changes: Any) -> Any:
+        """Call ``pipeline`` with the session's fixed prompt, seed, steps and latents.
+
+        Returns images, ``1 × 3 × height × width`` in [0, 1].
+        """
+        return self.baseline.call(pipeline, **changes)
+
+    def measure_speedup(
+        self,
+        baseline: Callable[[], object],
+        candidate: Callable[[], object],
+        *,
+        min_ratio: float,
+        **options: Any,
+    ) -> SpeedupResult:
+        """:func:`pytest_diffspeed.measure_speedup` with the session's clock and budget, alone on
+        the device.
+        """
+        from .timing.speedup import measure_speedup
+
+        options.setdefault("budget_s", self._session.options.budget_s)
+        options.setdefault("clock", self._session.clock)
+        with self._session.exclusive_device():
+            return measure_speedup(baseline, candidate, min_ratio=min_ratio, **options)
+
+
+@pytest.fixture(scope="session")
+def _arm_spec(request: pytest.FixtureRequest) -> ArmSpec:
+    spec: ArmSpec = request.param
+    return spec
+
+
+@pytest.fixture(scope="session")
+def technique(_arm_spec: ArmSpec) -> Stack:
+    """The stack that this test runs with; ``str(technique)`` is its canonical name."""
+    return _arm_spec.stack
+
+
+@pytest.fixture(scope="session")
+def _prepared(_arm_spec: ArmSpec, request: pytest.FixtureRequest) -> Iterator[PreparedArm]:
+    session = session_of(request.config)
+    try:
+        prepared = session.prepare(_arm_spec)
+    except MissingHardwareError as error:
+        pytest.skip(f"NOT_APPLICABLE: {error}")
+    except DoesNotFitError as error:
+        raise UsageError(
+            f"{error}; a skip would stay green for ever, so name another stack or pipeline"
+        ) from None
+    yield prepared
+    session.release()
+
+
+@pytest.fixture
+def optimized_pipeline(_prepared: PreparedArm) -> Iterator[DiffusionPipeline]:
+    """The pipeline with this test's stack applied and proven effective."""
+    with _prepared.running():
+        yield _prepared.pipeline
+
+
+@pytest.fixture
+def baseline_pipeline(request: pytest.FixtureRequest) -> Iterator[DiffusionPipeline]:
+    """The pipeline in true fp32, eager; built once a session."""
+    prepared = session_of(request.config).baseline(_source(request))
+    with prepared.running():
+        yield prepared.pipeline
+
+
+@pytest.fixture
+def diffspeed(request: pytest.FixtureRequest) -> DiffspeedHandle:
+    """The session's device, options and measuring functions, for imperative use."""
+    return DiffspeedHandle(session_of(request.config), _source(request))
+
+
+def _source(request: pytest.FixtureRequest) -> str:
+    plan = request.node.stash.get(PLAN, None)
+    session = session_of(request.config)
+    return session.options.pipeline if plan is None or plan.source is None else plan.source

@@ -1,0 +1,27 @@
+"""Gates: one file per assertion.  Each turns evidence into a verdict.
+
+Adding a gate adds a file with a ``GATES`` tuple and edits none.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..markers import GateMarker
+from .base import Gate
+
+
+@functools.cache
+def gates() -> Mapping[type[GateMarker], Gate]:
+    """All gates of this version, by the marker that asks for them."""
+    found: dict[type[GateMarker], Gate] = {}
+    for module_info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        for gate in getattr(module, "GATES", ()):
+            for marker in gate.markers:
+                found[marker] = gate
+    return MappingProxyType(found)

@@ -1,0 +1,58 @@
+"""Run the gates of one test: all of them, whatever the first says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..errors import DiffspeedError
+from ..markers import GateMarker
+from ..verdict import GateResult, VerdictKind
+from . import gates
+from .base import GateContext
+from .selection import select
+
+
+def run_gates(
+    markers: Sequence[GateMarker],
+    context: GateContext,
+    on_result: Callable[[GateResult], None],
+) -> list[str]:
+    """Check every marker; ``on_result`` is told each result as soon as it is there.
+
+    Returns what went wrong where a gate could not be checked: such a gate fails its test, and the
+    ones after it are checked all the same.
+    """
+    spec, device = context.candidate.spec, context.session.device
+    holding, without = select(markers, spec.stack, device)
+    problems: list[str] = []
+    for marker in without:
+        reason = f"its markers are for another stack or device than {spec.stack} on {device.name}"
+        on_result(_unchecked(marker, context, VerdictKind.NOT_APPLICABLE, reason, blocking=False))
+    for marker in holding:
+        try:
+            on_result(gates()[type(marker)].check(marker, context))
+        except DiffspeedError as error:
+            context.session.journal.write(
+                "gate-error",
+                test=context.test,
+                stack=spec.stack.name,
+                claim=marker.claim,
+                error=str(error),
+            )
+            problems.append(f"{marker.claim} could not be checked: {error}")
+    return problems
+
+
+def _unchecked(
+    marker: GateMarker, context: GateContext, kind: VerdictKind, reason: str, *, blocking: bool
+) -> GateResult:
+    return GateResult(
+        gate=marker.marker,
+        claim=marker.claim,
+        test=context.test,
+        stack=context.candidate.spec.stack.name,
+        verdict=kind,
+        reason=reason,
+        evidence=None,
+        blocking=blocking,
+    )

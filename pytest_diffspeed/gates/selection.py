@@ -1,0 +1,41 @@
+"""Which of a test's gate markers hold for one stack on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..device import Device
+from ..markers import GateMarker
+from ..techniques.stacks import Stack
+
+
+def select(
+    markers: Sequence[GateMarker], stack: Stack, device: Device
+) -> tuple[list[GateMarker], list[GateMarker]]:
+    """The markers that hold, and one of each claim for which none does.
+
+    ``markers`` come closest first.  Of several that make the same claim the most specific wins
+    (``stack=`` counts more than ``device=``), then the closest.
+    """
+    holding: list[GateMarker] = []
+    without: list[GateMarker] = []
+    for claim in dict.fromkeys(marker.claim for marker in markers):
+        rivals = [marker for marker in markers if marker.claim == claim]
+        matching = [marker for marker in rivals if _holds(marker, stack, device)]
+        if matching:
+            # max() keeps the first of equals, which is the closest.
+            holding.append(max(matching, key=_specificity))
+        else:
+            without.append(rivals[0])
+    return holding, without
+
+
+def _holds(marker: GateMarker, stack: Stack, device: Device) -> bool:
+    return (marker.only_stack is None or marker.only_stack == stack) and (
+        marker.only_device is None or device.matches(marker.only_device)
+    )
+
+
+def _specificity(marker: GateMarker) -> tuple[bool, int]:
+    kinds = {None: 0, "cpu": 1, "cuda": 1}
+    return marker.only_stack is not None, kinds.get(marker.only_device, 2)

@@ -1,0 +1,433 @@
+"""Markers, parsed into frozen dataclasses.  The only place that reads a ``pytest.Mark`` of ours.
+
+Each marker is one dataclass: its fields are the marker's arguments, their annotations are checked,
+and ``__post_init__`` refuses values that cannot be meant.  Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .errors import UsageError, nearest
+from .marker_values import (
+    BadValueError,
+    as_count,
+    as_device,
+    as_flag,
+    as_number,
+    as_one_of,
+    as_optional_stack,
+    as_stack,
+    as_words,
+)
+from .techniques.stacks import Stack
+
+UNITS = ("call", "step")
+COMPONENT_UNITS = ("text_encoder", "denoiser", "vae.decode")
+METHODS = ("sign", "bet")
+SCOPES = ("scheduler.step", "denoising_loop", "call")
+PRESETS = ("exact", "lossless", "int8", "w8a8", "int4", "cache")
+LIMITS = ("psnr", "ssim", "ms_ssim", "mae", "other_image_ratio", "rank1")
+
+
+@dataclass(frozen=True)
+class Diffspeed:
+    """``@pytest.mark.diffspeed(*stacks, pipeline=None)``: run the test once per stack."""
+
+    marker: ClassVar[str] = "diffspeed"
+    signature: ClassVar[str] = "diffspeed(*stacks, pipeline=None): run the test once per stack"
+    stacks: tuple[Stack, ...]
+    pipeline: str | None = None
+
+    @classmethod
+    def from_arguments(cls, *stacks: str, pipeline: str | None = None) -> Diffspeed:
+        if not stacks:
+            raise BadValueError("stacks", "names no stack; write at least one, such as 'compile'")
+        parsed = tuple(as_stack("stacks", text) for text in stacks)
+        names = [stack.name for stack in parsed]
+        for name in names:
+            if names.count(name) > 1:
+                raise BadValueError("stacks", f"names the stack {name!r} twice")
+        if pipeline is not None and not (isinstance(pipeline, str) and pipeline.strip()):
+            raise BadValueError("pipeline", f"must be a pipeline source, not {pipeline!r}")
+        return cls(parsed, pipeline)
+
+
+@dataclass(frozen=True)
+class GateMarker:
+    """What all gate markers share: ``stack=`` and ``device=`` restrict where the gate holds."""
+
+    marker: ClassVar[str]
+    signature: ClassVar[str]
+
+    @property
+    def claim(self) -> str:
+        """Markers of one test with the same claim compete; the most specific one wins."""
+        return self.marker
+
+    @property
+    def only_stack(self) -> Stack | None:
+        return getattr(self, "stack", None)
+
+    @property
+    def only_device(self) -> str | None:
+        return getattr(self, "device", None)
+
+
+@dataclass(frozen=True)
+class SpeedMarker(GateMarker):
+    """What the two gates on a paired ratio share: against what, of what, and how sure."""
+
+    over: Stack
+    alpha: float
+    unit: str
+    method: str
+    stack: Stack | None
+    device: str | None
+
+    @property
+    def claim(self) -> str:
+        return f"{self.marker} over {self.over} per {self.unit}"
+
+    @property
+    def min_ratio(self) -> float:
+        """The threshold on baseline seconds ÷ candidate seconds."""
+        raise NotImplementedError
+
+    @staticmethod
+    def shared(
+        over: str, alpha: float, unit: str, method: str, stack: str | None, device: str | None
+    ) -> tuple[Stack, float, str, str, Stack | None, str | None]:
+        return (
+            as_stack("over", over, previous=True),
+            as_number("alpha", alpha, above=0.0, below=0.5, example="0.05"),
+            as_one_of("unit", unit, UNITS + COMPONENT_UNITS),
+            as_one_of("method", method, METHODS),
+            as_optional_stack(stack),
+            as_device(device),
+        )
+
+
+@dataclass(frozen=True)
+class MinSpeedup(SpeedMarker):
+    """The candidate is at least ``ratio`` times as fast as ``over``."""
+
+    marker: ClassVar[str] = "min_speedup"
+    signature: ClassVar[str] = (
+        'min_speedup(ratio, over="fp32", alpha=0.05, unit="call", method="sign", stack=None, '
+        "device=None): at least `ratio` times as fast as `over`"
+    )
+    ratio: float
+
+    @property
+    def min_ratio(self) -> float:
+        return self.ratio
+
+    @classmethod
+    def from_arguments(
+        cls,
+        ratio: float,
+        over: str = "fp32",
+        alpha: float = 0.05,
+        unit: str = "call",
+        method: str = "sign",
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> MinSpeedup:
+        example = "1.5 for one and a half times as fast"
+        checked = as_number("ratio", ratio, above=0.0, example=example)
+        return cls(*cls.shared(over, alpha, unit, method, stack, device), checked)
+
+
+@dataclass(frozen=True)
+class MaxSlowdown(SpeedMarker):
+    """The candidate is at most ``percent`` slower than ``over``."""
+
+    marker: ClassVar[str] = "max_slowdown"
+    signature: ClassVar[str] = (
+        'max_slowdown(percent, over="fp32", alpha=0.05, unit="call", method="sign", stack=None, '
+        "device=None): at most `percent` slower than `over`"
+    )
+    percent: float
+
+    @property
+    def min_ratio(self) -> float:
+        return 1.0 / (1.0 + self.percent / 100.0)
+
+    @classmethod
+    def from_arguments(
+        cls,
+        percent: float,
+        over: str = "fp32",
+        alpha: float = 0.05,
+        unit: str = "call",
+        method: str = "sign",
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> MaxSlowdown:
+        checked = as_number("percent", percent, least=0.0, example="5 for at most 5 % slower")
+        return cls(*cls.shared(over, alpha, unit, method, stack, device), checked)
+
+
+@dataclass(frozen=True)
+class NoGraphBreaks(GateMarker):
+    """``torch.compile`` captures each component in one graph."""
+
+    marker: ClassVar[str] = "no_graph_breaks"
+    signature: ClassVar[str] = (
+        "no_graph_breaks(components=None, max_breaks=0, stack=None, device=None): denoiser and "
+        "VAE decode compile without graph breaks"
+    )
+    components: tuple[str, ...] | None
+    max_breaks: int
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls,
+        components: Sequence[str] | None = None,
+        max_breaks: int = 0,
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> NoGraphBreaks:
+        return cls(
+            as_words("components", components),
+            as_count("max_breaks", max_breaks),
+            as_optional_stack(stack),
+            as_device(device),
+        )
+
+
+@dataclass(frozen=True)
+class NoRecompiles(GateMarker):
+    """After warm-up nothing compiles again."""
+
+    marker: ClassVar[str] = "no_recompiles"
+    signature: ClassVar[str] = (
+        "no_recompiles(max_recompiles=0, sizes=None, batch_sizes=None, prompts=None, stack=None, "
+        "device=None): nothing compiles again after warm-up"
+    )
+    max_recompiles: int
+    sizes: tuple[tuple[int, int], ...] | None
+    batch_sizes: tuple[int, ...] | None
+    prompts: tuple[str, ...] | None
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls,
+        max_recompiles: int = 0,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        batch_sizes: Sequence[int] | None = None,
+        prompts: Sequence[str] | None = None,
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> NoRecompiles:
+        pairs = None
+        if sizes is not None:
+            pairs = tuple(
+                tuple(as_count("sizes", side, least=1) for side in size) for size in sizes
+            )
+            if not pairs or any(len(pair) != 2 for pair in pairs):
+                raise BadValueError("sizes", f"must hold (height, width) pairs, not {sizes!r}")
+        batches = None
+        if batch_sizes is not None:
+            batches = tuple(as_count("batch_sizes", size, least=1) for size in batch_sizes)
+        return cls(
+            as_count("max_recompiles", max_recompiles),
+            typing.cast("tuple[tuple[int, int], ...] | None", pairs),
+            batches,
+            as_words("prompts", prompts),
+            as_optional_stack(stack),
+            as_device(device),
+        )
+
+
+@dataclass(frozen=True)
+class NoGpuSyncs(GateMarker):
+    """The CPU never waits for the device inside ``scope``."""
+
+    marker: ClassVar[str] = "no_gpu_syncs"
+    signature: ClassVar[str] = (
+        'no_gpu_syncs(scope="scheduler.step", first_step=0, per_step=0, allow=(), strict=False, '
+        "stack=None, device=None): no host syncs"
+    )
+    scope: str
+    first_step: int
+    per_step: int
+    allow: tuple[str, ...]
+    strict: bool
+    stack: Stack | None
+    device: str | None
+
+    @property
+    def claim(self) -> str:
+        return f"no_gpu_syncs in {self.scope}"
+
+    @classmethod
+    def from_arguments(
+        cls,
+        scope: str = "scheduler.step",
+        first_step: int = 0,
+        per_step: int = 0,
+        allow: Sequence[str] = (),
+        strict: bool = False,
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> NoGpuSyncs:
+        return cls(
+            as_one_of("scope", scope, SCOPES),
+            as_count("first_step", first_step),
+            as_count("per_step", per_step),
+            as_words("allow", allow) or (),
+            as_flag("strict", strict),
+            as_optional_stack(stack),
+            as_device(device),
+        )
+
+
+@dataclass(frozen=True)
+class ImageSimilarity(GateMarker):
+    """The images are those of the fp32 baseline, within a preset's limits."""
+
+    marker: ClassVar[str] = "image_similarity"
+    signature: ClassVar[str] = (
+        'image_similarity(preset="lossless", stack=None, device=None, **limits): images like the '
+        "fp32 baseline's"
+    )
+    preset: str
+    limits: tuple[tuple[str, float], ...]
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls,
+        preset: str = "lossless",
+        stack: str | None = None,
+        device: str | None = None,
+        **limits: float,
+    ) -> ImageSimilarity:
+        names = tuple(f"{metric}_{kind}" for metric in LIMITS for kind in ("mean", "worst"))
+        for name in limits:
+            if name not in names:
+                valid = ("preset", "stack", "device", *names)
+                raise BadValueError(name, f"is no argument of it; {nearest(name, valid)}")
+        checked = tuple(
+            (name, as_number(name, value, least=0.0, example="25"))
+            for name, value in limits.items()
+        )
+        return cls(
+            as_one_of("preset", preset, PRESETS),
+            checked,
+            as_optional_stack(stack),
+            as_device(device),
+        )
+
+
+@dataclass(frozen=True)
+class MaxMemory(GateMarker):
+    """Peak device memory is at most ``ratio`` times that of ``over``."""
+
+    marker: ClassVar[str] = "max_memory"
+    signature: ClassVar[str] = (
+        'max_memory(ratio, over="fp32", stack=None, device=None): peak device memory'
+    )
+    ratio: float
+    over: Stack
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls,
+        ratio: float,
+        over: str = "fp32",
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> MaxMemory:
+        return cls(
+            as_number("ratio", ratio, above=0.0, example="0.6"),
+            as_stack("over", over, previous=True),
+            as_optional_stack(stack),
+            as_device(device),
+        )
+
+
+@dataclass(frozen=True)
+class MaxCompileTime(GateMarker):
+    """The first call, compilation included, takes at most ``seconds``."""
+
+    marker: ClassVar[str] = "max_compile_time"
+    signature: ClassVar[str] = (
+        "max_compile_time(seconds, stack=None, device=None): cold start with compilation"
+    )
+    seconds: float
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls, seconds: float, stack: str | None = None, device: str | None = None
+    ) -> MaxCompileTime:
+        return cls(
+            as_number("seconds", seconds, above=0.0, example="120"),
+            as_optional_stack(stack),
+            as_device(device),
+        )
+
+
+GATE_MARKERS: tuple[type[GateMarker], ...] = (
+    MinSpeedup,
+    MaxSlowdown,
+    NoGraphBreaks,
+    NoRecompiles,
+    NoGpuSyncs,
+    ImageSimilarity,
+    MaxMemory,
+    MaxCompileTime,
+)
+MARKER_NAMES = (Diffspeed.marker, *(cls.marker for cls in GATE_MARKERS))
+
+
+def parse_diffspeed(args: Iterable[Any], kwargs: Mapping[str, Any]) -> Diffspeed:
+    """Parse the arguments of ``@pytest.mark.diffspeed``; raises :class:`UsageError`."""
+    return typing.cast(Diffspeed, _parse(Diffspeed, args, kwargs))
+
+
+def parse_gate(cls: type[GateMarker], args: Iterable[Any], kwargs: Mapping[str, Any]) -> GateMarker:
+    """Parse the arguments of a gate marker; raises :class:`UsageError`."""
+    return typing.cast(GateMarker, _parse(cls, args, kwargs))
+
+
+def _parse(cls: type[Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> object:
+    factory: Callable[..., object] = cls.from_arguments
+    marker: str = cls.marker
+    parameters = inspect.signature(factory).parameters.values()
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    valid = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    args = tuple(args)
+    for word in kwargs:
+        if word not in valid and not open_ended:
+            raise UsageError(
+                f"{marker}(…, {word}=…): {word!r} is no argument of it; {nearest(word, valid)}"
+            )
+    try:
+        inspect.signature(factory).bind(*args, **kwargs)
+    except TypeError as error:
+        raise UsageError(f"{_call(marker, args, kwargs)}: {error}; it is {cls.signature}") from None
+    try:
+        return factory(*args, **kwargs)
+    except BadValueError as error:
+        raise UsageError(f"{_call(marker, args, kwargs)}: `{error.argument}` {error}") from None
+
+
+def _call(marker: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
+    words = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
+    return f"{marker}({', '.join(words)})"

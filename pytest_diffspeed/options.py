@@ -1,0 +1,172 @@
+"""Command-line and ini options, read once into a frozen dataclass.  Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from .device import VALID as VALID_DEVICES
+from .device import check_device_word
+from .errors import DiffspeedError, UsageError, nearest
+from .pipelines.names import check_source_text
+from .techniques.stacks import Stack, parse_stacks
+
+T = TypeVar("T")
+
+INCONCLUSIVE_POLICIES = ("fail", "warn", "skip")
+
+
+@dataclass(frozen=True)
+class Options:
+    """``budget_s`` is ``None`` for ``auto``; ``techniques`` is empty where markers decide.
+
+    ``inconclusive`` is ``None`` where each gate's own default holds.
+    """
+
+    device: str
+    pipeline: str
+    techniques: tuple[Stack, ...]
+    steps: int | None
+    prompts: tuple[str, ...]
+    budget_s: float | None
+    inconclusive: str | None
+    json_path: Path | None
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Each value option can also stand in the ini file, under its name with underscores."""
+    group = parser.getgroup("diffspeed", "performance assertions on diffusion-model inference")
+    group.addoption("--diffspeed", action="store_true", default=False, help="run diffspeed tests")
+    for name, metavar, help_text in _VALUES:
+        group.addoption(f"--diffspeed-{name}", metavar=metavar, default=None, help=help_text)
+        parser.addini(f"diffspeed_{name.replace('-', '_')}", help_text, default=None)
+    help_text = "a prompt that replaces the source's; may be given several times"
+    group.addoption(
+        "--diffspeed-prompts", metavar="PROMPT", action="append", default=None, help=help_text
+    )
+    parser.addini("diffspeed_prompts", "prompts, one a line", type="linelist", default=[])
+    group.addoption(
+        "--diffspeed-json",
+        metavar="PATH",
+        default=None,
+        help="write the gates' records to PATH, a JSON object a line",
+    )
+
+
+_VALUES = (
+    ("device", "DEVICE", f"{VALID_DEVICES} (default: auto)"),
+    (
+        "pipeline",
+        "SOURCE",
+        "demo (default), a hub id, a local folder, package.module:factory or random:architecture",
+    ),
+    ("techniques", "STACKS", "comma-separated stacks that replace those of the markers"),
+    ("steps", "N", "denoising steps that replace the source's"),
+    ("budget", "SECONDS", "seconds one speedup gate may spend on pairs, or auto (default)"),
+    (
+        "inconclusive",
+        "POLICY",
+        "what an INCONCLUSIVE gate does to its test: fail (default of min_speedup), warn (default "
+        "of max_slowdown) or skip",
+    ),
+)
+
+
+def enabled(config: pytest.Config) -> bool:
+    """Whether ``--diffspeed`` was given."""
+    return bool(config.getoption("--diffspeed", default=False))
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Check every option; the command line wins over the ini file.
+
+    Raises:
+        pytest.UsageError: names the option, the bad word and what is valid.
+    """
+    return Options(
+        device=_checked(config, "device", "auto", check_device_word),
+        pipeline=_checked(config, "pipeline", "demo", check_source_text),
+        techniques=_optional(config, "techniques", parse_stacks) or (),
+        steps=_optional(config, "steps", _steps),
+        prompts=_prompts(config),
+        budget_s=_checked(config, "budget", "auto", _budget),
+        inconclusive=_optional(config, "inconclusive", _policy),
+        json_path=_json_path(config),
+    )
+
+
+def _checked(config: pytest.Config, name: str, default: str, check: Callable[[str], T]) -> T:
+    """The checked value of an option, or of its default where nobody gave it."""
+    text, where = _given(config, name)
+    try:
+        return check(default if text is None else text)
+    except DiffspeedError as error:
+        raise pytest.UsageError(f"{where}: {error}") from None
+
+
+def _optional(config: pytest.Config, name: str, check: Callable[[str], T]) -> T | None:
+    return None if _given(config, name)[0] is None else _checked(config, name, "", check)
+
+
+def _given(config: pytest.Config, name: str) -> tuple[str | None, str]:
+    """The text that the user gave, if any, and where it stands."""
+    option = f"--diffspeed-{name}"
+    text = config.getoption(option)
+    if text is not None:
+        return str(text).strip(), option
+    text = config.getini(f"diffspeed_{name}")
+    if text is None or str(text).strip() == "":
+        return None, option
+    return str(text).strip(), f"diffspeed_{name} in {config.inipath}"
+
+
+def _steps(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _budget(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"must be a positive number of seconds or 'auto', not {text!r}")
+    return seconds
+
+
+def _policy(text: str) -> str:
+    if text not in INCONCLUSIVE_POLICIES:
+        raise UsageError(f"does not know {text!r}; {nearest(text, INCONCLUSIVE_POLICIES)}")
+    return text
+
+
+def _prompts(config: pytest.Config) -> tuple[str, ...]:
+    given = config.getoption("--diffspeed-prompts")
+    where = "--diffspeed-prompts"
+    if given is None:
+        given = config.getini("diffspeed_prompts")
+        where = f"diffspeed_prompts in {config.inipath}"
+    if any(not prompt.strip() for prompt in given):
+        raise pytest.UsageError(f"{where}: a prompt must not be empty")
+    return tuple(given)
+
+
+def _json_path(config: pytest.Config) -> Path | None:
+    text = config.getoption("--diffspeed-json")
+    if text is None:
+        return None
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise pytest.UsageError(
+            f"--diffspeed-json: cannot write {text!r}: it must be a file in a folder that exists"
+        )
+    return path

@@ -1,0 +1,1 @@
+"""Where pipelines come from, the demo pipeline, and the inputs of one call."""

@@ -1,0 +1,81 @@
+"""The parts of a pipeline by their role."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import SourceError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+DENOISER_NAMES = ("unet", "transformer")
+
+
+def denoiser_name(pipeline: DiffusionPipeline) -> str:
+    """``"unet"`` or ``"transformer"``.
+
+    Raises:
+        SourceError: the pipeline has neither.
+    """
+    for name in DENOISER_NAMES:
+        if getattr(pipeline, name, None) is not None:
+            return name
+    raise SourceError(
+        f"{type(pipeline).__name__} has no denoiser: neither a `unet` nor a `transformer` component"
+    )
+
+
+def denoiser(pipeline: DiffusionPipeline) -> torch.nn.Module:
+    return cast("torch.nn.Module", getattr(pipeline, denoiser_name(pipeline)))
+
+
+def vae(pipeline: DiffusionPipeline) -> Any:
+    """The VAE, or ``None`` where the pipeline has none."""
+    return getattr(pipeline, "vae", None)
+
+
+def modules(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """The components with weights, by name."""
+    import torch
+
+    return {
+        name: part
+        for name, part in pipeline.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
+
+
+def floating_dtypes(pipeline: DiffusionPipeline) -> dict[str, Counter[str]]:
+    """For each component, how many floating-point parameters it has of each dtype."""
+    return {
+        name: Counter(str(p.dtype) for p in part.parameters() if p.is_floating_point())
+        for name, part in modules(pipeline).items()
+    }
+
+
+def weights_fingerprint(pipeline: DiffusionPipeline) -> dict[str, str]:
+    """A short digest of each component's weights: all names and shapes, and of each tensor its
+    first, middle and last values.
+
+    Reading every byte of a large model would take longer than a measured call; two loads of the
+    same source differ in these values too if they differ at all by more than planted corruption.
+    """
+    import hashlib
+
+    import torch
+
+    digests: dict[str, str] = {}
+    for component, part in modules(pipeline).items():
+        digest = hashlib.sha256()
+        for name, tensor in sorted(part.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            flat = tensor.detach().reshape(-1)
+            if flat.numel():
+                spots = sorted({0, flat.numel() // 2, flat.numel() - 1})
+                values = flat[torch.tensor(spots, device=flat.device)]
+                digest.update(repr(values.to("cpu", torch.float64).tolist()).encode())
+        digests[component] = digest.hexdigest()[:16]
+    return digests

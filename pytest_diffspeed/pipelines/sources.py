@@ -1,0 +1,343 @@
+"""Pipeline sources: ``demo``, a hub id, a local folder, ``package.module:factory``, ``random:…``.
+
+A source builds the same float32 pipeline each time it is asked, so that every arm starts from the
+weights that the baseline has.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import DiffspeedError, SourceError
+from ..quiet import third_party
+from .call import CallDefaults
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+WAYS = (
+    "'demo', a hub id such as 'stabilityai/stable-diffusion-xl-base-1.0', a local folder, "
+    "'package.module:factory' or 'random:<architecture>'"
+)
+FALLBACK_PROMPTS = (
+    "a red apple on a wooden table",
+    "a lighthouse in a storm, oil painting",
+    "an astronaut riding a horse",
+    "a bowl of ramen, top view",
+    "a fox in the snow",
+    "a city street at night in the rain",
+    "a hot air balloon over mountains",
+    "a portrait of an old sailor",
+)
+
+
+class PipelineSource(ABC):
+    """Where a pipeline comes from.  ``name`` is what the user wrote."""
+
+    name: str
+
+    @abstractmethod
+    def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
+        """Prompts, steps, size and guidance for this source's pipeline."""
+
+    def build(self, shared: Mapping[str, Any] | None = None) -> DiffusionPipeline:
+        """A new float32 pipeline on the CPU, in evaluation mode, without progress bars.
+
+        ``shared`` holds components of an earlier build that the new one may use as they are
+        instead of loading them again.
+
+        Raises:
+            SourceError: with the reason and the next step in one sentence.
+        """
+        with self._explained():
+            pipeline = self._load(dict(shared or {}))
+        from diffusers import DiffusionPipeline
+
+        if not isinstance(pipeline, DiffusionPipeline):
+            raise SourceError(
+                f"pipeline source {self.name!r}: it gave {_kind(pipeline)}, not a diffusers "
+                "pipeline; return an instance of diffusers.DiffusionPipeline"
+            )
+        from .components import denoiser_name, modules
+
+        denoiser_name(pipeline)
+        pipeline.set_progress_bar_config(disable=True)
+        for part in modules(pipeline).values():
+            part.eval()
+        return pipeline
+
+    @abstractmethod
+    def _load(self, shared: dict[str, Any]) -> object:
+        """Load or make the pipeline; may raise anything."""
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what a load may raise into one sentence with a next step."""
+        try:
+            yield
+        except DiffspeedError:
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"pipeline source {self.name!r}: {explain_load_error(error)}"
+            ) from error
+
+
+def explain_load_error(error: Exception) -> str:
+    """What went wrong while loading, and what to do next, in one sentence."""
+    import torch
+
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    text = str(error).lower()
+    if (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        or "can't allocate memory" in text
+        or "out of memory" in text
+    ):
+        return (
+            "it does not fit into memory; use a smaller pipeline or size, free the device, or run "
+            f"on a machine with more memory ({first_line})"
+        )
+    causes = _causes(error)
+    if any(type(cause).__name__ in _NO_NETWORK for cause in causes):
+        return (
+            "the hub cannot be reached and the model is not in the local cache; check the network "
+            "and HF_HUB_OFFLINE, or give a local folder"
+        )
+    if any(type(cause).__name__ in _NO_REPOSITORY for cause in causes):
+        return (
+            "the hub has no such repository, or it is gated and you are not logged in; check the "
+            "spelling, or run `hf auth login`"
+        )
+    return f"{type(error).__name__}: {first_line}"
+
+
+# Names instead of classes: they live in httpx, requests and huggingface_hub, whose versions move.
+_NO_NETWORK = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "ConnectionError",
+        "LocalEntryNotFoundError",
+        "OfflineModeIsEnabled",
+        "ProxyError",
+        "ReadTimeout",
+    }
+)
+_NO_REPOSITORY = frozenset({"GatedRepoError", "RepositoryNotFoundError", "HFValidationError"})
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    return chain
+
+
+@dataclass(frozen=True)
+class DemoSource(PipelineSource):
+    """The trained SDXL-style pipeline that this package carries: 64×64 emoji."""
+
+    name: str = "demo"
+    FOLDER: ClassVar[Path] = Path(__file__).with_name("demo_weights")
+    PROMPTS: ClassVar[tuple[str, ...]] = (
+        "strawberry",
+        "tropical fish",
+        "sunflower",
+        "hamburger",
+        "owl",
+        "lady beetle",
+        "avocado",
+        "birthday cake",
+    )
+
+    def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
+        return CallDefaults(self.PROMPTS, steps=20, height=64, width=64, guidance=3.0)
+
+    def _load(self, shared: dict[str, Any]) -> object:
+        return load_folder(self.FOLDER, shared)
+
+
+@dataclass(frozen=True)
+class FolderSource(PipelineSource):
+    """A folder that ``pipeline.save_pretrained`` wrote."""
+
+    name: str
+    folder: Path
+
+    def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
+        return _general_defaults(pipeline)
+
+    def _load(self, shared: dict[str, Any]) -> object:
+        if not self.folder.is_dir():
+            raise SourceError(
+                f"pipeline source {self.name!r}: there is no such folder; give one that "
+                f"`pipeline.save_pretrained` wrote, or another source: {WAYS}"
+            )
+        if not (self.folder / "model_index.json").is_file():
+            raise SourceError(
+                f"pipeline source {self.name!r}: the folder has no model_index.json, so it is not "
+                "one that `pipeline.save_pretrained` wrote"
+            )
+        return load_folder(self.folder, shared)
+
+
+@dataclass(frozen=True)
+class HubSource(PipelineSource):
+    """A repository on the model hub, or its copy in the local cache."""
+
+    name: str
+
+    def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
+        return _general_defaults(pipeline)
+
+    def _load(self, shared: dict[str, Any]) -> object:
+        return load_folder(self.name, shared)
+
+
+@dataclass(frozen=True)
+class FactorySource(PipelineSource):
+    """``package.module:factory``: a callable without arguments that returns a pipeline.
+
+    If the factory has an attribute ``call_defaults``, a mapping with any of ``prompts``, ``steps``,
+    ``height``, ``width``, ``guidance`` and ``seed``, calls use those.
+    """
+
+    name: str
+    module: str
+    attribute: str
+
+    def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
+        general = _general_defaults(pipeline)
+        own = getattr(self._factory(), "call_defaults", None)
+        if own is None:
+            return general
+        fields = set(inspect.signature(CallDefaults).parameters)
+        if not isinstance(own, Mapping) or set(own) - fields:
+            raise SourceError(
+                f"pipeline source {self.name!r}: its `call_defaults` must be a mapping with only "
+                f"{', '.join(sorted(fields))}, not {own!r}"
+            )
+        merged: dict[str, Any] = {**vars(general), **own}
+        prompts = merged["prompts"]
+        merged["prompts"] = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+        return CallDefaults(**merged)
+
+    def _factory(self) -> Callable[[], object]:
+        try:
+            module = importlib.import_module(self.module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (self.module + ".").startswith(error.name + "."):
+                raise
+            raise SourceError(
+                f"pipeline source {self.name!r}: there is no module {error.name!r} on the import "
+                f"path of {sys.executable}; run from the folder that holds it, or install it"
+            ) from None
+        factory = module
+        for part in self.attribute.split("."):
+            if not hasattr(factory, part):
+                raise SourceError(
+                    f"pipeline source {self.name!r}: module {self.module!r} has no "
+                    f"{self.attribute!r}"
+                )
+            factory = getattr(factory, part)
+        if not callable(factory):
+            raise SourceError(
+                f"pipeline source {self.name!r}: {self.attribute!r} is {_kind(factory)}, which "
+                "cannot be called; name a function without arguments that returns a pipeline"
+            )
+        return factory
+
+    def _load(self, shared: dict[str, Any]) -> object:
+        factory = self._factory()
+        try:
+            return factory()
+        except Exception as error:
+            where = ""
+            trace = error.__traceback__
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            if trace is not None:
+                where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            raise SourceError(
+                f"pipeline source {self.name!r}: the factory raised{where}: "
+                f"{explain_load_error(error)}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class RandomSource(PipelineSource):
+    """Random weights at a real architecture's size: timing needs shapes, not weights."""
+
+    name: str
+    architecture: str
+
+    def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
+        return _general_defaults(pipeline)
+
+    def _load(self, shared: dict[str, Any]) -> object:
+        from . import random_weights
+
+        return random_weights.build(self.architecture, shared=shared)
+
+
+def parse_source(text: str) -> PipelineSource:
+    """What ``--diffspeed-pipeline`` or ``diffspeed(pipeline=…)`` names; nothing is loaded yet.
+
+    Raises:
+        SourceError: the text is none of the forms.
+    """
+    text = text.strip()
+    if text == "demo":
+        return DemoSource()
+    if text.startswith("random:"):
+        from . import random_weights
+
+        architecture = text.partition(":")[2]
+        try:
+            random_weights.check_name(architecture)
+        except ValueError as error:
+            raise SourceError(f"pipeline source {text!r}: {error}") from None
+        return RandomSource(text, architecture)
+    folder = Path(text).expanduser()
+    if folder.is_dir() or text.startswith(("/", "./", "../", "~")):
+        return FolderSource(text, folder)
+    module, colon, attribute = text.partition(":")
+    words = [*module.split("."), *attribute.split(".")]
+    if colon and all(word.isidentifier() for word in words):
+        return FactorySource(text, module, attribute)
+    if text.count("/") == 1 and all(text.split("/")) and " " not in text and not colon:
+        return HubSource(text)
+    raise SourceError(f"pipeline source {text!r}: there is no such thing; valid: {WAYS}")
+
+
+def load_folder(where: str | Path, shared: dict[str, Any]) -> object:
+    """``DiffusionPipeline.from_pretrained`` in float32."""
+    with third_party():
+        import torch
+        from diffusers import DiffusionPipeline
+
+        return DiffusionPipeline.from_pretrained(
+            where, torch_dtype=torch.float32, low_cpu_mem_usage=False, **shared
+        )
+
+
+def _general_defaults(pipeline: DiffusionPipeline) -> CallDefaults:
+    steps = inspect.signature(type(pipeline).__call__).parameters.get("num_inference_steps")
+    number = steps.default if steps is not None and isinstance(steps.default, int) else 20
+    return CallDefaults(FALLBACK_PROMPTS, steps=number)
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

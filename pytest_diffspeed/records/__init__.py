@@ -1,0 +1,1 @@
+"""Records: the append-only journal of what was measured."""

@@ -1,0 +1,1 @@
+"""Reports: what people see.  They read records and nothing else."""

@@ -1,0 +1,99 @@
+"""The terminal block: one line a gate, failures first, and the next command to run.
+
+================================ diffspeed ================================
+FAIL          compile        min_speedup over fp32 per call
+1.41× [1.35, 1.47], need ≥ 1.8×; 14 pairs, noise 4.1 %, 1 instance (measured)
+tests/test_sdxl.py::test_sdxl[compile]: …the gate's reason…
+PASS          channels_last  min_speedup over fp32 per call
+1.12× [1.08, 1.17], need ≥ 1.05×; 9 pairs, noise 3.0 %, 1 instance (measured)
+
+stack          ratio to fp32          first call   pairs  a call
+channels_last  1.12× [1.08, 1.17]         0.91 s       9  0.734 s
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from ..verdict import GateResult, VerdictKind
+
+_ORDER = (
+    VerdictKind.FAIL,
+    VerdictKind.INCONCLUSIVE,
+    VerdictKind.NOT_APPLICABLE,
+    VerdictKind.PASS,
+)
+_WIDTH = max(len(kind.value) for kind in VerdictKind)
+
+
+def gate_lines(results: Iterable[GateResult]) -> list[tuple[VerdictKind, str]]:
+    """Lines of the block with the verdict they belong to, in the order of printing."""
+    lines: list[tuple[VerdictKind, str]] = []
+    for result in sorted(results, key=lambda r: _ORDER.index(r.verdict)):
+        head = f"{result.verdict.value:<{_WIDTH}}  {result.test}  {result.claim}"
+        lines.append((result.verdict, head))
+        found = describe(result)
+        indent = " " * (_WIDTH + 2)
+        if found:
+            lines.append((result.verdict, indent + found))
+        if result.verdict is not VerdictKind.PASS:
+            lines.append((result.verdict, indent + result.reason))
+    return lines
+
+
+def describe(result: GateResult) -> str:
+    """What a gate on a ratio found, in one line; empty where nothing was measured."""
+    figures = result.figures
+    if not figures.get("pairs"):
+        return ""
+    need = f"need ≥ {figures['need']:.3g}×"
+    plural = "" if figures["instances"] == 1 else "s"
+    return (
+        f"{interval(figures)}, {need}; {figures['pairs']} pairs, noise "
+        f"{_percent(figures['noise'])} a pair, {figures['instances']} process instance{plural} "
+        f"({result.evidence})"
+    )
+
+
+def interval(figures: dict[str, float]) -> str:
+    """``1.41× [1.35, 1.47]``; an open end is written as such."""
+    low, high = figures["low"], figures["high"]
+    left = f"{low:.3f}" if low is not None and math.isfinite(low) and low > 0 else "0"
+    right = f"{high:.3f}" if high is not None and math.isfinite(high) else "∞"
+    return f"{figures['ratio']:.3f}× [{left}, {right}]"
+
+
+def ladder_table(results: Iterable[GateResult]) -> list[str]:
+    """The table of stacks: ratio with its interval, first call, pairs, seconds a call."""
+    rows = [("stack", "over", "ratio [interval]", "a call", "first call", "pairs", "verdict")]
+    for result in results:
+        figures = result.figures
+        if figures.get("pairs"):
+            rows.append(
+                (
+                    result.stack,
+                    figures["over"],
+                    interval(figures),
+                    f"{figures['candidate_s']:.3g} s",
+                    f"{figures['candidate_first_call_s']:.1f} s",
+                    str(figures["pairs"]),
+                    result.verdict.value,
+                )
+            )
+    if len(rows) == 1:
+        return []
+    return align(rows)
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns padded to their widest cell, two spaces apart."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"

@@ -1,0 +1,1 @@
+"""Techniques: named optimizations, the stacks they form, how one is applied and proven."""

@@ -1,0 +1,1 @@
+"""Clocks, arms, pairs, and the lock that keeps timings on one device apart."""

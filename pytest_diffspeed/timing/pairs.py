@@ -1,0 +1,44 @@
+"""Pairs: one timed call of each of two arms, next to each other, in random balanced order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .arm import Arm
+from .clock import Clock
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Seconds of one call of each arm, and which of the two ran first."""
+
+    index: int
+    baseline_s: float
+    candidate_s: float
+    candidate_first: bool
+
+
+def balanced_orders(seed: int) -> Iterator[bool]:
+    """Whether the candidate goes first: of each two pairs in a row it does so in exactly one.
+
+    A cost that hits whichever arm runs second then weighs on both arms alike.
+    """
+    shuffle = random.Random(seed)
+    while True:
+        first = shuffle.random() < 0.5
+        yield first
+        yield not first
+
+
+def measure_pairs(baseline: Arm, candidate: Arm, clock: Clock, *, seed: int) -> Iterator[Pair]:
+    """Time pair after pair, for as long as the caller asks."""
+    for index, candidate_first in enumerate(balanced_orders(seed)):
+        if candidate_first:
+            candidate_s = candidate.timed_call(clock)
+            baseline_s = baseline.timed_call(clock)
+        else:
+            baseline_s = baseline.timed_call(clock)
+            candidate_s = candidate.timed_call(clock)
+        yield Pair(index, baseline_s, candidate_s, candidate_first)
