@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.torch_internals import frames_compiled
+from ..adapters.torch_internals import graphs_compiled
 from ..errors import DoesNotFitError, MissingHardwareError
 from ..precision import ieee_fp32
 from ..quiet import third_party
@@ -101,11 +101,11 @@ def apply_stack(
         proofs = [technique.prove(pipeline, seen) for technique in eager]
         for technique in compiled:
             technique.apply(pipeline)
-        frames_before = frames_compiled()
+        graphs_before = graphs_compiled()
         started = clock()
         call(pipeline)
         first_call_s = clock() - started
-        seen = Observation(seen.op_dtypes, frames_compiled=frames_compiled() - frames_before)
+        seen = Observation(seen.op_dtypes, graphs_compiled=graphs_compiled() - graphs_before)
         proofs += [technique.prove(pipeline, seen) for technique in compiled]
     return Applied(stack, tuple(proofs), first_call_s)
 

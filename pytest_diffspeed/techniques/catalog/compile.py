@@ -32,15 +32,15 @@ class Compile(Technique):
         from ...pipelines.components import vae
 
         expected = 1 if vae(pipeline) is None else 2
-        if seen.frames_compiled is None or seen.frames_compiled < expected:
+        if seen.graphs_compiled is None or seen.graphs_compiled < expected:
             raise NotEffectiveError(
-                f"{self.name}: expected at least {expected} compiled frames (denoiser and VAE "
-                f"decode), found {seen.frames_compiled or 0}: the rest runs eagerly"
+                f"{self.name}: expected at least {expected} compiled graphs (denoiser and VAE "
+                f"decode), found {seen.graphs_compiled or 0}: the rest runs eagerly"
             )
         return Proof(
             self.name,
-            f"{seen.frames_compiled} frames compiled",
-            {"frames_compiled": seen.frames_compiled},
+            f"{seen.graphs_compiled} graphs compiled",
+            {"graphs_compiled": seen.graphs_compiled},
         )
 
 

@@ -1,0 +1,48 @@
+"""Verdicts on timings with a stated error rate. Pure Python and numpy: no torch, no pytest.
+
+>>> from pytest_diffspeed.statistics import SpeedupGate
+>>> gate = SpeedupGate(min_ratio=1.5)
+>>> for _ in range(6):
+...     decision = gate.update(baseline_seconds=2.0, candidate_seconds=1.0)
+>>> decision
+<Decision.PASS: 'PASS'>
+
+``docs/statistics.md`` explains the method for users and shows what it does on simulated clocks.
+"""
+
+from pytest_diffspeed.statistics.binomial import binomial_lower_bound, binomial_upper_bound
+from pytest_diffspeed.statistics.decision import (
+    BadTiming,
+    Decision,
+    SpeedupEstimate,
+    min_ratio_for_slowdown,
+)
+from pytest_diffspeed.statistics.eprocess import MIN_PAIRS
+from pytest_diffspeed.statistics.fdr import benjamini_hochberg_e
+from pytest_diffspeed.statistics.gate import METHODS, SpeedupGate
+from pytest_diffspeed.statistics.noise import NoiseFloor, noise_floor
+from pytest_diffspeed.statistics.planning import (
+    pairs_for_excess,
+    pairs_to_finish,
+    power,
+    smallest_excess,
+)
+
+__all__ = [
+    "METHODS",
+    "MIN_PAIRS",
+    "BadTiming",
+    "Decision",
+    "NoiseFloor",
+    "SpeedupEstimate",
+    "SpeedupGate",
+    "benjamini_hochberg_e",
+    "binomial_lower_bound",
+    "binomial_upper_bound",
+    "min_ratio_for_slowdown",
+    "noise_floor",
+    "pairs_for_excess",
+    "pairs_to_finish",
+    "power",
+    "smallest_excess",
+]
