@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .collection import PLAN
-from .errors import DoesNotFitError, MissingHardwareError, UsageError
+from .errors import DiffspeedError, DoesNotFitError, MissingHardwareError
 from .techniques.stacks import Stack
 
 if TYPE_CHECKING:
@@ -93,14 +94,8 @@ def technique(_arm_spec: ArmSpec) -> Stack:
 @pytest.fixture(scope="session")
 def _prepared(_arm_spec: ArmSpec, request: pytest.FixtureRequest) -> Iterator[PreparedArm]:
     session = session_of(request.config)
-    try:
+    with _in_one_sentence():
         prepared = session.prepare(_arm_spec)
-    except MissingHardwareError as error:
-        pytest.skip(f"NOT_APPLICABLE: {error}")
-    except DoesNotFitError as error:
-        raise UsageError(
-            f"{error}; a skip would stay green for ever, so name another stack or pipeline"
-        ) from None
     yield prepared
     session.release()
 
@@ -115,7 +110,8 @@ def optimized_pipeline(_prepared: PreparedArm) -> Iterator[DiffusionPipeline]:
 @pytest.fixture
 def baseline_pipeline(request: pytest.FixtureRequest) -> Iterator[DiffusionPipeline]:
     """The pipeline in true fp32, eager; built once a session."""
-    prepared = session_of(request.config).baseline(_source(request))
+    with _in_one_sentence():
+        prepared = session_of(request.config).baseline(_source(request))
     with prepared.running():
         yield prepared.pipeline
 
@@ -124,6 +120,22 @@ def baseline_pipeline(request: pytest.FixtureRequest) -> Iterator[DiffusionPipel
 def diffspeed(request: pytest.FixtureRequest) -> DiffspeedHandle:
     """The session's device, options and measuring functions, for imperative use."""
     return DiffspeedHandle(session_of(request.config), _source(request))
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """Say what went wrong without a traceback through our own code."""
+    try:
+        yield
+    except MissingHardwareError as error:
+        pytest.skip(f"NOT_APPLICABLE: {error}")
+    except DoesNotFitError as error:
+        pytest.fail(
+            f"{error}; a skip would stay green for ever, so name another stack or pipeline",
+            pytrace=False,
+        )
+    except DiffspeedError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 def _source(request: pytest.FixtureRequest) -> str:

@@ -8,11 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..adapters.torch_internals import graphs_compiled
-from ..errors import DoesNotFitError, MissingHardwareError
+from ..errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
 from ..precision import ieee_fp32
 from ..quiet import third_party
-from .base import Family, Observation, Proof
+from .base import Family, Observation, Proof, Technique
 from .stacks import Stack, parse_stack
 
 if TYPE_CHECKING:
@@ -103,11 +105,26 @@ def apply_stack(
             technique.apply(pipeline)
         graphs_before = graphs_compiled()
         started = clock()
-        call(pipeline)
+        try:
+            call(pipeline)
+        except Exception as error:
+            if not compiled or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+                raise
+            raise NotEffectiveError(_compile_failure(compiled, error)) from error
         first_call_s = clock() - started
         seen = Observation(seen.op_dtypes, graphs_compiled=graphs_compiled() - graphs_before)
         proofs += [technique.prove(pipeline, seen) for technique in compiled]
     return Applied(stack, tuple(proofs), first_call_s)
+
+
+def _compile_failure(compiled: list[Technique], error: Exception) -> str:
+    """One sentence for what dynamo and inductor say in hundreds of lines."""
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    names = "+".join(technique.name for technique in compiled)
+    return (
+        f"{names}: expected one graph per component, but the first compiled call raised "
+        f"{type(error).__name__}: {first_line}"
+    )
 
 
 def _observe_eager(pipeline: DiffusionPipeline, call: Callable[..., object]) -> dict[str, int]:

@@ -1,0 +1,125 @@
+"""The terminal block as text, the pictures, and the progress of long work."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pytest_diffspeed.reports.pictures import save_comparison
+from pytest_diffspeed.reports.progress import HEARTBEAT_S, Progress
+from pytest_diffspeed.reports.terminal import gate_lines, ladder_table
+from pytest_diffspeed.verdict import Evidence, GateResult, VerdictKind
+
+
+def result(verdict, *, stack="compile", **figures):
+    measured = {
+        "over": "fp32",
+        "need": 1.5,
+        "ratio": 1.612,
+        "low": 1.548,
+        "high": 1.671,
+        "pairs": 9,
+        "instances": 1,
+        "noise": 0.031,
+        "candidate_s": 0.2801,
+        "candidate_first_call_s": 61.2,
+        **figures,
+    }
+    return GateResult(
+        gate="min_speedup",
+        claim="min_speedup over fp32 per call",
+        test=f"test_a.py::test_fast[{stack}]",
+        stack=stack,
+        verdict=verdict,
+        reason="9 of 9 pairs are on one side.",
+        evidence=Evidence.MEASURED,
+        blocking=verdict is VerdictKind.FAIL,
+        figures=measured,
+    )
+
+
+def test_failures_come_first_and_only_they_give_reasons():
+    results = [result(VerdictKind.PASS), result(VerdictKind.FAIL, stack="bf16", need=1.8)]
+    assert [line for _, line in gate_lines(results)] == [
+        "FAIL            test_a.py::test_fast[bf16]  min_speedup over fp32 per call",
+        "                1.612× [1.548, 1.671], need ≥ 1.8×; 9 pairs, noise 3.1 % a pair, "
+        "1 process instance (measured)",
+        "                9 of 9 pairs are on one side.",
+        "PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call",
+        "                1.612× [1.548, 1.671], need ≥ 1.5×; 9 pairs, noise 3.1 % a pair, "
+        "1 process instance (measured)",
+    ]
+
+
+def test_the_table_has_a_row_for_each_measured_stack():
+    rows = [result(VerdictKind.PASS), result(VerdictKind.INCONCLUSIVE, stack="bf16", pairs=0)]
+    assert ladder_table(rows) == [
+        "stack    over  ratio [interval]       a call  first call  pairs  verdict",
+        "compile  fp32  1.612× [1.548, 1.671]  0.28 s  61.2 s      9      PASS",
+    ]
+
+
+def test_an_open_interval_and_unknown_noise_are_written_as_such():
+    open_ended = result(VerdictKind.INCONCLUSIVE, low=0.0, high=math.inf, noise=math.nan)
+    assert "1.612× [0, ∞]" in ladder_table([open_ended])[1]
+    assert "noise unknown a pair" in gate_lines([open_ended])[1][1]
+
+
+def test_a_result_survives_the_way_through_plain_data():
+    before = result(VerdictKind.FAIL)
+    assert GateResult.from_dict(before.as_dict()) == before
+
+
+def test_a_picture_shows_baseline_optimized_and_the_amplified_difference(tmp_path):
+    baseline = np.full((64, 64, 3), 0.5, dtype=np.float32)
+    optimized = baseline.copy()
+    optimized[0, 0] = 0.5 + 1 / 16
+    path = save_comparison(tmp_path / "deep" / "p.png", baseline, optimized)
+    with Image.open(path) as picture:
+        assert picture.size == (3 * 192, 192)
+        assert picture.getpixel((100, 100)) == (128, 128, 128)
+        assert picture.getpixel((2 * 192, 0)) == (128, 128, 128)  # 8/16 of white
+        assert picture.getpixel((2 * 192 + 100, 100)) == (0, 0, 0)
+
+
+def test_a_picture_of_nan_is_black_and_not_an_error(tmp_path):
+    baseline = np.ones((32, 32, 3), dtype=np.float32)
+    broken = np.full_like(baseline, np.nan)
+    with Image.open(save_comparison(tmp_path / "p.png", baseline, broken)) as picture:
+        assert picture.getpixel((picture.width // 2, 5)) == (0, 0, 0)
+
+
+def test_a_phase_says_when_it_starts_and_how_long_it_took():
+    lines, times = [], iter([0.0, 61.5])
+    progress = Progress(lines.append, now=lambda: next(times))
+    with progress.phase("compiling"):
+        pass
+    assert lines == ["diffspeed: compiling …", "diffspeed: compiling: 61.5 s"]
+
+
+def test_a_phase_that_raises_does_not_claim_to_have_ended():
+    lines = []
+    with pytest.raises(ZeroDivisionError), Progress(lines.append).phase("compiling"):
+        raise ZeroDivisionError
+    assert lines == ["diffspeed: compiling …"]
+
+
+def test_frequent_states_overwrite_a_line_on_a_terminal_and_thin_out_in_a_log():
+    log, times = [], iter([0.0, 0.0, 1.0, 2.0, HEARTBEAT_S, HEARTBEAT_S])
+    progress = Progress(log.append, now=lambda: next(times))
+    for pair in range(4):
+        progress.transient(f"pair {pair}")
+    assert log == ["diffspeed: pair 0", "diffspeed: pair 3"]
+    overwritten = []
+    on_terminal = Progress(log.append, overwritten.append)
+    on_terminal.transient("pair 4")
+    assert overwritten == ["diffspeed: pair 4"]
+
+
+def test_without_a_terminal_progress_is_silent():
+    progress = Progress()
+    progress.line("a")
+    progress.transient("b")
+    with progress.phase("c"):
+        pass

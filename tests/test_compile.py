@@ -1,0 +1,48 @@
+"""End to end, with a real inductor compilation: the one cold compile of a session in this suite."""
+
+import json
+
+import pytest
+
+SUITE = """
+import pytest
+
+@pytest.mark.diffspeed("compile")
+@pytest.mark.min_speedup(0.2)
+@pytest.mark.max_slowdown(900)
+def test_compiled(optimized_pipeline, diffspeed):
+    assert diffspeed.run(optimized_pipeline).shape == (1, 3, 64, 64)
+"""
+
+
+@pytest.mark.slow
+def test_fp32_against_compiled_on_the_demo_pipeline(pytester):
+    pytester.makepyfile(test_it=SUITE)
+    outcome = pytester.runpytest_inprocess(
+        "--diffspeed", "-W", "error", "--diffspeed-steps=2", "--diffspeed-json=records.jsonl"
+    )
+    outcome.assert_outcomes(passed=1)
+    outcome.stdout.fnmatch_lines(
+        [
+            "diffspeed: building, compiling and proving compile of demo …",
+            "diffspeed: timing compile against fp32: *",
+            "PASS * test_it.py::test_compiled[[]compile[]]  min_speedup over fp32 per call",
+            "stack *over *ratio *a call *first call *pairs *verdict",
+            "compile *fp32 *× [[]*[]] * s *PASS",
+            "images *",
+            "    .diffspeed/images/test_it.py_test_compiled_compile-*.png",
+        ]
+    )
+    gates = [json.loads(line) for line in (pytester.path / "records.jsonl").open()]
+    assert [gate["gate"] for gate in gates] == ["min_speedup", "max_slowdown"]
+    figures = gates[0]["figures"]
+    assert figures["pairs"] >= 6
+    assert figures["candidate_first_call_s"] > figures["candidate_s"]
+
+    (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
+    records = [json.loads(line) for line in journal.open()]
+    proofs = {p["technique"]: p for r in records if r["kind"] == "proof" for p in r["proofs"]}
+    assert proofs["compile"]["figures"]["graphs_compiled"] == 2
+    pairs = [r for r in records if r["kind"] == "pair" and r["claim"] == gates[0]["claim"]]
+    assert len(pairs) == figures["pairs"]
+    assert {"baseline_s", "candidate_s", "candidate_first", "index"} <= set(pairs[0])

@@ -1,0 +1,71 @@
+"""The lock that keeps two timings on one device apart, across processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pytest_diffspeed.errors import MeasurementError
+from pytest_diffspeed.timing.lock import device_lock, lock_path
+
+HOLD = """
+import sys
+from pathlib import Path
+from pytest_diffspeed.timing.lock import device_lock
+with device_lock("cpu", folder=Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+print("released", flush=True)
+"""
+
+
+def test_a_second_process_waits_until_the_first_lets_go(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        waited = []
+
+        def let_go():
+            waited.append(True)
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+
+        with device_lock("cpu", folder=tmp_path, on_wait=let_go):
+            assert waited == [True]
+            assert holder.stdout.readline() == "released\n"
+
+
+def test_a_holder_that_dies_leaves_no_lock_behind(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        holder.kill()
+        holder.wait()
+    with device_lock("cpu", folder=tmp_path, on_wait=lambda: pytest.fail("it is still locked")):
+        pass
+
+
+def test_a_holder_that_never_lets_go_is_named(tmp_path):
+    with (
+        device_lock("cpu", folder=tmp_path),
+        pytest.raises(MeasurementError, match=r"did not let go of .*pytest-diffspeed-cpu\.lock"),
+        device_lock("cpu", folder=tmp_path, wait_s=0.05),
+    ):
+        pass
+
+
+def test_devices_do_not_lock_each_other_out(tmp_path):
+    with (
+        device_lock("cuda-GPU-1/a", folder=tmp_path),
+        device_lock("cuda-GPU-2/a", folder=tmp_path, on_wait=lambda: pytest.fail("it waited")),
+    ):
+        pass
+    assert lock_path("cuda-GPU-1/a", tmp_path).parent == tmp_path

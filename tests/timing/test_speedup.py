@@ -1,0 +1,196 @@
+"""Measuring a speedup on scripted clocks: no test here waits for real time."""
+
+import itertools
+import math
+
+import pytest
+
+from pytest_diffspeed import measure_speedup
+from pytest_diffspeed.errors import MeasurementError, UsageError
+from pytest_diffspeed.timing.arm import Arm, warm_up
+from pytest_diffspeed.timing.clock import WallClock
+from pytest_diffspeed.timing.pairs import BLOCK, balanced_orders, measure_pairs
+from pytest_diffspeed.verdict import VerdictKind
+
+
+class ScriptedClock:
+    """Gives each arm's calls the durations that a script holds for it."""
+
+    def __init__(self, **scripts):
+        self.scripts = {name: iter(script) for name, script in scripts.items()}
+        self.calls = []
+
+    def time(self, call):
+        name = call()
+        self.calls.append(name)
+        return next(self.scripts[name]), name
+
+
+def arms():
+    return Arm("base", lambda: "base"), Arm("fast", lambda: "fast")
+
+
+def measure(clock, **options):
+    base, fast = arms()
+    options.setdefault("min_ratio", 1.5)
+    return measure_speedup(base, fast, clock=clock, now=lambda: 0.0, **options)
+
+
+def test_a_clear_speedup_passes_after_six_pairs():
+    clock = ScriptedClock(base=itertools.repeat(2.0), fast=itertools.repeat(1.0))
+    result = measure(clock)
+    assert result.verdict is VerdictKind.PASS
+    assert result.pairs == 6
+    assert result.ratio == pytest.approx(2.0)
+    assert result.low >= 1.5
+
+
+def test_a_clear_miss_fails_after_six_pairs():
+    clock = ScriptedClock(base=itertools.repeat(1.2), fast=itertools.repeat(1.0))
+    result = measure(clock)
+    assert result.verdict is VerdictKind.FAIL
+    assert result.pairs == 6
+    assert result.high < 1.5
+
+
+def test_an_undecided_ratio_is_inconclusive_when_the_budget_ends():
+    seconds = itertools.count()
+    base, fast = arms()
+    clock = ScriptedClock(base=itertools.cycle([1.4, 1.6]), fast=itertools.repeat(1.0))
+    result = measure_speedup(
+        base, fast, min_ratio=1.5, clock=clock, budget_s=30.0, now=lambda: float(next(seconds))
+    )
+    assert result.verdict is VerdictKind.INCONCLUSIVE
+    assert 6 <= result.pairs <= 30
+
+
+def test_a_budget_that_cannot_decide_is_said_before_anything_is_measured():
+    clock = ScriptedClock(base=itertools.repeat(2.0), fast=itertools.repeat(1.0))
+    result = measure(clock, budget_s=10.0)
+    assert result.verdict is VerdictKind.INCONCLUSIVE
+    assert result.pairs == 0
+    assert "holds 3 pairs of 3 s" in result.reason
+    assert "--diffspeed-budget=37" in result.reason
+    assert math.isnan(result.ratio)
+
+
+def test_the_automatic_budget_makes_room_for_twelve_pairs_of_slow_calls():
+    clock = ScriptedClock(base=itertools.repeat(20.0), fast=itertools.repeat(10.0))
+    assert measure(clock, budget_s=None).budget_s == pytest.approx(360.0)
+
+
+def test_compilation_in_the_first_call_is_kept_apart_from_the_ratio():
+    clock = ScriptedClock(
+        base=itertools.repeat(2.0), fast=itertools.chain([60.0], itertools.repeat(1.0))
+    )
+    result = measure(clock)
+    assert result.candidate_warm_up.first_call_s == 60.0
+    assert result.candidate_warm_up.steady_s == 1.0
+    assert result.ratio == pytest.approx(2.0)
+
+
+def test_warm_up_goes_on_until_two_calls_agree():
+    clock = ScriptedClock(base=[60.0, 9.0, 3.0, 1.05, 1.0, 1.0])
+    warm = warm_up(Arm("base", lambda: "base"), clock)
+    assert (warm.calls, warm.steady_s) == (5, 1.0)
+
+
+def test_warm_up_ends_on_a_machine_that_never_settles():
+    clock = ScriptedClock(base=[1.0, 2.0] * 10)
+    assert warm_up(Arm("base", lambda: "base"), clock, at_most=6).calls == 6
+
+
+def test_a_cost_of_running_second_does_not_tilt_the_ratio():
+    base, fast = arms()
+
+    class SecondIsSlower:
+        calls = 0
+
+        def time(self, call):
+            call()
+            self.calls += 1
+            return (1.3 if self.calls % 2 == 0 else 1.0), None
+
+    pairs = list(itertools.islice(measure_pairs(base, fast, SecondIsSlower(), seed=3), BLOCK))
+    logs = [math.log(pair.baseline_s / pair.candidate_s) for pair in pairs]
+    assert sum(logs) == pytest.approx(0.0)
+    assert {pair.candidate_first for pair in pairs} == {True, False}
+
+
+def test_orders_are_balanced_in_each_block_and_reproduced_by_their_seed():
+    first = list(itertools.islice(balanced_orders(7), 5 * BLOCK))
+    assert first == list(itertools.islice(balanced_orders(7), 5 * BLOCK))
+    assert first != list(itertools.islice(balanced_orders(8), 5 * BLOCK))
+    for block in range(5):
+        assert sum(first[block * BLOCK : (block + 1) * BLOCK]) == BLOCK // 2
+
+
+def test_every_pair_is_told_as_it_happens():
+    told = []
+    clock = ScriptedClock(base=itertools.repeat(2.0), fast=itertools.repeat(1.0))
+    result = measure(clock, on_pair=told.append)
+    assert [pair.index for pair in told] == list(range(result.pairs))
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_a_duration_that_cannot_be_is_an_error_that_names_the_arm(seconds):
+    clock = ScriptedClock(base=itertools.repeat(1.0), fast=itertools.repeat(seconds))
+    with pytest.raises(MeasurementError, match=r"arm 'fast': the clock gave .* call number 1"):
+        measure(clock)
+
+
+def test_a_clock_that_runs_backwards_is_an_error():
+    ticks = iter([5.0, 4.0])
+    with pytest.raises(MeasurementError, match=r"the clock gave -1\.0 seconds"):
+        Arm("base", lambda: None).timed_call(WallClock(now=lambda: next(ticks)))
+
+
+def test_an_arm_that_raises_in_its_seventh_call_is_named_and_its_pairs_are_told():
+    told, calls = [], itertools.count(1)
+
+    def breaks_later():
+        if next(calls) == 7:
+            raise RuntimeError("device lost")
+        return "fast"
+
+    clock = ScriptedClock(base=itertools.cycle([1.4, 1.6]), fast=itertools.repeat(1.0))
+    with pytest.raises(
+        MeasurementError, match="'candidate' raised in its call number 7: RuntimeError: device lost"
+    ):
+        measure_speedup(
+            lambda: "base", breaks_later, min_ratio=1.5, clock=clock, on_pair=told.append
+        )
+    assert len(told) in (4, 5)  # the failing call may have been the first or second of its pair
+
+
+def test_outputs_of_other_shapes_are_not_compared():
+    class Output(str):
+        shape: tuple
+
+    def output(name, shape):
+        value = Output(name)
+        value.shape = shape
+        return value
+
+    clock = ScriptedClock(base=itertools.repeat(2.0), fast=itertools.repeat(1.0))
+    with pytest.raises(MeasurementError, match=r"returns shape \(1, 3, 32, 32\)"):
+        measure_speedup(
+            lambda: output("base", (1, 3, 64, 64)),
+            lambda: output("fast", (1, 3, 32, 32)),
+            min_ratio=1.5,
+            clock=clock,
+        )
+
+
+def test_a_budget_must_be_positive():
+    with pytest.raises(UsageError, match="budget_s must be positive, not 0"):
+        measure_speedup(lambda: None, lambda: None, min_ratio=1.5, budget_s=0)
+
+
+def test_the_garbage_collector_is_off_in_the_timed_region_only():
+    import gc
+
+    seen = []
+    Arm("base", lambda: seen.append(gc.isenabled())).timed_call(WallClock())
+    assert seen == [False]
+    assert gc.isenabled()
