@@ -15,8 +15,12 @@ def test_compiled(optimized_pipeline, diffspeed):
 """
 
 
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 @pytest.mark.slow
-def test_fp32_against_compiled_on_the_demo_pipeline(pytester):
+def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries):
     pytester.makepyfile(test_it=SUITE)
     outcome = pytester.runpytest_inprocess(
         "--diffspeed", "-W", "error", "--diffspeed-steps=2", "--diffspeed-json=records.jsonl"
@@ -33,14 +37,14 @@ def test_fp32_against_compiled_on_the_demo_pipeline(pytester):
             "    .diffspeed/images/test_it.py_test_compiled_compile-*.png",
         ]
     )
-    gates = [json.loads(line) for line in (pytester.path / "records.jsonl").open()]
+    gates = read(pytester.path / "records.jsonl")
     assert [gate["gate"] for gate in gates] == ["min_speedup", "max_slowdown"]
     figures = gates[0]["figures"]
     assert figures["pairs"] >= 6
     assert figures["candidate_first_call_s"] > figures["candidate_s"]
 
     (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
-    records = [json.loads(line) for line in journal.open()]
+    records = read(journal)
     proofs = {p["technique"]: p for r in records if r["kind"] == "proof" for p in r["proofs"]}
     assert proofs["compile"]["figures"]["graphs_compiled"] == 2
     pairs = [r for r in records if r["kind"] == "pair" and r["claim"] == gates[0]["claim"]]

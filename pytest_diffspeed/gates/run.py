@@ -28,7 +28,7 @@ def run_gates(
     for marker in without:
         reason = f"its markers are for another stack or device than {spec.stack} on {device.name}"
         on_result(_unchecked(marker, context, VerdictKind.NOT_APPLICABLE, reason, blocking=False))
-    for marker in holding:
+    for marker in reversed(holding):  # as written, top to bottom
         try:
             on_result(gates()[type(marker)].check(marker, context))
         except DiffspeedError as error:

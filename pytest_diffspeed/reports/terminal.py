@@ -67,9 +67,12 @@ def interval(figures: dict[str, float]) -> str:
 def ladder_table(results: Iterable[GateResult]) -> list[str]:
     """The table of stacks: ratio with its interval, first call, pairs, seconds a call."""
     rows = [("stack", "over", "ratio [interval]", "a call", "first call", "pairs", "verdict")]
+    shown: set[tuple[str, str, str]] = set()
     for result in results:
         figures = result.figures
-        if figures.get("pairs"):
+        row = (result.test, result.stack, figures.get("over", ""))
+        if figures.get("pairs") and row not in shown:
+            shown.add(row)
             rows.append(
                 (
                     result.stack,
