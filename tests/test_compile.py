@@ -46,7 +46,7 @@ def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries):
     (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
     records = read(journal)
     proofs = {p["technique"]: p for r in records if r["kind"] == "proof" for p in r["proofs"]}
-    assert proofs["compile"]["figures"]["graphs_compiled"] == 2
+    assert proofs["compile"]["figures"] == {"compiled_frames": 2, "runs": 3}
     pairs = [r for r in records if r["kind"] == "pair" and r["claim"] == gates[0]["claim"]]
     assert len(pairs) == figures["pairs"]
     assert {"baseline_s", "candidate_s", "candidate_first", "index"} <= set(pairs[0])

@@ -5,23 +5,26 @@ Each use names the versions in which it was seen and fails with a clear sentence
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
-from ..errors import DiffspeedError
+
+_REGION = re.compile(r"Torch-Compiled Region: (\d+)/\d+")
 
 
-def graphs_compiled() -> int:
-    """How many graphs dynamo has handed to a backend in this process so far.
+def compiled_frames_run(call: Callable[[], object]) -> Counter[int]:
+    """How often each compiled frame ran during ``call()``, by dynamo's number of the frame.
 
-    ``torch._dynamo.utils.counters["stats"]["unique_graphs"]``, seen in torch 2.13.0 and 2.14.1.
-    (``counters["frames"]`` would be the nearer name, but ``fullgraph=True`` does not count there.)
+    Read from a profiler trace: dynamo marks each run of compiled code as
+    ``Torch-Compiled Region: frame/compilation``, seen in torch 2.13.0 and 2.14.1.  Counting *new*
+    graphs instead would miss a second pipeline of the same architecture, which runs the code that
+    was compiled for the first one.
     """
-    try:
-        from torch._dynamo.utils import counters
-    except ImportError as error:
-        raise DiffspeedError(
-            "this version of torch has no dynamo counters where pytest-diffspeed looks for "
-            "them, so it cannot prove that a compiled pipeline is compiled; it was tested with "
-            "torch 2.13 and 2.14"
-        ) from error
-    return int(counters["stats"]["unique_graphs"])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        call()
+    regions = (_REGION.fullmatch(event.name) for event in profile.events() or ())
+    return Counter(int(region.group(1)) for region in regions if region is not None)

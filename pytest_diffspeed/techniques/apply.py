@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..adapters.torch_internals import graphs_compiled
+from ..adapters.torch_internals import compiled_frames_run
 from ..errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
 from ..precision import ieee_fp32
 from ..quiet import third_party
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from ..device import Device
+
+PROOF_STEPS = 2
+"""Denoising steps of the untimed calls that prove something: what runs in the first step only is
+seen, and so is what runs in each."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,6 @@ def apply_stack(
         proofs = [technique.prove(pipeline, seen) for technique in eager]
         for technique in compiled:
             technique.apply(pipeline)
-        graphs_before = graphs_compiled()
         started = clock()
         try:
             call(pipeline)
@@ -112,8 +115,10 @@ def apply_stack(
                 raise
             raise NotEffectiveError(_compile_failure(compiled, error)) from error
         first_call_s = clock() - started
-        seen = Observation(seen.op_dtypes, graphs_compiled=graphs_compiled() - graphs_before)
-        proofs += [technique.prove(pipeline, seen) for technique in compiled]
+        if compiled:
+            frames = compiled_frames_run(lambda: call(pipeline, steps=PROOF_STEPS))
+            seen = Observation(seen.op_dtypes, compiled_frames=frames)
+            proofs += [technique.prove(pipeline, seen) for technique in compiled]
     return Applied(stack, tuple(proofs), first_call_s)
 
 
@@ -130,6 +135,4 @@ def _compile_failure(compiled: list[Technique], error: Exception) -> str:
 def _observe_eager(pipeline: DiffusionPipeline, call: Callable[..., object]) -> dict[str, int]:
     from .observe import op_dtypes
 
-    # Two steps: what runs in the first one only is seen, and so is what runs in each.
-    shortened: dict[str, Any] = {"steps": 2}
-    return dict(op_dtypes(pipeline, lambda: call(pipeline, **shortened)))
+    return dict(op_dtypes(pipeline, lambda: call(pipeline, steps=PROOF_STEPS)))

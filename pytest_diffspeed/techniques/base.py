@@ -36,12 +36,12 @@ class Observation:
     """What one untimed call of the pipeline showed, for techniques to prove themselves by.
 
     ``op_dtypes`` counts the dtypes (``"torch.bfloat16"``) of the matrix products and convolutions
-    that the denoiser and the VAE ran, before compilation; ``graphs_compiled`` is how many graphs
-    dynamo compiled during the first compiled call, and ``None`` where nothing was to compile.
+    that the denoiser and the VAE ran, before compilation; ``compiled_frames`` counts the runs of
+    each compiled frame in a call after compilation; ``None`` where nothing was to compile.
     """
 
     op_dtypes: Mapping[str, int] = field(default_factory=dict)
-    graphs_compiled: int | None = None
+    compiled_frames: Mapping[int, int] | None = None
 
 
 @dataclass(frozen=True)

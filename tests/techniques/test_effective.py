@@ -34,6 +34,11 @@ def call(pipeline):
     return PipelineCall(pipeline, defaults, "a red apple")
 
 
+def graphs_compiled():
+    """How many graphs dynamo has handed to a backend in this process so far."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
 def found(applied):
     return {proof.technique: proof.found for proof in applied.proofs}
 
@@ -93,8 +98,51 @@ def test_channels_last_that_was_not_applied_is_noticed(pipeline, call, monkeypat
 
 def test_compilation_that_was_not_applied_is_noticed(pipeline, call, monkeypatch):
     monkeypatch.setattr(compile_catalog.Compile, "apply", lambda self, pipe: None)
-    with pytest.raises(NotEffectiveError, match=r"at least 2 compiled graphs .*, found 0"):
+    with pytest.raises(NotEffectiveError, match="found 0 of 2 compiled frames in a call"):
         apply_stack(pipeline, "compile", call=call)
+
+
+def test_only_the_denoiser_compiled_is_noticed(pipeline, call, monkeypatch, fresh_dynamo):
+    monkeypatch.setattr(
+        compile_catalog.Compile, "apply", lambda self, pipe: pipe.unet.compile(backend="eager")
+    )
+    with pytest.raises(NotEffectiveError, match="found 1 of 2 compiled frames in a call"):
+        apply_stack(pipeline, "compile", call=call)
+
+
+def compile_without_inductor(self, pipe):
+    pipe.unet.compile(fullgraph=True, backend="eager")
+    pipe.vae.decode = torch.compile(pipe.vae.decode, fullgraph=True, backend="eager")
+
+
+def test_a_second_pipeline_may_run_what_the_first_one_compiled(
+    pipeline, call, monkeypatch, fresh_dynamo
+):
+    """Dynamo compiles code, not modules: no new graph appears, and that must not look broken."""
+    monkeypatch.setattr(compile_catalog.Compile, "apply", compile_without_inductor)
+    first = apply_stack(pipeline, "compile", call=call)
+    graphs = graphs_compiled()
+    with third_party():
+        twin = parse_source(SOURCE).build()
+    second = apply_stack(twin, "compile", call=call)
+    assert graphs_compiled() == graphs
+    assert found(second) == found(first)
+    assert found(first)["compile"] == "2 compiled frames ran 3 times in a call of two steps"
+
+
+def test_proving_compiles_nothing(pipeline, call, monkeypatch, fresh_dynamo):
+    monkeypatch.setattr(compile_catalog.Compile, "apply", compile_without_inductor)
+    seen = []
+
+    def counting_call(pipe, **changes):
+        images = call(pipe, **changes)
+        seen.append(graphs_compiled())
+        return images
+
+    before = graphs_compiled()
+    apply_stack(pipeline, "compile", call=counting_call)
+    eager_proof, first_call, compiled_proof = (graphs - before for graphs in seen)
+    assert (eager_proof, first_call, compiled_proof) == (0, 2, 2)
 
 
 def test_dynamo_switched_off_from_outside_is_noticed(pipeline, call, fresh_dynamo):

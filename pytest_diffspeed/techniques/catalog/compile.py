@@ -31,16 +31,18 @@ class Compile(Technique):
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         from ...pipelines.components import vae
 
-        expected = 1 if vae(pipeline) is None else 2
-        if seen.graphs_compiled is None or seen.graphs_compiled < expected:
+        parts = ["denoiser"] if vae(pipeline) is None else ["denoiser", "VAE decode"]
+        frames = seen.compiled_frames or {}
+        if len(frames) < len(parts):
             raise NotEffectiveError(
-                f"{self.name}: expected at least {expected} compiled graphs (denoiser and VAE "
-                f"decode), found {seen.graphs_compiled or 0}: the rest runs eagerly"
+                f"{self.name}: expected compiled code to run for {' and '.join(parts)}, found "
+                f"{len(frames)} of {len(parts)} compiled frames in a call: the rest runs eagerly"
             )
+        runs = sum(frames.values())
         return Proof(
             self.name,
-            f"{seen.graphs_compiled} graphs compiled",
-            {"graphs_compiled": seen.graphs_compiled},
+            f"{len(frames)} compiled frames ran {runs} times in a call of two steps",
+            {"compiled_frames": len(frames), "runs": runs},
         )
 
 
