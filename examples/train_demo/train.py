@@ -1,6 +1,6 @@
 """Train the demo pipeline that ships in ``pytest_diffspeed/pipelines/demo_weights``.
 
-    python examples/train_demo/train.py --work build/demo            # everything, about 75 minutes
+    python examples/train_demo/train.py --work build/demo            # everything, about 85 minutes
     python examples/train_demo/train.py --work build/demo --vae-steps 20 --denoiser-steps 20
 
 Three stages, each from what the one before left in ``--work``: the VAE, then the denoiser together
