@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from .collection import Plan
+from .collection import Plan, is_ours
 from .device import Device, resolve_device
 from .errors import UsageError
 from .fixtures import SESSION_KEY, SessionMaker
@@ -20,7 +21,7 @@ from .options import Options
 from .quiet import third_party
 from .records.journal import write_all
 from .reports.progress import Progress
-from .reports.terminal import gate_lines, ladder_table
+from .reports.terminal import failure, gate_lines, ladder_table
 from .session import PreparedArm, Session
 from .verdict import GateResult, VerdictKind
 from .workdir import safe_name
@@ -78,16 +79,12 @@ def check_gates(
     picture = _save_picture(item.nodeid, session, candidate)
     if picture is not None:
         outcome["images"].append(str(picture))
-    failed = [line for result in results if result.blocking for line in _failure(result)]
+    failed = [failure(result) for result in results if result.blocking]
     if failed or problems:
         pytest.fail("\n".join([*failed, *problems]), pytrace=False)
     skipping = [r for r in results if r.verdict is VerdictKind.INCONCLUSIVE]
     if skipping and session.options.inconclusive == "skip":
         pytest.skip("; ".join(f"INCONCLUSIVE: {result.reason}" for result in skipping))
-
-
-def _failure(result: GateResult) -> list[str]:
-    return [line for _, line in gate_lines([result])]
 
 
 def _save_picture(test: str, session: Session, candidate: PreparedArm) -> Path | None:
@@ -136,7 +133,8 @@ class Summary:
         self._not_run: list[str] = []
         self._images: list[str] = []
         self._asked = 0
-        self._collected = 0
+        self._collected = False
+        self._collection_failed = False
 
     def pytest_report_header(self) -> str:
         budget = "auto" if self._options.budget_s is None else f"{self._options.budget_s:g} s"
@@ -148,19 +146,25 @@ class Summary:
             f"pipeline {self._options.pipeline}; budget {budget}"
         )
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._collection_failed |= report.failed
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._collected |= any(is_ours(item) for item in session.items)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         ours = getattr(report, "diffspeed", None)
         if ours is None:
             return
         self._asked += ours["asked"]
-        self._collected += ours["collected"]
+        self._collected = True  # xdist's controller collects nothing itself
         self._results += [GateResult.from_dict(plain) for plain in ours["gates"]]
         self._not_run += [f"{report.nodeid}  {claim}" for claim in ours["not_run"]]
         self._images += ours["images"]
 
     @property
     def _no_verdict(self) -> bool:
-        return self._asked > 0 and not any(r.verdict.reached for r in self._results)
+        return self._asked > 0 and not any(_reached(r) for r in self._results)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -175,21 +179,22 @@ class Summary:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         say = terminalreporter
         if not self._collected:
-            if not self._config.option.collectonly:
-                say.section("diffspeed")
+            if not (self._collection_failed or self._config.option.collectonly):
+                say.write_sep("=", "diffspeed")
                 say.write_line(HOW_TO_START)
             return
         if not self._asked:
             return
-        say.section("diffspeed")
+        say.write_sep("=", "diffspeed")
         for kind, line in gate_lines(self._results):
             say.write_line(line, **_COLOURS[kind])
         for line in self._not_run:
-            say.write_line(f"not run         {line} (the test's body raised)", yellow=True)
+            say.write_line(f"not run         {line} (the test's body did not end)", yellow=True)
         if self._no_verdict:
+            asked = "1 gate was" if self._asked == 1 else f"{self._asked} gates were"
             say.write_line(
-                f"{self._asked} gates were asked for and none reached a verdict, so this session "
-                "fails: nothing was checked",
+                f"{asked} asked for and none reached a verdict, so this session fails: nothing was "
+                "checked",
                 red=True,
                 bold=True,
             )
@@ -208,9 +213,24 @@ class Summary:
                 say.write_line(f"    {image}")
         red = [r for r in self._results if r.blocking]
         if red:
-            say.write_line(f"again, this one only: pytest --diffspeed '{red[0].test}'")
+            say.write_line(f"again, this one only: {self._command_for(red[0].test)}")
         if self._options.json_path is not None:
             say.write_line(f"records: {self._options.json_path}")
+
+    def _command_for(self, test: str) -> str:
+        """The command that runs one test as this session ran it."""
+        words = ["pytest", "--diffspeed"]
+        for name in ("device", "pipeline", "techniques", "steps", "budget", "inconclusive"):
+            given = self._config.getoption(f"--diffspeed-{name}")
+            words += [] if given is None else [f"--diffspeed-{name}={given}"]
+        prompts = self._config.getoption("--diffspeed-prompts") or ()
+        words += [f"--diffspeed-prompts={prompt}" for prompt in prompts]
+        return shlex.join([*words, test])
+
+
+def _reached(result: GateResult) -> bool:
+    """Whether a gate looked at any evidence: a ratio without pairs did not."""
+    return result.verdict.reached and result.figures.get("pairs") != 0
 
 
 def _version(name: str) -> str:

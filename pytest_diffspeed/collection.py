@@ -5,6 +5,7 @@ Every problem of a module is reported at once, each with the test, its file and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -156,8 +157,23 @@ def _diffspeed_marker(node: pytest.Item) -> Diffspeed | None:
 
 def check_collected(report: pytest.CollectReport, options_techniques: tuple[Stack, ...]) -> None:
     """Plan every test of a collect report; turn the report into an error if one cannot be meant."""
+    problems = _problems(report.result, options_techniques)
+    if problems:
+        # Pytest does not go into the classes of a module with an error, and all problems of a
+        # module are told at once.
+        classes = [node for node in report.result if isinstance(node, pytest.Class)]
+        problems |= _problems_in_classes(classes, options_techniques)
+        report.outcome = "failed"
+        report.longrepr = "diffspeed usage error\n" + "\n".join(problems)
+        report.result = []
+
+
+def _problems(
+    nodes: Iterable[pytest.Item | pytest.Collector], options_techniques: tuple[Stack, ...]
+) -> dict[str, None]:
+    """What is wrong with the tests among ``nodes``, each once; the good ones get their plan."""
     problems: dict[str, None] = {}
-    for item in report.result:
+    for item in nodes:
         if not isinstance(item, pytest.Item) or not is_ours(item):
             continue
         try:
@@ -166,7 +182,16 @@ def check_collected(report: pytest.CollectReport, options_techniques: tuple[Stac
             path, line, _ = item.location
             name = getattr(item, "originalname", None) or item.name
             problems[f"{path}:{(line or 0) + 1}: {name}: {error}"] = None
-    if problems:
-        report.outcome = "failed"
-        report.longrepr = "diffspeed usage error\n" + "\n".join(problems)
-        report.result = []
+    return problems
+
+
+def _problems_in_classes(
+    classes: Iterable[pytest.Class], options_techniques: tuple[Stack, ...]
+) -> dict[str, None]:
+    problems: dict[str, None] = {}
+    for cls in classes:
+        nodes = list(cls.collect())
+        problems |= _problems(nodes, options_techniques)
+        inner = [node for node in nodes if isinstance(node, pytest.Class)]
+        problems |= _problems_in_classes(inner, options_techniques)
+    return problems

@@ -42,6 +42,10 @@ class MeasurementError(DiffspeedError):
     """A timed call failed or gave something that cannot be compared."""
 
 
+class RecordError(DiffspeedError):
+    """A file of records cannot be read, or is of a version that this one does not know."""
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """The clause that helps with a misspelt word: the nearest match, then all that is valid."""
     names = sorted(valid)

@@ -11,6 +11,7 @@ import pytest
 
 from .collection import PLAN
 from .errors import DiffspeedError, DoesNotFitError, MissingHardwareError
+from .quiet import third_party
 from .techniques.stacks import Stack
 
 if TYPE_CHECKING:
@@ -28,12 +29,20 @@ class SessionMaker:
     session: Callable[[], Session]
 
 
+NEEDS_OPTION = "needs --diffspeed"
 SESSION_KEY = pytest.StashKey[SessionMaker]()
 
 
 def session_of(config: pytest.Config) -> Session:
-    """The diffspeed session of this pytest process."""
-    return config.stash[SESSION_KEY].session()
+    """The diffspeed session of this pytest process; skips without ``--diffspeed``.
+
+    Tests that take a fixture of ours never get here without it; those that call
+    ``request.getfixturevalue`` do.
+    """
+    maker = config.stash.get(SESSION_KEY, None)
+    if maker is None:
+        pytest.skip(NEEDS_OPTION)
+    return maker.session()
 
 
 class DiffspeedHandle:
@@ -58,7 +67,8 @@ class DiffspeedHandle:
 
         Returns images, ``1 × 3 × height × width`` in [0, 1].
         """
-        return self.baseline.call(pipeline, **changes)
+        with third_party():
+            return self.baseline.call(pipeline, **changes)
 
     def measure_speedup(
         self,
@@ -81,6 +91,13 @@ class DiffspeedHandle:
 
 @pytest.fixture(scope="session")
 def _arm_spec(request: pytest.FixtureRequest) -> ArmSpec:
+    if not hasattr(request, "param"):
+        session_of(request.config)
+        pytest.fail(
+            "`optimized_pipeline` and `technique` must be arguments of the test, which runs once "
+            "per stack; request.getfixturevalue comes too late for that",
+            pytrace=False,
+        )
     spec: ArmSpec = request.param
     return spec
 
@@ -130,12 +147,10 @@ def _in_one_sentence() -> Iterator[None]:
     except MissingHardwareError as error:
         pytest.skip(f"NOT_APPLICABLE: {error}")
     except DoesNotFitError as error:
-        pytest.fail(
-            f"{error}; a skip would stay green for ever, so name another stack or pipeline",
-            pytrace=False,
-        )
+        sentence = f"{error}; a skip would stay green for ever, so name another stack or pipeline"
+        raise pytest.fail.Exception(sentence, pytrace=False) from None
     except DiffspeedError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def _source(request: pytest.FixtureRequest) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
 from collections.abc import Sequence
 
 from .errors import UsageError, nearest
 from .techniques.stacks import PREVIOUS, Stack, parse_stack
+
+DEVICE_KINDS = ("cpu", "cuda")
 
 
 class BadValueError(UsageError):
@@ -50,6 +54,32 @@ def as_count(argument: str, value: object, *, least: int = 0) -> int:
     return value
 
 
+def as_counts(argument: str, value: object, *, least: int = 0) -> tuple[int, ...] | None:
+    """Like :func:`as_words`, of whole numbers."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise BadValueError(argument, f"must be a list of whole numbers, not {value!r}")
+    if not value:
+        raise BadValueError(argument, f"must hold at least one whole number, not {value!r}")
+    return tuple(as_count(argument, number, least=least) for number in value)
+
+
+def as_sizes(argument: str, value: object) -> tuple[tuple[int, int], ...] | None:
+    if value is None:
+        return None
+    sizes: list[tuple[int, int]] = []
+    for size in value if isinstance(value, Sequence) else ():
+        if isinstance(size, str) or not isinstance(size, Sequence) or len(size) != 2:
+            sizes.clear()
+            break
+        height, width = (as_count(argument, side, least=1) for side in size)
+        sizes.append((height, width))
+    if not sizes:
+        raise BadValueError(argument, f"must hold (height, width) pairs, not {value!r}")
+    return tuple(sizes)
+
+
 def as_flag(argument: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise BadValueError(argument, f"must be True or False, not {value!r}")
@@ -64,11 +94,14 @@ def as_one_of(argument: str, value: object, valid: Sequence[str]) -> str:
     return value
 
 
-def as_words(argument: str, value: object) -> tuple[str, ...] | None:
+def as_words(argument: str, value: object, *, least: int = 1) -> tuple[str, ...] | None:
+    """``None`` stays: it means the default.  An empty list would leave nothing to check."""
     if value is None:
         return None
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise BadValueError(argument, f"must be a list of strings, not {value!r}")
+    if len(value) < least:
+        raise BadValueError(argument, f"must hold at least one string, not {value!r}")
     for word in value:
         if not (isinstance(word, str) and word.strip()):
             raise BadValueError(argument, f"must hold non-empty strings only, not {word!r}")
@@ -91,10 +124,18 @@ def as_optional_stack(value: object) -> Stack | None:
 
 
 def as_device(value: object) -> str | None:
+    """``cpu``, ``cuda``, ``cuda:N``, or a pattern on what the maker calls the device.
+
+    Such names have several words, so a single one without a wildcard is a misspelt kind: it would
+    match nothing, and the gate would never fire.
+    """
     if value is None:
         return None
+    example = "must be 'cpu', 'cuda' or a pattern on the device's name such as 'NVIDIA H100*'"
     if not (isinstance(value, str) and value.strip()):
-        raise BadValueError(
-            "device", f"must be 'cpu', 'cuda' or a pattern on the device's name, not {value!r}"
-        )
+        raise BadValueError("device", f"{example}, not {value!r}")
+    if value not in DEVICE_KINDS and re.fullmatch(r"[\w.-]+", value):
+        match = difflib.get_close_matches(value.lower(), DEVICE_KINDS, n=1)
+        hint = f"; did you mean {match[0]!r}?" if match else ""
+        raise BadValueError("device", f"{example}, not {value!r}{hint}")
     return value

@@ -16,11 +16,13 @@ from .errors import UsageError, nearest
 from .marker_values import (
     BadValueError,
     as_count,
+    as_counts,
     as_device,
     as_flag,
     as_number,
     as_one_of,
     as_optional_stack,
+    as_sizes,
     as_stack,
     as_words,
 )
@@ -229,20 +231,10 @@ class NoRecompiles(GateMarker):
         stack: str | None = None,
         device: str | None = None,
     ) -> NoRecompiles:
-        pairs = None
-        if sizes is not None:
-            pairs = tuple(
-                tuple(as_count("sizes", side, least=1) for side in size) for size in sizes
-            )
-            if not pairs or any(len(pair) != 2 for pair in pairs):
-                raise BadValueError("sizes", f"must hold (height, width) pairs, not {sizes!r}")
-        batches = None
-        if batch_sizes is not None:
-            batches = tuple(as_count("batch_sizes", size, least=1) for size in batch_sizes)
         return cls(
             as_count("max_recompiles", max_recompiles),
-            typing.cast("tuple[tuple[int, int], ...] | None", pairs),
-            batches,
+            as_sizes("sizes", sizes),
+            as_counts("batch_sizes", batch_sizes, least=1),
             as_words("prompts", prompts),
             as_optional_stack(stack),
             as_device(device),
@@ -285,7 +277,7 @@ class NoGpuSyncs(GateMarker):
             as_one_of("scope", scope, SCOPES),
             as_count("first_step", first_step),
             as_count("per_step", per_step),
-            as_words("allow", allow) or (),
+            as_words("allow", allow, least=0) or (),
             as_flag("strict", strict),
             as_optional_stack(stack),
             as_device(device),

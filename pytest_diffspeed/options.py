@@ -36,6 +36,7 @@ class Options:
     budget_s: float | None
     inconclusive: str | None
     json_path: Path | None
+    fresh: bool = False
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -55,6 +56,14 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="PATH",
         default=None,
         help="write the gates' records to PATH, a JSON object a line",
+    )
+    # Not in the ini file: there it would be "until it is green".
+    group.addoption(
+        "--diffspeed-fresh",
+        action="store_true",
+        default=False,
+        help="measure again where this very tree has FAILed already; k attempts have up to k times "
+        "the error rate of one",
     )
 
 
@@ -97,6 +106,7 @@ def read_options(config: pytest.Config) -> Options:
         budget_s=_checked(config, "budget", "auto", _budget),
         inconclusive=_optional(config, "inconclusive", _policy),
         json_path=_json_path(config),
+        fresh=bool(config.getoption("--diffspeed-fresh")),
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from . import collection, options
 from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
+    NEEDS_OPTION,
     SESSION_KEY,
     _arm_spec,
     _prepared,
@@ -24,7 +25,6 @@ from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
 )
 from .markers import GATE_MARKERS, Diffspeed
 
-NEEDS_OPTION = "needs --diffspeed"
 OPTIONS = pytest.StashKey[options.Options]()
 OUTCOME = pytest.StashKey[dict[str, Any]]()
 
@@ -95,7 +95,6 @@ def pytest_runtest_makereport(
         outcome = item.stash.get(OUTCOME, None) if report.when == "call" else None
         report.diffspeed = {  # type: ignore[attr-defined]
             "asked": len(plan.gates) if report.when == "setup" else 0,
-            "collected": report.when == "setup",
             **(outcome or {"gates": [], "not_run": [], "images": []}),
         }
     return report

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .device import Device
 from .errors import SourceError
+from .evidence.memory import EvidenceMemory
+from .evidence.tree import working_tree
 from .options import Options
+from .pipelines.boundaries import require_unit, stage_boundaries
 from .pipelines.call import CallDefaults, PipelineCall
 from .pipelines.components import modules, weights_fingerprint
 from .pipelines.sources import PipelineSource, explain_load_error, parse_source
@@ -21,8 +24,11 @@ from .techniques.apply import Applied, apply_stack, running
 from .techniques.base import Family
 from .techniques.stacks import BASELINE_NAME, Stack, parse_stack
 from .timing.arm import Arm
-from .timing.clock import Clock, clock_for
+from .timing.clock import Clock, StampClock, clock_for
+from .timing.collector import collector_off
 from .timing.lock import device_lock
+from .timing.stages import Boundaries, StageTimer, StageTimes, time_stages
+from .timing.timer import whole_call
 from .workdir import workdir
 
 if TYPE_CHECKING:
@@ -42,13 +48,42 @@ class PreparedArm:
     applied: Applied
 
     def __post_init__(self) -> None:
-        self.arm = Arm(self.spec.stack.name, lambda: self.call(self.pipeline), self.running)
+        self._arms: dict[str, Arm] = {}
+
+    @property
+    def arm(self) -> Arm:
+        """Timed by whole calls."""
+        return self.arm_of("call")
+
+    def arm_of(self, unit: str) -> Arm:
+        """Timed by whole calls, steady steps (``step``) or a component.
+
+        Raises:
+            SourceError: the pipeline lacks it.
+        """
+        if unit not in self._arms:
+            require_unit(self.pipeline, unit)
+            timer = whole_call if unit == "call" else StageTimer(unit, self._boundaries())
+            self._arms[unit] = Arm(self.spec.stack.name, self._once, self.running, timer)
+        return self._arms[unit]
+
+    def stage_times(self, clock: StampClock) -> StageTimes:
+        """The stages of one more call."""
+        with self.running(), collector_off():
+            return time_stages(self._once, self._boundaries(), clock)[0]
+
+    def _once(self) -> object:
+        return self.call(self.pipeline)
+
+    def _boundaries(self) -> Boundaries:
+        return stage_boundaries(self.pipeline)
 
     def images(self) -> Pixels | None:
         """What the last timed call drew: ``N × height × width × 3`` in [0, 1], or ``None``."""
         import torch
 
-        output = self.arm.last_output
+        outputs = [a.last_output for a in self._arms.values() if a.last_output is not None]
+        output = outputs[-1] if outputs else None
         if not isinstance(output, torch.Tensor) or output.dim() != 4:
             return None
         pixels: Pixels = output.detach().permute(0, 2, 3, 1).to("cpu", torch.float32).numpy()
@@ -77,7 +112,11 @@ class Session:
         self.rootdir = rootdir
         self.progress = progress
         self.clock: Clock = clock_for(device)
-        self.journal = Journal.in_folder(rootdir / ".diffspeed" / "records")
+        self.journal = Journal.in_folder(self.workdir() / "records")
+        # Now, and not when a gate asks: an edit made meanwhile is not what is measured.
+        written = [] if options.json_path is None else [options.json_path]
+        self.tree = working_tree(rootdir, leave_out=written)
+        self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
         self._baselines: dict[str, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}
 
@@ -87,6 +126,10 @@ class Session:
     def baseline(self, source: str) -> PreparedArm:
         """The fp32 pipeline of a source; built once a session."""
         return self._baseline(source).prepared
+
+    def weights(self, source: str) -> dict[str, str]:
+        """A digest of the weights of each component of a source's pipeline."""
+        return self._baseline(source).fingerprint
 
     def prepare(self, spec: ArmSpec) -> PreparedArm:
         """A fresh copy of the source's pipeline with the stack applied and proven.
@@ -138,10 +181,9 @@ class Session:
             source = parse_source(source_text)
             spec = ArmSpec(source_text, parse_stack(BASELINE_NAME))
             with self._phase(spec):
-                with third_party():
-                    pipeline = source.build()
-                    fingerprint = weights_fingerprint(pipeline)
-                    self._to_device(source_text, pipeline)
+                pipeline = source.build()
+                fingerprint = weights_fingerprint(pipeline)
+                self._to_device(source_text, pipeline)
                 defaults = self._defaults(source, pipeline)
                 call = PipelineCall(pipeline, defaults, defaults.prompts[0])
                 prepared = self._applied(spec, pipeline, call)
@@ -186,7 +228,8 @@ class Session:
 
     def _to_device(self, source: str, pipeline: DiffusionPipeline) -> None:
         try:
-            pipeline.to(self.device.torch_device)
+            with third_party():
+                pipeline.to(self.device.torch_device)
         except (MemoryError, RuntimeError) as error:
             raise SourceError(
                 f"pipeline source {source!r} on {self.device}: {explain_load_error(error)}"

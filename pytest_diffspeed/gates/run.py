@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..errors import DiffspeedError
+from ..errors import DiffspeedError, MissingHardwareError
 from ..markers import GateMarker
 from ..verdict import GateResult, VerdictKind
 from . import gates
@@ -25,12 +25,29 @@ def run_gates(
     spec, device = context.candidate.spec, context.session.device
     holding, without = select(markers, spec.stack, device)
     problems: list[str] = []
+
+    def not_applicable(marker: GateMarker, reason: str) -> None:
+        result = GateResult(
+            gate=marker.marker,
+            claim=marker.claim,
+            test=context.test,
+            stack=spec.stack.name,
+            verdict=VerdictKind.NOT_APPLICABLE,
+            reason=reason,
+            evidence=None,
+            blocking=False,
+        )
+        context.session.journal.write("gate", **result.as_dict())
+        on_result(result)
+
     for marker in without:
         reason = f"its markers are for another stack or device than {spec.stack} on {device.name}"
-        on_result(_unchecked(marker, context, VerdictKind.NOT_APPLICABLE, reason, blocking=False))
+        not_applicable(marker, reason)
     for marker in reversed(holding):  # as written, top to bottom
         try:
             on_result(gates()[type(marker)].check(marker, context))
+        except MissingHardwareError as error:
+            not_applicable(marker, str(error))
         except DiffspeedError as error:
             context.session.journal.write(
                 "gate-error",
@@ -41,18 +58,3 @@ def run_gates(
             )
             problems.append(f"{marker.claim} could not be checked: {error}")
     return problems
-
-
-def _unchecked(
-    marker: GateMarker, context: GateContext, kind: VerdictKind, reason: str, *, blocking: bool
-) -> GateResult:
-    return GateResult(
-        gate=marker.marker,
-        claim=marker.claim,
-        test=context.test,
-        stack=context.candidate.spec.stack.name,
-        verdict=kind,
-        reason=reason,
-        evidence=None,
-        blocking=blocking,
-    )

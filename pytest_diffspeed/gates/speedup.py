@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..markers import GateMarker, MaxSlowdown, MinSpeedup, SpeedMarker
 from ..specs import ArmSpec
 from ..techniques.stacks import PREVIOUS
 from ..verdict import Evidence, GateResult, VerdictKind
+from .attempts import attempt_of
 from .base import Gate, GateContext
 
 if TYPE_CHECKING:
+    from ..session import PreparedArm
     from ..timing.arm import WarmUp
+    from ..timing.clock import Clock
     from ..timing.pairs import Pair
     from ..timing.speedup import SpeedupResult
 
 
 class SpeedupGates(Gate):
-    """Times pairs of whole pipeline calls, alone on the device, until the ratio is decided."""
+    """Times pairs of pipeline calls, alone on the device, until the ratio is decided.
+
+    What counts of a call is its unit: all of it, its steady steps, or one component.
+    """
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (MinSpeedup, MaxSlowdown)
 
-    def unavailable(self, marker: GateMarker) -> str | None:
-        assert isinstance(marker, SpeedMarker)
-        if marker.unit != "call":
-            return f"unit={marker.unit!r} cannot be measured by this version, only unit='call'"
-        return None
-
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         from ..timing.speedup import measure_speedup  # numpy: not at collection
+        from ..timing.validity import conditions_of_this_machine
 
         assert isinstance(marker, SpeedMarker)
         session = context.session
         over = context.previous if marker.over == PREVIOUS else marker.over
+        attempt = attempt_of(marker, context, over)
+        if attempt.verdict is not None:
+            session.journal.write("gate", **attempt.verdict.as_dict())
+            return attempt.verdict
         baseline = session.other(ArmSpec(context.candidate.spec.source, over))
         candidate = context.candidate
         seed = random.SystemRandom().randrange(2**32)
@@ -43,37 +48,51 @@ class SpeedupGates(Gate):
         def on_warm(first: WarmUp, second: WarmUp, budget_s: float) -> None:
             session.progress.line(
                 f"timing {candidate.spec.stack} against {over}: "
-                f"{second.steady_s:.3g} s against {first.steady_s:.3g} s a call, "
+                f"{second.steady_s:.3g} s against {first.steady_s:.3g} s a {marker.unit}, "
                 f"at most {budget_s:.0f} s"
             )
 
         def on_pair(pair: Pair) -> None:
-            journal.write("pair", **identity, **vars(pair))
+            # A kind of its own, so that no reader counts it.
+            kind = "pair" if pair.dropped is None else "dropped-pair"
+            journal.write(kind, **identity, **vars(pair))
             ratio = pair.baseline_s / pair.candidate_s
             session.progress.transient(
                 f"pair {pair.index + 1}: {ratio:.3f}×  ({candidate.spec.stack} over {over})"
             )
 
+        first_calls = baseline.applied.first_call_s, candidate.applied.first_call_s
         journal.write(
-            "gate-start", **identity, over=over.name, seed=seed, device=vars(session.device)
+            "gate-start",
+            **identity,
+            over=over.name,
+            need=marker.min_ratio,
+            seed=seed,
+            device=vars(session.device),
+            baseline_first_call_s=first_calls[0],
+            candidate_first_call_s=first_calls[1],
         )
+        instance = attempt.begin()
         with session.exclusive_device():
             measured = measure_speedup(
-                baseline.arm,
-                candidate.arm,
+                baseline.arm_of(marker.unit),
+                candidate.arm_of(marker.unit),
                 min_ratio=marker.min_ratio,
                 alpha=marker.alpha,
                 method=marker.method,
                 budget_s=session.options.budget_s,
                 clock=session.clock,
                 seed=seed,
+                conditions=conditions_of_this_machine(session.device.kind),
                 on_warm=on_warm,
                 on_pair=on_pair,
             )
-        first_calls = baseline.applied.first_call_s, candidate.applied.first_call_s
-        result = _gate_result(
+            stages = _stages(baseline, candidate, session.clock) if measured.pairs else None
+        found = _gate_result(
             marker, context, over.name, measured, first_calls, session.options.inconclusive
         )
+        found.figures["stages"] = stages
+        result = instance.end(found)
         journal.write("gate", **result.as_dict())
         return result
 
@@ -87,7 +106,8 @@ def _gate_result(
     policy: str | None,
 ) -> GateResult:
     own_policy = "fail" if isinstance(marker, MinSpeedup) else "warn"
-    inconclusive_blocks = (policy or own_policy) == "fail"
+    # Without a single pair nothing was checked, and no policy makes that green.
+    inconclusive_blocks = (policy or own_policy) == "fail" or measured.pairs == 0
     blocking = measured.verdict is VerdictKind.FAIL or (
         measured.verdict is VerdictKind.INCONCLUSIVE and inconclusive_blocks
     )
@@ -102,12 +122,16 @@ def _gate_result(
         blocking=blocking,
         figures={
             "over": over,
+            "unit": marker.unit,
             "need": measured.min_ratio,
             "ratio": measured.ratio,
             "low": measured.low,
             "high": measured.high,
             "coverage": measured.coverage,
             "pairs": measured.pairs,
+            "dropped_pairs": measured.dropped_pairs,
+            "kept_disturbed_pairs": measured.kept_disturbed_pairs,
+            "discard_warm_call": measured.discard_warm_call,
             "instances": 1,
             "noise": measured.noise,
             "baseline_s": measured.baseline_s,
@@ -118,6 +142,25 @@ def _gate_result(
             "seed": measured.seed,
         },
     )
+
+
+def _stages(baseline: PreparedArm, candidate: PreparedArm, clock: Clock) -> dict[str, Any] | None:
+    """Stage times of one more call of each arm; watching them cannot touch the pairs any more.
+
+    ``None`` where the clock times whole calls only.  The pairs have been paid for: a call that
+    raises now says so in the place of its stages and costs the verdict nothing.
+    """
+    from ..timing.clock import StampClock
+
+    if not isinstance(clock, StampClock):
+        return None
+    stages: dict[str, Any] = {}
+    for name, prepared in (("baseline", baseline), ("candidate", candidate)):
+        try:
+            stages[name] = prepared.stage_times(clock).as_dict()
+        except Exception as error:
+            stages[name] = {"error": f"{type(error).__name__}: {error}"}
+    return stages
 
 
 GATES = (SpeedupGates(),)

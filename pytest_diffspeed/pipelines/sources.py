@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import DiffspeedError, SourceError
+from ..errors import DiffspeedError, SourceError, nearest
 from ..quiet import third_party
 from .call import CallDefaults
 
@@ -43,6 +43,8 @@ class PipelineSource(ABC):
     """Where a pipeline comes from.  ``name`` is what the user wrote."""
 
     name: str
+    NEXT_STEP: ClassVar[str] = ""
+    """What to do where the load fails for a reason that we have no better advice for."""
 
     @abstractmethod
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
@@ -57,10 +59,10 @@ class PipelineSource(ABC):
         Raises:
             SourceError: with the reason and the next step in one sentence.
         """
+        with third_party():
+            from diffusers import DiffusionPipeline
         with self._explained():
             pipeline = self._load(dict(shared or {}))
-        from diffusers import DiffusionPipeline
-
         if not isinstance(pipeline, DiffusionPipeline):
             raise SourceError(
                 f"pipeline source {self.name!r}: it gave {_kind(pipeline)}, not a diffusers "
@@ -68,7 +70,13 @@ class PipelineSource(ABC):
             )
         from .components import denoiser_name, modules
 
-        denoiser_name(pipeline)
+        try:
+            denoiser_name(pipeline)
+        except SourceError as error:
+            raise SourceError(
+                f"pipeline source {self.name!r}: {error}; only pipelines with one of them can be "
+                "measured"
+            ) from None
         pipeline.set_progress_bar_config(disable=True)
         for part in modules(pipeline).values():
             part.eval()
@@ -87,12 +95,15 @@ class PipelineSource(ABC):
             raise
         except Exception as error:
             raise SourceError(
-                f"pipeline source {self.name!r}: {explain_load_error(error)}"
+                f"pipeline source {self.name!r}: {explain_load_error(error, self.NEXT_STEP)}"
             ) from error
 
 
-def explain_load_error(error: Exception) -> str:
-    """What went wrong while loading, and what to do next, in one sentence."""
+def explain_load_error(error: Exception, next_step: str = "") -> str:
+    """What went wrong while loading, and what to do next, in one sentence.
+
+    ``next_step`` is for errors of which no more is known than what they say.
+    """
     import torch
 
     first_line = (str(error).strip() or "no message").splitlines()[0]
@@ -117,7 +128,7 @@ def explain_load_error(error: Exception) -> str:
             "the hub has no such repository, or it is gated and you are not logged in; check the "
             "spelling, or run `hf auth login`"
         )
-    return f"{type(error).__name__}: {first_line}"
+    return f"{type(error).__name__}: {first_line}" + (f"; {next_step}" if next_step else "")
 
 
 # Names instead of classes: they live in httpx, requests and huggingface_hub, whose versions move.
@@ -174,6 +185,10 @@ class FolderSource(PipelineSource):
 
     name: str
     folder: Path
+    NEXT_STEP: ClassVar[str] = (
+        "copy the folder again if a file was cut short, or write it anew with "
+        "`pipeline.save_pretrained`"
+    )
 
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
         return _general_defaults(pipeline)
@@ -197,6 +212,7 @@ class HubSource(PipelineSource):
     """A repository on the model hub, or its copy in the local cache."""
 
     name: str
+    NEXT_STEP: ClassVar[str] = "see whether `DiffusionPipeline.from_pretrained` alone loads it"
 
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
         return _general_defaults(pipeline)
@@ -238,17 +254,24 @@ class FactorySource(PipelineSource):
             module = importlib.import_module(self.module)
         except ModuleNotFoundError as error:
             if error.name is None or not (self.module + ".").startswith(error.name + "."):
-                raise
+                raise self._raised(f"importing {self.module!r}", error) from error
             raise SourceError(
                 f"pipeline source {self.name!r}: there is no module {error.name!r} on the import "
                 f"path of {sys.executable}; run from the folder that holds it, or install it"
             ) from None
+        except Exception as error:
+            raise self._raised(f"importing {self.module!r}", error) from error
         factory = module
         for part in self.attribute.split("."):
             if not hasattr(factory, part):
+                own = [
+                    name
+                    for name, value in getattr(factory, "__dict__", {}).items()
+                    if callable(value) and getattr(value, "__module__", None) == self.module
+                ]
                 raise SourceError(
                     f"pipeline source {self.name!r}: module {self.module!r} has no "
-                    f"{self.attribute!r}"
+                    f"{self.attribute!r}; {nearest(part, own) if own else 'it defines nothing'}"
                 )
             factory = getattr(factory, part)
         if not callable(factory):
@@ -263,16 +286,20 @@ class FactorySource(PipelineSource):
         try:
             return factory()
         except Exception as error:
-            where = ""
-            trace = error.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            if trace is not None:
+            raise self._raised("the factory", error) from error
+
+    def _raised(self, what: str, error: Exception) -> SourceError:
+        """Names the line of the user's package that the error went through last."""
+        where = ""
+        trace = error.__traceback__
+        while trace is not None:
+            module = str(trace.tb_frame.f_globals.get("__name__"))
+            if module.partition(".")[0] == self.module.partition(".")[0]:
                 where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-            raise SourceError(
-                f"pipeline source {self.name!r}: the factory raised{where}: "
-                f"{explain_load_error(error)}"
-            ) from error
+            trace = trace.tb_next
+        return SourceError(
+            f"pipeline source {self.name!r}: {what} raised{where}: {explain_load_error(error)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -310,7 +337,7 @@ def parse_source(text: str) -> PipelineSource:
             raise SourceError(f"pipeline source {text!r}: {error}") from None
         return RandomSource(text, architecture)
     folder = Path(text).expanduser()
-    if folder.is_dir() or text.startswith(("/", "./", "../", "~")):
+    if (text and folder.is_dir()) or text.startswith(("/", "./", "../", "~")):
         return FolderSource(text, folder)
     module, colon, attribute = text.partition(":")
     words = [*module.split("."), *attribute.split(".")]

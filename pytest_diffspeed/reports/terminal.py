@@ -37,9 +37,21 @@ def gate_lines(results: Iterable[GateResult]) -> list[tuple[VerdictKind, str]]:
         indent = " " * (_WIDTH + 2)
         if found:
             lines.append((result.verdict, indent + found))
-        if result.verdict is not VerdictKind.PASS:
+        if result.verdict is not VerdictKind.PASS or _came_late(result):
             lines.append((result.verdict, indent + result.reason))
     return lines
+
+
+def _came_late(result: GateResult) -> bool:
+    """Whether it took more than one measurement of this tree to get there."""
+    figures = result.figures
+    return bool(figures.get("attempt", 1) > 1 or figures.get("undecided_before", 0) > 0)
+
+
+def failure(result: GateResult) -> str:
+    """What stands in the test's own report; a one-line summary shows only its first words."""
+    parts = [f"{result.verdict} {result.claim}: {describe(result) or 'nothing measured'}"]
+    return "\n    ".join([*parts, result.reason])
 
 
 def describe(result: GateResult) -> str:
@@ -71,7 +83,8 @@ def ladder_table(results: Iterable[GateResult]) -> list[str]:
     for result in results:
         figures = result.figures
         row = (result.test, result.stack, figures.get("over", ""))
-        if figures.get("pairs") and row not in shown:
+        whole_calls = figures.get("unit", "call") == "call"
+        if figures.get("pairs") and whole_calls and row not in shown:
             shown.add(row)
             rows.append(
                 (

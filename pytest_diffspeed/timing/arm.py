@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import MeasurementError
 from .clock import Clock
+from .collector import collector_off
+from .timer import Timer, whole_call
 
 
 @dataclass
 class Arm:
-    """``call`` runs it once; ``running`` makes the context of a call, outside the timed region."""
+    """``call`` runs it once; ``running`` makes the context of a call, outside the timed region.
+
+    ``timer`` says which seconds of a call count: those of all of it, or those of one stage.
+    ``last_call_s`` are the seconds of the whole call all the same.
+    """
 
     name: str
     call: Callable[[], object]
     running: Callable[[], AbstractContextManager[Any]] = nullcontext
+    timer: Timer = whole_call
     calls: int = 0
     last_output: object = field(default=None, repr=False)
+    last_call_s: float = math.nan
 
     def timed_call(self, clock: Clock) -> float:
         """Call once; seconds.
@@ -31,35 +38,52 @@ class Arm:
         Raises:
             MeasurementError: the call raised, or the clock gave no positive finite number.
         """
+        with self._one_call():
+            seconds, self.last_call_s, self.last_output = self.timer(clock, self.call)
+        for duration in (seconds, self.last_call_s):
+            if not (math.isfinite(duration) and duration > 0.0):
+                raise MeasurementError(
+                    f"arm {self.name!r}: the clock gave {duration!r} seconds for call number "
+                    f"{self.calls}; a duration must be positive and finite"
+                )
+        return seconds
+
+    def discarded_call(self) -> None:
+        """Call once, off the clock, so that the next call finds caches as its own arm left them.
+
+        Raises:
+            MeasurementError: the call raised.
+        """
+        with self._one_call():
+            self.call()
+
+    @contextmanager
+    def _one_call(self) -> Iterator[None]:
         self.calls += 1
-        collecting = gc.isenabled()
-        with self.running():
-            gc.disable()
+        with self.running(), collector_off():
             try:
-                seconds, self.last_output = clock.time(self.call)
+                yield
+            except MeasurementError:
+                raise  # the call went well; what was to be timed in it is not there
             except Exception as error:
                 raise MeasurementError(
                     f"arm {self.name!r} raised in its call number {self.calls}: "
                     f"{type(error).__name__}: {error}"
                 ) from error
-            finally:
-                if collecting:
-                    gc.enable()
-        if not (math.isfinite(seconds) and seconds > 0.0):
-            raise MeasurementError(
-                f"arm {self.name!r}: the clock gave {seconds!r} seconds for call number "
-                f"{self.calls}; a duration must be positive and finite"
-            )
-        return seconds
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """``first_call_s`` contains compilation; ``steady_s`` is the last call's time."""
+    """``first_call_s`` contains compilation; ``steady_s`` is the last call's time.
+
+    Both are seconds of what the arm's timer times; ``steady_call_s`` are those of the last call as
+    a whole, which is what a budget has to pay.
+    """
 
     first_call_s: float
     steady_s: float
     calls: int
+    steady_call_s: float
 
 
 def warm_up(arm: Arm, clock: Clock, *, at_most: int = 6, tolerance: float = 0.2) -> WarmUp:
@@ -77,7 +101,7 @@ def warm_up(arm: Arm, clock: Clock, *, at_most: int = 6, tolerance: float = 0.2)
         previous = seconds
         if settled:
             break
-    return WarmUp(first, previous, calls)
+    return WarmUp(first, previous, calls, arm.last_call_s)
 
 
 def check_same_outputs(baseline: Arm, candidate: Arm) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics as stdlib_statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from ..errors import UsageError
 from ..statistics import MIN_PAIRS, Decision, SpeedupGate
@@ -13,6 +13,7 @@ from ..verdict import VerdictKind
 from .arm import Arm, WarmUp, check_same_outputs, warm_up
 from .clock import Clock, WallClock
 from .pairs import Pair, measure_pairs
+from .validity import Condition, FullCollection, Validity
 
 AUTO_BUDGET_S = 60.0
 AUTO_PAIRS = 12
@@ -25,6 +26,9 @@ class SpeedupResult:
     ``ratio`` is baseline seconds ÷ candidate seconds, the median over pairs; ``low`` and ``high``
     bound it with the probability ``coverage``, whenever the measurement was stopped.  ``noise`` is
     the standard deviation of one pair's log ratio.  All are ``nan`` where there are no pairs.
+
+    ``pairs`` are those that count.  ``dropped_pairs`` began on a disturbed machine and do not;
+    ``kept_disturbed_pairs`` did too and count, since no more may be dropped.
     """
 
     verdict: VerdictKind
@@ -42,6 +46,9 @@ class SpeedupResult:
     candidate_warm_up: WarmUp
     budget_s: float
     seed: int
+    discard_warm_call: bool = False
+    dropped_pairs: int = 0
+    kept_disturbed_pairs: int = 0
 
 
 def measure_speedup(
@@ -54,6 +61,8 @@ def measure_speedup(
     budget_s: float | None = 60.0,
     clock: Clock | None = None,
     seed: int = 0,
+    discard_warm_call: bool = False,
+    conditions: Sequence[Condition] = (),
     now: Callable[[], float] = time.perf_counter,
     on_warm: Callable[[WarmUp, WarmUp, float], None] = lambda *_: None,
     on_pair: Callable[[Pair], None] = lambda _: None,
@@ -69,8 +78,13 @@ def measure_speedup(
             need.
         clock: times one call; the CPU's clock if left out.
         seed: of the order in which the arms of a pair run.
+        discard_warm_call: call an arm once off the clock before each timed call of it; for arms
+            that disturb each other through caches, clocks or memory.  Twice the calls.
+        conditions: asked before each pair whether the machine is disturbed, beside a full garbage
+            collection; see :mod:`pytest_diffspeed.timing.validity`.
         now: a clock for the budget.
-        on_warm, on_pair: told as it happens; a record is written there.
+        on_warm, on_pair: told as it happens; a record is written there.  Pairs that do not count
+            are told too.
 
     Raises:
         MeasurementError: an arm raised, its clock misbehaved, or the outputs differ in shape.
@@ -83,20 +97,39 @@ def measure_speedup(
     gate = SpeedupGate(min_ratio, alpha=alpha, beta=alpha, method=method)
     warm = warm_up(baseline, clock), warm_up(candidate, clock)
     check_same_outputs(baseline, candidate)
-    pair_s = warm[0].steady_s + warm[1].steady_s
+    calls = 2 if discard_warm_call else 1
+    pair_s = calls * (warm[0].steady_call_s + warm[1].steady_call_s)
     allowed_s = max(AUTO_BUDGET_S, AUTO_PAIRS * pair_s) if budget_s is None else budget_s
     on_warm(*warm, allowed_s)
 
     pairs: list[Pair] = []
+    collections = FullCollection()
+    validity = Validity((collections, *conditions))
     if allowed_s >= MIN_PAIRS * pair_s:
-        started = now()
-        for pair in measure_pairs(baseline, candidate, clock, seed=seed):
-            pairs.append(pair)
-            on_pair(pair)
-            gate.update(pair.baseline_s, pair.candidate_s)
-            if gate.decision is not None or now() - started >= allowed_s:
-                break
-    return _result(gate, pairs, warm, pair_s, allowed_s, min_ratio, seed)
+        with collections.watching():
+            started = now()
+            for pair in measure_pairs(
+                baseline,
+                candidate,
+                clock,
+                seed=seed,
+                discard_warm_call=discard_warm_call,
+                before_pair=validity.before_pair,
+            ):
+                on_pair(pair)
+                if pair.dropped is None:
+                    pairs.append(pair)
+                    gate.update(pair.baseline_s, pair.candidate_s)
+                if gate.decision is not None or (pairs and now() - started >= allowed_s):
+                    break
+    result = _result(gate, pairs, warm, pair_s, allowed_s, min_ratio, seed)
+    return replace(
+        result,
+        reason="; ".join(filter(None, (result.reason, validity.remark))),
+        discard_warm_call=discard_warm_call,
+        dropped_pairs=validity.dropped,
+        kept_disturbed_pairs=validity.kept_disturbed,
+    )
 
 
 def _result(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pytest_diffspeed.reports.pictures import save_comparison
 from pytest_diffspeed.reports.progress import HEARTBEAT_S, Progress
-from pytest_diffspeed.reports.terminal import gate_lines, ladder_table
+from pytest_diffspeed.reports.terminal import failure, gate_lines, ladder_table
 from pytest_diffspeed.verdict import Evidence, GateResult, VerdictKind
 
 
@@ -123,3 +123,10 @@ def test_without_a_terminal_progress_is_silent():
     progress.transient("b")
     with progress.phase("c"):
         pass
+
+
+def test_a_failure_begins_with_what_a_one_line_summary_needs():
+    assert failure(result(VerdictKind.FAIL)) == (
+        "FAIL min_speedup over fp32 per call: 1.612× [1.548, 1.671], need ≥ 1.5×; 9 pairs, "
+        "noise 3.1 % a pair, 1 process instance (measured)\n    9 of 9 pairs are on one side."
+    )

@@ -1,0 +1,27 @@
+"""Put another value on an instance for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NOTHING = object()
+
+
+@contextmanager
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """``owner.name`` is ``value``; afterwards the instance is as it was.
+
+    Works on the instance's ``__dict__``, past ``__setattr__``: that of a torch module registers
+    modules elsewhere, and that of ``torch.compile``'s wrapper writes to the module it wraps.
+    """
+    own = vars(owner)
+    before = own.get(name, _NOTHING)
+    own[name] = value
+    try:
+        yield
+    finally:
+        if before is _NOTHING:
+            own.pop(name, None)
+        else:
+            own[name] = before

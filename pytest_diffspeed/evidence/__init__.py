@@ -1,0 +1,1 @@
+"""What was measured for which tree: a FAIL stays one until somebody asks for another attempt."""

@@ -1,0 +1,42 @@
+"""The evidence key: what must be the same for an earlier verdict to be one about this."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+_DISTRIBUTIONS = ("torch", "diffusers", "transformers", "torchao", "pytest-diffspeed")
+
+
+@dataclass(frozen=True)
+class EvidenceKey:
+    """``parts`` is plain data, and is written down with the evidence, so that a key explains
+    itself.
+    """
+
+    parts: Mapping[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for the key: 32 hexadecimal digits, other ones if any part differs."""
+        plain = json.dumps(self.parts, sort_keys=True, ensure_ascii=True)
+        return sha256(plain.encode("ascii")).hexdigest()[:32]
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """What a measurement rests on beside the tree; ``device`` is the name its maker gave it."""
+    versions = {name: _version(name) for name in _DISTRIBUTIONS}
+    return {"device": device, "threads": threads, "python": platform.python_version(), **versions}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

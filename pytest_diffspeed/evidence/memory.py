@@ -1,0 +1,168 @@
+"""Which verdicts were reached for a key, in ``<rootdir>/.diffspeed/evidence/``.
+
+One file a key, and a line for each measurement when it starts and when it ends.  Lines are only
+ever appended, each with one write, so processes that measure beside each other spoil nothing; and
+since each carries its attempt, a FAIL counts whatever line another process writes after it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..records.journal import as_line
+from ..records.lines import Lines, read_lines
+from ..records.reader import as_result
+from ..verdict import GateResult, VerdictKind
+from ..workdir import NAME, workdir
+from .key import EvidenceKey
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class EvidenceMemory:
+    """The memory of one pytest session; ``fresh`` is ``--diffspeed-fresh``.
+
+    A fresh session gives each key one more attempt, not as many as it takes: what FAILs in this
+    very session stays a FAIL in it, whatever plugin runs the test again.
+    """
+
+    def __init__(
+        self, rootdir: Path, *, fresh: bool = False, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._rootdir = rootdir
+        self._fresh = fresh
+        self._now = now
+        self._session = uuid.uuid4().hex
+
+    def path(self, key: EvidenceKey) -> Path:
+        return self._rootdir / NAME / "evidence" / f"{key.digest}.jsonl"
+
+    def attempt(self, key: EvidenceKey) -> Attempt:
+        """The attempt that a gate with this key is at.
+
+        Raises:
+            RecordError: the evidence was written by another major version of this package.
+        """
+        path = self.path(key)
+        lines = read_lines(path) if path.exists() else Lines(path, (), 0)
+        records = [
+            record
+            for record in lines.records
+            if record["kind"] in ("instance-start", "instance-end")
+        ]
+        number = max((record["attempt"] for record in records), default=1)
+        here = [record for record in records if record["attempt"] == number]
+        failed = _last_failure(here)
+        if failed is not None and self._fresh and failed["session"] != self._session:
+            number, here, failed = number + 1, [], None
+        return Attempt(self, key, number, _undecided(here), failed, lines.note)
+
+    def write(self, key: EvidenceKey, kind: str, **content: Any) -> None:
+        """Append a line; ``at`` and ``session`` are added."""
+        workdir(self._rootdir)  # with its .gitignore
+        path = self.path(key)
+        path.parent.mkdir(exist_ok=True)
+        at = self._now().isoformat(timespec="seconds")
+        line = as_line(
+            {"kind": kind, "key": key.digest, "session": self._session, "at": at, **content}
+        )
+        with path.open("ab+", buffering=0) as file:
+            # A torn line of a killed process must not swallow this one too.
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                line = line if file.read(1) == b"\n" else f"\n{line}"
+            file.write(line.encode("utf-8"))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The ``number``-th attempt (from 1) of a key; each further one was asked for.
+
+    ``undecided`` says how many process instances of it ended INCONCLUSIVE or did not end.
+    """
+
+    memory: EvidenceMemory
+    key: EvidenceKey
+    number: int
+    undecided: int
+    failed: dict[str, Any] | None
+    note: str | None
+
+    @property
+    def verdict(self) -> GateResult | None:
+        """The FAIL that this attempt reached already, to be said without measuring."""
+        if self.failed is None:
+            return None
+        result = as_result(self.failed["result"])
+        day = self.failed["at"].replace("T", " ").replace("+00:00", " UTC")
+        reason = (
+            f"FAILed already on {day}, attempt {self.number} for this tree "
+            f"({result.reason}); --diffspeed-fresh asks for another attempt"
+        )
+        figures = {**result.figures, "attempt": self.number, "remembered_from": self.failed["at"]}
+        return replace(result, reason=self.noted(reason), figures=figures, blocking=True)
+
+    def begin(self) -> Instance:
+        """Write down that a measurement starts: one that is killed counts as undecided."""
+        instance = Instance(self, uuid.uuid4().hex)
+        instance.write("instance-start", parts=dict(self.key.parts))
+        return instance
+
+    def noted(self, reason: str) -> str:
+        return reason if self.note is None else f"{reason}; {self.note}"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One measurement: a process in which the arms were built anew."""
+
+    attempt: Attempt
+    name: str
+
+    def end(self, result: GateResult) -> GateResult:
+        """Write the verdict down, and give it with its attempt in ``figures`` and ``reason``."""
+        number, undecided = self.attempt.number, self.attempt.undecided
+        said = result.reason
+        if number > 1:
+            said += f"; attempt {number} for this tree"
+        if undecided:
+            plural = "instance" if undecided == 1 else "instances"
+            said += f"; {undecided} earlier {plural} for this tree came to no verdict"
+        told = replace(
+            result,
+            reason=self.attempt.noted(said),
+            figures={**result.figures, "attempt": number, "undecided_before": undecided},
+        )
+        self.write("instance-end", result=result.as_dict())
+        return told
+
+    def write(self, kind: str, **content: Any) -> None:
+        attempt = self.attempt
+        attempt.memory.write(
+            attempt.key, kind, attempt=attempt.number, instance=self.name, **content
+        )
+
+
+def _last_failure(records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    failed = [r for r in records if _verdict(r) is VerdictKind.FAIL]
+    return failed[-1] if failed else None
+
+
+def _undecided(records: list[dict[str, Any]]) -> int:
+    decided = {r["instance"] for r in records if _verdict(r) is VerdictKind.PASS}
+    return len({record["instance"] for record in records} - decided)
+
+
+def _verdict(record: dict[str, Any]) -> VerdictKind | None:
+    if record["kind"] == "instance-start":
+        return None
+    return VerdictKind(record["result"]["verdict"])

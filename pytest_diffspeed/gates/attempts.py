@@ -1,0 +1,49 @@
+"""What a speedup gate is called in the memory of verdicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..evidence.key import EvidenceKey, environment
+
+if TYPE_CHECKING:
+    from ..evidence.memory import Attempt
+    from ..markers import SpeedMarker
+    from ..techniques.stacks import Stack
+    from .base import GateContext
+
+
+def attempt_of(marker: SpeedMarker, context: GateContext, over: Stack) -> Attempt:
+    """The attempt that this gate is at; ``over`` is the stack that ``marker.over`` means here.
+
+    Raises:
+        RecordError: the evidence was written by another major version of this package.
+    """
+    return context.session.evidence.attempt(evidence_key(marker, context, over))
+
+
+def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> EvidenceKey:
+    """Everything that a verdict of this gate depends on, save luck.
+
+    The test is part of it, since its body may do things to the pipeline.
+    """
+    import torch
+
+    session, candidate = context.session, context.candidate
+    return EvidenceKey(
+        {
+            "tree": vars(session.tree),
+            "test": context.test,
+            "source": candidate.spec.source,
+            "weights": session.weights(candidate.spec.source),
+            "inputs": {"prompt": candidate.call.prompt, **vars(candidate.call.defaults)},
+            "stack": candidate.spec.stack.name,
+            "over": over.name,
+            "marker": marker.marker,
+            "unit": marker.unit,
+            "min_ratio": marker.min_ratio,
+            "alpha": marker.alpha,
+            "method": marker.method,
+            "environment": environment(session.device.name, torch.get_num_threads()),
+        }
+    )

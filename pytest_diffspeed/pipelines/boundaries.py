@@ -1,0 +1,82 @@
+"""Where the stages of a pipeline's call begin and end, for :mod:`pytest_diffspeed.timing.stages`.
+
+Nothing of what is timed is changed, above all nothing that is compiled:
+
+- Text encoders and denoiser are watched from outside their ``__call__``.  Not by forward hooks:
+  those of a module that was compiled in place (``module.compile()``) run inside what is compiled,
+  so dynamo compiles the hook, and one that reads a clock is a graph break, with ``fullgraph=True``
+  an error (torch 2.13.0).
+- ``vae.decode`` and ``scheduler.step`` are attributes through which the pipeline calls; what stands
+  there, possibly a compiled function, is put back when the call is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.attributes import replaced
+from ..adapters.torch_internals import around_calls
+from ..errors import SourceError
+from ..timing.stages import Around, Boundaries, Part
+from .components import denoiser, modules, vae
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+
+def text_encoders(pipeline: DiffusionPipeline) -> list[torch.nn.Module]:
+    """``text_encoder``, ``text_encoder_2``, and so on, those that the pipeline has."""
+    return [part for name, part in modules(pipeline).items() if name.startswith("text_encoder")]
+
+
+def stage_boundaries(pipeline: DiffusionPipeline) -> Boundaries:
+    """Puts a recorder around the parts of ``pipeline`` while its context is open."""
+
+    @contextmanager
+    def boundaries(around: Around) -> Iterator[None]:
+        with ExitStack() as stack:
+            for encoder in text_encoders(pipeline):
+                watch = around_calls(encoder, lambda f: around(Part.TEXT_ENCODER, f))
+                stack.enter_context(watch)
+            watch = around_calls(denoiser(pipeline), lambda f: around(Part.DENOISER, f))
+            stack.enter_context(watch)
+            for owner, name, part in (
+                (_scheduler(pipeline), "step", Part.SCHEDULER_STEP),
+                (vae(pipeline), "decode", Part.VAE_DECODE),
+            ):
+                function = getattr(owner, name, None)
+                if function is not None:
+                    stack.enter_context(replaced(owner, name, around(part, function)))
+            yield
+
+    return boundaries
+
+
+def require_unit(pipeline: DiffusionPipeline, unit: str) -> None:
+    """Refuse to time what the pipeline lacks.
+
+    Raises:
+        SourceError: with what is missing.
+    """
+    kind = type(pipeline).__name__
+    if unit in ("step", Part.DENOISER):
+        denoiser(pipeline)  # says itself what is missing
+    there = {
+        "step": getattr(_scheduler(pipeline), "step", None),
+        Part.TEXT_ENCODER.value: text_encoders(pipeline) or None,
+        Part.VAE_DECODE.value: getattr(vae(pipeline), "decode", None),
+    }
+    needs = {
+        "step": "a scheduler with a `step`",
+        Part.TEXT_ENCODER.value: "a `text_encoder`",
+        Part.VAE_DECODE.value: "a `vae` with a `decode`",
+    }
+    if unit in there and there[unit] is None:
+        raise SourceError(f"unit={unit!r} cannot be timed: {kind} lacks {needs[unit]}")
+
+
+def _scheduler(pipeline: DiffusionPipeline) -> Any:
+    return getattr(pipeline, "scheduler", None)

@@ -1,0 +1,176 @@
+"""The lines of a journal, each checked: what cannot be read is counted and left out.
+
+A killed run leaves a torn last line and a full disk a torn one in the middle.  Neither may cost
+the lines around it.  Lines are data: nothing in them is imported, called or evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RecordError
+from ..verdict import Evidence, VerdictKind
+from .journal import SCHEMA
+
+_SCHEMA_NAME = re.compile(r"diffspeed/([0-9]+)(?:\.[0-9]+)*")
+MAJOR = SCHEMA.partition("/")[2]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The records of a file in their order; ``left_out`` lines could not be read."""
+
+    path: Path
+    records: tuple[dict[str, Any], ...]
+    left_out: int
+
+    @property
+    def note(self) -> str | None:
+        """What to tell where lines were left out."""
+        if not self.left_out:
+            return None
+        lines = "line" if self.left_out == 1 else "lines"
+        count = "counts" if self.left_out == 1 else "count"
+        return (
+            f"{self.left_out} {lines} of {self.path} could not be read and {count} as not written"
+        )
+
+
+def read_lines(path: Path) -> Lines:
+    """Read every line of ``path`` that is a record of this schema.
+
+    Records of a kind that is not known here are given too: a minor version may add some.
+
+    Raises:
+        RecordError: the file cannot be opened, or was written in another major version.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"cannot read the records in {path}: {error.strerror}") from error
+    records: list[dict[str, Any]] = []
+    left_out = 0
+    for line in content.split(b"\n"):
+        if not line.strip():
+            continue
+        record = _record(line, path)
+        if record is None:
+            left_out += 1
+        else:
+            records.append(record)
+    return Lines(path, tuple(records), left_out)
+
+
+def _record(line: bytes, path: Path) -> dict[str, Any] | None:
+    """The record in ``line``; ``None`` where it is none, or lacks fields of its kind."""
+    try:
+        # RecursionError: brackets nested by the thousand.  ValueError: no JSON, no UTF-8, or an
+        # integer with more digits than Python converts.
+        record = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), str):
+        return None
+    schema = _SCHEMA_NAME.fullmatch(record["schema"])
+    if schema is None:
+        return None
+    if schema[1] != MAJOR:
+        raise RecordError(
+            f"{path} holds records of schema {record['schema']} and this version of "
+            f"pytest-diffspeed reads {SCHEMA} only; use the version that wrote them"
+        )
+    kind = record.get("kind")
+    if not isinstance(kind, str) or not _has_fields(record, _FIELDS.get(kind, {})):
+        return None
+    return record
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _has_fields(record: Mapping[str, Any], fields: Mapping[str, Callable[[Any], bool]]) -> bool:
+    return all(name in record and check(record[name]) for name, check in fields.items())
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _seconds(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0.0 < value <= sys.float_info.max  # 1e999 is JSON, and reads as infinity
+
+
+def _reason_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _verdict(value: object) -> bool:
+    return isinstance(value, str) and value in [kind.value for kind in VerdictKind]
+
+
+def _evidence(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value in [kind.value for kind in Evidence])
+
+
+def _mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_RESULT: dict[str, Callable[[Any], bool]] = {
+    "gate": _text,
+    "claim": _text,
+    "test": _text,
+    "stack": _text,
+    "verdict": _verdict,
+    "reason": _text,
+    "evidence": _evidence,
+    "blocking": _flag,
+    "figures": _mapping,
+}
+
+
+def _result(value: object) -> bool:
+    return isinstance(value, dict) and _has_fields(value, _RESULT)
+
+
+_GATE: dict[str, Callable[[Any], bool]] = {"test": _text, "stack": _text, "claim": _text}
+_INSTANCE: dict[str, Callable[[Any], bool]] = {
+    "key": _text,
+    "attempt": _count,
+    "instance": _text,
+    "session": _text,
+    "at": _text,
+}
+_FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "gate-start": {**_GATE, "seed": _count},
+    "pair": {
+        **_GATE,
+        "index": _count,
+        "baseline_s": _seconds,
+        "candidate_s": _seconds,
+        "candidate_first": _flag,
+        "dropped": _reason_or_none,
+    },
+    "gate": _RESULT,
+    "gate-error": {**_GATE, "error": _text},
+    "instance-start": {**_INSTANCE, "parts": _mapping},
+    "instance-end": {**_INSTANCE, "result": _result},
+}
+"""The fields that each kind must have; further ones are kept."""

@@ -1,0 +1,160 @@
+"""Rebuild the gates of a journal, those of a killed run too.
+
+A gate that reached its verdict is what its ``gate`` line says.  One that did not is INCONCLUSIVE
+with the pairs that were flushed: a run killed at any moment loses at most the pair in progress.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..verdict import Evidence, GateResult, VerdictKind
+from .lines import read_lines
+
+
+@dataclass(frozen=True)
+class RecordedPair:
+    """Seconds of one call of each arm, and which of the two ran first.
+
+    ``dropped`` says why it does not count, and is ``None`` for a pair that does.
+    """
+
+    index: int
+    baseline_s: float
+    candidate_s: float
+    candidate_first: bool
+    dropped: str | None
+
+
+@dataclass(frozen=True)
+class RecordedGate:
+    """A gate as its journal tells it; ``start`` is its ``gate-start`` line, empty if it has none.
+
+    ``pairs`` are all that were flushed, those that do not count too.  ``finished`` says whether the
+    verdict is the gate's own.
+    """
+
+    result: GateResult
+    pairs: tuple[RecordedPair, ...]
+    finished: bool
+    start: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RecordedSession:
+    """The gates of a journal in the order in which they began.
+
+    ``note`` says how many lines could not be read, and is ``None`` where all could.
+    """
+
+    path: Path
+    gates: tuple[RecordedGate, ...]
+    left_out: int
+    note: str | None
+
+
+@dataclass
+class _Open:
+    """A gate while its lines are read."""
+
+    line: Mapping[str, Any]
+    start: Mapping[str, Any] = field(default_factory=dict)
+    pairs: list[RecordedPair] = field(default_factory=list)
+    result: GateResult | None = None
+    error: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.result is not None or self.error is not None
+
+
+def read_journal(path: Path) -> RecordedSession:
+    """The gates in the journal at ``path``.
+
+    Raises:
+        RecordError: the file cannot be opened, or was written in another major version.
+    """
+    lines = read_lines(path)
+    gates: list[_Open] = []
+    latest: dict[tuple[str, str, str], _Open] = {}
+    for record in lines.records:
+        kind = record["kind"]
+        if kind not in ("gate-start", "pair", "gate", "gate-error"):
+            continue
+        identity = record["test"], record["stack"], record["claim"]
+        gate = latest.get(identity)
+        # The same gate may run several times in a session: pytest-rerunfailures, for one.
+        if gate is None or gate.ended or kind == "gate-start":
+            gate = latest[identity] = _Open(record)
+            gates.append(gate)
+        if kind == "gate-start":
+            gate.start = record
+        elif kind == "pair":
+            gate.pairs.append(_pair(record))
+        elif kind == "gate":
+            gate.result = as_result(record)
+        else:
+            gate.error = record["error"]
+    return RecordedSession(path, tuple(map(_rebuilt, gates)), lines.left_out, lines.note)
+
+
+def _pair(record: Mapping[str, Any]) -> RecordedPair:
+    return RecordedPair(**{f.name: record[f.name] for f in fields(RecordedPair)})
+
+
+def as_result(record: Mapping[str, Any]) -> GateResult:
+    """The result in a checked line; fields that a later version added are left aside."""
+    return GateResult.from_dict({f.name: record[f.name] for f in fields(GateResult)})
+
+
+def _rebuilt(gate: _Open) -> RecordedGate:
+    pairs = tuple(gate.pairs)
+    if gate.result is not None:
+        return RecordedGate(gate.result, pairs, True, gate.start)
+    counted = tuple(pair for pair in pairs if pair.dropped is None)
+    many = f"{len(counted)} pair{'' if len(counted) == 1 else 's'}"
+    if gate.error is None:
+        reason = f"the run ended after {many}, before this gate reached a verdict"
+    else:
+        reason = f"it could not be checked after {many}: {gate.error}"
+    claim = gate.line["claim"]
+    result = GateResult(
+        gate=claim.partition(" ")[0],
+        claim=claim,
+        test=gate.line["test"],
+        stack=gate.line["stack"],
+        verdict=VerdictKind.INCONCLUSIVE,
+        reason=reason,
+        evidence=Evidence.MEASURED if counted else None,
+        blocking=True,  # what nobody saw to its end may not look like a success
+        figures=_figures(gate.start, counted),
+    )
+    return RecordedGate(result, pairs, False, gate.start)
+
+
+def _figures(start: Mapping[str, Any], pairs: tuple[RecordedPair, ...]) -> dict[str, Any]:
+    """What the pairs alone say; the interval of an unfinished gate is open on both sides."""
+    unknown = math.nan
+    known = {
+        name: start.get(name, unknown)
+        for name in ("need", "baseline_first_call_s", "candidate_first_call_s", "seed")
+    }
+    return {
+        **known,
+        "over": str(start.get("over", "unknown")),
+        "ratio": statistics.median(p.baseline_s / p.candidate_s for p in pairs)
+        if pairs
+        else unknown,
+        "low": None,
+        "high": None,
+        "noise": unknown,
+        "pairs": len(pairs),
+        "instances": 1,
+        "baseline_s": statistics.median(p.baseline_s for p in pairs) if pairs else unknown,
+        "candidate_s": statistics.median(p.candidate_s for p in pairs) if pairs else unknown,
+    }

@@ -1,0 +1,92 @@
+"""Shared by all tests: pytester, and what it takes to run sessions of this plugin in this process.
+
+Most tests write a test file as a user would and run it with ``pytester`` in this process.  Such an
+inner session forgets afterwards every module that it imported, and torch cannot be imported twice,
+so :func:`libraries` has everything imported before.
+"""
+
+import gc
+import importlib
+import pkgutil
+import tempfile
+
+import pytest
+
+import pytest_diffspeed
+from pytest_diffspeed.quiet import third_party
+
+pytest_plugins = ["pytester"]
+
+TINY = "random:sdxl-tiny"
+"""A real pipeline with all its parts, random weights, and calls of a fraction of a second."""
+
+
+@pytest.fixture(scope="session")
+def libraries():
+    """Import all of this package, and what the tiny pipeline makes its libraries import."""
+    from pytest_diffspeed.pipelines.sources import parse_source
+
+    with third_party():
+        for module in pkgutil.walk_packages(pytest_diffspeed.__path__, "pytest_diffspeed."):
+            importlib.import_module(module.name)
+        pipeline = parse_source(TINY).build()
+        pipeline("a fox", num_inference_steps=1, output_type="pt")
+    # Pytest collects garbage several times when a session ends.  Without the objects of torch to
+    # walk through, an inner session takes 0.1 s instead of 1 s.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def pytester(libraries, pytester):
+    """No test may forget to import the libraries first: torch cannot be imported twice."""
+    return pytester
+
+
+@pytest.fixture
+def private_temp(tmp_path_factory, monkeypatch):
+    """A temporary folder of this test alone, so that it waits for no other session's lock."""
+    folder = tmp_path_factory.mktemp("temp")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def run_diffspeed(pytester, libraries, private_temp):
+    """Run ``pytest --diffspeed`` in this process, on the CPU, with the tiny pipeline.
+
+    Words of the caller come last, so they win.
+    """
+
+    def run(*words):
+        return pytester.runpytest_inprocess(
+            "--diffspeed",
+            "--diffspeed-device=cpu",
+            f"--diffspeed-pipeline={TINY}",
+            "--diffspeed-steps=1",
+            *words,
+        )
+
+    return run
+
+
+class ConstantClock:
+    """On this clock every call takes one second: all arms are equally fast.
+
+    An arm is really called once; later calls give its first output again.
+    """
+
+    def __init__(self):
+        self._outputs = {}
+
+    def time(self, call):
+        if call not in self._outputs:
+            self._outputs[call] = call()
+        return 1.0, self._outputs[call]
+
+
+@pytest.fixture
+def constant_clock(libraries, monkeypatch):
+    """Inner sessions time with a :class:`ConstantClock`: ratios are exactly 1."""
+    monkeypatch.setattr("pytest_diffspeed.session.clock_for", lambda device: ConstantClock())
