@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from .adapters.pytest_benchmark_internals import add_arm
 from .collection import Plan, is_ours
 from .device import Device, resolve_device
 from .errors import UsageError
@@ -54,7 +55,9 @@ def activate(config: pytest.Config, options: Options) -> None:
 
     @functools.cache
     def session() -> Session:
-        return Session(options, device, config.rootpath, _progress(config))
+        made = Session(options, device, config.rootpath, _progress(config))
+        made.arm_listeners.append(functools.partial(add_arm, config))
+        return made
 
     config.stash[SESSION_KEY] = SessionMaker(session)
     config.pluginmanager.register(Summary(config, options, device), "diffspeed-summary")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 
     from .reports.pictures import Pixels
     from .reports.progress import Progress
+
+
+ArmListener = Callable[[str, str, Sequence[float], Mapping[str, Any]], None]
+"""Told each timed arm once its gate is decided: test, name of the arm, seconds of each call that
+counts, and the gate's figures."""
 
 
 @dataclass
@@ -117,6 +122,7 @@ class Session:
         written = [] if options.json_path is None else [options.json_path]
         self.tree = working_tree(rootdir, leave_out=written)
         self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
+        self.arm_listeners: list[ArmListener] = []
         self._baselines: dict[str, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}
 

@@ -52,7 +52,11 @@ class SpeedupGates(Gate):
                 f"at most {budget_s:.0f} s"
             )
 
+        counted: list[Pair] = []
+
         def on_pair(pair: Pair) -> None:
+            if pair.dropped is None:
+                counted.append(pair)
             # A kind of its own, so that no reader counts it.
             kind = "pair" if pair.dropped is None else "dropped-pair"
             journal.write(kind, **identity, **vars(pair))
@@ -94,6 +98,10 @@ class SpeedupGates(Gate):
         found.figures["stages"] = stages
         result = instance.end(found)
         journal.write("gate", **result.as_dict())
+        for listener in session.arm_listeners if counted else ():
+            name = candidate.spec.stack.name
+            listener(context.test, over.name, [p.baseline_s for p in counted], result.figures)
+            listener(context.test, name, [p.candidate_s for p in counted], result.figures)
         return result
 
 
