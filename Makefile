@@ -53,8 +53,9 @@ endif
 	$(PIP) install --editable '.[dev]'
 	@touch $@
 
+# Without pytest-benchmark, whose table would stand below ours.
 demo: $(READY) ## run the example suite on the demo pipeline
-	$(BIN)/python -m pytest --diffspeed examples/demo -v $(ARGS)
+	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v $(ARGS)
 
 test: lint ## lints, types, import direction, then the whole test suite
 	@echo '== pytest'

@@ -17,6 +17,7 @@ from .device import Device, resolve_device
 from .errors import UsageError
 from .fixtures import SESSION_KEY, SessionMaker
 from .gates.base import GateContext
+from .gates.many import over_many_gates
 from .gates.run import run_gates
 from .options import Options
 from .quiet import third_party
@@ -206,6 +207,9 @@ class Summary:
             say.write_line("")
         for line in table:
             say.write_line(line)
+        many = over_many_gates(self._results)
+        if many is not None:
+            say.write_line(many)
         self._closing(say)
 
     def _closing(self, say: pytest.TerminalReporter) -> None:
@@ -237,6 +241,10 @@ def _reached(result: GateResult) -> bool:
 
 
 def _version(name: str) -> str:
+    if name == "torch":  # its own word names the build too: 2.14.1+cu130
+        import torch
+
+        return str(torch.__version__)
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

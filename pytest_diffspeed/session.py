@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from .reports.progress import Progress
 
 
-ArmListener = Callable[[str, str, Sequence[float], Mapping[str, Any]], None]
-"""Told each timed arm once its gate is decided: test, name of the arm, seconds of each call that
-counts, and the gate's figures."""
+ArmListener = Callable[[str, str, str, Sequence[float], Mapping[str, Any]], None]
+"""Told each timed arm once its gate is decided: test, claim, name of the arm, seconds of each call
+that counts, and the gate's figures."""
 
 
 @dataclass

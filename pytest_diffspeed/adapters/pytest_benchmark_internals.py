@@ -14,9 +14,14 @@ from typing import Any
 
 
 def add_arm(
-    config: Any, test: str, arm: str, seconds: Sequence[float], extra_info: Mapping[str, Any]
+    config: Any,
+    test: str,
+    claim: str,
+    arm: str,
+    seconds: Sequence[float],
+    extra_info: Mapping[str, Any],
 ) -> None:
-    """One row: the times of ``arm`` in ``test``, in seconds, in a group of the test's own.
+    """One row: the times of ``arm``, in seconds, in a group of the test's and the gate's own.
 
     ``config`` is pytest's.  Does nothing where pytest-benchmark is absent or switched off (as it is
     under xdist).
@@ -28,8 +33,8 @@ def add_arm(
 
     fixture = SimpleNamespace(
         name=f"{test.rpartition('::')[2]} {arm}",
-        fullname=f"{test} {arm}",
-        group=test,
+        fullname=f"{test} {claim}: {arm}",  # the name by which its `compare` finds a row again
+        group=f"{test} {claim}",
         param=None,
         params=None,
         extra_info={"diffspeed": dict(extra_info)},

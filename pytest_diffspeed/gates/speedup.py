@@ -98,10 +98,13 @@ class SpeedupGates(Gate):
         found.figures["stages"] = stages
         result = instance.end(found)
         journal.write("gate", **result.as_dict())
+        times = (
+            (over.name, [pair.baseline_s for pair in counted]),
+            (candidate.spec.stack.name, [pair.candidate_s for pair in counted]),
+        )
         for listener in session.arm_listeners if counted else ():
-            name = candidate.spec.stack.name
-            listener(context.test, over.name, [p.baseline_s for p in counted], result.figures)
-            listener(context.test, name, [p.candidate_s for p in counted], result.figures)
+            for arm, seconds in times:
+                listener(context.test, marker.claim, arm, seconds, result.figures)
         return result
 
 
@@ -136,6 +139,9 @@ def _gate_result(
             "low": measured.low,
             "high": measured.high,
             "coverage": measured.coverage,
+            "alpha": marker.alpha,
+            "evidence_for_pass": measured.evidence_for_pass,
+            "evidence_for_fail": measured.evidence_for_fail,
             "pairs": measured.pairs,
             "dropped_pairs": measured.dropped_pairs,
             "kept_disturbed_pairs": measured.kept_disturbed_pairs,

@@ -27,6 +27,8 @@ class SpeedupResult:
     bound it with the probability ``coverage``, whenever the measurement was stopped.  ``noise`` is
     the standard deviation of one pair's log ratio.  All are ``nan`` where there are no pairs.
 
+    ``evidence_for_pass`` and ``evidence_for_fail`` are the gate's e-values at the end.
+
     ``pairs`` are those that count.  ``dropped_pairs`` began on a disturbed machine and do not;
     ``kept_disturbed_pairs`` did too and count, since no more may be dropped.
     """
@@ -46,6 +48,8 @@ class SpeedupResult:
     candidate_warm_up: WarmUp
     budget_s: float
     seed: int
+    evidence_for_pass: float = 1.0
+    evidence_for_fail: float = 1.0
     discard_warm_call: bool = False
     dropped_pairs: int = 0
     kept_disturbed_pairs: int = 0
@@ -167,6 +171,8 @@ def _result(
         candidate_warm_up=warm[1],
         budget_s=allowed_s,
         seed=seed,
+        evidence_for_pass=gate.evidence_for_pass,
+        evidence_for_fail=gate.evidence_for_fail,
     )
 
 

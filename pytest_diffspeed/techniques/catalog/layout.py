@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import NotEffectiveError
 from ..base import Family, Observation, Proof, Technique
@@ -29,9 +29,11 @@ class ChannelsLast(Technique):
 
         from ...pipelines.components import denoiser, vae
 
-        for part in (denoiser(pipeline), vae(pipeline)):
+        # `Any`: the annotations of Module.to() have `memory_format` in torch 2.14, not in 2.13.
+        parts: tuple[Any, ...] = (denoiser(pipeline), vae(pipeline))
+        for part in parts:
             if part is not None:
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                part.to(memory_format=torch.channels_last)
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         import torch
