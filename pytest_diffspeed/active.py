@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import shlex
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +13,9 @@ from typing import Any, cast
 import pytest
 
 from .adapters.pytest_benchmark_internals import add_arm
-from .collection import Plan, is_ours
+from .collection import Plan
 from .device import Device, resolve_device
 from .errors import UsageError
-from .fixtures import SESSION_KEY, SessionMaker
 from .gates.base import GateContext
 from .gates.many import over_many_gates
 from .gates.run import run_gates
@@ -25,6 +25,8 @@ from .records.journal import write_all
 from .reports.progress import Progress
 from .reports.terminal import failure, gate_lines, ladder_table
 from .session import PreparedArm, Session
+from .stash import SESSION
+from .surface import is_ours
 from .verdict import GateResult, VerdictKind
 from .workdir import safe_name
 
@@ -60,7 +62,8 @@ def activate(config: pytest.Config, options: Options) -> None:
         made.arm_listeners.append(functools.partial(add_arm, config))
         return made
 
-    config.stash[SESSION_KEY] = SessionMaker(session)
+    make: Callable[[], Session] = session
+    config.stash[SESSION] = make
     config.pluginmanager.register(Summary(config, options, device), "diffspeed-summary")
 
 

@@ -14,7 +14,6 @@ from .errors import UsageError, nearest
 from .gates import gates
 from .markers import (
     GATE_MARKERS,
-    MARKER_NAMES,
     Diffspeed,
     GateMarker,
     parse_diffspeed,
@@ -23,13 +22,9 @@ from .markers import (
 from .options import Options
 from .pipelines.names import check_source_text
 from .specs import ArmSpec
+from .stash import PLAN, SPECS
+from .surface import FIXTURES, GATED_FIXTURE, SIGNATURES, STACK_FIXTURE, is_ours
 from .techniques.stacks import BASELINE_NAME, Stack, parse_stack
-
-FIXTURES = ("technique", "baseline_pipeline", "optimized_pipeline", "diffspeed")
-STACK_FIXTURE = "_arm_spec"
-"""In the closure of every test that runs once per stack."""
-GATED_FIXTURE = "optimized_pipeline"
-"""What gates look at."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +39,6 @@ class Plan:
         """The stack before ``stack`` in the marker; before the first comes the baseline."""
         position = self.stacks.index(stack)
         return self.stacks[position - 1] if position else parse_stack(BASELINE_NAME)
-
-
-PLAN = pytest.StashKey[Plan]()
-SPECS = pytest.StashKey[dict[tuple[str, Stack], ArmSpec]]()
-
-
-def is_ours(item: pytest.Item) -> bool:
-    """Whether a test carries a marker or uses a fixture of this package."""
-    names = getattr(item, "fixturenames", ())
-    return any(name in names for name in FIXTURES) or any(
-        mark.name in MARKER_NAMES for mark in item.iter_markers()
-    )
 
 
 def stacks_of(node: pytest.Item, options_techniques: tuple[Stack, ...]) -> tuple[Stack, ...]:
@@ -97,7 +80,7 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...]) -> Plan:
     )
     names = getattr(item, "fixturenames", ())
     needed = GATED_FIXTURE if asked else STACK_FIXTURE
-    marked = sorted({mark.name for mark in item.iter_markers() if mark.name in MARKER_NAMES})
+    marked = sorted({mark.name for mark in item.iter_markers() if mark.name in SIGNATURES})
     if marked and needed not in names:
         used = [name for name in FIXTURES if name in names]
         has = f"only {', '.join(used)}" if used else "no diffspeed fixture"

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .collection import PLAN
-from .errors import DiffspeedError, DoesNotFitError, MissingHardwareError
-from .quiet import third_party
-from .techniques.stacks import Stack
+from .stash import PLAN, SESSION
+from .surface import NEEDS_OPTION
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from .session import PreparedArm, Session
     from .specs import ArmSpec
+    from .techniques.stacks import Stack
     from .timing.speedup import SpeedupResult
-
-
-@dataclass(frozen=True)
-class SessionMaker:
-    """Makes the session on first use, since that is when torch is really needed."""
-
-    session: Callable[[], Session]
-
-
-NEEDS_OPTION = "needs --diffspeed"
-SESSION_KEY = pytest.StashKey[SessionMaker]()
 
 
 def session_of(config: pytest.Config) -> Session:
@@ -39,10 +26,10 @@ def session_of(config: pytest.Config) -> Session:
     Tests that take a fixture of ours never get here without it; those that call
     ``request.getfixturevalue`` do.
     """
-    maker = config.stash.get(SESSION_KEY, None)
-    if maker is None:
+    make = config.stash.get(SESSION, None)
+    if make is None:
         pytest.skip(NEEDS_OPTION)
-    return maker.session()
+    return make()
 
 
 class DiffspeedHandle:
@@ -67,6 +54,8 @@ class DiffspeedHandle:
 
         Returns images, ``1 × 3 × height × width`` in [0, 1].
         """
+        from .quiet import third_party
+
         with third_party():
             return self.baseline.call(pipeline, **changes)
 
@@ -142,6 +131,8 @@ def diffspeed(request: pytest.FixtureRequest) -> DiffspeedHandle:
 @contextmanager
 def _in_one_sentence() -> Iterator[None]:
     """Say what went wrong without a traceback through our own code."""
+    from .errors import DiffspeedError, DoesNotFitError, MissingHardwareError
+
     try:
         yield
     except MissingHardwareError as error:

@@ -26,6 +26,7 @@ from .marker_values import (
     as_stack,
     as_words,
 )
+from .surface import SIGNATURES
 from .techniques.stacks import Stack
 
 UNITS = ("call", "step")
@@ -41,7 +42,7 @@ class Diffspeed:
     """``@pytest.mark.diffspeed(*stacks, pipeline=None)``: run the test once per stack."""
 
     marker: ClassVar[str] = "diffspeed"
-    signature: ClassVar[str] = "diffspeed(*stacks, pipeline=None): run the test once per stack"
+    signature: ClassVar[str] = SIGNATURES["diffspeed"]
     stacks: tuple[Stack, ...]
     pipeline: str | None = None
 
@@ -119,10 +120,7 @@ class MinSpeedup(SpeedMarker):
     """The candidate is at least ``ratio`` times as fast as ``over``."""
 
     marker: ClassVar[str] = "min_speedup"
-    signature: ClassVar[str] = (
-        'min_speedup(ratio, over="fp32", alpha=0.05, unit="call", method="sign", stack=None, '
-        "device=None): at least `ratio` times as fast as `over`"
-    )
+    signature: ClassVar[str] = SIGNATURES["min_speedup"]
     ratio: float
 
     @property
@@ -150,10 +148,7 @@ class MaxSlowdown(SpeedMarker):
     """The candidate is at most ``percent`` slower than ``over``."""
 
     marker: ClassVar[str] = "max_slowdown"
-    signature: ClassVar[str] = (
-        'max_slowdown(percent, over="fp32", alpha=0.05, unit="call", method="sign", stack=None, '
-        "device=None): at most `percent` slower than `over`"
-    )
+    signature: ClassVar[str] = SIGNATURES["max_slowdown"]
     percent: float
 
     @property
@@ -180,10 +175,7 @@ class NoGraphBreaks(GateMarker):
     """``torch.compile`` captures each component in one graph."""
 
     marker: ClassVar[str] = "no_graph_breaks"
-    signature: ClassVar[str] = (
-        "no_graph_breaks(components=None, max_breaks=0, stack=None, device=None): denoiser and "
-        "VAE decode compile without graph breaks"
-    )
+    signature: ClassVar[str] = SIGNATURES["no_graph_breaks"]
     components: tuple[str, ...] | None
     max_breaks: int
     stack: Stack | None
@@ -210,10 +202,7 @@ class NoRecompiles(GateMarker):
     """After warm-up nothing compiles again."""
 
     marker: ClassVar[str] = "no_recompiles"
-    signature: ClassVar[str] = (
-        "no_recompiles(max_recompiles=0, sizes=None, batch_sizes=None, prompts=None, stack=None, "
-        "device=None): nothing compiles again after warm-up"
-    )
+    signature: ClassVar[str] = SIGNATURES["no_recompiles"]
     max_recompiles: int
     sizes: tuple[tuple[int, int], ...] | None
     batch_sizes: tuple[int, ...] | None
@@ -246,10 +235,7 @@ class NoGpuSyncs(GateMarker):
     """The CPU never waits for the device inside ``scope``."""
 
     marker: ClassVar[str] = "no_gpu_syncs"
-    signature: ClassVar[str] = (
-        'no_gpu_syncs(scope="scheduler.step", first_step=0, per_step=0, allow=(), strict=False, '
-        "stack=None, device=None): no host syncs"
-    )
+    signature: ClassVar[str] = SIGNATURES["no_gpu_syncs"]
     scope: str
     first_step: int
     per_step: int
@@ -289,10 +275,7 @@ class ImageSimilarity(GateMarker):
     """The images are those of the fp32 baseline, within a preset's limits."""
 
     marker: ClassVar[str] = "image_similarity"
-    signature: ClassVar[str] = (
-        'image_similarity(preset="lossless", stack=None, device=None, **limits): images like the '
-        "fp32 baseline's"
-    )
+    signature: ClassVar[str] = SIGNATURES["image_similarity"]
     preset: str
     limits: tuple[tuple[str, float], ...]
     stack: Stack | None
@@ -328,9 +311,7 @@ class MaxMemory(GateMarker):
     """Peak device memory is at most ``ratio`` times that of ``over``."""
 
     marker: ClassVar[str] = "max_memory"
-    signature: ClassVar[str] = (
-        'max_memory(ratio, over="fp32", stack=None, device=None): peak device memory'
-    )
+    signature: ClassVar[str] = SIGNATURES["max_memory"]
     ratio: float
     over: Stack
     stack: Stack | None
@@ -357,9 +338,7 @@ class MaxCompileTime(GateMarker):
     """The first call, compilation included, takes at most ``seconds``."""
 
     marker: ClassVar[str] = "max_compile_time"
-    signature: ClassVar[str] = (
-        "max_compile_time(seconds, stack=None, device=None): cold start with compilation"
-    )
+    signature: ClassVar[str] = SIGNATURES["max_compile_time"]
     seconds: float
     stack: Stack | None
     device: str | None
@@ -385,7 +364,6 @@ GATE_MARKERS: tuple[type[GateMarker], ...] = (
     MaxMemory,
     MaxCompileTime,
 )
-MARKER_NAMES = (Diffspeed.marker, *(cls.marker for cls in GATE_MARKERS))
 
 
 def parse_diffspeed(args: Iterable[Any], kwargs: Mapping[str, Any]) -> Diffspeed:

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import pytest
 
-from .device import VALID as VALID_DEVICES
 from .device import check_device_word
 from .errors import DiffspeedError, UsageError, nearest
 from .pipelines.names import check_source_text
@@ -37,58 +36,6 @@ class Options:
     inconclusive: str | None
     json_path: Path | None
     fresh: bool = False
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Each value option can also stand in the ini file, under its name with underscores."""
-    group = parser.getgroup("diffspeed", "performance assertions on diffusion-model inference")
-    group.addoption("--diffspeed", action="store_true", default=False, help="run diffspeed tests")
-    for name, metavar, help_text in _VALUES:
-        group.addoption(f"--diffspeed-{name}", metavar=metavar, default=None, help=help_text)
-        parser.addini(f"diffspeed_{name.replace('-', '_')}", help_text, default=None)
-    help_text = "a prompt that replaces the source's; may be given several times"
-    group.addoption(
-        "--diffspeed-prompts", metavar="PROMPT", action="append", default=None, help=help_text
-    )
-    parser.addini("diffspeed_prompts", "prompts, one a line", type="linelist", default=[])
-    group.addoption(
-        "--diffspeed-json",
-        metavar="PATH",
-        default=None,
-        help="write the gates' records to PATH, a JSON object a line",
-    )
-    # Not in the ini file: there it would be "until it is green".
-    group.addoption(
-        "--diffspeed-fresh",
-        action="store_true",
-        default=False,
-        help="measure again where this very tree has FAILed already; k attempts have up to k times "
-        "the error rate of one",
-    )
-
-
-_VALUES = (
-    ("device", "DEVICE", f"{VALID_DEVICES} (default: auto)"),
-    (
-        "pipeline",
-        "SOURCE",
-        "demo (default), a hub id, a local folder, package.module:factory or random:architecture",
-    ),
-    ("techniques", "STACKS", "comma-separated stacks that replace those of the markers"),
-    ("steps", "N", "denoising steps that replace the source's"),
-    ("budget", "SECONDS", "seconds one speedup gate may spend on pairs, or auto (default)"),
-    (
-        "inconclusive",
-        "POLICY",
-        "what an INCONCLUSIVE gate does to its test: fail (default of min_speedup), warn (default "
-        "of max_slowdown) or skip",
-    ),
-)
-
-
-def enabled(config: pytest.Config) -> bool:
-    """Whether ``--diffspeed`` was given."""
-    return bool(config.getoption("--diffspeed", default=False))
 
 
 def read_options(config: pytest.Config) -> Options:

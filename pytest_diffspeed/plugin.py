@@ -1,20 +1,17 @@
 """Pytest hooks, and nothing else: options, collection, when gates run, and the terminal block.
 
-Pytest imports this file in every session of an environment that has the package, so it imports no
-torch; everything heavy is imported when ``--diffspeed`` asks for it.
+Pytest imports this file in every session of an environment that has the package.  So it imports
+next to nothing; a test or an option of ours brings in the rest, and ``--diffspeed`` torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
-from . import collection, options
+from . import command_line
 from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
-    NEEDS_OPTION,
-    SESSION_KEY,
     _arm_spec,
     _prepared,
     baseline_pipeline,
@@ -23,30 +20,30 @@ from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
     session_of,
     technique,
 )
-from .markers import GATE_MARKERS, Diffspeed
-
-OPTIONS = pytest.StashKey[options.Options]()
-OUTCOME = pytest.StashKey[dict[str, Any]]()
+from .stash import OUTCOME, PLAN, options_of
+from .surface import NEEDS_OPTION, SIGNATURES, STACK_FIXTURE, is_ours
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    options.add_options(parser)
+    command_line.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for signature in (Diffspeed.signature, *(marker.signature for marker in GATE_MARKERS)):
+    for signature in SIGNATURES.values():
         config.addinivalue_line("markers", signature)
-    config.stash[OPTIONS] = options.read_options(config)
-    if options.enabled(config):
-        from .active import activate
+    if command_line.any_given(config):
+        options = options_of(config)
+        if command_line.enabled(config):
+            from .active import activate
 
-        activate(config, config.stash[OPTIONS])
+            activate(config, options)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if collection.STACK_FIXTURE not in metafunc.fixturenames:
-        return
-    collection.parametrize(metafunc, metafunc.config.stash[OPTIONS])
+    if STACK_FIXTURE in metafunc.fixturenames:
+        from .collection import parametrize
+
+        parametrize(metafunc, options_of(metafunc.config))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,25 +51,28 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    if report.passed:
-        collection.check_collected(report, collector.config.stash[OPTIONS].techniques)
+    tests = (node for node in report.result if isinstance(node, pytest.Item))
+    if report.passed and any(is_ours(test) for test in tests):
+        from .collection import check_collected
+
+        check_collected(report, options_of(collector.config).techniques)
     return report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if options.enabled(config):
+    if command_line.enabled(config):
         return
     skip = pytest.mark.skip(reason=NEEDS_OPTION)
     for item in items:
-        if collection.is_ours(item):
+        if is_ours(item):
             item.add_marker(skip)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Gates run in the call phase, after the body: a failing gate is a failure of this test."""
-    plan = pyfuncitem.stash.get(collection.PLAN, None)
-    if plan is None or not plan.gates or not options.enabled(pyfuncitem.config):
+    plan = pyfuncitem.stash.get(PLAN, None)
+    if plan is None or not plan.gates or not command_line.enabled(pyfuncitem.config):
         return (yield)
     outcome = pyfuncitem.stash.setdefault(OUTCOME, {"gates": [], "not_run": [], "images": []})
     outcome["not_run"] = sorted({marker.claim for marker in plan.gates})
@@ -90,8 +90,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what the gates found on the report: plain data, so that xdist carries it over."""
     report = yield
-    plan = item.stash.get(collection.PLAN, None)
-    if plan is not None and options.enabled(item.config):
+    plan = item.stash.get(PLAN, None)
+    if plan is not None and command_line.enabled(item.config):
         outcome = item.stash.get(OUTCOME, None) if report.when == "call" else None
         report.diffspeed = {  # type: ignore[attr-defined]
             "asked": len(plan.gates) if report.when == "setup" else 0,

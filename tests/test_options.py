@@ -6,7 +6,7 @@ import pytest
 
 from pytest_diffspeed.options import INCONCLUSIVE_POLICIES
 from pytest_diffspeed.pipelines.random_weights import names
-from pytest_diffspeed.plugin import OPTIONS
+from pytest_diffspeed.stash import options_of
 from pytest_diffspeed.techniques.registry import techniques
 
 
@@ -32,7 +32,7 @@ def options(pytester, libraries):
 
     def read(*words):
         config = pytester.parseconfigure("-p", "no:cacheprovider", *words)
-        return config.stash[OPTIONS]
+        return options_of(config)
 
     return read
 

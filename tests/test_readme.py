@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_diffspeed.collection import FIXTURES
+from pytest_diffspeed.surface import FIXTURES
 from pytest_diffspeed.techniques.registry import techniques
 
 README = Path(__file__).parents[1] / "README.md"

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import pytest_diffspeed
-from pytest_diffspeed.markers import GATE_MARKERS, MARKER_NAMES, Diffspeed
+from pytest_diffspeed.markers import GATE_MARKERS, Diffspeed
+from pytest_diffspeed.surface import SIGNATURES
 
 HEAVY = {"accelerate", "diffusers", "numpy", "safetensors", "torch", "torchao", "transformers"}
 
@@ -126,7 +127,7 @@ def test_markers_lists_ours(pytester):
     text = result.stdout.str()
     for cls in (Diffspeed, *GATE_MARKERS):
         assert f"@pytest.mark.{cls.signature}" in text
-    assert len(MARKER_NAMES) == len(set(MARKER_NAMES)) == 1 + len(GATE_MARKERS)
+    assert list(SIGNATURES) == [Diffspeed.marker, *(cls.marker for cls in GATE_MARKERS)]
 
 
 # --- the package

@@ -1,0 +1,71 @@
+"""Declares the options.  Their values are read and checked in :mod:`.options`, when one is given.
+
+Loaded in every pytest session of an environment that has this package, so it imports nothing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Each value option can also stand in the ini file, under its name with underscores."""
+    group = parser.getgroup("diffspeed", "performance assertions on diffusion-model inference")
+    group.addoption("--diffspeed", action="store_true", default=False, help="run diffspeed tests")
+    for name, metavar, help_text in _VALUES:
+        group.addoption(f"--diffspeed-{name}", metavar=metavar, default=None, help=help_text)
+        parser.addini(f"diffspeed_{name.replace('-', '_')}", help_text, default=None)
+    help_text = "a prompt that replaces the source's; may be given several times"
+    group.addoption(
+        "--diffspeed-prompts", metavar="PROMPT", action="append", default=None, help=help_text
+    )
+    parser.addini("diffspeed_prompts", "prompts, one a line", type="linelist", default=[])
+    group.addoption(
+        "--diffspeed-json",
+        metavar="PATH",
+        default=None,
+        help="write the gates' records to PATH, a JSON object a line",
+    )
+    # Not in the ini file: there it would be "until it is green".
+    group.addoption(
+        "--diffspeed-fresh",
+        action="store_true",
+        default=False,
+        help="measure again where this very tree has FAILed already; k attempts have up to k times "
+        "the error rate of one",
+    )
+
+
+_VALUES = (
+    ("device", "DEVICE", "auto (default), cpu, cuda or cuda:N"),
+    (
+        "pipeline",
+        "SOURCE",
+        "demo (default), a hub id, a local folder, package.module:factory or random:architecture",
+    ),
+    ("techniques", "STACKS", "comma-separated stacks that replace those of the markers"),
+    ("steps", "N", "denoising steps that replace the source's"),
+    ("budget", "SECONDS", "seconds one speedup gate may spend on pairs, or auto (default)"),
+    (
+        "inconclusive",
+        "POLICY",
+        "what an INCONCLUSIVE gate does to its test: fail (default of min_speedup), warn (default "
+        "of max_slowdown) or skip",
+    ),
+)
+
+
+def enabled(config: pytest.Config) -> bool:
+    """Whether ``--diffspeed`` was given."""
+    return bool(config.getoption("--diffspeed", default=False))
+
+
+def any_given(config: pytest.Config) -> bool:
+    """Whether the command line or the ini file sets any option of ours."""
+    in_ini = [*(name for name, _, _ in _VALUES), "prompts"]
+    return (
+        enabled(config)
+        or bool(config.getoption("--diffspeed-fresh"))
+        or any(config.getoption(f"--diffspeed-{name}") is not None for name in [*in_ini, "json"])
+        or any(config.getini(f"diffspeed_{name}") for name in in_ini)
+    )
