@@ -83,9 +83,12 @@ def check_gates(
         outcome["gates"].append(result.as_dict())
 
     problems = run_gates(plan.gates, context, on_result)
-    picture = _save_picture(item.nodeid, session, candidate)
-    if picture is not None:
-        outcome["images"].append(str(picture))
+    try:
+        picture = _save_picture(item.nodeid, session, candidate)
+    except Exception as error:  # a picture must not cost a verdict
+        outcome["images"].append(f"not written: {type(error).__name__}: {error}")
+    else:
+        outcome["images"] += [] if picture is None else [str(picture)]
     failed = [failure(result) for result in results if result.blocking]
     if failed or problems:
         pytest.fail("\n".join([*failed, *problems]), pytrace=False)
@@ -159,6 +162,9 @@ class Summary:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._collected |= any(is_ours(item) for item in session.items)
 
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self._collected |= any(is_ours(item) for item in items)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         ours = getattr(report, "diffspeed", None)
         if ours is None:
@@ -208,6 +214,7 @@ class Summary:
         table = ladder_table(self._results)
         if table:
             say.write_line("")
+            say.write_line("whole calls:")
         for line in table:
             say.write_line(line)
         many = over_many_gates(self._results)

@@ -23,17 +23,20 @@ from .options import Options
 from .pipelines.names import check_source_text
 from .specs import ArmSpec
 from .stash import PLAN, SPECS
-from .surface import FIXTURES, GATED_FIXTURE, SIGNATURES, STACK_FIXTURE, is_ours
+from .surface import FIXTURES, GATED_FIXTURE, STACK_FIXTURE, is_ours, our_marks
 from .techniques.stacks import BASELINE_NAME, Stack, parse_stack
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The stacks a test runs with, its pipeline source, and its gate markers, closest first."""
+    """The stacks a test runs with, its pipeline source, its gate markers, closest first, and the
+    marks that all this was read from.
+    """
 
     stacks: tuple[Stack, ...]
     source: str | None
     gates: tuple[GateMarker, ...]
+    marks: tuple[pytest.Mark, ...]
 
     def previous(self, stack: Stack) -> Stack:
         """The stack before ``stack`` in the marker; before the first comes the baseline."""
@@ -74,19 +77,19 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...]) -> Plan:
             raise UsageError(f"diffspeed(pipeline={source!r}): {error}") from None
     asked = tuple(
         parse_gate(cls, mark.args, mark.kwargs)
-        for mark in item.iter_markers()
+        for mark in our_marks(item)
         for cls in GATE_MARKERS
         if mark.name == cls.marker
     )
     names = getattr(item, "fixturenames", ())
     needed = GATED_FIXTURE if asked else STACK_FIXTURE
-    marked = sorted({mark.name for mark in item.iter_markers() if mark.name in SIGNATURES})
+    marked = sorted({mark.name for mark in our_marks(item)})
     if marked and needed not in names:
         used = [name for name in FIXTURES if name in names]
         has = f"only {', '.join(used)}" if used else "no diffspeed fixture"
         raise UsageError(
             f"it is marked {', '.join(marked)} but takes {has}, so nothing could ever be checked; "
-            f"let the test take `{GATED_FIXTURE}`"
+            "let the test take `optimized_pipeline`"
         )
     if STACK_FIXTURE in names and not stacks:
         raise UsageError(
@@ -95,7 +98,7 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...]) -> Plan:
         )
     for gate in asked:
         _check_gate(gate, stacks, overridden=bool(options_techniques))
-    return Plan(stacks, source, asked)
+    return Plan(stacks, source, asked, our_marks(item))
 
 
 def parametrize(metafunc: pytest.Metafunc, options: Options) -> None:
@@ -134,8 +137,45 @@ def _check_gate(gate: GateMarker, stacks: tuple[Stack, ...], *, overridden: bool
 
 
 def _diffspeed_marker(node: pytest.Item) -> Diffspeed | None:
+    """The closest one: a test's own replaces that of its class or module, ``pipeline=`` too."""
     mark = node.get_closest_marker(Diffspeed.marker)
     return None if mark is None else parse_diffspeed(mark.args, mark.kwargs)
+
+
+def plan_again(items: Iterable[pytest.Item], options_techniques: tuple[Stack, ...]) -> None:
+    """Plan the tests whose markers changed since they were collected.
+
+    Raises:
+        pytest.UsageError: what a conftest or a plugin added cannot be meant.
+    """
+    problems: dict[str, None] = {}
+    for item in items:
+        before = item.stash.get(PLAN, None)
+        if before is not None and before.marks == our_marks(item):
+            continue
+        try:
+            now = plan(item, options_techniques)
+            if before is not None and before.stacks != now.stacks:
+                raise UsageError(
+                    "a diffspeed marker was added after it was collected, too late to run it once "
+                    "per stack; mark it in its file"
+                )
+            item.stash[PLAN] = now
+        except UsageError as error:
+            problems[_told(item, error)] = None
+    if problems:
+        raise pytest.UsageError("diffspeed usage error\n" + "\n".join(problems))
+
+
+def require_planned(item: pytest.Item, planned: Plan | None) -> None:
+    """Fail a test to which a marker was added while it ran: its gate was never checked."""
+    before = () if planned is None else planned.marks
+    if our_marks(item) != before:
+        pytest.fail(
+            "a diffspeed marker was added while the test ran, when gates are chosen already; mark "
+            "it in its file, or in pytest_collection_modifyitems",
+            pytrace=False,
+        )
 
 
 def check_collected(report: pytest.CollectReport, options_techniques: tuple[Stack, ...]) -> None:
@@ -162,10 +202,14 @@ def _problems(
         try:
             item.stash[PLAN] = plan(item, options_techniques)
         except UsageError as error:
-            path, line, _ = item.location
-            name = getattr(item, "originalname", None) or item.name
-            problems[f"{path}:{(line or 0) + 1}: {name}: {error}"] = None
+            problems[_told(item, error)] = None
     return problems
+
+
+def _told(item: pytest.Item, error: UsageError) -> str:
+    path, line, _ = item.location
+    name = getattr(item, "originalname", None) or item.name
+    return f"{path}:{(line or 0) + 1}: {name}: {error}"
 
 
 def _problems_in_classes(

@@ -34,6 +34,10 @@ class MissingHardwareError(DiffspeedError):
     """A technique needs hardware that this machine lacks: the one reason for which a test skips."""
 
 
+class SelfComparisonError(DiffspeedError):
+    """A gate would compare a stack with itself, and could never fire."""
+
+
 class NotEffectiveError(DiffspeedError):
     """A technique was applied, and its proof shows that it did not take hold."""
 

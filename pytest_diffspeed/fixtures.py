@@ -99,17 +99,20 @@ def technique(_arm_spec: ArmSpec) -> Stack:
 
 @pytest.fixture(scope="session")
 def _prepared(_arm_spec: ArmSpec, request: pytest.FixtureRequest) -> Iterator[PreparedArm]:
-    session = session_of(request.config)
     with _in_one_sentence():
+        session = session_of(request.config)
         prepared = session.prepare(_arm_spec)
     yield prepared
+    del prepared
     session.release()
 
 
 @pytest.fixture
 def optimized_pipeline(_prepared: PreparedArm) -> Iterator[DiffusionPipeline]:
     """The pipeline with this test's stack applied and proven effective."""
-    with _prepared.running():
+    from .techniques.apply import running
+
+    with running(_prepared.spec.stack):  # the flags only: a body's own warnings are its user's
         yield _prepared.pipeline
 
 
@@ -118,7 +121,9 @@ def baseline_pipeline(request: pytest.FixtureRequest) -> Iterator[DiffusionPipel
     """The pipeline in true fp32, eager; built once a session."""
     with _in_one_sentence():
         prepared = session_of(request.config).baseline(_source(request))
-    with prepared.running():
+    from .techniques.apply import running
+
+    with running(prepared.spec.stack):
         yield prepared.pipeline
 
 

@@ -32,7 +32,10 @@ def as_number(
 ) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadValueError(argument, f"must be a number such as {example}, not {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
     if not math.isfinite(number) or not above < number < below or number < least:
         bounds = []
         if above > -math.inf:

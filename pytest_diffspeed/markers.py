@@ -1,7 +1,7 @@
-"""Markers, parsed into frozen dataclasses.  The only place that reads a ``pytest.Mark`` of ours.
+"""Markers, parsed into frozen dataclasses.  The only place that gives their arguments a meaning.
 
-Each marker is one dataclass: its fields are the marker's arguments, their annotations are checked,
-and ``__post_init__`` refuses values that cannot be meant.  Nothing here imports torch.
+Each marker is one dataclass whose fields are the marker's arguments; ``from_arguments`` checks them
+and refuses values that cannot be meant.  Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pytest hooks, and nothing else: options, collection, when gates run, and the terminal block.
+"""Pytest hooks, and nothing else: options, collection, and when gates run.
 
 Pytest imports this file in every session of an environment that has the package.  So it imports
 next to nothing; a test or an option of ours brings in the rest, and ``--diffspeed`` torch.
@@ -7,6 +7,7 @@ next to nothing; a test or an option of ours brings in the rest, and ``--diffspe
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -59,27 +60,40 @@ def pytest_make_collect_report(
     return report
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if command_line.enabled(config):
-        return
-    skip = pytest.mark.skip(reason=NEEDS_OPTION)
-    for item in items:
-        if is_ours(item):
-            item.add_marker(skip)
+    ours = [item for item in items if is_ours(item)]
+    if ours:
+        from .collection import plan_again
+
+        plan_again(ours, options_of(config).techniques)  # a conftest may have added markers
+    if not command_line.enabled(config):
+        for item in ours:
+            item.add_marker(pytest.mark.skip(reason=NEEDS_OPTION))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Gates run in the call phase, after the body: a failing gate is a failure of this test."""
     plan = pyfuncitem.stash.get(PLAN, None)
-    if plan is None or not plan.gates or not command_line.enabled(pyfuncitem.config):
+    if not command_line.enabled(pyfuncitem.config) or not is_ours(pyfuncitem):
         return (yield)
-    outcome = pyfuncitem.stash.setdefault(OUTCOME, {"gates": [], "not_run": [], "images": []})
+    if plan is None or not plan.gates:
+        from .collection import require_planned
+
+        result = yield
+        require_planned(pyfuncitem, plan)
+        return result
+    from .active import check_gates
+    from .collection import require_planned
+
+    # A new one each time: plugins that run a failed test again use the same item.
+    outcome: dict[str, Any] = {"gates": [], "not_run": [], "images": []}
+    pyfuncitem.stash[OUTCOME] = outcome
     outcome["not_run"] = sorted({marker.claim for marker in plan.gates})
     result = yield  # a body that raises wins, and leaves its gates "not run"
     outcome["not_run"] = []
-    from .active import check_gates
-
+    require_planned(pyfuncitem, plan)
     check_gates(pyfuncitem, plan, session_of(pyfuncitem.config), outcome)
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .device import Device
-from .errors import SourceError
+from .errors import DiffspeedError, MeasurementError, SourceError
 from .evidence.memory import EvidenceMemory
 from .evidence.tree import working_tree
 from .options import Options
 from .pipelines.boundaries import require_unit, stage_boundaries
 from .pipelines.call import CallDefaults, PipelineCall
-from .pipelines.components import modules, weights_fingerprint
+from .pipelines.components import condition, modules, weights_fingerprint
 from .pipelines.sources import PipelineSource, explain_load_error, parse_source
 from .quiet import third_party
 from .records.journal import Journal
@@ -32,6 +33,7 @@ from .timing.timer import whole_call
 from .workdir import workdir
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import DiffusionPipeline
 
     from .reports.pictures import Pixels
@@ -54,6 +56,24 @@ class PreparedArm:
 
     def __post_init__(self) -> None:
         self._arms: dict[str, Arm] = {}
+        self._proven = condition(self.pipeline)
+
+    def require_unchanged(self) -> None:
+        """Refuse to time a pipeline that is no longer what was proven.
+
+        Raises:
+            MeasurementError: a test's body changed it; arms are shared by the tests of a session.
+        """
+        now = condition(self.pipeline)
+        changed = sorted(
+            name for name in {*now, *self._proven} if now.get(name) != self._proven.get(name)
+        )
+        if changed:
+            raise MeasurementError(
+                f"the pipeline with {self.spec.stack} is no longer what was proven: the body of "
+                f"this test or of one before it changed {', '.join(changed)}; tests share their "
+                "pipelines, so a body must leave them as they are"
+            )
 
     @property
     def arm(self) -> Arm:
@@ -150,8 +170,10 @@ class Session:
         if spec.is_baseline:
             return baseline.prepared
         with self._phase(spec):
-            pipeline = baseline.source.build(shared=_shared(baseline.prepared.pipeline, spec.stack))
+            shared = _shared(baseline.prepared.pipeline, spec.stack)
+            pipeline = baseline.source.build(shared=shared)
             self._require_same_weights(spec, baseline, pipeline)
+            _require_own_parts(spec, baseline.prepared.pipeline, pipeline)
             self._to_device(spec.source, pipeline)
             return self._applied(spec, pipeline, baseline.prepared.call)
 
@@ -164,11 +186,18 @@ class Session:
         return self._others[spec]
 
     def release(self) -> None:
-        """Free what was built beside the current candidate, and the device's cached memory."""
-        self._others.clear()
-        if self.device.kind == "cuda":
-            import torch
+        """Free what was built for the candidate that ends, and forget what was compiled for it.
 
+        Dynamo compiles code, not modules: the next pipeline of the same class would run what was
+        compiled for this one, possibly with dynamic shapes, and its first call would contain no
+        compilation.  What would be timed would depend on the order of the tests.
+        """
+        import torch
+
+        self._others.clear()
+        torch.compiler.reset()
+        gc.collect()  # compiled modules are parts of reference cycles
+        if self.device.kind == "cuda":
             torch.cuda.empty_cache()
 
     @contextmanager
@@ -206,7 +235,9 @@ class Session:
     ) -> PreparedArm:
         try:
             applied = apply_stack(pipeline, spec.stack, call=call, device=self.device)
-        except (MemoryError, RuntimeError) as error:
+        except DiffspeedError:
+            raise
+        except Exception as error:
             raise SourceError(
                 f"pipeline source {spec.source!r} with {spec.stack}: the first call failed: "
                 f"{explain_load_error(error)}"
@@ -236,7 +267,7 @@ class Session:
         try:
             with third_party():
                 pipeline.to(self.device.torch_device)
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             raise SourceError(
                 f"pipeline source {source!r} on {self.device}: {explain_load_error(error)}"
             ) from error
@@ -245,6 +276,34 @@ class Session:
         compiles = any(t.family is Family.COMPILE for t in spec.stack.techniques())
         what = "building, compiling and proving" if compiles else "building and proving"
         return self.progress.phase(f"{what} {spec.stack} of {spec.source}")
+
+
+def _require_own_parts(
+    spec: ArmSpec, baseline: DiffusionPipeline, pipeline: DiffusionPipeline
+) -> None:
+    """Refuse a candidate that is, or contains, what its stack would change in the baseline.
+
+    Raises:
+        SourceError: a factory gave the same object twice.
+    """
+    shareable = set(_shared(baseline, spec.stack))
+    theirs = modules(baseline)
+    same = [
+        name
+        for name, part in modules(pipeline).items()
+        if name not in shareable and name in theirs and _share_weights(part, theirs[name])
+    ]
+    if pipeline is baseline or same:
+        what = f"the same {', '.join(same)}" if same else "the same pipeline object"
+        raise SourceError(
+            f"pipeline source {spec.source!r} gives {what} each time it is asked, so "
+            f"{spec.stack} would change the baseline too; build new ones in each call"
+        )
+
+
+def _share_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    pointers = {parameter.data_ptr() for parameter in first.parameters()}
+    return any(parameter.data_ptr() in pointers for parameter in second.parameters())
 
 
 def _shared(pipeline: DiffusionPipeline, stack: Stack) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The names that users write: markers, fixtures, and what tells our tests from others.
 
-Loaded in every pytest session of an environment that has this package, so it imports nothing.
+Loaded in every pytest session of an environment that has this package: it imports next to nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from .adapters.pytest_internals import fixture_module
 
 SIGNATURES = {
     "diffspeed": ("diffspeed(*stacks, pipeline=None): run the test once per stack"),
@@ -43,14 +45,25 @@ SIGNATURES = {
 FIXTURES = ("technique", "baseline_pipeline", "optimized_pipeline", "diffspeed")
 STACK_FIXTURE = "_arm_spec"
 """In the closure of every test that runs once per stack."""
-GATED_FIXTURE = "optimized_pipeline"
-"""What gates look at."""
+GATED_FIXTURE = "_prepared"
+"""In the closure of every test with a pipeline that gates can look at."""
+_OURS = f"{__package__}.fixtures"
 NEEDS_OPTION = "needs --diffspeed"
 
 
+def our_marks(item: Any) -> tuple[Any, ...]:
+    """The marks (``pytest.Mark``) of a test that are this package's, closest first."""
+    return tuple(mark for mark in item.iter_markers() if mark.name in SIGNATURES)
+
+
 def is_ours(item: Any) -> bool:
-    """Whether a test (a ``pytest.Item``) carries a marker or uses a fixture of this package."""
+    """Whether a test (a ``pytest.Item``) carries a marker or uses a fixture of this package.
+
+    A fixture of the user's own that happens to be called like one of ours does not count.
+    """
     names = getattr(item, "fixturenames", ())
-    return any(name in names for name in FIXTURES) or any(
-        mark.name in SIGNATURES for mark in item.iter_markers()
+    return (
+        STACK_FIXTURE in names
+        or bool(our_marks(item))
+        or any(name in names and fixture_module(item, name) == _OURS for name in FIXTURES)
     )

@@ -15,7 +15,7 @@ from pytest_diffspeed.verdict import VerdictKind
 GATED = """
 import pytest
 
-@pytest.mark.diffspeed("fp32")
+@pytest.mark.diffspeed("channels_last")
 @pytest.mark.min_speedup({ratio})
 def test_speed(optimized_pipeline): pass
 """
@@ -144,9 +144,7 @@ def test_other_inputs_are_another_key(run_diffspeed, measured_pairs, change):
 
 
 @pytest.mark.usefixtures("failed")
-@pytest.mark.parametrize(
-    "argument", ["over='fp32', alpha=0.01", "over='channels_last'", "method='bet'"]
-)
+@pytest.mark.parametrize("argument", ["over='fp32', alpha=0.01", "over='bf16'", "method='bet'"])
 def test_another_claim_is_another_key(run_diffspeed, measured_pairs, pytester, argument):
     pytester.makepyfile(test_it=GATED.format(ratio=f"2.0, {argument}"))
     run_diffspeed().stdout.no_fnmatch_line("*FAILed already*")

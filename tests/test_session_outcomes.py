@@ -212,9 +212,11 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
             if record.get("test") == gate["test"] and record.get("claim") == gate["claim"]
         ]
         kinds = [record["kind"] for record in own]
-        assert kinds == ["gate-start"] + ["pair"] * gate["figures"]["pairs"] + ["gate"]
-        assert [r["index"] for r in own if r["kind"] == "pair"] == list(range(len(own) - 2))
-        assert {key: own[-1][key] for key in gate} == gate
+        pairs = gate["figures"]["pairs"]
+        assert kinds == ["gate-start", *["pair"] * pairs, "gate", "stages"]
+        assert [r["index"] for r in own if r["kind"] == "pair"] == list(range(pairs))
+        assert gate["figures"].pop("stages") == own[-1]["stages"]
+        assert {key: own[-2][key] for key in gate} == gate
 
     # Pictures, for the tests whose arms drew images, and nothing that git would see.
     pictures = [line.strip() for line in lines if line.strip().endswith(".png")]
@@ -413,7 +415,7 @@ def test_stack_and_device_in_a_session(pytester, run_diffspeed, constant_clock):
 
         @pytest.mark.min_speedup(50)
         class TestSpeed:
-            @pytest.mark.diffspeed("channels_last", "bf16", "fp32")
+            @pytest.mark.diffspeed("channels_last", "bf16", "bf16+channels_last")
             @pytest.mark.min_speedup(0.5, stack="bf16")
             @pytest.mark.min_speedup(0.4, stack="channels_last", device="cpu")
             @pytest.mark.min_speedup(60, stack="channels_last", device="cuda")
@@ -423,7 +425,7 @@ def test_stack_and_device_in_a_session(pytester, run_diffspeed, constant_clock):
     )
     result = run_diffspeed("--diffspeed-json=gates.jsonl", "-v")
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["*::test_it[[]fp32] FAILED*"])
+    result.stdout.fnmatch_lines(["*::test_it[[]bf16+channels_last] FAILED*"])
     found = {
         (gate["stack"], gate["gate"]): (gate["verdict"], gate["figures"].get("need"))
         for gate in records(pytester.path / "gates.jsonl")
@@ -431,9 +433,10 @@ def test_stack_and_device_in_a_session(pytester, run_diffspeed, constant_clock):
     assert found == {
         ("channels_last", "min_speedup"): ("PASS", 0.4),
         ("bf16", "min_speedup"): ("PASS", 0.5),
-        ("fp32", "min_speedup"): ("FAIL", 50.0),
+        ("bf16+channels_last", "min_speedup"): ("FAIL", 50.0),
         **{
-            (s, "max_slowdown"): ("NOT_APPLICABLE", None) for s in ("channels_last", "bf16", "fp32")
+            (s, "max_slowdown"): ("NOT_APPLICABLE", None)
+            for s in ("channels_last", "bf16", "bf16+channels_last")
         },
     }
     lines = block(result)
@@ -759,3 +762,189 @@ def test_xdist_session_without_a_verdict_fails(pytester, private_temp):
     result.assert_outcomes(skipped=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["1 gate was asked for and none reached a verdict*"])
+
+
+# --- what a review found: each of these was green
+
+
+def test_a_marker_that_a_conftest_adds_is_checked(pytester, run_diffspeed, constant_clock):
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.min_speedup(50))
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last")
+        def test_it(optimized_pipeline): ...
+        """
+    )
+    run_diffspeed().assert_outcomes(failed=1)
+
+
+def test_a_misspelt_marker_that_a_conftest_adds_is_a_usage_error(pytester, run_diffspeed):
+    pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.min_speedup(ratoi=50))
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last")
+        def test_it(optimized_pipeline): ...
+        """
+    )
+    result = run_diffspeed()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_it: min_speedup(*ratoi*did you mean 'ratio'*"])
+
+
+def test_a_marker_added_while_the_test_runs_fails_it(pytester, run_diffspeed, constant_clock):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last")
+        def test_it(optimized_pipeline, request):
+            request.node.add_marker(pytest.mark.min_speedup(50))
+        """
+    )
+    result = run_diffspeed()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*a diffspeed marker was added while the test ran*"])
+
+
+@pytest.mark.parametrize("stack", ["fp32", "channels_last"])
+def test_a_gate_never_compares_a_stack_with_itself(pytester, run_diffspeed, constant_clock, stack):
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.diffspeed("{stack}")
+        @pytest.mark.max_slowdown(1, over="{stack}")
+        def test_it(optimized_pipeline): ...
+        """
+    )
+    result = run_diffspeed()
+    result.stdout.fnmatch_lines([f"*it would compare {stack} with itself*"])
+    assert result.ret != 0
+
+
+def test_a_factory_that_gives_the_same_object_twice_is_refused(
+    pytester, run_diffspeed, monkeypatch
+):
+    pytester.makepyfile(
+        mine="""
+        from pytest_diffspeed.pipelines.sources import parse_source
+
+        PIPELINE = parse_source("random:sdxl-tiny").build()
+
+        def same():
+            return PIPELINE
+        """,
+        test_it="""
+        import pytest
+
+        @pytest.mark.diffspeed("bf16")
+        @pytest.mark.max_slowdown(25)
+        def test_it(optimized_pipeline): ...
+        """,
+    )
+    monkeypatch.syspath_prepend(pytester.path)
+    result = run_diffspeed("--diffspeed-pipeline=mine:same")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*'mine:same' gives the same *bf16 would change the baseline*"])
+
+
+def test_a_body_that_changes_a_shared_pipeline_is_named(pytester, run_diffspeed, constant_clock):
+    pytester.makepyfile(
+        """
+        import pytest, torch
+
+        @pytest.mark.diffspeed("channels_last")
+        def test_careless(optimized_pipeline):
+            optimized_pipeline.unet.to(memory_format=torch.contiguous_format)
+
+        @pytest.mark.diffspeed("channels_last")
+        @pytest.mark.max_slowdown(25)
+        def test_victim(optimized_pipeline): ...
+        """
+    )
+    result = run_diffspeed()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*no longer what was proven*changed unet*"])
+
+
+def test_the_users_own_warnings_reach_the_user(pytester, run_diffspeed):
+    pytester.makepyfile(
+        """
+        import pytest, warnings
+
+        @pytest.mark.diffspeed("channels_last")
+        def test_it(optimized_pipeline, baseline_pipeline):
+            warnings.warn("the user's own")
+        """
+    )
+    result = run_diffspeed("-W", "error")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*UserWarning: the user's own*"])
+
+
+def test_fixtures_of_other_projects_with_our_names_are_left_alone(pytester):
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def technique():
+            return "oil on canvas"
+        """
+    )
+    pytester.makepyfile("def test_it(technique): assert technique == 'oil on canvas'")
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+def test_call_defaults_that_no_pipeline_can_be_called_with(pytester, run_diffspeed, monkeypatch):
+    pytester.makepyfile(
+        mine="""
+        from pytest_diffspeed.pipelines.sources import parse_source
+
+        def empty():
+            return parse_source("random:sdxl-tiny").build()
+
+        empty.call_defaults = {"prompts": []}
+
+        def odd():
+            return parse_source("random:sdxl-tiny").build()
+
+        odd.call_defaults = {"height": 65}
+        """,
+        test_it="""
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last", pipeline="mine:empty")
+        def test_empty(optimized_pipeline): ...
+
+        @pytest.mark.diffspeed("channels_last", pipeline="mine:odd")
+        def test_odd(optimized_pipeline): ...
+        """,
+    )
+    monkeypatch.syspath_prepend(pytester.path)
+    result = run_diffspeed()
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(
+        ["*'mine:empty': its `call_defaults` cannot be meant: prompts must be *"]
+    )
+    result.stdout.fnmatch_lines(["*'mine:odd' with fp32: the first call failed: ValueError*"])

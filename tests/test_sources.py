@@ -305,7 +305,10 @@ def test_a_factory_may_be_a_method_or_any_callable(factory):
 def test_a_factory_in_a_module_that_does_not_exist():
     message = refusal("no_such_module_at_all:make")
     assert message.startswith("there is no module 'no_such_module_at_all' on the import path of ")
-    assert message.endswith("; run from the folder that holds it, or install it")
+    assert message.endswith(
+        "; run `python -m pytest` in the folder that holds it (plain `pytest` does not look "
+        "there), or install it"
+    )
 
 
 def test_a_factory_in_a_package_that_has_no_such_module():

@@ -42,7 +42,13 @@ def journal(pytester):
 
 
 def gates(pytester):
-    return {line["figures"]["unit"]: line for line in journal(pytester) if line["kind"] == "gate"}
+    """The gates by unit, each with its stages, which are written after it."""
+    lines = journal(pytester)
+    found = {line["figures"]["unit"]: line for line in lines if line["kind"] == "gate"}
+    stages = {line["claim"]: line["stages"] for line in lines if line["kind"] == "stages"}
+    for line in found.values():
+        line["figures"]["stages"] = stages[line["claim"]]
+    return found
 
 
 UNITS = """

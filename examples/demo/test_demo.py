@@ -2,8 +2,8 @@
 
     pytest --diffspeed examples/demo
 
-Add a stack on the command line, for example --diffspeed-techniques=bf16 (on a CPU without bfloat16
-units that is many times slower, and the gates say so calmly).
+Other stacks can be named on the command line, for example --diffspeed-techniques=bf16 (on a CPU
+without bfloat16 units that is many times slower, and the gates say so calmly).
 """
 
 import pytest

@@ -1,1 +1,1 @@
-"""Private API of torch, diffusers and torchao: one file per library, and used nowhere else."""
+"""Private API of other libraries: one file for each, and used nowhere else."""

@@ -31,8 +31,9 @@ CACHES = frozenset(
 )
 """Folders that tools write and that make nothing faster."""
 REPORTS = frozenset(
-    {".csv", ".gif", ".html", ".jpeg", ".jpg", ".jsonl", ".log", ".png", ".prof", ".pyc", ".pyo"}
-    | {".sarif", ".svg", ".swp", ".tmp", ".webp", ".xml"}
+    {".coverage", ".csv", ".db", ".gif", ".html", ".jpeg", ".jpg", ".json", ".jsonl", ".log"}
+    | {".out", ".png", ".prof", ".pyc", ".pyo", ".sarif", ".sqlite", ".svg", ".swp", ".tmp"}
+    | {".txt", ".webp", ".xml"}
 )
 """Endings of what tests and tools leave beside the sources.  Untracked, such a file does not count:
 the first run's ``--junitxml`` would make the second run another key."""

@@ -29,6 +29,7 @@ def over_many_gates(results: Sequence[GateResult]) -> str | None:
         hold = benjamini_hochberg_e([r.figures["evidence_for_fail"] for r in ratios], LEVEL)
         both = sum(h and f for h, f in zip(hold, failed, strict=True))
         said += (
-            f"; {both} of {sum(failed)} FAILs also hold at a false discovery rate of {LEVEL:.0%}"
+            f"; {both} of {sum(failed)} FAILs also hold when all gates are judged together (false "
+            f"discovery rate {LEVEL:.0%}); each verdict stands by itself"
         )
     return said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..errors import DiffspeedError, MissingHardwareError
+from ..errors import DiffspeedError, MissingHardwareError, SelfComparisonError
 from ..markers import GateMarker
 from ..verdict import GateResult, VerdictKind
 from . import gates
@@ -46,7 +46,7 @@ def run_gates(
     for marker in reversed(holding):  # as written, top to bottom
         try:
             on_result(gates()[type(marker)].check(marker, context))
-        except MissingHardwareError as error:
+        except (MissingHardwareError, SelfComparisonError) as error:
             not_applicable(marker, str(error))
         except DiffspeedError as error:
             context.session.journal.write(

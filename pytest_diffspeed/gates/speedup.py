@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..errors import SelfComparisonError
 from ..markers import GateMarker, MaxSlowdown, MinSpeedup, SpeedMarker
 from ..specs import ArmSpec
 from ..techniques.stacks import PREVIOUS
@@ -35,12 +36,16 @@ class SpeedupGates(Gate):
         assert isinstance(marker, SpeedMarker)
         session = context.session
         over = context.previous if marker.over == PREVIOUS else marker.over
+        if over == context.candidate.spec.stack:
+            raise SelfComparisonError(f"it would compare {over} with itself")
         attempt = attempt_of(marker, context, over)
         if attempt.verdict is not None:
             session.journal.write("gate", **attempt.verdict.as_dict())
             return attempt.verdict
         baseline = session.other(ArmSpec(context.candidate.spec.source, over))
         candidate = context.candidate
+        baseline.require_unchanged()
+        candidate.require_unchanged()
         seed = random.SystemRandom().randrange(2**32)
         journal = session.journal
         identity = {"test": context.test, "stack": candidate.spec.stack.name, "claim": marker.claim}
@@ -91,20 +96,25 @@ class SpeedupGates(Gate):
                 on_warm=on_warm,
                 on_pair=on_pair,
             )
-            stages = _stages(baseline, candidate, session.clock) if measured.pairs else None
-        found = _gate_result(
-            marker, context, over.name, measured, first_calls, session.options.inconclusive
-        )
-        found.figures["stages"] = stages
-        result = instance.end(found)
-        journal.write("gate", **result.as_dict())
+            found = _gate_result(
+                marker, context, over.name, measured, first_calls, session.options.inconclusive
+            )
+            result = instance.end(found)
+            journal.write("gate", **result.as_dict())
+            if measured.pairs:  # only now: the verdict is written, whatever these calls do
+                stages = _stages(baseline, candidate, session.clock)
+                result.figures["stages"] = stages
+                journal.write("stages", **identity, stages=stages)
         times = (
             (over.name, [pair.baseline_s for pair in counted]),
             (candidate.spec.stack.name, [pair.candidate_s for pair in counted]),
         )
         for listener in session.arm_listeners if counted else ():
             for arm, seconds in times:
-                listener(context.test, marker.claim, arm, seconds, result.figures)
+                try:
+                    listener(context.test, marker.claim, arm, seconds, result.figures)
+                except Exception as error:  # somebody else's table must not cost a verdict
+                    session.progress.line(f"{listener} failed: {type(error).__name__}: {error}")
         return result
 
 

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from .components import denoiser
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CallDefaults:
-    """What a source calls its pipeline with; sizes in pixels, ``None``: the pipeline decides."""
+    """What a source calls its pipeline with; sizes in pixels, ``None``: the pipeline decides.
+
+    Raises:
+        UsageError: a value that no pipeline could be called with.
+    """
 
     prompts: tuple[str, ...]
     steps: int
@@ -23,6 +28,22 @@ class CallDefaults:
     width: int | None = None
     guidance: float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.prompts or not all(isinstance(p, str) and p.strip() for p in self.prompts):
+            raise UsageError(f"prompts must be one or more non-empty texts, not {self.prompts!r}")
+        for name, least in (("steps", 1), ("height", 1), ("width", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is None and name in ("height", "width"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(
+                    f"{name} must be a whole number of at least {least}, not {value!r}"
+                )
+        if self.guidance is not None and (
+            isinstance(self.guidance, bool) or not isinstance(self.guidance, (int, float))
+        ):
+            raise UsageError(f"guidance must be a number, not {self.guidance!r}")
 
     def overridden(
         self, *, steps: int | None = None, prompts: tuple[str, ...] | None = None

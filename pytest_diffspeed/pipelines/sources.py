@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import DiffspeedError, SourceError, nearest
+from ..errors import DiffspeedError, SourceError, UsageError, nearest
 from ..quiet import third_party
 from .call import CallDefaults
 
@@ -68,7 +68,7 @@ class PipelineSource(ABC):
                 f"pipeline source {self.name!r}: it gave {_kind(pipeline)}, not a diffusers "
                 "pipeline; return an instance of diffusers.DiffusionPipeline"
             )
-        from .components import denoiser_name, modules
+        from .components import denoiser_name, floating_dtypes, modules
 
         try:
             denoiser_name(pipeline)
@@ -77,6 +77,16 @@ class PipelineSource(ABC):
                 f"pipeline source {self.name!r}: {error}; only pipelines with one of them can be "
                 "measured"
             ) from None
+        other = {
+            f"{name} in {', '.join(sorted(set(dtypes) - {'torch.float32'}))}"
+            for name, dtypes in floating_dtypes(pipeline).items()
+            if set(dtypes) - {"torch.float32"}
+        }
+        if other:
+            raise SourceError(
+                f"pipeline source {self.name!r}: it gave {'; '.join(sorted(other))}; the baseline "
+                "and every stack start from float32, so load it with `dtype=torch.float32`"
+            )
         pipeline.set_progress_bar_config(disable=True)
         for part in modules(pipeline).values():
             part.eval()
@@ -246,8 +256,13 @@ class FactorySource(PipelineSource):
             )
         merged: dict[str, Any] = {**vars(general), **own}
         prompts = merged["prompts"]
-        merged["prompts"] = (prompts,) if isinstance(prompts, str) else tuple(prompts)
-        return CallDefaults(**merged)
+        try:
+            merged["prompts"] = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+            return CallDefaults(**merged)
+        except (TypeError, UsageError) as error:
+            raise SourceError(
+                f"pipeline source {self.name!r}: its `call_defaults` cannot be meant: {error}"
+            ) from None
 
     def _factory(self) -> Callable[[], object]:
         try:
@@ -257,7 +272,8 @@ class FactorySource(PipelineSource):
                 raise self._raised(f"importing {self.module!r}", error) from error
             raise SourceError(
                 f"pipeline source {self.name!r}: there is no module {error.name!r} on the import "
-                f"path of {sys.executable}; run from the folder that holds it, or install it"
+                f"path of {sys.executable}; run `python -m pytest` in the folder that holds it "
+                "(plain `pytest` does not look there), or install it"
             ) from None
         except Exception as error:
             raise self._raised(f"importing {self.module!r}", error) from error
@@ -336,7 +352,10 @@ def parse_source(text: str) -> PipelineSource:
         except ValueError as error:
             raise SourceError(f"pipeline source {text!r}: {error}") from None
         return RandomSource(text, architecture)
-    folder = Path(text).expanduser()
+    try:
+        folder = Path(text).expanduser()
+    except RuntimeError as error:  # "~nobody": there is no such user
+        raise SourceError(f"pipeline source {text!r}: {error}; valid: {WAYS}") from None
     if (text and folder.is_dir()) or text.startswith(("/", "./", "../", "~")):
         return FolderSource(text, folder)
     module, colon, attribute = text.partition(":")
@@ -354,9 +373,7 @@ def load_folder(where: str | Path, shared: dict[str, Any]) -> object:
         import torch
         from diffusers import DiffusionPipeline
 
-        return DiffusionPipeline.from_pretrained(
-            where, torch_dtype=torch.float32, low_cpu_mem_usage=False, **shared
-        )
+        return DiffusionPipeline.from_pretrained(where, dtype=torch.float32, **shared)
 
 
 def _general_defaults(pipeline: DiffusionPipeline) -> CallDefaults:

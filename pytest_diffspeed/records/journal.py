@@ -1,6 +1,7 @@
 """The journal of a session: one JSON object a line, flushed as it happens.
 
-``{"schema": "diffspeed/1", "kind": "gate-start" | "pair" | "gate", ...}``.  A pair is written
+``{"schema": "diffspeed/1", "kind": …, ...}``, with the kinds ``proof``, ``gate-start``, ``pair``,
+``dropped-pair``, ``gate``, ``stages`` and ``gate-error``.  A pair is written
 before the next one is timed and a verdict before it is raised, so a killed run loses at most the
 pair in progress.
 """

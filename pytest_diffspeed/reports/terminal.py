@@ -1,14 +1,13 @@
 """The terminal block: one line a gate, failures first, and the next command to run.
 
-================================ diffspeed ================================
-FAIL          compile        min_speedup over fp32 per call
-1.41× [1.35, 1.47], need ≥ 1.8×; 14 pairs, noise 4.1 %, 1 instance (measured)
-tests/test_sdxl.py::test_sdxl[compile]: …the gate's reason…
-PASS          channels_last  min_speedup over fp32 per call
-1.12× [1.08, 1.17], need ≥ 1.05×; 9 pairs, noise 3.0 %, 1 instance (measured)
+FAIL            test_a.py::test_fast[bf16]  min_speedup over fp32 per call
+1.612× [1.548, 1.671], need ≥ 1.8×; 9 pairs, noise 3.1 % a pair, …
+the gate's reason
+PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call
+1.612× [1.548, 1.671], need ≥ 1.5×; 9 pairs, noise 3.1 % a pair, …
 
-stack          ratio to fp32          first call   pairs  a call
-channels_last  1.12× [1.08, 1.17]         0.91 s       9  0.734 s
+stack    over  ratio [interval]       a call  first call  pairs  verdict
+compile  fp32  1.612× [1.548, 1.671]  0.28 s  61.2 s      9      PASS
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ WAIT_S = 3600.0
 
 
 def lock_path(device_key: str, folder: Path | None = None) -> Path:
-    """Where the lock of a device lies: the same for all processes and users of this machine."""
+    """Where the lock of a device lies: one for all processes with the same temporary folder."""
     safe = re.sub(r"[^A-Za-z0-9.-]+", "_", device_key)
     return (folder or Path(tempfile.gettempdir())) / f"pytest-diffspeed-{safe}.lock"
 
@@ -36,13 +36,13 @@ def device_lock(
     Reentrant within a process per path only through nesting of one lock object, so do not nest.
 
     Raises:
-        MeasurementError: nobody let go of it within ``wait_s``.
+        MeasurementError: nobody let go of it within ``wait_s``, or the file cannot be made.
     """
     path = lock_path(device_key, folder)
     lock = FileLock(path, mode=0o666)
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except Timeout:  # before OSError, of which it is one
         on_wait()
         try:
             lock.acquire(timeout=wait_s)
@@ -51,6 +51,8 @@ def device_lock(
                 f"another process (this is {os.getpid()}) has been timing on this device for "
                 f"{wait_s:.0f} s and did not let go of {path}"
             ) from None
+    except OSError as error:
+        raise MeasurementError(f"cannot lock {path}: {error.strerror}") from None
     try:
         yield
     finally:
