@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -195,7 +196,9 @@ class Session:
         import torch
 
         self._others.clear()
-        torch.compiler.reset()
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled, and it is slow to import
+            with third_party():
+                torch.compiler.reset()
         gc.collect()  # compiled modules are parts of reference cycles
         if self.device.kind == "cuda":
             torch.cuda.empty_cache()
