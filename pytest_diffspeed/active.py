@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from .adapters.pytest_benchmark_internals import add_arm
 from .collection import Plan
 from .device import Device, resolve_device
 from .errors import UsageError
+from .evidence.key import installed_version
 from .gates.base import GateContext
 from .gates.many import over_many_gates
 from .gates.run import run_gates
@@ -255,7 +255,4 @@ def _version(name: str) -> str:
         import torch
 
         return str(torch.__version__)
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
+    return installed_version(name) or "absent"

@@ -76,11 +76,6 @@ class PreparedArm:
                 "pipelines, so a body must leave them as they are"
             )
 
-    @property
-    def arm(self) -> Arm:
-        """Timed by whole calls."""
-        return self.arm_of("call")
-
     def arm_of(self, unit: str) -> Arm:
         """Timed by whole calls, steady steps (``step``) or a component.
 

@@ -31,11 +31,12 @@ class EvidenceKey:
 
 def environment(device: str, threads: int) -> dict[str, Any]:
     """What a measurement rests on beside the tree; ``device`` is the name its maker gave it."""
-    versions = {name: _version(name) for name in _DISTRIBUTIONS}
+    versions = {name: installed_version(name) for name in _DISTRIBUTIONS}
     return {"device": device, "threads": threads, "python": platform.python_version(), **versions}
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Of a distribution; ``None`` where it is absent."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
