@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .techniques.apply import apply_stack as apply_stack
-    from .timing.speedup import SpeedupResult as SpeedupResult
+    from .timing.comparison import SpeedupResult as SpeedupResult
     from .timing.speedup import measure_speedup as measure_speedup
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "SpeedupResult": "timing.speedup",
+    "SpeedupResult": "timing.comparison",
     "apply_stack": "techniques.apply",
     "measure_speedup": "timing.speedup",
 }

@@ -20,11 +20,12 @@ from .gates.base import GateContext
 from .gates.many import over_many_gates
 from .gates.run import run_gates
 from .options import Options
+from .prepared import PreparedArm
 from .quiet import third_party
 from .records.journal import write_all
 from .reports.progress import Progress
 from .reports.terminal import failure, gate_lines, ladder_table
-from .session import PreparedArm, Session
+from .session import Session
 from .stash import SESSION
 from .surface import is_ours
 from .verdict import GateResult, VerdictKind

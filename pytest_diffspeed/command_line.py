@@ -47,6 +47,12 @@ _VALUES = (
     ("steps", "N", "denoising steps that replace the source's"),
     ("budget", "SECONDS", "seconds one speedup gate may spend on pairs, or auto (default)"),
     (
+        "instances",
+        "N",
+        "process instances of each timed arm (1): from 2 on, worker processes that build it anew "
+        "and take turns",
+    ),
+    (
         "inconclusive",
         "POLICY",
         "what an INCONCLUSIVE gate does to its test: fail (default of min_speedup), warn (default "

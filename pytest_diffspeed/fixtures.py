@@ -14,10 +14,11 @@ from .surface import NEEDS_OPTION
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from .session import PreparedArm, Session
+    from .prepared import PreparedArm
+    from .session import Session
     from .specs import ArmSpec
     from .techniques.stacks import Stack
-    from .timing.speedup import SpeedupResult
+    from .timing.comparison import SpeedupResult
 
 
 def session_of(config: pytest.Config) -> Session:

@@ -317,6 +317,10 @@ class MaxMemory(GateMarker):
     stack: Stack | None
     device: str | None
 
+    @property
+    def claim(self) -> str:
+        return f"max_memory over {self.over}"
+
     @classmethod
     def from_arguments(
         cls,

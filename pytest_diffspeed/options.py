@@ -20,11 +20,16 @@ T = TypeVar("T")
 INCONCLUSIVE_POLICIES = ("fail", "warn", "skip")
 
 
+MOST_INSTANCES = 16
+"""Process instances of one arm; each loads the pipeline."""
+
+
 @dataclass(frozen=True)
 class Options:
     """``budget_s`` is ``None`` for ``auto``; ``techniques`` is empty where markers decide.
 
-    ``inconclusive`` is ``None`` where each gate's own default holds.
+    ``inconclusive`` is ``None`` where each gate's own default holds; ``instances`` counts the
+    process instances of each arm that is timed.
     """
 
     device: str
@@ -36,6 +41,7 @@ class Options:
     inconclusive: str | None
     json_path: Path | None
     fresh: bool = False
+    instances: int = 1
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -54,6 +60,7 @@ def read_options(config: pytest.Config) -> Options:
         inconclusive=_optional(config, "inconclusive", _policy),
         json_path=_json_path(config),
         fresh=bool(config.getoption("--diffspeed-fresh")),
+        instances=_checked(config, "instances", "1", _instances),
     )
 
 
@@ -86,6 +93,15 @@ def _steps(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def _instances(text: str) -> int:
+    count = _steps(text)
+    if count > MOST_INSTANCES:
+        raise UsageError(
+            f"must be at most {MOST_INSTANCES}, not {count}: they all hold their pipelines at once"
+        )
+    return count
 
 
 def _budget(text: str) -> float | None:

@@ -5,116 +5,46 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .building import Builder
 from .device import Device
-from .errors import DiffspeedError, MeasurementError, SourceError
+from .errors import MeasurementError, SourceError
+from .evidence.key import EvidenceKey, environment
 from .evidence.memory import EvidenceMemory
-from .evidence.tree import working_tree
+from .evidence.noise import KnownFloor, NoiseMemory
+from .evidence.tree import commit, working_tree
 from .options import Options
-from .pipelines.boundaries import require_unit, stage_boundaries
-from .pipelines.call import CallDefaults, PipelineCall
-from .pipelines.components import condition, modules, weights_fingerprint
-from .pipelines.sources import PipelineSource, explain_load_error, parse_source
+from .pipelines.call import PipelineCall
+from .pipelines.components import modules, weights_fingerprint
+from .pipelines.sources import PipelineSource, parse_source
+from .prepared import PreparedArm
 from .quiet import third_party
 from .records.journal import Journal
 from .specs import ArmSpec
-from .techniques.apply import Applied, apply_stack, running
 from .techniques.base import Family
 from .techniques.stacks import BASELINE_NAME, Stack, parse_stack
-from .timing.arm import Arm
-from .timing.clock import Clock, StampClock, clock_for
-from .timing.collector import collector_off
+from .timing.arm import TimedArm
+from .timing.clock import Clock, clock_for
 from .timing.lock import device_lock
-from .timing.stages import Boundaries, StageTimer, StageTimes, time_stages
-from .timing.timer import whole_call
+from .timing.noise import measure_noise
 from .workdir import workdir
+from .worker.arm import worker_arms
+from .worker.protocol import BuildOrder
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-    from .reports.pictures import Pixels
     from .reports.progress import Progress
 
 
 ArmListener = Callable[[str, str, str, Sequence[float], Mapping[str, Any]], None]
 """Told each timed arm once its gate is decided: test, claim, name of the arm, seconds of each call
 that counts, and the gate's figures."""
-
-
-@dataclass
-class PreparedArm:
-    """A pipeline with its stack applied and proven, ready to be called and timed."""
-
-    spec: ArmSpec
-    pipeline: DiffusionPipeline
-    call: PipelineCall
-    applied: Applied
-
-    def __post_init__(self) -> None:
-        self._arms: dict[str, Arm] = {}
-        self._proven = condition(self.pipeline)
-
-    def require_unchanged(self) -> None:
-        """Refuse to time a pipeline that is no longer what was proven.
-
-        Raises:
-            MeasurementError: a test's body changed it; arms are shared by the tests of a session.
-        """
-        now = condition(self.pipeline)
-        changed = sorted(
-            name for name in {*now, *self._proven} if now.get(name) != self._proven.get(name)
-        )
-        if changed:
-            raise MeasurementError(
-                f"the pipeline with {self.spec.stack} is no longer what was proven: the body of "
-                f"this test or of one before it changed {', '.join(changed)}; tests share their "
-                "pipelines, so a body must leave them as they are"
-            )
-
-    def arm_of(self, unit: str) -> Arm:
-        """Timed by whole calls, steady steps (``step``) or a component.
-
-        Raises:
-            SourceError: the pipeline lacks it.
-        """
-        if unit not in self._arms:
-            require_unit(self.pipeline, unit)
-            timer = whole_call if unit == "call" else StageTimer(unit, self._boundaries())
-            self._arms[unit] = Arm(self.spec.stack.name, self._once, self.running, timer)
-        return self._arms[unit]
-
-    def stage_times(self, clock: StampClock) -> StageTimes:
-        """The stages of one more call."""
-        with self.running(), collector_off():
-            return time_stages(self._once, self._boundaries(), clock)[0]
-
-    def _once(self) -> object:
-        return self.call(self.pipeline)
-
-    def _boundaries(self) -> Boundaries:
-        return stage_boundaries(self.pipeline)
-
-    def images(self) -> Pixels | None:
-        """What the last timed call drew: ``N × height × width × 3`` in [0, 1], or ``None``."""
-        import torch
-
-        outputs = [a.last_output for a in self._arms.values() if a.last_output is not None]
-        output = outputs[-1] if outputs else None
-        if not isinstance(output, torch.Tensor) or output.dim() != 4:
-            return None
-        pixels: Pixels = output.detach().permute(0, 2, 3, 1).to("cpu", torch.float32).numpy()
-        return pixels
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """The process-wide state of a call; third parties' warnings are kept quiet in it."""
-        with third_party(), running(self.spec.stack):
-            yield
 
 
 @dataclass
@@ -138,7 +68,9 @@ class Session:
         written = [] if options.json_path is None else [options.json_path]
         self.tree = working_tree(rootdir, leave_out=written)
         self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
+        self._noise = NoiseMemory(rootdir)
         self.arm_listeners: list[ArmListener] = []
+        self._builder = Builder(device, steps=options.steps, prompts=options.prompts)
         self._baselines: dict[str, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}
 
@@ -170,7 +102,7 @@ class Session:
             pipeline = baseline.source.build(shared=shared)
             self._require_same_weights(spec, baseline, pipeline)
             _require_own_parts(spec, baseline.prepared.pipeline, pipeline)
-            self._to_device(spec.source, pipeline)
+            self._builder.to_device(pipeline, spec.source)
             return self._applied(spec, pipeline, baseline.prepared.call)
 
     def other(self, spec: ArmSpec) -> PreparedArm:
@@ -180,6 +112,80 @@ class Session:
         if spec not in self._others:
             self._others[spec] = self.prepare(spec)
         return self._others[spec]
+
+    def environment(self) -> dict[str, Any]:
+        """What a measurement of this session rests on beside the tree."""
+        import torch
+
+        return environment(self.device.name, torch.get_num_threads())
+
+    def noise_floor(self, source: str, unit: str) -> KnownFloor:
+        """The baseline of ``source`` timed against itself, now or earlier for this commit.
+
+        Raises:
+            MeasurementError: it could not be timed.
+        """
+        baseline = self.baseline(source)
+        key = EvidenceKey(
+            {
+                "commit": commit(self.rootdir) or vars(self.tree),
+                "source": source,
+                "weights": self.weights(source),
+                "inputs": baseline.call.inputs(),
+                "unit": unit,
+                "environment": self.environment(),
+            }
+        )
+
+        def measure() -> list[tuple[float, float]]:
+            with self.progress.phase(f"timing the baseline of {source} against itself"):
+                return measure_noise(baseline.arm_of(unit), self.clock)
+
+        known = self._noise.known_or(key, measure)
+        self.journal.write("noise-floor", key=key.digest, at=known.at, pairs=known.pairs)
+        return known
+
+    @contextmanager
+    def instances(
+        self, prepared: Sequence[PreparedArm], unit: str
+    ) -> Iterator[Sequence[Sequence[TimedArm]]]:
+        """The arms to be timed, once for each process instance.
+
+        One instance is this process; several are worker processes, which build the same arms anew.
+
+        Raises:
+            MeasurementError: a worker could not build its arm, or built one with other weights.
+        """
+        count = self.options.instances
+        if count == 1:
+            yield [[arm.arm_of(unit) for arm in prepared]]
+            return
+        orders = [(arm.spec.stack.name, self._order(arm.spec, unit)) for arm in prepared]
+        names = " and ".join(name for name, _ in orders)
+        with ExitStack() as stack:
+            with self.progress.phase(f"building {names} in {count} worker processes each"):
+                workers = stack.enter_context(worker_arms(orders, count))
+            for arms in workers:
+                for arm, own in zip(arms, prepared, strict=True):
+                    if arm.weights != self.weights(own.spec.source):
+                        raise MeasurementError(
+                            f"the worker process of {arm.name} built {own.spec.source!r} with "
+                            "other weights than this process; seed the source"
+                        )
+            yield workers
+
+    def _order(self, spec: ArmSpec, unit: str) -> BuildOrder:
+        import torch
+
+        return BuildOrder(
+            source=spec.source,
+            stack=spec.stack.name,
+            unit=unit,
+            device=str(self.device),
+            steps=self.options.steps,
+            prompts=self.options.prompts,
+            threads=torch.get_num_threads(),
+        )
 
     def release(self) -> None:
         """Free what was built for the candidate that ends, and forget what was compiled for it.
@@ -216,38 +222,23 @@ class Session:
             with self._phase(spec):
                 pipeline = source.build()
                 fingerprint = weights_fingerprint(pipeline)
-                self._to_device(source_text, pipeline)
-                defaults = self._defaults(source, pipeline)
-                call = PipelineCall(pipeline, defaults, defaults.prompts[0])
-                prepared = self._applied(spec, pipeline, call)
+                self._builder.to_device(pipeline, source_text)
+                prepared = self._applied(spec, pipeline, self._builder.call(source, pipeline))
             self._baselines[source_text] = _Baseline(source, prepared, fingerprint)
         return self._baselines[source_text]
-
-    def _defaults(self, source: PipelineSource, pipeline: DiffusionPipeline) -> CallDefaults:
-        return source.defaults(pipeline).overridden(
-            steps=self.options.steps, prompts=self.options.prompts
-        )
 
     def _applied(
         self, spec: ArmSpec, pipeline: DiffusionPipeline, call: PipelineCall
     ) -> PreparedArm:
-        try:
-            applied = apply_stack(pipeline, spec.stack, call=call, device=self.device)
-        except DiffspeedError:
-            raise
-        except Exception as error:
-            raise SourceError(
-                f"pipeline source {spec.source!r} with {spec.stack}: the first call failed: "
-                f"{explain_load_error(error)}"
-            ) from error
+        prepared = self._builder.prepare(spec, pipeline, call)
         self.journal.write(
             "proof",
             source=spec.source,
             stack=spec.stack.name,
-            first_call_s=applied.first_call_s,
-            proofs=[vars(proof) for proof in applied.proofs],
+            first_call_s=prepared.applied.first_call_s,
+            proofs=[vars(proof) for proof in prepared.applied.proofs],
         )
-        return PreparedArm(spec, pipeline, call, applied)
+        return prepared
 
     def _require_same_weights(
         self, spec: ArmSpec, baseline: _Baseline, pipeline: DiffusionPipeline
@@ -260,15 +251,6 @@ class Session:
                 f"({', '.join(differing) or 'other components'}), so nothing can be compared with "
                 "the baseline; seed it"
             )
-
-    def _to_device(self, source: str, pipeline: DiffusionPipeline) -> None:
-        try:
-            with third_party():
-                pipeline.to(self.device.torch_device)
-        except Exception as error:
-            raise SourceError(
-                f"pipeline source {source!r} on {self.device}: {explain_load_error(error)}"
-            ) from error
 
     def _phase(self, spec: ArmSpec) -> AbstractContextManager[Any]:
         compiles = any(t.family is Family.COMPILE for t in spec.stack.techniques())

@@ -162,13 +162,13 @@ def test_a_pass_is_measured_again(pytester, run_diffspeed, measured_pairs):
 def test_inconclusive_continues_as_a_new_instance(pytester, run_diffspeed, measured_pairs):
     pytester.makepyfile(GATED.format(ratio=0.5))
     too_short = "--diffspeed-budget=5"
-    run_diffspeed(too_short).stdout.no_fnmatch_line("*earlier instance*")
+    run_diffspeed(too_short).stdout.no_fnmatch_line("*earlier run*")
     result = run_diffspeed(too_short)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*; 1 earlier instance for this tree came to no verdict"])
+    result.stdout.fnmatch_lines(["*; 1 earlier run for this tree came to no verdict"])
     result = run_diffspeed()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*; 2 earlier instances for this tree came to no verdict"])
+    result.stdout.fnmatch_lines(["*; 2 earlier runs for this tree came to no verdict"])
     assert measured_pairs() == 6
     figures = records(pytester, "gate")[-1]["figures"]
     assert (figures["undecided_before"], figures["instances"]) == (2, 1)
@@ -176,13 +176,14 @@ def test_inconclusive_continues_as_a_new_instance(pytester, run_diffspeed, measu
 
 def test_a_run_that_is_stopped_counts_and_its_pairs_are_kept(pytester, run_diffspeed, monkeypatch):
     pytester.makepyfile(GATED.format(ratio=2.0))
-    calls = 0
+    calls = []
 
     class StoppedClock:
+        """The first arm that is called is the baseline; the other one stops in its 4th pair."""
+
         def time(self, call):
-            nonlocal calls
-            calls += 1
-            if calls > 4 + 2 * 3:  # two calls of warm-up for each arm, then three pairs
+            calls.append(call)
+            if len(calls) - calls.count(calls[0]) > 2 + 3:  # two calls of warm-up
                 raise KeyboardInterrupt
             return 1.0, call()
 
@@ -197,7 +198,11 @@ def test_a_run_that_is_stopped_counts_and_its_pairs_are_kept(pytester, run_diffs
     assert gate.result.reason == "the run ended after 3 pairs, before this gate reached a verdict"
     assert gate.result.figures["candidate_first_call_s"] > 0
 
-    run_diffspeed().stdout.fnmatch_lines(["*; 1 earlier instance for this tree came to no verdict"])
+    run_diffspeed().stdout.fnmatch_lines(
+        ["*; 1 earlier run for this tree came to no verdict, and its 3 pairs count here"]
+    )
+    figures = records(pytester, "gate")[-1]["figures"]
+    assert (figures["pairs"], figures["earlier_pairs"], figures["instances"]) == (6, 3, 2)
 
 
 def test_evidence_that_a_later_version_wrote_fails_the_gate(pytester, run_diffspeed):

@@ -1,8 +1,10 @@
 """Which verdicts were reached for a key, in ``<rootdir>/.diffspeed/evidence/``.
 
-One file a key, and a line for each measurement when it starts and when it ends.  Lines are only
-ever appended, each with one write, so processes that measure beside each other spoil nothing; and
-since each carries its attempt, a FAIL counts whatever line another process writes after it.
+One file a key, and a line for each measurement when it starts, for each pair of it, and when it
+ends.  A measurement without a verdict is gone on with: the next one starts from its pairs.  Lines
+are only ever appended, each with one write, so processes that measure beside each other spoil
+nothing; and since each carries its attempt, a FAIL counts whatever line another process writes
+after it.
 """
 
 from __future__ import annotations
@@ -56,14 +58,20 @@ class EvidenceMemory:
         records = [
             record
             for record in lines.records
-            if record["kind"] in ("instance-start", "instance-end")
+            if record["kind"] in ("instance-start", "instance-pair", "instance-end")
         ]
         number = max((record["attempt"] for record in records), default=1)
         here = [record for record in records if record["attempt"] == number]
         failed = _last_failure(here)
         if failed is not None and self._fresh and failed["session"] != self._session:
             number, here, failed = number + 1, [], None
-        return Attempt(self, key, number, _undecided(here), failed, lines.note)
+        undecided = _undecided(here)
+        earlier = tuple(
+            (record["baseline_s"], record["candidate_s"])
+            for record in here
+            if record["kind"] == "instance-pair" and record["instance"] in undecided
+        )
+        return Attempt(self, key, number, len(undecided), earlier, failed, lines.note)
 
     def write(self, key: EvidenceKey, kind: str, **content: Any) -> None:
         """Append a line; ``at`` and ``session`` are added."""
@@ -87,13 +95,16 @@ class EvidenceMemory:
 class Attempt:
     """The ``number``-th attempt (from 1) of a key; each further one was asked for.
 
-    ``undecided`` says how many process instances of it ended INCONCLUSIVE or did not end.
+    ``undecided`` says how many measurements of it ended INCONCLUSIVE or did not end, since the last
+    one that ended with PASS; ``earlier`` are their pairs, ``(baseline seconds, candidate
+    seconds)``.
     """
 
     memory: EvidenceMemory
     key: EvidenceKey
     number: int
     undecided: int
+    earlier: tuple[tuple[float, float], ...]
     failed: dict[str, Any] | None
     note: str | None
 
@@ -135,8 +146,12 @@ class Instance:
         if number > 1:
             said += f"; attempt {number} for this tree"
         if undecided:
-            plural = "instance" if undecided == 1 else "instances"
-            said += f"; {undecided} earlier {plural} for this tree came to no verdict"
+            runs = "run" if undecided == 1 else "runs"
+            said += f"; {undecided} earlier {runs} for this tree came to no verdict"
+            pairs = len(self.attempt.earlier)
+            if pairs:
+                whose = "its" if undecided == 1 else "their"
+                said += f", and {whose} {pairs} pair{'' if pairs == 1 else 's'} count here"
         told = replace(
             result,
             reason=self.attempt.noted(said),
@@ -144,6 +159,10 @@ class Instance:
         )
         self.write("instance-end", result=result.as_dict())
         return told
+
+    def pair(self, baseline_s: float, candidate_s: float) -> None:
+        """Write down a pair that counts, as it happens."""
+        self.write("instance-pair", baseline_s=baseline_s, candidate_s=candidate_s)
 
     def write(self, kind: str, **content: Any) -> None:
         attempt = self.attempt
@@ -157,12 +176,14 @@ def _last_failure(records: list[dict[str, Any]]) -> dict[str, Any] | None:
     return failed[-1] if failed else None
 
 
-def _undecided(records: list[dict[str, Any]]) -> int:
-    decided = {r["instance"] for r in records if _verdict(r) is VerdictKind.PASS}
-    return len({record["instance"] for record in records} - decided)
+def _undecided(records: list[dict[str, Any]]) -> set[str]:
+    """The measurements without a verdict that began after the last PASS."""
+    passed = [i for i, record in enumerate(records) if _verdict(record) is VerdictKind.PASS]
+    since = records[passed[-1] + 1 :] if passed else records
+    return {record["instance"] for record in since if record["kind"] == "instance-start"}
 
 
 def _verdict(record: dict[str, Any]) -> VerdictKind | None:
-    if record["kind"] == "instance-start":
+    if record["kind"] != "instance-end":
         return None
     return VerdictKind(record["result"]["verdict"])

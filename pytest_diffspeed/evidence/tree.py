@@ -79,6 +79,14 @@ def working_tree(rootdir: Path, *, leave_out: Iterable[Path] = ()) -> Tree:
         return Tree(_digest(_Contents(mine).of_files(rootdir, looked_at)), how)
 
 
+def commit(rootdir: Path) -> str | None:
+    """The commit that is checked out where ``rootdir`` lies; ``None`` without git or a commit."""
+    try:
+        return _git(_top(rootdir), "rev-parse", "--verify", "HEAD").strip()
+    except _NoGitError:
+        return None
+
+
 def _digest(entries: dict[str, str]) -> str:
     whole = sha256()
     for name, content in sorted(entries.items()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..evidence.key import EvidenceKey, environment
+from ..evidence.key import EvidenceKey
 
 if TYPE_CHECKING:
     from ..evidence.memory import Attempt
@@ -27,8 +27,6 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
 
     The test is part of it, since its body may do things to the pipeline.
     """
-    import torch
-
     session, candidate = context.session, context.candidate
     return EvidenceKey(
         {
@@ -36,7 +34,7 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
             "test": context.test,
             "source": candidate.spec.source,
             "weights": session.weights(candidate.spec.source),
-            "inputs": {"prompt": candidate.call.prompt, **vars(candidate.call.defaults)},
+            "inputs": candidate.call.inputs(),
             "stack": candidate.spec.stack.name,
             "over": over.name,
             "marker": marker.marker,
@@ -44,6 +42,7 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
             "min_ratio": marker.min_ratio,
             "alpha": marker.alpha,
             "method": marker.method,
-            "environment": environment(session.device.name, torch.get_num_threads()),
+            "instances": session.options.instances,
+            "environment": session.environment(),
         }
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..errors import DiffspeedError
 from ..markers import GateMarker
 from ..verdict import GateResult
 
 if TYPE_CHECKING:
-    from ..session import PreparedArm, Session
+    from ..prepared import PreparedArm
+    from ..session import Session
     from ..techniques.stacks import Stack
 
 
@@ -27,6 +30,10 @@ class GateContext:
     previous: Stack
 
 
+Checked = tuple[GateMarker, "GateResult | DiffspeedError"]
+"""A marker with its verdict, or with why it could not be checked."""
+
+
 class Gate(ABC):
     """One kind of assertion."""
 
@@ -39,3 +46,14 @@ class Gate(ABC):
     @abstractmethod
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         """Collect the evidence and give the verdict; records are written before it returns."""
+
+    def check_all(self, markers: Sequence[GateMarker], context: GateContext) -> Iterator[Checked]:
+        """Check the markers of one test that are of this kind, each as if it were alone.
+
+        A gate that can share work between them overrides this.
+        """
+        for marker in markers:
+            try:
+                yield marker, self.check(marker, context)
+            except DiffspeedError as error:
+                yield marker, error

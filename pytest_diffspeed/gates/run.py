@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..errors import DiffspeedError, MissingHardwareError, SelfComparisonError
+from ..errors import MissingHardwareError, SelfComparisonError
 from ..markers import GateMarker
 from ..verdict import GateResult, VerdictKind
 from . import gates
@@ -43,18 +43,21 @@ def run_gates(
     for marker in without:
         reason = f"its markers are for another stack or device than {spec.stack} on {device.name}"
         not_applicable(marker, reason)
-    for marker in reversed(holding):  # as written, top to bottom
-        try:
-            on_result(gates()[type(marker)].check(marker, context))
-        except (MissingHardwareError, SelfComparisonError) as error:
-            not_applicable(marker, str(error))
-        except DiffspeedError as error:
-            context.session.journal.write(
-                "gate-error",
-                test=context.test,
-                stack=spec.stack.name,
-                claim=marker.claim,
-                error=str(error),
-            )
-            problems.append(f"{marker.claim} could not be checked: {error}")
+    asked = holding[::-1]  # as written, top to bottom
+    for gate in dict.fromkeys(gates()[type(marker)] for marker in asked):
+        own = [marker for marker in asked if gates()[type(marker)] is gate]
+        for marker, checked in gate.check_all(own, context):
+            if isinstance(checked, GateResult):
+                on_result(checked)
+            elif isinstance(checked, (MissingHardwareError, SelfComparisonError)):
+                not_applicable(marker, str(checked))
+            else:
+                context.session.journal.write(
+                    "gate-error",
+                    test=context.test,
+                    stack=spec.stack.name,
+                    claim=marker.claim,
+                    error=str(checked),
+                )
+                problems.append(f"{marker.claim} could not be checked: {checked}")
     return problems

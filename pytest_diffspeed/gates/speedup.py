@@ -1,28 +1,38 @@
-"""``min_speedup`` and ``max_slowdown``: a paired ratio against a threshold."""
+"""``min_speedup`` and ``max_slowdown``: paired ratios against thresholds.
+
+All of a test's gates of one unit share their rounds: the candidate, the baseline and whatever else
+stands in ``over=`` are called in turn, and each gate takes its pair from each round.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import SelfComparisonError
+from ..errors import DiffspeedError, SelfComparisonError
 from ..markers import GateMarker, MaxSlowdown, MinSpeedup, SpeedMarker
 from ..specs import ArmSpec
-from ..techniques.stacks import PREVIOUS
-from ..verdict import Evidence, GateResult, VerdictKind
+from ..techniques.stacks import PREVIOUS, Stack
+from ..verdict import GateResult
 from .attempts import attempt_of
-from .base import Gate, GateContext
+from .base import Checked, Gate, GateContext
+from .speedup_result import gate_result
 
 if TYPE_CHECKING:
-    from ..session import PreparedArm
+    from ..evidence.memory import Attempt, Instance
+    from ..evidence.noise import KnownFloor
+    from ..prepared import PreparedArm
     from ..timing.arm import WarmUp
+    from ..timing.budget import Projection
     from ..timing.clock import Clock
-    from ..timing.pairs import Pair
-    from ..timing.speedup import SpeedupResult
+    from ..timing.comparison import Question, SpeedupResult
+    from ..timing.rounds import Pair
 
 
 class SpeedupGates(Gate):
-    """Times pairs of pipeline calls, alone on the device, until the ratio is decided.
+    """Times rounds of pipeline calls, alone on the device, until each ratio is decided.
 
     What counts of a call is its unit: all of it, its steady steps, or one component.
     """
@@ -30,146 +40,251 @@ class SpeedupGates(Gate):
     markers: ClassVar[tuple[type[GateMarker], ...]] = (MinSpeedup, MaxSlowdown)
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
-        from ..timing.speedup import measure_speedup  # numpy: not at collection
+        ((_, checked),) = self.check_all([marker], context)
+        if isinstance(checked, DiffspeedError):
+            raise checked
+        return checked
+
+    def check_all(self, markers: Sequence[GateMarker], context: GateContext) -> Iterator[Checked]:
+        open_: list[_Open] = []
+        for marker in markers:
+            assert isinstance(marker, SpeedMarker)
+            try:
+                asked = _asked(marker, context)
+            except DiffspeedError as error:
+                yield marker, error
+                continue
+            if isinstance(asked, GateResult):
+                context.session.journal.write("gate", **asked.as_dict())
+                yield marker, asked
+            else:
+                open_.append(asked)
+        for unit in dict.fromkeys(asked.marker.unit for asked in open_):
+            block = _Block(unit, [a for a in open_ if a.marker.unit == unit], context)
+            failed: DiffspeedError | None = None
+            try:
+                block.measure()
+            except DiffspeedError as error:
+                failed = error
+            for asked in block.asked:
+                if asked.result is not None:
+                    yield asked.marker, asked.result
+                else:
+                    assert failed is not None, "a block ends with a verdict or an error for each"
+                    yield asked.marker, failed
+            block.tell_arms()
+
+
+@dataclass
+class _Open:
+    """One gate that is to be measured, and what came of it."""
+
+    marker: SpeedMarker
+    over: Stack
+    baseline: PreparedArm
+    attempt: Attempt
+    instance: Instance | None = None
+    counted: list[Pair] = field(default_factory=list)
+    result: GateResult | None = None
+
+
+def _asked(marker: SpeedMarker, context: GateContext) -> _Open | GateResult:
+    """The gate with the arm that it compares with; the FAIL that it ended with already."""
+    candidate = context.candidate
+    over = context.previous if marker.over == PREVIOUS else marker.over
+    if over == candidate.spec.stack:
+        raise SelfComparisonError(f"it would compare {over} with itself")
+    attempt = attempt_of(marker, context, over)
+    if attempt.verdict is not None:
+        return attempt.verdict
+    baseline = context.session.other(ArmSpec(candidate.spec.source, over))
+    for arm in (baseline, candidate):
+        arm.require_unchanged()
+    return _Open(marker, over, baseline, attempt)
+
+
+class _Block:
+    """The gates of one test and unit, measured together."""
+
+    def __init__(self, unit: str, asked: list[_Open], context: GateContext) -> None:
+        self.unit = unit
+        self.asked = asked
+        self._context = context
+        self._session = context.session
+        self._candidate = context.candidate
+        self._overs = list(dict.fromkeys(a.over for a in asked))
+        self._floor: KnownFloor | None = None
+
+    def measure(self) -> None:
+        """Decide all gates; each is on record before the next round begins.
+
+        Raises:
+            DiffspeedError: what was not decided yet could not be.
+        """
+        from ..timing.speedup import measure_speedups  # numpy: not at collection
         from ..timing.validity import conditions_of_this_machine
 
-        assert isinstance(marker, SpeedMarker)
-        session = context.session
-        over = context.previous if marker.over == PREVIOUS else marker.over
-        if over == context.candidate.spec.stack:
-            raise SelfComparisonError(f"it would compare {over} with itself")
-        attempt = attempt_of(marker, context, over)
-        if attempt.verdict is not None:
-            session.journal.write("gate", **attempt.verdict.as_dict())
-            return attempt.verdict
-        baseline = session.other(ArmSpec(context.candidate.spec.source, over))
-        candidate = context.candidate
-        baseline.require_unchanged()
-        candidate.require_unchanged()
+        session, source = self._session, self._candidate.spec.source
+        baselines = {asked.over: asked.baseline for asked in self.asked}
+        prepared = [*(baselines[over] for over in self._overs), self._candidate]
         seed = random.SystemRandom().randrange(2**32)
-        journal = session.journal
-        identity = {"test": context.test, "stack": candidate.spec.stack.name, "claim": marker.claim}
+        for asked in self.asked:
+            self._write_start(asked, seed)
+        with session.exclusive_device():
+            self._floor = session.noise_floor(source, self.unit)
+            with session.instances(prepared, self.unit) as instances:
+                for asked in self.asked:
+                    asked.instance = asked.attempt.begin()
+                measure_speedups(
+                    instances,
+                    [self._question(asked) for asked in self.asked],
+                    budget_s=session.options.budget_s,
+                    clock=session.clock,
+                    seed=seed,
+                    noise=self._floor.floor.noise,
+                    conditions=conditions_of_this_machine(session.device.kind),
+                    on_warm=self._on_warm,
+                    on_pair=self._on_pair,
+                    on_result=self._on_result,
+                )
+            self._record_stages()
+            self._record_memory()
 
-        def on_warm(first: WarmUp, second: WarmUp, budget_s: float) -> None:
-            session.progress.line(
-                f"timing {candidate.spec.stack} against {over}: "
-                f"{second.steady_s:.3g} s against {first.steady_s:.3g} s a {marker.unit}, "
-                f"at most {budget_s:.0f} s"
+    def tell_arms(self) -> None:
+        """Tell the session's listeners the seconds of each arm."""
+        for asked in self.asked:
+            if not asked.counted or asked.result is None:
+                continue
+            times = (
+                (asked.over.name, [pair.baseline_s for pair in asked.counted]),
+                (self._stack, [pair.candidate_s for pair in asked.counted]),
             )
+            for listener in self._session.arm_listeners:
+                for arm, seconds in times:
+                    claim, figures = asked.marker.claim, asked.result.figures
+                    try:
+                        listener(self._context.test, claim, arm, seconds, figures)
+                    except Exception as error:  # somebody else's table must not cost a verdict
+                        self._session.progress.line(
+                            f"{listener} failed: {type(error).__name__}: {error}"
+                        )
 
-        counted: list[Pair] = []
+    @property
+    def _stack(self) -> str:
+        return self._candidate.spec.stack.name
 
-        def on_pair(pair: Pair) -> None:
-            if pair.dropped is None:
-                counted.append(pair)
-            # A kind of its own, so that no reader counts it.
-            kind = "pair" if pair.dropped is None else "dropped-pair"
-            journal.write(kind, **identity, **vars(pair))
-            ratio = pair.baseline_s / pair.candidate_s
-            session.progress.transient(
-                f"pair {pair.index + 1}: {ratio:.3f}×  ({candidate.spec.stack} over {over})"
-            )
+    def _identity(self, asked: _Open) -> dict[str, Any]:
+        return {"test": self._context.test, "stack": self._stack, "claim": asked.marker.claim}
 
-        first_calls = baseline.applied.first_call_s, candidate.applied.first_call_s
-        journal.write(
+    def _first_calls(self, asked: _Open) -> tuple[float, float]:
+        return asked.baseline.applied.first_call_s, self._candidate.applied.first_call_s
+
+    def _question(self, asked: _Open) -> Question:
+        from ..timing.comparison import Question
+
+        return Question(
+            asked.marker.min_ratio,
+            baseline=self._overs.index(asked.over),
+            candidate=len(self._overs),
+            alpha=asked.marker.alpha,
+            method=asked.marker.method,
+            earlier=asked.attempt.earlier,
+            earlier_instances=asked.attempt.undecided if asked.attempt.earlier else 0,
+        )
+
+    def _write_start(self, asked: _Open, seed: int) -> None:
+        first_calls = self._first_calls(asked)
+        self._session.journal.write(
             "gate-start",
-            **identity,
-            over=over.name,
-            need=marker.min_ratio,
+            **self._identity(asked),
+            over=asked.over.name,
+            need=asked.marker.min_ratio,
             seed=seed,
-            device=vars(session.device),
+            device=vars(self._session.device),
+            environment=self._session.environment(),
             baseline_first_call_s=first_calls[0],
             candidate_first_call_s=first_calls[1],
         )
-        instance = attempt.begin()
-        with session.exclusive_device():
-            measured = measure_speedup(
-                baseline.arm_of(marker.unit),
-                candidate.arm_of(marker.unit),
-                min_ratio=marker.min_ratio,
-                alpha=marker.alpha,
-                method=marker.method,
-                budget_s=session.options.budget_s,
-                clock=session.clock,
-                seed=seed,
-                conditions=conditions_of_this_machine(session.device.kind),
-                on_warm=on_warm,
-                on_pair=on_pair,
-            )
-            found = _gate_result(
-                marker, context, over.name, measured, first_calls, session.options.inconclusive
-            )
-            result = instance.end(found)
-            journal.write("gate", **result.as_dict())
-            if measured.pairs:  # only now: the verdict is written, whatever these calls do
-                stages = _stages(baseline, candidate, session.clock)
-                result.figures["stages"] = stages
-                journal.write("stages", **identity, stages=stages)
-        times = (
-            (over.name, [pair.baseline_s for pair in counted]),
-            (candidate.spec.stack.name, [pair.candidate_s for pair in counted]),
+
+    def _on_warm(self, number: int, warm: tuple[WarmUp, WarmUp], projection: Projection) -> None:
+        asked, (first, second) = self.asked[number], warm
+        say = self._session.progress.line
+        say(
+            f"timing {self._stack} against {asked.over}: {second.steady_s:.3g} s against "
+            f"{first.steady_s:.3g} s a {self.unit}, at most {projection.budget_s:.0f} s"
         )
-        for listener in session.arm_listeners if counted else ():
-            for arm, seconds in times:
-                try:
-                    listener(context.test, marker.claim, arm, seconds, result.figures)
-                except Exception as error:  # somebody else's table must not cost a verdict
-                    session.progress.line(f"{listener} failed: {type(error).__name__}: {error}")
-        return result
+        if not projection.is_enough:
+            say(f"{asked.marker.claim}: {projection.sentence}")
+
+    def _on_pair(self, number: int, pair: Pair) -> None:
+        asked = self.asked[number]
+        # A kind of its own, so that no reader counts it.
+        kind = "pair" if pair.dropped is None else "dropped-pair"
+        self._session.journal.write(kind, **self._identity(asked), **vars(pair))
+        if pair.dropped is None:
+            asked.counted.append(pair)
+            assert asked.instance is not None
+            asked.instance.pair(pair.baseline_s, pair.candidate_s)
+        ratio = pair.baseline_s / pair.candidate_s
+        self._session.progress.transient(
+            f"pair {pair.index + 1}: {ratio:.3f}×  ({self._stack} over {asked.over})"
+        )
+
+    def _on_result(self, number: int, measured: SpeedupResult) -> None:
+        asked = self.asked[number]
+        assert asked.instance is not None and self._floor is not None
+        found = gate_result(
+            asked.marker,
+            self._context,
+            asked.over.name,
+            measured,
+            first_calls=self._first_calls(asked),
+            floor=self._floor.figures(),
+        )
+        asked.result = asked.instance.end(found)
+        self._session.journal.write("gate", **asked.result.as_dict())
+
+    def _record_stages(self) -> None:
+        """Only now: the verdicts are written, whatever these calls do."""
+        measured = [a for a in self.asked if a.counted and a.result is not None]
+        stages: dict[str, Any] = {}
+        for asked in measured:
+            for prepared in (asked.baseline, self._candidate):
+                name = prepared.spec.stack.name
+                if name not in stages:
+                    stages[name] = _stages(prepared, self._session.clock)
+            ours = None
+            if stages[self._stack] is not None:
+                ours = {"baseline": stages[asked.over.name], "candidate": stages[self._stack]}
+            assert asked.result is not None
+            asked.result.figures["stages"] = ours
+            self._session.journal.write("stages", **self._identity(asked), stages=ours)
+
+    def _record_memory(self) -> None:
+        """The peak of one more call of each arm, where an allocator counts it."""
+        from ..timing.memory import allocator_of
+
+        allocator = allocator_of(self._session.device)
+        if allocator is None:
+            return
+        peaks: dict[str, Any] = {}
+        for asked in self.asked:
+            if asked.result is None:
+                continue
+            for prepared in (asked.baseline, self._candidate):
+                name = prepared.spec.stack.name
+                if name not in peaks:
+                    try:
+                        peaks[name] = vars(prepared.peak_memory(allocator))
+                    except Exception as error:  # the verdict is there, and stays
+                        peaks[name] = {"error": f"{type(error).__name__}: {error}"}
+            memory = {"baseline": peaks[asked.over.name], "candidate": peaks[self._stack]}
+            asked.result.figures["memory"] = memory
+            self._session.journal.write("memory", **self._identity(asked), memory=memory)
 
 
-def _gate_result(
-    marker: SpeedMarker,
-    context: GateContext,
-    over: str,
-    measured: SpeedupResult,
-    first_calls: tuple[float, float],
-    policy: str | None,
-) -> GateResult:
-    own_policy = "fail" if isinstance(marker, MinSpeedup) else "warn"
-    # Without a single pair nothing was checked, and no policy makes that green.
-    inconclusive_blocks = (policy or own_policy) == "fail" or measured.pairs == 0
-    blocking = measured.verdict is VerdictKind.FAIL or (
-        measured.verdict is VerdictKind.INCONCLUSIVE and inconclusive_blocks
-    )
-    return GateResult(
-        gate=marker.marker,
-        claim=marker.claim,
-        test=context.test,
-        stack=context.candidate.spec.stack.name,
-        verdict=measured.verdict,
-        reason=measured.reason,
-        evidence=Evidence.MEASURED,
-        blocking=blocking,
-        figures={
-            "over": over,
-            "unit": marker.unit,
-            "need": measured.min_ratio,
-            "ratio": measured.ratio,
-            "low": measured.low,
-            "high": measured.high,
-            "coverage": measured.coverage,
-            "alpha": marker.alpha,
-            "evidence_for_pass": measured.evidence_for_pass,
-            "evidence_for_fail": measured.evidence_for_fail,
-            "pairs": measured.pairs,
-            "dropped_pairs": measured.dropped_pairs,
-            "kept_disturbed_pairs": measured.kept_disturbed_pairs,
-            "discard_warm_call": measured.discard_warm_call,
-            "instances": 1,
-            "noise": measured.noise,
-            "baseline_s": measured.baseline_s,
-            "candidate_s": measured.candidate_s,
-            "baseline_first_call_s": first_calls[0],
-            "candidate_first_call_s": first_calls[1],
-            "budget_s": measured.budget_s,
-            "seed": measured.seed,
-        },
-    )
-
-
-def _stages(baseline: PreparedArm, candidate: PreparedArm, clock: Clock) -> dict[str, Any] | None:
-    """Stage times of one more call of each arm; watching them cannot touch the pairs any more.
+def _stages(prepared: PreparedArm, clock: Clock) -> dict[str, Any] | None:
+    """Stage times of one more call; watching it cannot touch the pairs any more.
 
     ``None`` where the clock times whole calls only.  The pairs have been paid for: a call that
     raises now says so in the place of its stages and costs the verdict nothing.
@@ -178,13 +293,10 @@ def _stages(baseline: PreparedArm, candidate: PreparedArm, clock: Clock) -> dict
 
     if not isinstance(clock, StampClock):
         return None
-    stages: dict[str, Any] = {}
-    for name, prepared in (("baseline", baseline), ("candidate", candidate)):
-        try:
-            stages[name] = prepared.stage_times(clock).as_dict()
-        except Exception as error:
-            stages[name] = {"error": f"{type(error).__name__}: {error}"}
-    return stages
+    try:
+        return dict(prepared.stage_times(clock).as_dict())
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 GATES = (SpeedupGates(),)

@@ -71,6 +71,10 @@ class PipelineCall:
         self._accepted = set(inspect.signature(type(pipeline).__call__).parameters)
         self.latents = self._draw_latents(pipeline)
 
+    def inputs(self) -> dict[str, Any]:
+        """What it calls with, as plain data: for an evidence key."""
+        return {"prompt": self.prompt, **vars(self.defaults)}
+
     def __call__(
         self, pipeline: DiffusionPipeline, *, output: str = "pt", steps: int | None = None
     ) -> torch.Tensor:

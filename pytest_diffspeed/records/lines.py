@@ -121,6 +121,12 @@ def _reason_or_none(value: object) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _pairs(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_seconds, pair)) for pair in value
+    )
+
+
 def _verdict(value: object) -> bool:
     return isinstance(value, str) and value in [kind.value for kind in VerdictKind]
 
@@ -171,6 +177,8 @@ _FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "gate": _RESULT,
     "gate-error": {**_GATE, "error": _text},
     "instance-start": {**_INSTANCE, "parts": _mapping},
+    "instance-pair": {**_INSTANCE, "baseline_s": _seconds, "candidate_s": _seconds},
     "instance-end": {**_INSTANCE, "result": _result},
+    "noise-floor": {"key": _text, "at": _text, "pairs": _pairs},
 }
 """The fields that each kind must have; further ones are kept."""

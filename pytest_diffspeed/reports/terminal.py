@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..verdict import GateResult, VerdictKind
 
@@ -58,13 +59,25 @@ def describe(result: GateResult) -> str:
     figures = result.figures
     if not figures.get("pairs"):
         return ""
-    need = f"need ≥ {figures['need']:.3g}×"
     plural = "" if figures["instances"] == 1 else "s"
     return (
-        f"{interval(figures)}, {need}; {figures['pairs']} pairs, noise "
-        f"{_percent(figures['noise'])} a pair, {figures['instances']} process instance{plural} "
-        f"({result.evidence})"
+        f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs, noise "
+        f"{_percent(figures['noise'])} a pair{_floor(figures)}, {figures['instances']} process "
+        f"instance{plural} ({result.evidence})"
     )
+
+
+def _floor(figures: dict[str, Any]) -> str:
+    """What the baseline against itself showed, in brackets; empty where it is not known."""
+    if not figures.get("noise_floor_pairs"):
+        return ""
+    bias = figures["order_bias"]
+    told = f"baseline against itself {_percent(figures['noise_floor'])}"
+    if figures.get("is_order_biased"):
+        told += f", the later call {_percent(abs(bias))} {'slower' if bias > 0 else 'faster'}"
+    else:
+        told += ", no order bias seen"
+    return f" ({told})"
 
 
 def interval(figures: dict[str, float]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import MeasurementError
 from .clock import Clock
@@ -14,10 +14,30 @@ from .collector import collector_off
 from .timer import Timer, whole_call
 
 
+@runtime_checkable
+class TimedArm(Protocol):
+    """What can be timed: an arm of this process, or one that a worker process runs for us.
+
+    ``last_call_s`` are the seconds of the last timed call as a whole, ``last_output`` what it
+    returned, or something with its ``shape``.
+    """
+
+    name: str
+    last_call_s: float
+    last_output: object
+
+    def timed_call(self, clock: Clock) -> float:
+        """Call once; the seconds that count.  Raises MeasurementError."""
+
+    def discarded_call(self) -> None:
+        """Call once, off the clock.  Raises MeasurementError."""
+
+
 @dataclass
 class Arm:
-    """``call`` runs it once; ``running`` makes the context of a call, outside the timed region.
+    """An arm of this process.
 
+    ``call`` runs it once; ``running`` makes the context of a call, outside the timed region.
     ``timer`` says which seconds of a call count: those of all of it, or those of one stage.
     ``last_call_s`` are the seconds of the whole call all the same.
     """
@@ -86,7 +106,7 @@ class WarmUp:
     steady_call_s: float
 
 
-def warm_up(arm: Arm, clock: Clock, *, at_most: int = 6, tolerance: float = 0.2) -> WarmUp:
+def warm_up(arm: TimedArm, clock: Clock, *, at_most: int = 6, tolerance: float = 0.2) -> WarmUp:
     """Call until two calls in a row differ by at most ``tolerance``, or ``at_most`` times.
 
     A noisy machine may never get there; the calls that follow are paired, so what is left of the
@@ -104,7 +124,7 @@ def warm_up(arm: Arm, clock: Clock, *, at_most: int = 6, tolerance: float = 0.2)
     return WarmUp(first, previous, calls, arm.last_call_s)
 
 
-def check_same_outputs(baseline: Arm, candidate: Arm) -> None:
+def check_same_outputs(baseline: TimedArm, candidate: TimedArm) -> None:
     """Refuse to compare arms whose outputs have other shapes: they did other work.
 
     Raises:

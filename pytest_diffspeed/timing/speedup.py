@@ -1,63 +1,23 @@
-"""Measure a speedup: interleaved pairs of two arms, fed to the gate until it decides."""
+"""Measure speedups: rounds of interleaved calls, fed to one gate a question until all decide."""
 
 from __future__ import annotations
 
 import statistics as stdlib_statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from ..errors import UsageError
-from ..statistics import MIN_PAIRS, Decision, SpeedupGate
-from ..verdict import VerdictKind
-from .arm import Arm, WarmUp, check_same_outputs, warm_up
+from .arm import Arm, TimedArm, WarmUp, check_same_outputs, warm_up
+from .budget import Projection, allowed_seconds
 from .clock import Clock, WallClock
-from .pairs import Pair, measure_pairs
+from .comparison import Comparison, Question, SpeedupResult
+from .rounds import Pair, Round, measure_rounds
 from .validity import Condition, FullCollection, Validity
-
-AUTO_BUDGET_S = 60.0
-AUTO_PAIRS = 12
-
-
-@dataclass(frozen=True)
-class SpeedupResult:
-    """What the pairs showed.
-
-    ``ratio`` is baseline seconds ÷ candidate seconds, the median over pairs; ``low`` and ``high``
-    bound it with the probability ``coverage``, whenever the measurement was stopped.  ``noise`` is
-    the standard deviation of one pair's log ratio.  All are ``nan`` where there are no pairs.
-
-    ``evidence_for_pass`` and ``evidence_for_fail`` are the gate's e-values at the end.
-
-    ``pairs`` are those that count.  ``dropped_pairs`` began on a disturbed machine and do not;
-    ``kept_disturbed_pairs`` did too and count, since no more may be dropped.
-    """
-
-    verdict: VerdictKind
-    reason: str
-    min_ratio: float
-    ratio: float
-    low: float
-    high: float
-    coverage: float
-    pairs: int
-    noise: float
-    baseline_s: float
-    candidate_s: float
-    baseline_warm_up: WarmUp
-    candidate_warm_up: WarmUp
-    budget_s: float
-    seed: int
-    evidence_for_pass: float = 1.0
-    evidence_for_fail: float = 1.0
-    discard_warm_call: bool = False
-    dropped_pairs: int = 0
-    kept_disturbed_pairs: int = 0
 
 
 def measure_speedup(
-    baseline: Arm | Callable[[], object],
-    candidate: Arm | Callable[[], object],
+    baseline: TimedArm | Callable[[], object],
+    candidate: TimedArm | Callable[[], object],
     *,
     min_ratio: float,
     alpha: float = 0.05,
@@ -68,7 +28,7 @@ def measure_speedup(
     discard_warm_call: bool = False,
     conditions: Sequence[Condition] = (),
     now: Callable[[], float] = time.perf_counter,
-    on_warm: Callable[[WarmUp, WarmUp, float], None] = lambda *_: None,
+    on_warm: Callable[[WarmUp, WarmUp, Projection], None] = lambda *_: None,
     on_pair: Callable[[Pair], None] = lambda _: None,
 ) -> SpeedupResult:
     """Is ``candidate`` at least ``min_ratio`` times as fast as ``baseline``?
@@ -87,102 +47,143 @@ def measure_speedup(
         conditions: asked before each pair whether the machine is disturbed, beside a full garbage
             collection; see :mod:`pytest_diffspeed.timing.validity`.
         now: a clock for the budget.
-        on_warm, on_pair: told as it happens; a record is written there.  Pairs that do not count
-            are told too.
+        on_warm: told how both arms warmed up, and what the budget can be expected to show.
+        on_pair: told each pair as it happens, those that do not count too; a record is written
+            there.
 
     Raises:
         MeasurementError: an arm raised, its clock misbehaved, or the outputs differ in shape.
     """
+    arms = (_as_arm("baseline", baseline), _as_arm("candidate", candidate))
+    (result,) = measure_speedups(
+        [arms],
+        [Question(min_ratio, alpha=alpha, method=method)],
+        budget_s=budget_s,
+        clock=clock,
+        seed=seed,
+        discard_warm_call=discard_warm_call,
+        conditions=conditions,
+        now=now,
+        on_warm=lambda _, warm, projection: on_warm(*warm, projection),
+        on_pair=lambda _, pair: on_pair(pair),
+    )
+    return result
+
+
+def measure_speedups(
+    instances: Sequence[Sequence[TimedArm]],
+    questions: Sequence[Question],
+    *,
+    budget_s: float | None = 60.0,
+    clock: Clock | None = None,
+    seed: int = 0,
+    noise: float = float("nan"),
+    discard_warm_call: bool = False,
+    conditions: Sequence[Condition] = (),
+    now: Callable[[], float] = time.perf_counter,
+    on_warm: Callable[[int, tuple[WarmUp, WarmUp], Projection], None] = lambda *_: None,
+    on_pair: Callable[[int, Pair], None] = lambda *_: None,
+    on_result: Callable[[int, SpeedupResult], None] = lambda *_: None,
+) -> list[SpeedupResult]:
+    """Decide several ratios between the same arms from the same rounds.
+
+    ``instances`` holds the arms once for each process instance of them; these take turns, and no
+    measurement ends before each had its turn.  An arm whose ratios are all decided runs no more.
+    ``noise`` is what one pair's log ratio is expected to vary by, for the projection.  ``on_warm``,
+    ``on_pair`` and ``on_result`` are told the number of the question, the last as soon as its
+    verdict is there; the other arguments are those of :func:`measure_speedup`.
+
+    Raises:
+        MeasurementError: as :func:`measure_speedup`; questions that are decided have been told.
+    """
     if budget_s is not None and not budget_s > 0.0:
         raise UsageError(f"budget_s must be positive, not {budget_s!r}")
     clock = clock or WallClock()
-    baseline = baseline if isinstance(baseline, Arm) else Arm("baseline", baseline)
-    candidate = candidate if isinstance(candidate, Arm) else Arm("candidate", candidate)
-    gate = SpeedupGate(min_ratio, alpha=alpha, beta=alpha, method=method)
-    warm = warm_up(baseline, clock), warm_up(candidate, clock)
-    check_same_outputs(baseline, candidate)
-    calls = 2 if discard_warm_call else 1
-    pair_s = calls * (warm[0].steady_call_s + warm[1].steady_call_s)
-    allowed_s = max(AUTO_BUDGET_S, AUTO_PAIRS * pair_s) if budget_s is None else budget_s
-    on_warm(*warm, allowed_s)
+    comparisons = [Comparison(question) for question in questions]
+    warm_ups = [[warm_up(arm, clock) for arm in arms] for arms in instances]
+    for arms in instances:
+        for question in questions:
+            check_same_outputs(arms[question.baseline], arms[question.candidate])
+    # What one round costs; instances differ by little.
+    round_s = (2 if discard_warm_call else 1) * max(
+        sum(warm.steady_call_s for warm in warms) for warms in warm_ups
+    )
+    allowed_s = allowed_seconds(budget_s, round_s, len(instances[0]))
+    warm = [(warm_ups[0][q.baseline], warm_ups[0][q.candidate]) for q in questions]
+    projections = [
+        comparison.projection(warm[number], round_s, allowed_s, noise)
+        for number, comparison in enumerate(comparisons)
+    ]
+    for number, projection in enumerate(projections):
+        on_warm(number, warm[number], projection)
 
-    pairs: list[Pair] = []
     collections = FullCollection()
     validity = Validity((collections, *conditions))
-    if allowed_s >= MIN_PAIRS * pair_s:
+    overheads: list[float] = []
+    results: dict[int, SpeedupResult] = {}
+
+    def close(number: int) -> None:
+        results[number] = comparisons[number].result(
+            warm[number],
+            projection=projections[number],
+            seed=seed,
+            discard_warm_call=discard_warm_call,
+            remark=validity.remark,
+            kept_disturbed=validity.kept_disturbed,
+            round_overhead_s=stdlib_statistics.median(overheads) if overheads else float("nan"),
+        )
+        on_result(number, results[number])
+
+    def is_open(number: int) -> bool:
+        return not (comparisons[number].is_decided or projections[number].is_impossible)
+
+    undecided = [number for number in range(len(questions)) if is_open(number)]
+    for number in range(len(questions)):
+        if number not in undecided:
+            close(number)
+
+    def wanted() -> set[int]:
+        return {arm for number in undecided for arm in comparisons[number].arms}
+
+    if undecided:
         with collections.watching():
-            started = now()
-            for pair in measure_pairs(
-                baseline,
-                candidate,
+            started = began = now()
+            for round_ in measure_rounds(
+                instances,
                 clock,
                 seed=seed,
                 discard_warm_call=discard_warm_call,
-                before_pair=validity.before_pair,
+                before_round=validity.before_pair,
+                wanted=wanted,
             ):
-                on_pair(pair)
-                if pair.dropped is None:
-                    pairs.append(pair)
-                    gate.update(pair.baseline_s, pair.candidate_s)
-                if gate.decision is not None or (pairs and now() - started >= allowed_s):
+                for number in undecided:
+                    question = questions[number]
+                    pair = round_.pair(question.baseline, question.candidate)
+                    on_pair(number, pair)
+                    comparisons[number].take(pair)
+                ended = now()
+                overheads.append(ended - began - _called_s(instances, round_, discard_warm_call))
+                began = ended
+                # A whole turn of the instances first: the verdict counts each of them.
+                if (round_.index + 1) % len(instances) == 0:
+                    for number in [n for n in undecided if comparisons[n].is_decided]:
+                        undecided.remove(number)
+                        close(number)
+                spent = ended - started >= allowed_s and round_.index + 1 >= len(instances)
+                if not undecided or (spent and round_.dropped is None):
                     break
-    result = _result(gate, pairs, warm, pair_s, allowed_s, min_ratio, seed)
-    return replace(
-        result,
-        reason="; ".join(filter(None, (result.reason, validity.remark))),
-        discard_warm_call=discard_warm_call,
-        dropped_pairs=validity.dropped,
-        kept_disturbed_pairs=validity.kept_disturbed,
-    )
+        for number in list(undecided):
+            close(number)
+    return [results[number] for number in range(len(questions))]
 
 
-def _result(
-    gate: SpeedupGate,
-    pairs: list[Pair],
-    warm: tuple[WarmUp, WarmUp],
-    pair_s: float,
-    allowed_s: float,
-    min_ratio: float,
-    seed: int,
-) -> SpeedupResult:
-    nan = float("nan")
-    estimate = gate.estimate() if pairs else None
-    if estimate is None:
-        reason = (
-            f"a budget of {allowed_s:.3g} s holds {int(allowed_s / pair_s)} pairs of "
-            f"{pair_s:.3g} s and no verdict is possible with fewer than {MIN_PAIRS}; "
-            f"use --diffspeed-budget={_round_up(2 * MIN_PAIRS * pair_s)} or more"
-        )
-    else:
-        reason = estimate.reason
-    return SpeedupResult(
-        verdict=_VERDICTS[gate.decision],
-        reason=reason,
-        min_ratio=min_ratio,
-        ratio=estimate.ratio if estimate else nan,
-        low=estimate.low if estimate else nan,
-        high=estimate.high if estimate else nan,
-        coverage=estimate.coverage if estimate else nan,
-        pairs=len(pairs),
-        noise=estimate.noise if estimate else nan,
-        baseline_s=stdlib_statistics.median(p.baseline_s for p in pairs) if pairs else nan,
-        candidate_s=stdlib_statistics.median(p.candidate_s for p in pairs) if pairs else nan,
-        baseline_warm_up=warm[0],
-        candidate_warm_up=warm[1],
-        budget_s=allowed_s,
-        seed=seed,
-        evidence_for_pass=gate.evidence_for_pass,
-        evidence_for_fail=gate.evidence_for_fail,
-    )
+def _called_s(
+    instances: Sequence[Sequence[TimedArm]], round_: Round, discard_warm_call: bool
+) -> float:
+    """Seconds that the arms of a round ran in it; a call off the clock counts as the timed one."""
+    called = sum(instances[round_.instance][number].last_call_s for number in round_.seconds)
+    return 2 * called if discard_warm_call else called
 
 
-_VERDICTS = {
-    Decision.PASS: VerdictKind.PASS,
-    Decision.FAIL: VerdictKind.FAIL,
-    Decision.INCONCLUSIVE: VerdictKind.INCONCLUSIVE,
-    None: VerdictKind.INCONCLUSIVE,
-}
-
-
-def _round_up(seconds: float) -> int:
-    return int(seconds) + 1
+def _as_arm(name: str, arm: TimedArm | Callable[[], object]) -> TimedArm:
+    return arm if isinstance(arm, TimedArm) else Arm(name, arm)

@@ -405,13 +405,49 @@ def test_a_pass_is_measured_again_and_a_later_fail_stays(memory):
     assert memory().attempt(KEY).verdict is not None
 
 
-def test_inconclusive_is_measured_anew_and_told(memory):
+def measure_pairs(memory, verdict, *pairs):
+    attempt = memory.attempt(KEY)
+    instance = attempt.begin()
+    for pair in pairs:
+        instance.pair(*pair)
+    return attempt, instance.end(result(verdict))
+
+
+def test_inconclusive_is_gone_on_with_and_told(memory):
     assert measure(memory(), OPEN).figures["undecided_before"] == 0
     second = measure(memory(), OPEN)
-    assert second.reason.endswith("; 1 earlier instance for this tree came to no verdict")
+    assert second.reason.endswith("; 1 earlier run for this tree came to no verdict")
     third = measure(memory(), PASS)
-    assert third.reason.endswith("; 2 earlier instances for this tree came to no verdict")
+    assert third.reason.endswith("; 2 earlier runs for this tree came to no verdict")
     assert (third.figures["undecided_before"], third.figures["attempt"]) == (2, 1)
+
+
+def test_pairs_of_undecided_runs_count_in_the_next(memory):
+    measure_pairs(memory(), OPEN, (2.0, 1.0), (2.5, 1.0))
+    second, told = measure_pairs(memory(), OPEN, (3.0, 1.0))
+    assert second.earlier == ((2.0, 1.0), (2.5, 1.0))
+    assert told.reason.endswith(
+        "; 1 earlier run for this tree came to no verdict, and its 2 pairs count here"
+    )
+    killed = memory().attempt(KEY).begin()
+    killed.pair(4.0, 1.0)
+    fourth, told = measure_pairs(memory(), PASS, (9.0, 1.0))
+    assert fourth.earlier == ((2.0, 1.0), (2.5, 1.0), (3.0, 1.0), (4.0, 1.0))
+    assert "3 earlier runs for this tree came to no verdict, and their 4 pairs" in told.reason
+
+
+def test_a_pass_is_measured_from_the_beginning(memory):
+    measure_pairs(memory(), OPEN, (2.0, 1.0))
+    measure_pairs(memory(), PASS, (2.0, 1.0))
+    assert (memory().attempt(KEY).undecided, memory().attempt(KEY).earlier) == (0, ())
+    measure_pairs(memory(), OPEN, (7.0, 1.0))
+    assert memory().attempt(KEY).earlier == ((7.0, 1.0),)
+
+
+def test_a_fresh_attempt_has_no_earlier_pairs(memory):
+    measure_pairs(memory(), OPEN, (2.0, 1.0))
+    measure_pairs(memory(), FAIL, (2.0, 1.0))
+    assert memory(fresh=True).attempt(KEY).earlier == ()
 
 
 def test_a_killed_measurement_counts(memory):

@@ -9,7 +9,7 @@ from pytest_diffspeed import measure_speedup
 from pytest_diffspeed.errors import MeasurementError, UsageError
 from pytest_diffspeed.timing.arm import Arm, warm_up
 from pytest_diffspeed.timing.clock import WallClock
-from pytest_diffspeed.timing.pairs import BLOCK, balanced_orders, measure_pairs
+from pytest_diffspeed.timing.rounds import BLOCK, balanced_orders, measure_rounds
 from pytest_diffspeed.verdict import VerdictKind
 
 
@@ -111,18 +111,23 @@ def test_a_cost_of_running_second_does_not_tilt_the_ratio():
             self.calls += 1
             return (1.3 if self.calls % 2 == 0 else 1.0), None
 
-    pairs = list(itertools.islice(measure_pairs(base, fast, SecondIsSlower(), seed=3), BLOCK))
+    rounds = itertools.islice(measure_rounds([[base, fast]], SecondIsSlower(), seed=3), BLOCK)
+    pairs = [round_.pair(0, 1) for round_ in rounds]
     logs = [math.log(pair.baseline_s / pair.candidate_s) for pair in pairs]
     assert sum(logs) == pytest.approx(0.0)
     assert {pair.candidate_first for pair in pairs} == {True, False}
 
 
-def test_orders_are_balanced_in_each_block_and_reproduced_by_their_seed():
-    first = list(itertools.islice(balanced_orders(7), 5 * BLOCK))
-    assert first == list(itertools.islice(balanced_orders(7), 5 * BLOCK))
-    assert first != list(itertools.islice(balanced_orders(8), 5 * BLOCK))
-    for block in range(5):
-        assert sum(first[block * BLOCK : (block + 1) * BLOCK]) == BLOCK // 2
+@pytest.mark.parametrize("arms", [2, 3, 5])
+def test_orders_are_balanced_in_each_block_and_reproduced_by_their_seed(arms):
+    first = list(itertools.islice(balanced_orders(arms, 7), 5 * BLOCK))
+    assert first == list(itertools.islice(balanced_orders(arms, 7), 5 * BLOCK))
+    assert first != list(itertools.islice(balanced_orders(arms, 8), 5 * BLOCK))
+    assert all(sorted(order) == list(range(arms)) for order in first)
+    for one, other in itertools.combinations(range(arms), 2):
+        earlier = [order.index(one) < order.index(other) for order in first]
+        for block in range(5):
+            assert sum(earlier[block * BLOCK : (block + 1) * BLOCK]) == BLOCK // 2
 
 
 def test_every_pair_is_told_as_it_happens():

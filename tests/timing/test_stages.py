@@ -210,7 +210,7 @@ def test_a_budget_pays_for_whole_calls_whatever_is_timed_in_them(hand):
     )
     # Six pairs of steps would be 36 s; six pairs of calls are 304 s.
     assert result.pairs == 0
-    assert "holds 1 pairs of 50.6 s" in result.reason
+    assert "holds 1 pair of 50.6 s" in result.reason
 
 
 def test_the_step_of_a_call_with_one_step_is_refused(hand):

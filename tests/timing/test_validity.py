@@ -10,7 +10,7 @@ import pytest
 from pytest_diffspeed import measure_speedup
 from pytest_diffspeed.statistics import Decision, SpeedupGate
 from pytest_diffspeed.timing.arm import Arm
-from pytest_diffspeed.timing.pairs import BLOCK, measure_pairs
+from pytest_diffspeed.timing.rounds import BLOCK, measure_rounds
 from pytest_diffspeed.timing.validity import (
     ALWAYS_ALLOWED,
     MAX_SHARE,
@@ -82,7 +82,10 @@ def test_a_condition_is_asked_before_the_pair_and_outside_of_its_calls():
         return None
 
     for _ in itertools.islice(
-        measure_pairs(base, fast, clock, seed=1, before_pair=Validity([condition]).before_pair), 4
+        measure_rounds(
+            [[base, fast]], clock, seed=1, before_round=Validity([condition]).before_pair
+        ),
+        4,
     ):
         pass
     assert asked == [0, 2, 4, 6]
@@ -91,8 +94,11 @@ def test_a_condition_is_asked_before_the_pair_and_outside_of_its_calls():
 def test_orders_of_the_pairs_that_count_stay_balanced():
     base, fast = arms()
     every_third = itertools.cycle([None, None, "disturbed"])
-    pairs = measure_pairs(base, fast, OneSecond(), seed=5, before_pair=lambda: next(every_third))
-    counting = [pair for pair in itertools.islice(pairs, 3 * BLOCK) if pair.dropped is None]
+    rounds = measure_rounds(
+        [[base, fast]], OneSecond(), seed=5, before_round=lambda: next(every_third)
+    )
+    pairs = [round_.pair(0, 1) for round_ in itertools.islice(rounds, 3 * BLOCK)]
+    counting = [pair for pair in pairs if pair.dropped is None]
     for block in range(2):
         orders = [p.candidate_first for p in counting[block * BLOCK : (block + 1) * BLOCK]]
         assert sum(orders) == BLOCK // 2
@@ -197,7 +203,7 @@ def test_the_collector_is_off_from_the_first_call_of_a_pair_to_the_end_of_the_se
         seen.append(gc.isenabled())
 
     base, fast = Arm("base", lambda: None, running), Arm("fast", lambda: None, running)
-    for _ in itertools.islice(measure_pairs(base, fast, Looking(), seed=0), 3):
+    for _ in itertools.islice(measure_rounds([[base, fast]], Looking(), seed=0), 3):
         assert gc.isenabled()
     assert seen == [False] * 18
 
@@ -283,7 +289,9 @@ def test_a_warm_call_of_the_same_arm_goes_before_each_timed_one():
     clock = OneSecond()
     base = Arm("base", lambda: calls.append("base") or "base")
     fast = Arm("fast", lambda: calls.append("fast") or "fast")
-    for _ in itertools.islice(measure_pairs(base, fast, clock, seed=2, discard_warm_call=True), 3):
+    for _ in itertools.islice(
+        measure_rounds([[base, fast]], clock, seed=2, discard_warm_call=True), 3
+    ):
         pass
     assert calls == [name for name in clock.calls for _ in range(2)]
 

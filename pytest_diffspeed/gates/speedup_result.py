@@ -1,0 +1,81 @@
+"""What a measured ratio is as a gate's result: its figures, and whether it blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..markers import MinSpeedup, SpeedMarker
+from ..verdict import Evidence, GateResult, VerdictKind
+
+if TYPE_CHECKING:
+    from ..timing.comparison import SpeedupResult
+    from .base import GateContext
+
+
+def gate_result(
+    marker: SpeedMarker,
+    context: GateContext,
+    over: str,
+    measured: SpeedupResult,
+    *,
+    first_calls: tuple[float, float],
+    floor: Mapping[str, Any],
+) -> GateResult:
+    """The result of ``marker``.
+
+    Args:
+        marker: what was asked.
+        context: the test it was asked for.
+        over: the stack that the candidate was compared with.
+        measured: what the pairs showed.
+        first_calls: seconds of the first call of both arms, compilation included.
+        floor: figures of the baseline against itself.
+    """
+    policy = context.session.options.inconclusive
+    own_policy = "fail" if isinstance(marker, MinSpeedup) else "warn"
+    # Without a single new pair nothing was checked, and no policy makes that green.
+    nothing_checked = measured.pairs == measured.earlier_pairs
+    blocking = measured.verdict is VerdictKind.FAIL or (
+        measured.verdict is VerdictKind.INCONCLUSIVE
+        and ((policy or own_policy) == "fail" or nothing_checked)
+    )
+    return GateResult(
+        gate=marker.marker,
+        claim=marker.claim,
+        test=context.test,
+        stack=context.candidate.spec.stack.name,
+        verdict=measured.verdict,
+        reason=measured.reason,
+        evidence=Evidence.MEASURED,
+        blocking=blocking,
+        figures={
+            "over": over,
+            "unit": marker.unit,
+            "need": measured.min_ratio,
+            "ratio": measured.ratio,
+            "low": measured.low,
+            "high": measured.high,
+            "coverage": measured.coverage,
+            "alpha": marker.alpha,
+            "method": marker.method,
+            "evidence_for_pass": measured.evidence_for_pass,
+            "evidence_for_fail": measured.evidence_for_fail,
+            "pairs": measured.pairs,
+            "earlier_pairs": measured.earlier_pairs,
+            "dropped_pairs": measured.dropped_pairs,
+            "kept_disturbed_pairs": measured.kept_disturbed_pairs,
+            "discard_warm_call": measured.discard_warm_call,
+            "instances": measured.instances,
+            "noise": measured.noise,
+            **floor,
+            "baseline_s": measured.baseline_s,
+            "candidate_s": measured.candidate_s,
+            "baseline_first_call_s": first_calls[0],
+            "candidate_first_call_s": first_calls[1],
+            "round_overhead_s": measured.round_overhead_s,
+            "budget_s": measured.budget_s,
+            "seed": measured.seed,
+            "environment": context.session.environment(),
+        },
+    )

@@ -1,0 +1,110 @@
+"""A pipeline with its stack applied and proven, and the arms that time it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import MeasurementError
+from .pipelines.boundaries import require_unit, stage_boundaries
+from .pipelines.call import PipelineCall
+from .pipelines.components import condition, modules
+from .quiet import third_party
+from .specs import ArmSpec
+from .techniques.apply import Applied, running
+from .timing.arm import Arm
+from .timing.clock import StampClock
+from .timing.collector import collector_off
+from .timing.memory import Allocator, PeakMemory, bytes_of, peak_of
+from .timing.stages import Boundaries, StageTimer, StageTimes, time_stages
+from .timing.timer import whole_call
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from .reports.pictures import Pixels
+
+
+@dataclass
+class PreparedArm:
+    """A pipeline with its stack applied and proven, ready to be called and timed."""
+
+    spec: ArmSpec
+    pipeline: DiffusionPipeline
+    call: PipelineCall
+    applied: Applied
+
+    def __post_init__(self) -> None:
+        self._arms: dict[str, Arm] = {}
+        self._proven = condition(self.pipeline)
+
+    def require_unchanged(self) -> None:
+        """Refuse to time a pipeline that is no longer what was proven.
+
+        Raises:
+            MeasurementError: a test's body changed it; arms are shared by the tests of a session.
+        """
+        now = condition(self.pipeline)
+        changed = sorted(
+            name for name in {*now, *self._proven} if now.get(name) != self._proven.get(name)
+        )
+        if changed:
+            raise MeasurementError(
+                f"the pipeline with {self.spec.stack} is no longer what was proven: the body of "
+                f"this test or of one before it changed {', '.join(changed)}; tests share their "
+                "pipelines, so a body must leave them as they are"
+            )
+
+    def arm_of(self, unit: str) -> Arm:
+        """Timed by whole calls, steady steps (``step``) or a component.
+
+        Raises:
+            SourceError: the pipeline lacks it.
+        """
+        if unit not in self._arms:
+            require_unit(self.pipeline, unit)
+            timer = whole_call if unit == "call" else StageTimer(unit, self._boundaries())
+            self._arms[unit] = Arm(self.spec.stack.name, self._once, self.running, timer)
+        return self._arms[unit]
+
+    def stage_times(self, clock: StampClock) -> StageTimes:
+        """The stages of one more call."""
+        with self.running(), collector_off():
+            return time_stages(self._once, self._boundaries(), clock)[0]
+
+    def peak_memory(self, allocator: Allocator) -> PeakMemory:
+        """Of one more call, after one that leaves the allocator as calls do.
+
+        Raises:
+            MeasurementError: the pipeline was changed, or the call raised.
+        """
+        self.require_unchanged()
+        arm = self.arm_of("call")
+        arm.discarded_call()
+        own = bytes_of(modules(self.pipeline).values(), self.pipeline.device)
+        return peak_of(arm.discarded_call, own, allocator)
+
+    def _once(self) -> object:
+        return self.call(self.pipeline)
+
+    def _boundaries(self) -> Boundaries:
+        return stage_boundaries(self.pipeline)
+
+    def images(self) -> Pixels | None:
+        """What the last timed call drew: ``N × height × width × 3`` in [0, 1], or ``None``."""
+        import torch
+
+        outputs = [a.last_output for a in self._arms.values() if a.last_output is not None]
+        output = outputs[-1] if outputs else None
+        if not isinstance(output, torch.Tensor) or output.dim() != 4:
+            return None
+        pixels: Pixels = output.detach().permute(0, 2, 3, 1).to("cpu", torch.float32).numpy()
+        return pixels
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The process-wide state of a call; third parties' warnings are kept quiet in it."""
+        with third_party(), running(self.spec.stack):
+            yield

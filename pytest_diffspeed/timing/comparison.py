@@ -1,0 +1,178 @@
+"""One ratio to be decided: its question, the pairs so far, and what they show."""
+
+from __future__ import annotations
+
+import math
+import statistics as stdlib_statistics
+from dataclasses import dataclass
+
+from ..statistics import Decision, SpeedupGate
+from ..statistics.gate import fewest_pairs
+from ..verdict import VerdictKind
+from .arm import WarmUp
+from .budget import Projection, project, round_up
+from .rounds import Pair
+
+
+@dataclass(frozen=True)
+class Question:
+    """Is arm ``candidate`` at least ``min_ratio`` times as fast as arm ``baseline``?
+
+    Arms are numbered as they were given.  ``earlier`` are the pairs ``(baseline seconds, candidate
+    seconds)`` of ``earlier_instances`` process instances that came to no verdict: the same gate
+    goes on with them, so that running it again costs no error rate.
+    """
+
+    min_ratio: float
+    baseline: int = 0
+    candidate: int = 1
+    alpha: float = 0.05
+    method: str = "sign"
+    earlier: tuple[tuple[float, float], ...] = ()
+    earlier_instances: int = 0
+
+
+@dataclass(frozen=True)
+class SpeedupResult:
+    """What the pairs showed.
+
+    ``ratio`` is baseline seconds ÷ candidate seconds, the median over pairs; ``low`` and ``high``
+    bound it with the probability ``coverage``, whenever the measurement was stopped.  ``noise`` is
+    the standard deviation of one pair's log ratio.  All are ``nan`` where there are no pairs.
+
+    ``evidence_for_pass`` and ``evidence_for_fail`` are the gate's e-values at the end.
+
+    ``pairs`` are those that count, ``earlier_pairs`` of them from earlier instances; ``instances``
+    is the number of process instances that stand behind them.  ``dropped_pairs`` began on a
+    disturbed machine and do not count; ``kept_disturbed_pairs`` did too and count, since no more
+    may be dropped.  ``round_overhead_s`` is the median time of a round that no arm ran in.
+    """
+
+    verdict: VerdictKind
+    reason: str
+    min_ratio: float
+    ratio: float
+    low: float
+    high: float
+    coverage: float
+    pairs: int
+    noise: float
+    baseline_s: float
+    candidate_s: float
+    baseline_warm_up: WarmUp
+    candidate_warm_up: WarmUp
+    budget_s: float
+    seed: int
+    evidence_for_pass: float = 1.0
+    evidence_for_fail: float = 1.0
+    discard_warm_call: bool = False
+    dropped_pairs: int = 0
+    kept_disturbed_pairs: int = 0
+    earlier_pairs: int = 0
+    instances: int = 1
+    round_overhead_s: float = math.nan
+
+
+class Comparison:
+    """A question and its evidence.  Pairs after the decision are not taken in."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.pairs: list[tuple[float, float]] = list(question.earlier)
+        self._instances: set[int] = set()
+        alpha = question.alpha
+        self._gate = SpeedupGate(
+            question.min_ratio, alpha=alpha, beta=alpha, method=question.method
+        )
+        for seconds in self.pairs:
+            self._gate.update(*seconds)
+        self._dropped = 0
+
+    @property
+    def arms(self) -> frozenset[int]:
+        return frozenset((self.question.baseline, self.question.candidate))
+
+    @property
+    def is_decided(self) -> bool:
+        return self._gate.decision is not None
+
+    def take(self, pair: Pair) -> None:
+        if pair.dropped is not None:
+            self._dropped += 1
+            return
+        self._instances.add(pair.instance)
+        self.pairs.append((pair.baseline_s, pair.candidate_s))
+        self._gate.update(pair.baseline_s, pair.candidate_s)
+
+    def projection(
+        self, warm: tuple[WarmUp, WarmUp], round_s: float, budget_s: float, noise: float
+    ) -> Projection:
+        """What the budget can be expected to show."""
+        baseline, candidate = warm
+        return project(
+            min_ratio=self.question.min_ratio,
+            ratio=baseline.steady_s / candidate.steady_s,
+            noise=noise,
+            pair_s=round_s,
+            budget_s=budget_s,
+            alpha=self.question.alpha,
+            least_pairs=fewest_pairs(self.question.alpha),
+            earlier_pairs=len(self.question.earlier),
+        )
+
+    def result(
+        self,
+        warm: tuple[WarmUp, WarmUp],
+        *,
+        projection: Projection,
+        seed: int,
+        discard_warm_call: bool = False,
+        remark: str = "",
+        kept_disturbed: int = 0,
+        round_overhead_s: float = math.nan,
+    ) -> SpeedupResult:
+        """What the pairs so far show; ``remark`` is a further clause of the reason."""
+        nan, pairs = math.nan, self.pairs
+        estimate = self._gate.estimate() if pairs else None
+        if projection.is_impossible and not self.is_decided:
+            reason = projection.sentence
+        else:
+            assert estimate is not None, "a budget that holds pairs gave none"
+            reason = estimate.reason
+            if not self.is_decided and estimate.pairs_needed is not None:
+                missing = estimate.pairs_needed - len(pairs)
+                more_s = projection.budget_s + missing * projection.pair_s
+                reason += f": --diffspeed-budget={round_up(more_s)}"
+        return SpeedupResult(
+            verdict=_VERDICTS[self._gate.decision],
+            reason="; ".join(filter(None, (reason, remark))),
+            min_ratio=self.question.min_ratio,
+            ratio=estimate.ratio if estimate else nan,
+            low=estimate.low if estimate else nan,
+            high=estimate.high if estimate else nan,
+            coverage=estimate.coverage if estimate else nan,
+            pairs=len(pairs),
+            noise=estimate.noise if estimate else nan,
+            baseline_s=stdlib_statistics.median(b for b, _ in pairs) if pairs else nan,
+            candidate_s=stdlib_statistics.median(c for _, c in pairs) if pairs else nan,
+            baseline_warm_up=warm[0],
+            candidate_warm_up=warm[1],
+            budget_s=projection.budget_s,
+            seed=seed,
+            evidence_for_pass=self._gate.evidence_for_pass,
+            evidence_for_fail=self._gate.evidence_for_fail,
+            discard_warm_call=discard_warm_call,
+            dropped_pairs=self._dropped,
+            kept_disturbed_pairs=kept_disturbed,
+            earlier_pairs=len(self.question.earlier),
+            instances=max(1, len(self._instances)) + self.question.earlier_instances,
+            round_overhead_s=round_overhead_s,
+        )
+
+
+_VERDICTS = {
+    Decision.PASS: VerdictKind.PASS,
+    Decision.FAIL: VerdictKind.FAIL,
+    Decision.INCONCLUSIVE: VerdictKind.INCONCLUSIVE,
+    None: VerdictKind.INCONCLUSIVE,
+}

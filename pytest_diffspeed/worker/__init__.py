@@ -1,0 +1,1 @@
+"""Arms in worker processes: each is built, compiled and timed in a process of its own."""

@@ -1,0 +1,187 @@
+"""The parent's side of a worker process: an arm that is timed in another process."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from ..errors import MeasurementError
+from .protocol import BuildOrder, as_line, from_line
+
+if TYPE_CHECKING:
+    from ..timing.clock import Clock
+
+BUILD_S = 3600.0
+"""Longer than any model takes to load and to compile; who hangs longer will not come back."""
+CALL_S = 1800.0
+"""The same for one call."""
+END_S = 10.0
+"""A worker that was told to end may finish the call that it is in."""
+TAIL_CHARACTERS = 600
+"""Of what a crashed worker printed last, for the message."""
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """Stands for a worker's output, which stays there: its shape is all that is compared."""
+
+    shape: tuple[int, ...]
+
+
+class WorkerArm:
+    """An arm in a process of its own; see :class:`pytest_diffspeed.timing.arm.TimedArm`.
+
+    The worker times its calls with a clock of its own kind (CUDA events, or the CPU's clock), so
+    the ``clock`` that a call is given is not used.
+    """
+
+    def __init__(self, name: str, order: BuildOrder, *, call_s: float = CALL_S) -> None:
+        self.name = name
+        self.last_call_s = math.nan
+        self.last_output: object = None
+        self.calls = 0
+        self.first_call_s = math.nan
+        self.weights: dict[str, str] = {}
+        self._call_s = call_s
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by end()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __package__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=_environment(),
+        )
+        self._answers: queue.Queue[bytes | None] = queue.Queue()
+        reader = threading.Thread(target=self._read, name="diffspeed-worker", daemon=True)
+        reader.start()
+        self._send(order.as_dict())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self, *, build_s: float = BUILD_S) -> None:
+        """Wait until the arm is built and proven.
+
+        Raises:
+            MeasurementError: the worker could not build it, ended, or takes longer than
+                ``build_s``.
+        """
+        ready = self._answer("building it", build_s).get("ready")
+        if not isinstance(ready, dict):
+            raise self._failure("building it", "it answered something else than it was asked")
+        self.first_call_s = float(ready["first_call_s"])
+        self.weights = dict(ready["weights"])
+
+    def timed_call(self, clock: Clock) -> float:
+        answer = self._call("call")
+        seconds = answer.get("seconds")
+        self.last_call_s = float(answer.get("call_s", math.nan))
+        shape = answer.get("shape")
+        self.last_output = None if shape is None else Shaped(tuple(shape))
+        if not isinstance(seconds, float) or not (math.isfinite(seconds) and seconds > 0):
+            raise self._failure(f"call number {self.calls}", f"its clock gave {seconds!r} seconds")
+        return seconds
+
+    def discarded_call(self) -> None:
+        self._call("discard")
+
+    def end(self) -> None:
+        """End the process, however busy it is; safe to call twice."""
+        process = self._process
+        try:
+            if process.stdin is not None:
+                process.stdin.close()
+        except OSError:  # it is gone, and its pipe with it
+            pass
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._errors.close()
+
+    def _call(self, order: str) -> dict[str, Any]:
+        self.calls += 1
+        self._send({"do": order})
+        return self._answer(f"call number {self.calls}", self._call_s)
+
+    def _send(self, content: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(as_line(content))
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            pass  # it has ended: the answer that does not come says why
+
+    def _answer(self, doing: str, wait_s: float) -> dict[str, Any]:
+        try:
+            line = self._answers.get(timeout=wait_s)
+        except queue.Empty:
+            self._process.kill()
+            raise self._failure(doing, f"no answer within {wait_s:.0f} s") from None
+        if line is None:
+            code = self._process.wait()
+            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            raise self._failure(doing, f"it ended ({how})")
+        answer = from_line(line)
+        if answer is None:
+            raise self._failure(doing, f"it answered {line[:80]!r}, which is no JSON object")
+        if "error" in answer:
+            raise MeasurementError(f"worker process of arm {self.name!r}: {answer['error']}")
+        return answer
+
+    def _failure(self, doing: str, what: str) -> MeasurementError:
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - TAIL_CHARACTERS))
+        last = self._errors.read().decode("utf-8", "replace").strip()
+        said = f"; the last it printed: {last}" if last else ""
+        return MeasurementError(
+            f"worker process of arm {self.name!r} (pid {self.pid}), {doing}: {what}{said}"
+        )
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stream:
+            for line in stream:
+                self._answers.put(line)
+        self._answers.put(None)
+
+
+@contextmanager
+def worker_arms(
+    orders: Sequence[tuple[str, BuildOrder]], instances: int
+) -> Iterator[list[list[WorkerArm]]]:
+    """The arms of ``orders``, ``instances`` times, each in a process of its own.
+
+    They are built one after the other, so that compiling one does not slow another's first call
+    down; all of them end with this context.
+
+    Raises:
+        MeasurementError: one of them could not be built.
+    """
+    with ExitStack() as stack:
+        built: list[list[WorkerArm]] = []
+        for _ in range(instances):
+            built.append([])
+            for name, order in orders:
+                arm = WorkerArm(name, order)
+                stack.callback(arm.end)
+                arm.wait_until_ready()
+                built[-1].append(arm)
+        yield built
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, with all that it can import importable in the worker too."""
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    return {**os.environ, "PYTHONPATH": path}

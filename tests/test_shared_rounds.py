@@ -1,0 +1,256 @@
+"""Gates of one test that share their rounds, and the noise floor beside each claim."""
+
+import itertools
+import subprocess
+
+import pytest
+
+from pytest_diffspeed.records.lines import read_lines
+
+TWO_GATES = """
+import pytest
+
+@pytest.mark.diffspeed("channels_last", "bf16")
+@pytest.mark.min_speedup(0.5, over="previous", stack="bf16")
+@pytest.mark.max_slowdown(200, over="fp32")
+@pytest.mark.min_speedup(0.6, over="fp32")
+def test_speed(optimized_pipeline): pass
+"""
+ONE_GATE = """
+import pytest
+
+@pytest.mark.diffspeed("channels_last")
+@pytest.mark.min_speedup({ratio})
+def test_speed(optimized_pipeline): pass
+"""
+
+
+def records(pytester, kind):
+    folder = pytester.path / ".diffspeed" / "records"
+    lines = [line for path in sorted(folder.iterdir()) for line in read_lines(path).records]
+    return [line for line in lines if line["kind"] == kind]
+
+
+class AlternatingClock:
+    """Every second call of the baseline takes longer; the other arms always take as long."""
+
+    def __init__(self):
+        self.calls, self.outputs = [], {}
+
+    def time(self, call):
+        self.calls.append(call)
+        if call not in self.outputs:
+            self.outputs[call] = call()
+        of_baseline = call == self.calls[0] and self.calls.count(call) % 2
+        return (1.1 if of_baseline else 1.0), self.outputs[call]
+
+
+@pytest.fixture
+def alternating_clock(libraries, monkeypatch):
+    clock = AlternatingClock()
+    monkeypatch.setattr("pytest_diffspeed.session.clock_for", lambda device: clock)
+    return clock
+
+
+def test_gates_of_one_test_share_their_calls(pytester, run_diffspeed, alternating_clock):
+    pytester.makepyfile(TWO_GATES)
+    result = run_diffspeed("--diffspeed-inconclusive=warn")
+    result.assert_outcomes(passed=2)
+    of_bf16 = [line for line in records(pytester, "pair") if line["stack"] == "bf16"]
+    by_claim = {
+        claim: {line["index"]: line for line in lines}
+        for claim, lines in itertools.groupby(
+            sorted(of_bf16, key=lambda line: line["claim"]), key=lambda line: line["claim"]
+        )
+    }
+    assert sorted(by_claim) == [
+        "max_slowdown over fp32 per call",
+        "min_speedup over fp32 per call",
+        "min_speedup over previous per call",
+    ]
+    for index in range(6):
+        rows = [lines[index] for lines in by_claim.values()]
+        assert len({row["candidate_s"] for row in rows}) == 1
+        assert rows[0]["baseline_s"] == rows[1]["baseline_s"]  # the same call of fp32
+    gates = {line["claim"]: line for line in records(pytester, "gate") if line["stack"] == "bf16"}
+    assert {line["verdict"] for line in gates.values()} == {"PASS"}
+    assert gates["min_speedup over previous per call"]["figures"]["over"] == "channels_last"
+
+
+def test_one_gate_that_cannot_be_measured_leaves_the_others(
+    pytester, run_diffspeed, constant_clock
+):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last")
+        @pytest.mark.min_speedup(0.5)
+        @pytest.mark.min_speedup(0.5, over="channels_last")
+        def test_speed(optimized_pipeline): pass
+        """
+    )
+    result = run_diffspeed()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "NOT_APPLICABLE  *min_speedup over channels_last per call",
+            "*it would compare channels_last with itself",
+            "PASS  *min_speedup over fp32 per call",
+        ]
+    )
+
+
+def test_each_claim_stands_beside_what_the_baseline_makes_against_itself(
+    pytester, run_diffspeed, alternating_clock
+):
+    pytester.makepyfile(ONE_GATE.format(ratio=0.5))
+    result = run_diffspeed()
+    # The earlier call of each of these pairs is a slow one.
+    result.stdout.fnmatch_lines(["*(baseline against itself 0.0 %, the later call 9.5 % faster)*"])
+    (gate,) = records(pytester, "gate")
+    figures = gate["figures"]
+    assert figures["is_order_biased"]
+    assert figures["order_bias"] == pytest.approx(-0.0953, abs=1e-3)
+    assert figures["noise_floor_pairs"] == 20
+    assert figures["noise_floor_at"].endswith("+00:00")
+
+
+def test_the_noise_floor_is_measured_once_a_commit(pytester, run_diffspeed, constant_clock):
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+
+    def git(*words):
+        subprocess.run(["git", *who, *words], cwd=pytester.path, check=True)
+
+    pytester.makepyfile(test_it=ONE_GATE.format(ratio=0.5))
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    for ratio in (0.5, 0.6):  # an edit that nobody committed
+        pytester.makepyfile(test_it=ONE_GATE.format(ratio=ratio))
+        run_diffspeed().assert_outcomes(passed=1)
+    floors = records(pytester, "noise-floor")
+    assert len(floors) == 2
+    assert floors[0]["at"] == floors[1]["at"]
+    assert floors[0]["key"] == floors[1]["key"]
+    git("commit", "--quiet", "-a", "-m", "second")
+    run_diffspeed()
+    assert records(pytester, "noise-floor")[-1]["key"] != floors[0]["key"]
+    run_diffspeed("--diffspeed-steps=2")
+    assert len({floor["key"] for floor in records(pytester, "noise-floor")}) == 3
+
+
+def test_a_spoilt_noise_floor_is_measured_again(pytester, run_diffspeed, constant_clock):
+    pytester.makepyfile(ONE_GATE.format(ratio=0.5))
+    run_diffspeed()
+    (path,) = (pytester.path / ".diffspeed" / "noise").iterdir()
+    path.write_text(path.read_text().replace("[[1.0", '[["one"')[:-1])
+    run_diffspeed().assert_outcomes(passed=1)
+    assert records(pytester, "noise-floor")[-1]["pairs"] == [[1.0, 1.0]] * 20
+
+
+def test_a_budget_that_is_not_expected_to_decide_is_said_before_the_first_pair(
+    pytester, run_diffspeed, libraries, monkeypatch
+):
+    seconds, outputs = itertools.cycle([1.0, 1.0, 1.3, 1.0, 1.0, 0.8]), {}
+
+    class NoisyClock:
+        def time(self, call):
+            if call not in outputs:
+                outputs[call] = call()
+            return next(seconds), outputs[call]
+
+    monkeypatch.setattr("pytest_diffspeed.session.clock_for", lambda device: NoisyClock())
+    pytester.makepyfile(ONE_GATE.format(ratio=1.02))
+    result = run_diffspeed("--diffspeed-inconclusive=warn", "--diffspeed-budget=30")
+    lines = result.outlines
+    said = [i for i, line in enumerate(lines) if "can be expected to show only" in line]
+    pairs = [i for i, line in enumerate(lines) if line.startswith("diffspeed: pair 1:")]
+    assert said
+    assert said[0] < pairs[0]
+
+
+def test_on_the_cpu_nobody_counts_memory(pytester, run_diffspeed, constant_clock):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last")
+        @pytest.mark.max_memory(0.9)
+        def test_memory(optimized_pipeline): pass
+        """
+    )
+    result = run_diffspeed()
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED  # nothing was checked
+    result.stdout.fnmatch_lines(
+        [
+            "NOT_APPLICABLE  *test_memory[[]channels_last[]]  max_memory over fp32",
+            "*nobody counts the memory of cpu: it takes a GPU, whose allocator does*",
+        ]
+    )
+
+
+@pytest.mark.parametrize(("candidate", "outcome"), [(650, "passed"), (651, "failed")])
+def test_counted_peaks_decide_max_memory(
+    pytester, run_diffspeed, constant_clock, monkeypatch, candidate, outcome
+):
+    class Counted:
+        """An allocator in which the call of the baseline takes 1000 bytes at its highest."""
+
+        peaks = iter([1000, candidate])
+
+        def reset_peak(self): ...
+
+        def allocated(self):
+            return self.own
+
+        def peak_allocated(self):
+            return next(self.peaks)
+
+        def peak_reserved(self):
+            return 4096
+
+    monkeypatch.setattr("pytest_diffspeed.timing.memory.allocator_of", lambda device: Counted())
+    monkeypatch.setattr("pytest_diffspeed.prepared.bytes_of", lambda *_: 0)
+    Counted.own = 0
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last")
+        @pytest.mark.max_memory(0.65)
+        def test_memory(optimized_pipeline): pass
+        """
+    )
+    run_diffspeed().assert_outcomes(**{outcome: 1})
+    (gate,) = records(pytester, "gate")
+    assert gate["evidence"] == "counted"
+    assert gate["figures"]["baseline_peak_bytes"] == 1000
+    assert gate["figures"]["candidate_peak_bytes"] == candidate
+    assert gate["figures"]["candidate_reserved_bytes"] == 4096
+    assert "0.65 are allowed" in gate["reason"]
+
+
+@pytest.mark.parametrize("word", ["0", "two", "17", "-1"])
+def test_instances_must_be_a_number_that_can_be_meant(pytester, run_diffspeed, word):
+    result = run_diffspeed(f"--diffspeed-instances={word}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--diffspeed-instances: must be *"])
+
+
+@pytest.mark.slow
+def test_two_process_instances_stand_behind_the_verdict(pytester, run_diffspeed):
+    pytester.makepyfile(ONE_GATE.format(ratio=0.01))
+    result = run_diffspeed("--diffspeed-instances=2")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "diffspeed: building fp32 and channels_last in 2 worker processes each *",
+            "*6 pairs, noise *, 2 process instances (measured)",
+        ]
+    )
+    pairs = records(pytester, "pair")
+    assert [pair["instance"] for pair in pairs] == [0, 1, 0, 1, 0, 1]
+    (gate,) = records(pytester, "gate")
+    assert gate["figures"]["instances"] == 2
