@@ -1,0 +1,140 @@
+"""Where a diffspeed session's wall time goes: calls and compilation, or the harness?
+
+    python benchmarks/wall_share.py --runs 3
+
+Runs the example suite on the demo pipeline as a user would, each time in a fresh process with an
+empty compile cache, and watches every pipeline call in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROBE = '''
+"""Adds up the seconds of pipeline calls, by what they are made for, and of imports."""
+import atexit, json, os, time
+
+spent = {"timed": 0.0, "first": 0.0, "other": 0.0, "overheads": []}
+
+
+def pytest_collection_finish(session):
+    import pytest_diffspeed.gates.speedup_result as speedup_result
+    from pytest_diffspeed.pipelines.call import PipelineCall
+    from pytest_diffspeed.timing.arm import Arm
+
+    state = {"timed": False, "ran": set()}
+    one_call, call, result = Arm._one_call, PipelineCall.__call__, speedup_result.gate_result
+
+    def watched_one_call(self):
+        state["timed"] = True
+        return one_call(self)
+
+    def watched(self, pipeline, **words):
+        whole = "steps" not in words or words["steps"] is None
+        kind = "timed" if state["timed"] else "other"
+        if kind == "other" and whole and id(pipeline) not in state["ran"]:
+            kind = "first"  # contains compilation
+            state["ran"].add(id(pipeline))
+        began = time.perf_counter()
+        try:
+            return call(self, pipeline, **words)
+        finally:
+            spent[kind] += time.perf_counter() - began
+            state["timed"] = False
+
+    def watched_result(marker, context, over, measured, **words):
+        spent["overheads"].append(measured.round_overhead_s)
+        return result(marker, context, over, measured, **words)
+
+    import pytest_diffspeed.gates.speedup as speedup
+
+    Arm._one_call, PipelineCall.__call__ = watched_one_call, watched
+    speedup.gate_result = watched_result
+    spent["collected"] = time.time()
+
+
+def pytest_unconfigure(config):
+    with open(os.environ["WALL_SHARE_OUT"], "w") as file:
+        json.dump(spent, file)
+'''
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("words", nargs="*", default=["examples/demo"], help="words for pytest")
+    arguments = parser.parse_args()
+    runs = [run(arguments.words) for _ in range(arguments.runs)]
+    print(
+        "| run | wall | start-up | timed calls | first calls, with compilation | other calls "
+        "(proofs) | harness | calls' share of the time after start-up | harness a round |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    shares = []
+    for number, found in enumerate(runs, start=1):
+        after = found["wall"] - found["start"]
+        calls = found["timed"] + found["first"] + found["other"]
+        shares.append((found["timed"] + found["first"]) / after)
+        print(
+            f"| {number} | {found['wall']:.1f} s | {found['start']:.1f} s | {found['timed']:.1f} s "
+            f"| {found['first']:.1f} s | {found['other']:.1f} s | {after - calls:.1f} s "
+            f"| {shares[-1]:.1%} | {1000 * statistics.median(found['overheads']):.2g} ms |"
+        )
+    print(
+        f"\ntimed and compiling calls: median {statistics.median(shares):.1%} of the time after "
+        f"start-up ({min(shares):.1%} to {max(shares):.1%} in {len(shares)} runs)"
+    )
+    from pytest_diffspeed.device import cpu_name
+    from pytest_diffspeed.evidence.key import installed_version
+
+    print(
+        f"measured on {cpu_name()}; torch {installed_version('torch')}, "
+        f"Python {platform.python_version()}; load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def run(words: list[str]) -> dict:
+    """One session; seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "wall_share_probe.py").write_text(PROBE, encoding="utf-8")
+        out = Path(folder) / "spent.json"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([folder, str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "WALL_SHARE_OUT": str(out),
+            "TORCHINDUCTOR_CACHE_DIR": str(Path(folder) / "inductor"),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--diffspeed",
+            "--diffspeed-fresh",
+            "-q",
+            "-p",
+            "wall_share_probe",
+            "-p",
+            "no:benchmark",
+            *words,
+        ]
+        began_at, began = time.time(), time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        wall = time.perf_counter() - began
+        if not out.exists():
+            sys.exit(done.stdout)
+        spent = json.loads(out.read_text())
+    return {**spent, "wall": wall, "start": spent["collected"] - began_at}
+
+
+if __name__ == "__main__":
+    main()
