@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -23,14 +23,16 @@ from .options import Options
 from .prepared import PreparedArm
 from .quiet import third_party
 from .records.journal import write_all
+from .reports.ladder import ladder_rows
 from .reports.progress import Progress
 from .reports.terminal import failure, gate_lines, ladder_table
 from .session import Session
-from .stash import SESSION
+from .stash import OUTCOME, SESSION
 from .surface import is_ours
 from .verdict import GateResult, VerdictKind
 from .workdir import safe_name
 
+_SUMMARY = "diffspeed-summary"
 _COLOURS = {
     VerdictKind.PASS: {"green": True},
     VerdictKind.FAIL: {"red": True, "bold": True},
@@ -59,13 +61,24 @@ def activate(config: pytest.Config, options: Options) -> None:
 
     @functools.cache
     def session() -> Session:
-        made = Session(options, device, config.rootpath, _progress(config))
+        made = Session(options, device, _project(config), _progress(config))
         made.arm_listeners.append(functools.partial(add_arm, config))
         return made
 
     make: Callable[[], Session] = session
     config.stash[SESSION] = make
-    config.pluginmanager.register(Summary(config, options, device), "diffspeed-summary")
+    config.pluginmanager.register(Summary(config, options, device), _SUMMARY)
+
+
+def _project(config: pytest.Config) -> Path:
+    """Where this package keeps its folder: pytest's rootdir, or where pytest was started.
+
+    ``--pyargs`` with no ini file makes pytest's rootdir the folder that the installed package and
+    the user's own have in common, which may be the root of the file system.
+    """
+    started = config.invocation_params.dir
+    by_package = config.inipath is None and config.option.pyargs
+    return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
 
 
 def check_gates(
@@ -96,6 +109,16 @@ def check_gates(
     skipping = [r for r in results if r.verdict is VerdictKind.INCONCLUSIVE]
     if skipping and session.options.inconclusive == "skip":
         pytest.skip("; ".join(f"INCONCLUSIVE: {result.reason}" for result in skipping))
+
+
+def tell_stopped(item: pytest.Item) -> None:
+    """Tell the summary what a test had found when the user stopped it."""
+    summary = item.config.pluginmanager.get_plugin(_SUMMARY)
+    outcome = item.stash.get(OUTCOME, None)
+    if outcome is not None and isinstance(summary, Summary):
+        for row in outcome["ladder"]:
+            row["stopped"] = True
+        summary.take(item.nodeid, outcome)
 
 
 def _save_picture(test: str, session: Session, candidate: PreparedArm) -> Path | None:
@@ -143,6 +166,7 @@ class Summary:
         self._results: list[GateResult] = []
         self._not_run: list[str] = []
         self._images: list[str] = []
+        self._ladder: list[dict[str, Any]] = []
         self._asked = 0
         self._collected = False
         self._collection_failed = False
@@ -172,9 +196,14 @@ class Summary:
             return
         self._asked += ours["asked"]
         self._collected = True  # xdist's controller collects nothing itself
-        self._results += [GateResult.from_dict(plain) for plain in ours["gates"]]
-        self._not_run += [f"{report.nodeid}  {claim}" for claim in ours["not_run"]]
-        self._images += ours["images"]
+        self.take(report.nodeid, ours)
+
+    def take(self, test: str, outcome: Mapping[str, Any]) -> None:
+        """What one test found."""
+        self._results += [GateResult.from_dict(plain) for plain in outcome["gates"]]
+        self._not_run += [f"{test}  {claim}" for claim in outcome["not_run"]]
+        self._images += outcome["images"]
+        self._ladder += outcome["ladder"]
 
     @property
     def _no_verdict(self) -> bool:
@@ -185,7 +214,10 @@ class Summary:
         if self._options.json_path is not None and not hasattr(self._config, "workerinput"):
             write_all(
                 self._options.json_path,
-                [{"kind": "gate", **result.as_dict()} for result in self._results],
+                [
+                    *({"kind": "gate", **result.as_dict()} for result in self._results),
+                    *({"kind": "ladder", **row} for row in self._ladder),
+                ],
             )
         if self._no_verdict and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -197,7 +229,12 @@ class Summary:
                 say.write_sep("=", "diffspeed")
                 say.write_line(HOW_TO_START)
             return
+        if self._ladder:
+            say.write_sep("=", "diffspeed: the ladder")
+            for line in ladder_rows(self._ladder):
+                say.write_line(line)
         if not self._asked:
+            self._closing(say)
             return
         say.write_sep("=", "diffspeed")
         for kind, line in gate_lines(self._results):

@@ -7,7 +7,6 @@ next to nothing; a test or an option of ours brings in the rest, and ``--diffspe
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
     session_of,
     technique,
 )
-from .stash import OUTCOME, PLAN, options_of
+from .stash import OUTCOME, PLAN, new_outcome, options_of
 from .surface import NEEDS_OPTION, SIGNATURES, STACK_FIXTURE, is_ours
 
 
@@ -75,9 +74,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Gates run in the call phase, after the body: a failing gate is a failure of this test."""
-    plan = pyfuncitem.stash.get(PLAN, None)
     if not command_line.enabled(pyfuncitem.config) or not is_ours(pyfuncitem):
         return (yield)
+    try:
+        return (yield from _with_gates(pyfuncitem))
+    except KeyboardInterrupt:  # no report is made of this test: what it found is told here
+        from .active import tell_stopped
+
+        tell_stopped(pyfuncitem)
+        raise
+
+
+def _with_gates(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    plan = pyfuncitem.stash.get(PLAN, None)
     if plan is None or not plan.gates:
         from .collection import require_planned
 
@@ -88,7 +97,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     from .collection import require_planned
 
     # A new one each time: plugins that run a failed test again use the same item.
-    outcome: dict[str, Any] = {"gates": [], "not_run": [], "images": []}
+    outcome = new_outcome()
     pyfuncitem.stash[OUTCOME] = outcome
     outcome["not_run"] = sorted({marker.claim for marker in plan.gates})
     result = yield  # a body that raises wins, and leaves its gates "not run"
@@ -105,10 +114,10 @@ def pytest_runtest_makereport(
     """Put what the gates found on the report: plain data, so that xdist carries it over."""
     report = yield
     plan = item.stash.get(PLAN, None)
-    if plan is not None and command_line.enabled(item.config):
+    if (plan is not None or OUTCOME in item.stash) and command_line.enabled(item.config):
         outcome = item.stash.get(OUTCOME, None) if report.when == "call" else None
         report.diffspeed = {  # type: ignore[attr-defined]
-            "asked": len(plan.gates) if report.when == "setup" else 0,
-            **(outcome or {"gates": [], "not_run": [], "images": []}),
+            "asked": len(plan.gates) if plan is not None and report.when == "setup" else 0,
+            **(outcome or new_outcome()),
         }
     return report

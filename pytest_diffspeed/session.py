@@ -70,6 +70,8 @@ class Session:
         self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
         self._noise = NoiseMemory(rootdir)
         self.arm_listeners: list[ArmListener] = []
+        self.misfits: dict[ArmSpec, str] = {}
+        """Stacks that turned out not to fit when they were applied, and why."""
         self._builder = Builder(device, steps=options.steps, prompts=options.prompts)
         self._baselines: dict[str, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}

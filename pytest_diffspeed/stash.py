@@ -24,6 +24,11 @@ OUTCOME: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 """Of a test: what its gates found so far, as plain data."""
 
 
+def new_outcome() -> dict[str, Any]:
+    """The outcome of a test that has found nothing yet."""
+    return {"gates": [], "not_run": [], "images": [], "ladder": []}
+
+
 def options_of(config: pytest.Config) -> Options:
     """The session's options, read and checked once.
 

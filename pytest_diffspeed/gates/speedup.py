@@ -66,6 +66,9 @@ class SpeedupGates(Gate):
                 block.measure()
             except DiffspeedError as error:
                 failed = error
+            except KeyboardInterrupt:
+                yield from ((a.marker, a.result) for a in block.asked if a.result is not None)
+                raise
             for asked in block.asked:
                 if asked.result is not None:
                     yield asked.marker, asked.result

@@ -6,7 +6,7 @@ import math
 import statistics as stdlib_statistics
 from dataclasses import dataclass
 
-from ..statistics import Decision, SpeedupGate
+from ..statistics import MIN_PAIRS, Decision, SpeedupGate
 from ..statistics.gate import fewest_pairs
 from ..verdict import VerdictKind
 from .arm import WarmUp
@@ -21,6 +21,9 @@ class Question:
     Arms are numbered as they were given.  ``earlier`` are the pairs ``(baseline seconds, candidate
     seconds)`` of ``earlier_instances`` process instances that came to no verdict: the same gate
     goes on with them, so that running it again costs no error rate.
+
+    With a ``precision`` the pairs go on, whatever the verdict, until the ends of the interval are
+    no further apart than this factor: for those who want the ratio.
     """
 
     min_ratio: float
@@ -30,6 +33,7 @@ class Question:
     method: str = "sign"
     earlier: tuple[tuple[float, float], ...] = ()
     earlier_instances: int = 0
+    precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,16 @@ class Comparison:
     @property
     def is_decided(self) -> bool:
         return self._gate.decision is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether further pairs would tell nothing that was asked for."""
+        if self.question.precision is None:
+            return self.is_decided
+        if len(self.pairs) < MIN_PAIRS:
+            return False
+        estimate = self._gate.estimate()
+        return estimate.low > 0 and estimate.high <= estimate.low * self.question.precision
 
     def take(self, pair: Pair) -> None:
         if pair.dropped is not None:

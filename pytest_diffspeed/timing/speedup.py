@@ -91,7 +91,8 @@ def measure_speedups(
     measurement ends before each had its turn.  An arm whose ratios are all decided runs no more.
     ``noise`` is what one pair's log ratio is expected to vary by, for the projection.  ``on_warm``,
     ``on_pair`` and ``on_result`` are told the number of the question, the last as soon as its
-    verdict is there; the other arguments are those of :func:`measure_speedup`.
+    verdict is there; the other arguments are those of :func:`measure_speedup`.  Ctrl-C ends all
+    questions with the pairs that they have, and goes on as KeyboardInterrupt.
 
     Raises:
         MeasurementError: as :func:`measure_speedup`; questions that are decided have been told.
@@ -122,20 +123,20 @@ def measure_speedups(
     overheads: list[float] = []
     results: dict[int, SpeedupResult] = {}
 
-    def close(number: int) -> None:
+    def close(number: int, remark: str = "") -> None:
         results[number] = comparisons[number].result(
             warm[number],
             projection=projections[number],
             seed=seed,
             discard_warm_call=discard_warm_call,
-            remark=validity.remark,
+            remark="; ".join(filter(None, (remark, validity.remark))),
             kept_disturbed=validity.kept_disturbed,
             round_overhead_s=stdlib_statistics.median(overheads) if overheads else float("nan"),
         )
         on_result(number, results[number])
 
     def is_open(number: int) -> bool:
-        return not (comparisons[number].is_decided or projections[number].is_impossible)
+        return not (comparisons[number].is_settled or projections[number].is_impossible)
 
     undecided = [number for number in range(len(questions)) if is_open(number)]
     for number in range(len(questions)):
@@ -145,33 +146,42 @@ def measure_speedups(
     def wanted() -> set[int]:
         return {arm for number in undecided for arm in comparisons[number].arms}
 
+    def run() -> None:
+        started = began = now()
+        for round_ in measure_rounds(
+            instances,
+            clock,
+            seed=seed,
+            discard_warm_call=discard_warm_call,
+            before_round=validity.before_pair,
+            wanted=wanted,
+        ):
+            for number in undecided:
+                question = questions[number]
+                pair = round_.pair(question.baseline, question.candidate)
+                on_pair(number, pair)
+                comparisons[number].take(pair)
+            ended = now()
+            overheads.append(ended - began - _called_s(instances, round_, discard_warm_call))
+            began = ended
+            # A whole turn of the instances first: the verdict counts each of them.
+            if (round_.index + 1) % len(instances) == 0:
+                for number in [n for n in undecided if comparisons[n].is_settled]:
+                    undecided.remove(number)
+                    close(number)
+            spent = ended - started >= allowed_s and round_.index + 1 >= len(instances)
+            if not undecided or (spent and round_.dropped is None):
+                return
+
     if undecided:
-        with collections.watching():
-            started = began = now()
-            for round_ in measure_rounds(
-                instances,
-                clock,
-                seed=seed,
-                discard_warm_call=discard_warm_call,
-                before_round=validity.before_pair,
-                wanted=wanted,
-            ):
-                for number in undecided:
-                    question = questions[number]
-                    pair = round_.pair(question.baseline, question.candidate)
-                    on_pair(number, pair)
-                    comparisons[number].take(pair)
-                ended = now()
-                overheads.append(ended - began - _called_s(instances, round_, discard_warm_call))
-                began = ended
-                # A whole turn of the instances first: the verdict counts each of them.
-                if (round_.index + 1) % len(instances) == 0:
-                    for number in [n for n in undecided if comparisons[n].is_decided]:
-                        undecided.remove(number)
-                        close(number)
-                spent = ended - started >= allowed_s and round_.index + 1 >= len(instances)
-                if not undecided or (spent and round_.dropped is None):
-                    break
+        try:
+            with collections.watching():
+                run()
+        except KeyboardInterrupt:
+            for number in undecided:
+                if comparisons[number].pairs:
+                    close(number, "stopped by the user")
+            raise
         for number in list(undecided):
             close(number)
     return [results[number] for number in range(len(questions))]

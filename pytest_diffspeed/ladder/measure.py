@@ -1,0 +1,112 @@
+"""One row of the ladder: a stack against the baseline and against the step before, measured.
+
+A row is plain data, so that it crosses process borders; :mod:`pytest_diffspeed.reports.ladder`
+prints it.  No row is red for being slow: a ladder tells, and gates assert.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from ..specs import ArmSpec
+from ..techniques.stacks import BASELINE_NAME, parse_stack
+from .steps import Climbed
+
+if TYPE_CHECKING:
+    from ..prepared import PreparedArm
+    from ..session import Session
+    from ..timing.comparison import SpeedupResult
+
+BUDGET_S = 30.0
+"""Seconds of rounds that a row may take for each ratio, unless ``--diffspeed-budget`` says else."""
+PRECISION = 1.05
+"""A row ends when the ends of its intervals are no further apart than this factor."""
+
+
+def row_of(climbed: Climbed, **content: Any) -> dict[str, Any]:
+    """A row without figures; ``content`` says why."""
+    previous = climbed.previous
+    return {
+        "stack": climbed.stack.name,
+        "previous": None if previous is None else previous.name,
+        **content,
+    }
+
+
+def measure_row(
+    climbed: Climbed, candidate: PreparedArm, session: Session, row: dict[str, Any]
+) -> None:
+    """Fill ``row`` with what the rounds show; also with what there is when they are interrupted.
+
+    Raises:
+        MeasurementError: an arm could not be timed.
+    """
+    from ..timing.comparison import Question
+    from ..timing.memory import allocator_of
+    from ..timing.speedup import measure_speedups
+    from ..timing.validity import conditions_of_this_machine
+
+    source = candidate.spec.source
+    names = ["over_baseline"]
+    arms = [session.other(ArmSpec(source, parse_stack(BASELINE_NAME)))]
+    if climbed.previous is not None:
+        names.append("over_previous")
+        arms.append(session.other(ArmSpec(source, climbed.previous)))
+    first_calls = arms[0].applied.first_call_s, candidate.applied.first_call_s
+    row |= {
+        "status": "measured",
+        "first_call_s": first_calls[1],
+        "proofs": {proof.technique: proof.found for proof in candidate.applied.proofs},
+        "proof_figures": {p.technique: dict(p.figures) for p in candidate.applied.proofs},
+        "known_slow": list(candidate.applied.known_slow),
+        "environment": session.environment(),
+    }
+
+    def on_result(number: int, result: SpeedupResult) -> None:
+        row[names[number]] = _ratio(result)
+        if number == 0:
+            saved_s = result.baseline_s - result.candidate_s
+            compile_s = first_calls[1] - first_calls[0]
+            row["call_s"] = result.candidate_s
+            row["instances"] = result.instances
+            row["break_even_images"] = max(0.0, compile_s / saved_s) if saved_s > 0 else None
+
+    with session.exclusive_device():
+        row |= session.noise_floor(source, "call").figures()
+        with session.instances([*arms, candidate], "call") as instances:
+            measure_speedups(
+                instances,
+                [Question(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],
+                budget_s=session.options.budget_s or BUDGET_S,
+                clock=session.clock,
+                seed=random.SystemRandom().randrange(2**32),
+                conditions=conditions_of_this_machine(session.device.kind),
+                on_warm=lambda number, warm, projection: session.progress.line(
+                    f"timing {climbed.stack} {names[number].replace('_', ' ')}, at most "
+                    f"{projection.budget_s:.0f} s"
+                ),
+                on_pair=lambda number, pair: session.progress.transient(
+                    f"{climbed.stack}: round {pair.index + 1}, {names[number].replace('_', ' ')} "
+                    f"{pair.baseline_s / pair.candidate_s:.3f}×"
+                ),
+                on_result=on_result,
+            )
+        allocator = allocator_of(session.device)
+        if allocator is not None:
+            row["peak_bytes"] = candidate.peak_memory(allocator).allocated_bytes
+
+
+def _ratio(result: SpeedupResult) -> dict[str, Any]:
+    """``verdict`` is on "at least as fast": INCONCLUSIVE means that the pairs cannot tell."""
+    return {
+        "verdict": str(result.verdict),
+        "ratio": result.ratio,
+        "low": result.low,
+        "high": result.high,
+        "coverage": result.coverage,
+        "pairs": result.pairs,
+        "noise": result.noise,
+        "baseline_s": result.baseline_s,
+        "seed": result.seed,
+    }

@@ -1,0 +1,86 @@
+"""Which stacks the ladder climbs.  No torch: steps are known when tests are collected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import UnknownStackError
+from ..techniques.registry import techniques
+from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
+
+GUIDE = ("bf16", "channels_last", "compile", "cpu_sigmas", "int8_dynamic", "fused_qkv")
+"""What the cumulative steps add, in the order of the guide "Accelerate inference" of diffusers:
+data type; memory format and compilation; the scheduler; quantization; projections.  Its second
+point, scaled dot product attention, is what a pipeline runs with by itself: the row ``no_sdpa``
+shows what it buys."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row: the stack ``stack``, or ``adds`` on top of the cumulative step before.
+
+    Exactly one of the two is set.
+    """
+
+    stack: Stack | None = None
+    adds: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"+{self.adds}" if self.stack is None else self.stack.name
+
+
+def default_steps() -> tuple[Step, ...]:
+    """Cumulative steps in the guide's order, then each technique alone."""
+    known = techniques()
+    cumulative = [Step(adds=name) for name in GUIDE if name in known]
+    first = cumulative[0].adds if cumulative else None
+    alone = [
+        Step(parse_stack(name))
+        for name in sorted(known, key=lambda name: (known[name].family, name))
+        if name not in (BASELINE_NAME, first)
+    ]
+    return (*cumulative, *alone)
+
+
+def steps_of(stacks: Sequence[Stack]) -> tuple[Step, ...]:
+    """The steps of ``--diffspeed-techniques``, or those of the guide."""
+    return tuple(Step(stack) for stack in stacks if not stack.is_baseline) or default_steps()
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """A step with its stacks: what is measured, and what it is measured against.
+
+    ``previous`` is ``None`` where that would be the baseline.
+    """
+
+    stack: Stack
+    previous: Stack | None
+
+
+def climb(steps: Sequence[Step], step: Step, why_not: Callable[[Stack], str | None]) -> Climbed:
+    """The stacks of ``step``, which is one of ``steps``.
+
+    ``why_not`` says why a stack cannot be run on this pipeline and device.  A technique that cannot
+    is a row of its own and left out of the steps after it.
+    """
+    if step.stack is not None:
+        stacks = [s.stack for s in steps if s.stack is not None]
+        named = steps[0].stack is not None  # the user's own list: each against the one before
+        index = stacks.index(step.stack)
+        previous = stacks[index - 1] if named and index else None
+        if previous is not None and why_not(previous) is not None:
+            previous = None
+        return Climbed(step.stack, previous)
+    below: Stack | None = None
+    for earlier in steps:
+        if earlier.adds is None:
+            continue
+        wanted = parse_stack(earlier.adds if below is None else f"{below.name}+{earlier.adds}")
+        if earlier == step:
+            return Climbed(wanted, below)
+        if why_not(wanted) is None:
+            below = wanted
+    raise UnknownStackError(f"{step.id!r} is no step of this ladder")

@@ -1,0 +1,84 @@
+"""The ladder as a table: a row for each stack, and for what could not be run the reason.
+
+stack          over fp32             over the step before         a call  first call  break-even
+bf16           1.41× [1.38, 1.44]                                 0.31 s  0.4 s       0 images
+bf16+compile   1.97× [1.92, 2.01]    1.40× [1.36, 1.43]           0.22 s  61 s        276 images
+tf32           not run: tf32 on AMD EPYC, 2 cores: …
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .terminal import align, interval
+
+NOISE = "≈"
+"""Marks a ratio that cannot be told from 1."""
+
+
+def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of the ladder, proofs and footnotes below it; empty without rows."""
+    if not rows:
+        return []
+    has_memory = any("peak_bytes" in row for row in rows)
+    heads = ["stack", "over fp32", "over the step before", "a call", "first call", "break-even"]
+    table = [[*heads, "peak memory"] if has_memory else heads]
+    measured = [row for row in rows if "over_baseline" in row]
+    table += [_cells(row, has_memory) for row in measured]
+    lines = align(table) if measured else []
+    without = [row for row in rows if "over_baseline" not in row]
+    lines += [f"{row['stack']}  not run: {row.get('reason', 'stopped')}" for row in without]
+    told = [_ratio_of(row, name) for row in measured for name in ("over_baseline", "over_previous")]
+    if any(ratio is not None and _is_noise(ratio) for ratio in told):
+        lines.append(f"{NOISE} cannot be told from 1 with this many pairs")
+    if any("stopped" in row for row in rows):
+        lines.append("stopped before the end: a row that was being timed shows the pairs so far")
+    proofs = [line for row in measured for line in _proofs(row)]
+    return [*lines, "", "proofs:", *proofs] if proofs else lines
+
+
+def _cells(row: Mapping[str, Any], has_memory: bool) -> list[str]:
+    cells = [
+        str(row["stack"]),
+        _told(_ratio_of(row, "over_baseline")),
+        _told(_ratio_of(row, "over_previous")),
+        f"{row['call_s']:.3g} s",
+        f"{row['first_call_s']:.3g} s",
+        _break_even(row),
+    ]
+    if has_memory:
+        peak = row.get("peak_bytes")
+        cells.append("" if peak is None else f"{peak / 2**30:.2f} GiB")
+    return cells
+
+
+def _ratio_of(row: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    ratio: Mapping[str, Any] | None = row.get(name)
+    return ratio
+
+
+def _told(ratio: Mapping[str, Any] | None) -> str:
+    if ratio is None or not ratio["pairs"]:
+        return ""
+    mark = f" {NOISE}" if _is_noise(ratio) else ""
+    return f"{interval(dict(ratio))}{mark}"
+
+
+def _is_noise(ratio: Mapping[str, Any]) -> bool:
+    return bool(ratio["verdict"] == "INCONCLUSIVE")
+
+
+def _break_even(row: Mapping[str, Any]) -> str:
+    """Images after which the longer first call has paid for itself."""
+    images = row.get("break_even_images")
+    if images is None:
+        return "never"
+    whole = math.ceil(images)
+    return f"{whole} image{'' if whole == 1 else 's'}"
+
+
+def _proofs(row: Mapping[str, Any]) -> list[str]:
+    found: Mapping[str, str] = row.get("proofs", {})
+    return [f"    {row['stack']}: {name}: {sentence}" for name, sentence in found.items()]
