@@ -42,6 +42,10 @@ class NotEffectiveError(DiffspeedError):
     """A technique was applied, and its proof shows that it did not take hold."""
 
 
+class NotUndoneError(DiffspeedError):
+    """A stack cannot be undone, or the pipeline is not what it was before."""
+
+
 class MeasurementError(DiffspeedError):
     """A timed call failed or gave something that cannot be compared."""
 

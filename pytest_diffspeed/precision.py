@@ -38,17 +38,24 @@ def _flags() -> dict[str, Any]:
 
 
 @contextmanager
-def ieee_fp32() -> Iterator[None]:
-    """Compute float32 products and convolutions in IEEE precision, on CUDA and on the CPU."""
+def fp32_precision(value: str) -> Iterator[None]:
+    """Compute float32 products and convolutions in ``value``: ``"ieee"`` or ``"tf32"``."""
     owners = _flags()
     before = {path: owner.fp32_precision for path, owner in owners.items()}
     try:
         for owner in owners.values():
-            owner.fp32_precision = "ieee"
+            owner.fp32_precision = value
         yield
     finally:
         for path, owner in owners.items():
             owner.fp32_precision = before[path]
+
+
+@contextmanager
+def ieee_fp32() -> Iterator[None]:
+    """Compute float32 products and convolutions in IEEE precision, on CUDA and on the CPU."""
+    with fp32_precision("ieee"):
+        yield
 
 
 def require_ieee() -> dict[str, str]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from ..errors import DiffspeedError
 from .attributes import replaced
 
 _REGION = re.compile(r"Torch-Compiled Region: (\d+)/\d+")
+_GRAPH = "## Call CompiledFxGraph"
+_PART = "diffspeed part: "
 _MISSING = object()
 
 
@@ -33,6 +36,85 @@ def compiled_frames_run(call: Callable[[], object]) -> Counter[int]:
         call()
     regions = (_REGION.fullmatch(event.name) for event in profile.events() or ())
     return Counter(int(region.group(1)) for region in regions if region is not None)
+
+
+@dataclass
+class Trace:
+    """What a profiler saw, by the parts that the caller marked.
+
+    ``calls`` of each part; in it, ``frames`` (runs of each compiled frame), ``resumed`` (runs of
+    compiled code from inside compiled code: what follows a graph break), ``graph_calls`` (runs of
+    graphs that inductor made), and aten ops by their names without namespace: ``outside`` of any
+    compiled frame, ``between`` the graphs of one, and ``all_ops``.
+    """
+
+    calls: Counter[str] = field(default_factory=Counter)
+    frames: dict[str, Counter[int]] = field(default_factory=dict)
+    resumed: Counter[str] = field(default_factory=Counter)
+    graph_calls: Counter[str] = field(default_factory=Counter)
+    outside: dict[str, Counter[str]] = field(default_factory=dict)
+    between: dict[str, Counter[str]] = field(default_factory=dict)
+    all_ops: dict[str, Counter[str]] = field(default_factory=dict)
+    cuda_graph_launches: int = 0
+
+
+def marked(part: str) -> AbstractContextManager[Any]:
+    """What runs inside is of ``part`` in a :func:`trace`."""
+    return torch.profiler.record_function(_PART + part)
+
+
+def trace(call: Callable[[], object]) -> Trace:
+    """Run ``call`` under the profiler.
+
+    A compiled frame shows as in :func:`compiled_frames_run`; it holds what runs between its graphs
+    too.  A graph of inductor's shows as ``## Call CompiledFxGraph``, a replayed CUDA graph as the
+    runtime's ``cudaGraphLaunch``.  What an event is inside of is read from
+    ``FunctionEvent.cpu_parent``.  Seen in torch 2.13.0, but for CUDA graphs.
+    """
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        call()
+    found = Trace()
+    for event in profile.events() or ():
+        name = event.name
+        if name.startswith(_PART):
+            found.calls[name.removeprefix(_PART)] += 1
+            continue
+        found.cuda_graph_launches += name == "cudaGraphLaunch"
+        region = _REGION.fullmatch(name)
+        if region is None and not name.startswith(("aten::", _GRAPH)):
+            continue
+        part, in_frame, in_graph = _surroundings(event)
+        if part is None:
+            continue
+        if region is not None and in_frame:
+            found.resumed[part] += 1
+        elif region is not None:
+            found.frames.setdefault(part, Counter())[int(region.group(1))] += 1
+        elif name.startswith(_GRAPH):
+            found.graph_calls[part] += 1
+        else:
+            op = name.removeprefix("aten::")
+            found.all_ops.setdefault(part, Counter())[op] += 1
+            if not in_graph:
+                where = found.between if in_frame else found.outside
+                where.setdefault(part, Counter())[op] += 1
+    return found
+
+
+def _surroundings(event: Any) -> tuple[str | None, bool, bool]:
+    """The part that an event is in; whether a compiled frame, and whether a graph is around it."""
+    in_frame = in_graph = False
+    parent = event.cpu_parent
+    while parent is not None:
+        if parent.name.startswith(_PART):
+            return parent.name.removeprefix(_PART), in_frame, in_graph
+        in_frame = in_frame or _REGION.fullmatch(parent.name) is not None
+        in_graph = in_graph or parent.name.startswith(_GRAPH)
+        parent = parent.cpu_parent
+    return None, in_frame, in_graph
 
 
 @contextmanager
@@ -55,3 +137,85 @@ def around_calls(
         )
     with replaced(module, "_compiled_call_impl", wrap(compiled or module._call_impl)):
         yield
+
+
+def wrap_compiled_call(
+    module: torch.nn.Module, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
+    """Like :func:`around_calls` for good, of a module that ``module.compile()`` has compiled."""
+    compiled: Any = vars(module).get("_compiled_call_impl")
+    if compiled is None:
+        raise DiffspeedError(
+            f"{type(module).__name__} has no compiled call to wrap: this version of torch compiles "
+            "modules in another way than 2.13 and 2.14, with which pytest-diffspeed was tested"
+        )
+    vars(module)["_compiled_call_impl"] = wrap(compiled)
+
+
+def uncompile(module: torch.nn.Module) -> None:
+    """Undo ``module.compile()``: the class's ``_compiled_call_impl = None`` shows again.
+
+    Seen in torch 2.13.0 and 2.14.1.
+    """
+    vars(module).pop("_compiled_call_impl", None)
+
+
+def inductor_options(mode: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """``options=`` of ``torch.compile`` for ``mode`` with ``flags`` on top.
+
+    ``torch.compile`` takes a mode or options and not both, so the mode is spelled out.  Options
+    are in force while inductor compiles, in the first call and again in each recompilation, and
+    nowhere else.
+
+    Raises:
+        DiffspeedError: inductor of this version has no such flag.
+    """
+    import torch._inductor
+    import torch._inductor.config
+
+    known = torch._inductor.config.get_config_copy()
+    gone = sorted(set(flags) - set(known))
+    if gone:
+        raise DiffspeedError(
+            f"inductor of torch {torch.__version__} has no option {', '.join(gone)}; they were "
+            "seen in 2.13 and 2.14, so this version of pytest-diffspeed is too old for it"
+        )
+    of_mode = torch._inductor.list_mode_options(mode) if mode is not None else {}
+    return {**of_mode, **flags}
+
+
+@dataclass(frozen=True)
+class CudaGraphSkips:
+    """How often inductor has given up CUDA graphs in this process, and its reasons so far."""
+
+    count: int
+    reasons: tuple[str, ...]
+
+
+def cuda_graph_skips() -> CudaGraphSkips:
+    """Read from dynamo's counters and compilation metrics, seen in torch 2.13.0 and 2.14.1."""
+    from torch._dynamo.utils import counters, get_compilation_metrics
+
+    said = (getattr(m, "cudagraph_skip_reason", None) for m in get_compilation_metrics())
+    reasons = tuple(reason for reason in said if reason)
+    return CudaGraphSkips(counters["inductor"]["cudagraph_skips"], reasons)
+
+
+def fresh_outputs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Outputs of ``function`` that its next call does not overwrite.
+
+    A CUDA graph writes to the same memory in each replay.  A scheduler that keeps what the denoiser
+    said for later steps would find the newest output in all of them.  So a call begins a step,
+    which allows the graph to reuse its memory, and hands out copies.  ``tree_map_only`` is that of
+    ``torch.utils._pytree``, in which diffusers registers its output classes (torch 2.13 and 2.14).
+    """
+    import functools
+
+    from torch.utils._pytree import tree_map_only
+
+    @functools.wraps(function)
+    def fresh(*args: Any, **kwargs: Any) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        return tree_map_only(torch.Tensor, torch.clone, function(*args, **kwargs))
+
+    return fresh

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from ..adapters.torch_internals import compiled_frames_run
+from ..adapters.torch_internals import cuda_graph_skips
 from ..errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
 from ..precision import ieee_fp32
 from ..quiet import third_party
-from .base import Family, Observation, Proof, Technique
+from .base import Family, KnownSlowWarning, Observation, Proof, Technique
+from .observation import CudaGraphs
 from .stacks import Stack, parse_stack
+from .undo import remember
+from .undo import undo_stack as undo_stack
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -31,12 +35,14 @@ seen, and so is what runs in each."""
 class Applied:
     """A stack on a pipeline: its proofs, and the seconds of the first whole call.
 
-    ``first_call_s`` contains compilation where the stack compiles.
+    ``first_call_s`` contains compilation where the stack compiles.  ``known_slow`` are the
+    sentences of the warnings that were given.
     """
 
     stack: Stack
     proofs: tuple[Proof, ...]
     first_call_s: float
+    known_slow: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -57,7 +63,7 @@ def check_fit(stack: Stack, pipeline: DiffusionPipeline, device: Device) -> None
 
     Raises:
         MissingHardwareError: the device cannot do it.
-        DoesNotFitError: the pipeline cannot take it.
+        DoesNotFitError: the pipeline cannot take it, or the stack cannot work on this device.
     """
     for technique in stack.techniques():
         missing = technique.missing_hardware(device)
@@ -66,9 +72,11 @@ def check_fit(stack: Stack, pipeline: DiffusionPipeline, device: Device) -> None
     for technique in stack.techniques():
         misfit = technique.does_not_fit(pipeline)
         if misfit is not None:
-            raise DoesNotFitError(
-                f"{technique.name} does not fit {type(pipeline).__name__}: {misfit}"
-            )
+            raise _misfit(technique, pipeline, misfit)
+    for technique in stack.techniques():
+        misfit = technique.does_not_fit_stack(stack.names, device)
+        if misfit is not None:
+            raise DoesNotFitError(f"{technique.name} cannot work in {stack} on {device}: {misfit}")
 
 
 def apply_stack(
@@ -92,19 +100,29 @@ def apply_stack(
     Raises:
         UnknownStackError, MissingHardwareError, DoesNotFitError: before anything is changed.
         NotEffectiveError: a technique was applied and its proof says that it did not take hold.
+
+    Warns:
+        KnownSlowWarning: the stack is known to be slow.
     """
     from ..device import resolve_device
 
     if isinstance(stack, str):
         stack = parse_stack(stack)
     check_fit(stack, pipeline, device or resolve_device(str(pipeline.device)))
+    slow = tuple(s for t in stack.techniques() if (s := t.known_slow(stack.names)) is not None)
+    for sentence in slow:
+        warnings.warn(sentence, KnownSlowWarning, stacklevel=2)
     eager = [t for t in stack.techniques() if t.family is not Family.COMPILE]
     compiled = [t for t in stack.techniques() if t.family is Family.COMPILE]
+
     with running(stack), third_party():
+        before = _watch_untouched(stack, pipeline, call)
+        remember(pipeline, stack)
         for technique in eager:
-            technique.apply(pipeline)
-        seen = Observation(op_dtypes=_observe_eager(pipeline, call))
-        proofs = [technique.prove(pipeline, seen) for technique in eager]
+            technique.apply_seen(pipeline, lambda: _observe(pipeline, call))
+        seen = replace(_observe_applied(eager, pipeline, call), before=before)
+        proofs = {t.name: t.prove(pipeline, seen) for t in eager}
+        skips = cuda_graph_skips() if compiled else None
         for technique in compiled:
             technique.apply(pipeline)
         started = clock()
@@ -115,11 +133,71 @@ def apply_stack(
                 raise
             raise NotEffectiveError(_compile_failure(compiled, error)) from error
         first_call_s = clock() - started
-        if compiled:
-            frames = compiled_frames_run(lambda: call(pipeline, steps=PROOF_STEPS))
-            seen = Observation(seen.op_dtypes, compiled_frames=frames)
-            proofs += [technique.prove(pipeline, seen) for technique in compiled]
-    return Applied(stack, tuple(proofs), first_call_s)
+        if skips is not None:
+            seen = _observe_compiled(compiled, seen, skips.count, pipeline, call)
+            for technique in compiled:
+                proofs[technique.name] = technique.prove(pipeline, seen)
+            for technique in eager:
+                more = technique.prove_compiled(pipeline, seen)
+                proof = proofs[technique.name]
+                proofs[technique.name] = replace(proof, figures={**proof.figures, **(more or {})})
+    return Applied(stack, tuple(proofs.values()), first_call_s, slow)
+
+
+def _misfit(technique: Technique, pipeline: DiffusionPipeline, why: str) -> DoesNotFitError:
+    return DoesNotFitError(f"{technique.name} does not fit {type(pipeline).__name__}: {why}")
+
+
+def _watch_untouched(
+    stack: Stack, pipeline: DiffusionPipeline, call: Callable[..., object]
+) -> Observation | None:
+    """See what the pipeline does of itself, and ask those who need to know whether they fit."""
+    watching = [technique for technique in stack.techniques() if technique.watches]
+    if not watching:
+        return None
+    before = _observe(pipeline, call)
+    for technique in watching:
+        misfit = technique.does_not_fit_call(pipeline, before)
+        if misfit is not None:
+            raise _misfit(technique, pipeline, misfit)
+    return before
+
+
+def _observe(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observation:
+    from .observe import observe
+
+    return observe(pipeline, lambda: call(pipeline, steps=PROOF_STEPS), steps=PROOF_STEPS)
+
+
+def _observe_applied(
+    eager: list[Technique], pipeline: DiffusionPipeline, call: Callable[..., object]
+) -> Observation:
+    try:
+        return _observe(pipeline, call)
+    except RuntimeError as error:
+        for technique in eager:
+            why = technique.explain(error)
+            if why is not None:
+                raise _misfit(technique, pipeline, why) from error
+        raise
+
+
+def _observe_compiled(
+    compiled: list[Technique],
+    seen: Observation,
+    skips_before: int,
+    pipeline: DiffusionPipeline,
+    call: Callable[..., object],
+) -> Observation:
+    from .observe_compiled import observe_compiled
+
+    for _ in range(max(technique.settling_calls for technique in compiled)):
+        call(pipeline, steps=PROOF_STEPS)
+    parts, launches = observe_compiled(pipeline, lambda: call(pipeline, steps=PROOF_STEPS))
+    skips = cuda_graph_skips()
+    new = skips.count - skips_before
+    graphs = CudaGraphs(new, tuple(dict.fromkeys(skips.reasons)) if new else (), launches)
+    return replace(seen, compiled=parts, cuda_graphs=graphs)
 
 
 def _compile_failure(compiled: list[Technique], error: Exception) -> str:
@@ -130,9 +208,3 @@ def _compile_failure(compiled: list[Technique], error: Exception) -> str:
         f"{names}: expected one graph per component, but the first compiled call raised "
         f"{type(error).__name__}: {first_line}"
     )
-
-
-def _observe_eager(pipeline: DiffusionPipeline, call: Callable[..., object]) -> dict[str, int]:
-    from .observe import op_dtypes
-
-    return dict(op_dtypes(pipeline, lambda: call(pipeline, steps=PROOF_STEPS)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import NotUndoneError
+from .observation import Observation as Observation
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -32,19 +35,6 @@ class Family(IntEnum):
 
 
 @dataclass(frozen=True)
-class Observation:
-    """What one untimed call of the pipeline showed, for techniques to prove themselves by.
-
-    ``op_dtypes`` counts the dtypes (``"torch.bfloat16"``) of the matrix products and convolutions
-    that the denoiser and the VAE ran, before compilation; ``compiled_frames`` counts the runs of
-    each compiled frame in a call after compilation; ``None`` where nothing was to compile.
-    """
-
-    op_dtypes: Mapping[str, int] = field(default_factory=dict)
-    compiled_frames: Mapping[int, int] | None = None
-
-
-@dataclass(frozen=True)
 class Proof:
     """That a technique took hold: one sentence, and the numbers behind it."""
 
@@ -53,12 +43,16 @@ class Proof:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
+class KnownSlowWarning(UserWarning):
+    """A stack that was asked for is known to be slow; the message carries the published figure."""
+
+
 class Technique(ABC):
     """One named optimization of a pipeline.
 
     A technique never degrades quietly: what it cannot do it refuses in :meth:`missing_hardware`
-    (the test is skipped) or :meth:`does_not_fit` (the test is in error), and what it did it shows
-    in :meth:`prove`.
+    (the test is skipped) or :meth:`does_not_fit` and its kin (the test is in error), and what it
+    did it shows in :meth:`prove`.  Most techniques need :meth:`apply` and :meth:`prove` only.
     """
 
     name: ClassVar[str]
@@ -67,6 +61,15 @@ class Technique(ABC):
     changes: ClassVar[frozenset[str] | None] = frozenset({"denoiser", "vae"})
     """Components that :meth:`apply` changes; all others are shared with the baseline.
     ``None`` means every one."""
+    contradicts: ClassVar[Mapping[str, str]] = {}
+    """Techniques of other families that cannot be in one stack with this one, and why."""
+    watches: ClassVar[bool] = False
+    """Whether a call of the untouched pipeline is to be watched first.  :meth:`does_not_fit_call`
+    judges by it, and :meth:`prove` finds it in ``seen.before``."""
+    settling_calls: ClassVar[int] = 0
+    """Untimed calls between the first one and the proof of what was compiled."""
+    undoable: ClassVar[bool] = False
+    why_not_undoable: ClassVar[str] = "it changes the weights for good"
 
     def missing_hardware(self, device: Device) -> str | None:
         """Why ``device`` cannot do this, or ``None``."""
@@ -76,9 +79,32 @@ class Technique(ABC):
         """Why this pipeline cannot take it although the hardware could, or ``None``."""
         return None
 
+    def does_not_fit_stack(self, names: tuple[str, ...], device: Device) -> str | None:
+        """Why it cannot work on ``device`` beside the others of the stack, or ``None``."""
+        return None
+
+    def does_not_fit_call(self, pipeline: DiffusionPipeline, before: Observation) -> str | None:
+        """Why it has nothing to do in the call that was watched, or ``None``."""
+        return None
+
+    def known_slow(self, names: tuple[str, ...]) -> str | None:
+        """What is known to be slow about a stack of ``names``, with the figure, or ``None``."""
+        return None
+
     @abstractmethod
     def apply(self, pipeline: DiffusionPipeline) -> None:
         """Change ``pipeline`` in place."""
+
+    def apply_seen(self, pipeline: DiffusionPipeline, observe: Callable[[], Observation]) -> None:
+        """Like :meth:`apply`, which it calls, for those that decide by what a call shows.
+
+        ``observe()`` runs the pipeline as the techniques before this one left it.
+        """
+        self.apply(pipeline)
+
+    def explain(self, error: Exception) -> str | None:
+        """Why the first call with this technique raised ``error``, if that is its doing."""
+        return None
 
     @abstractmethod
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
@@ -87,6 +113,26 @@ class Technique(ABC):
         Raises:
             NotEffectiveError: with what was expected and what was found.
         """
+
+    def prove_compiled(
+        self, pipeline: DiffusionPipeline, seen: Observation
+    ) -> Mapping[str, Any] | None:
+        """Show that it still holds in compiled code; figures to add to the proof, or ``None``.
+
+        Raises:
+            NotEffectiveError: with what was expected and what was found.
+        """
+        return None
+
+    def undo(self, pipeline: DiffusionPipeline) -> None:
+        """Make ``pipeline`` what it was before :meth:`apply`.
+
+        Raises:
+            NotUndoneError: this technique cannot be undone.
+        """
+        raise NotUndoneError(
+            f"{self.name} cannot be undone: {self.why_not_undoable}; build the pipeline again"
+        )
 
     def running(self) -> AbstractContextManager[object]:
         """A context in which every call of the pipeline runs (process-wide flags)."""

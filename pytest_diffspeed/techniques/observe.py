@@ -1,34 +1,88 @@
-"""Watch one untimed call: the dtypes of the matrix products and convolutions that ran.
+"""Watch one untimed eager call: ops by part, rows of linear layers, use of the scheduler.
 
 A compiled module must never be called under a dispatch mode (it would run eagerly, for good on some
-versions), so this is used before compilation is applied.
+versions), so this is used before compilation is applied; :mod:`.observe_compiled` is for after.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..adapters.attributes import replaced
 from ..adapters.torch_internals import TorchDispatchMode
 from ..pipelines.components import denoiser, vae
+from .observation import (
+    DENOISER,
+    FUSED_ATTENTION,
+    MATH_ATTENTION,
+    PLAIN_SOFTMAX,
+    VAE,
+    LinearCalls,
+    Observation,
+    PartOps,
+    SchedulerCalls,
+)
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-# Substrings of aten op names that do the arithmetic of a diffusion model.
-_ARITHMETIC = ("mm", "conv", "linear", "bmm", "scaled_dot_product")
+# Exact names of aten ops: a substring such as "linear" would also match `upsample_bilinear2d`.
+GEMMS = frozenset(
+    {
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "addbmm",
+        "mv",
+        "addmv",
+        "linear",
+        "matmul",
+        "_addmm_activation",
+    }
+)
+INT8_GEMMS = frozenset({"_int_mm"})
+CONVOLUTIONS = frozenset(
+    {
+        "convolution",
+        "_convolution",
+        "convolution_overrideable",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose2d",
+        "cudnn_convolution",
+        "mkldnn_convolution",
+        "miopen_convolution",
+        "_slow_conv2d_forward",
+        "_conv_depthwise2d",
+    }
+)
+ARITHMETIC = GEMMS | CONVOLUTIONS | FUSED_ATTENTION
+_ATTENTION = FUSED_ATTENTION | {MATH_ATTENTION, PLAIN_SOFTMAX}
+_TABLES = ("sigmas", "alphas_cumprod", "betas")
 
 
-class OpDtypes(TorchDispatchMode):
-    """Counts arithmetic ops by dtype while ``watching`` is positive."""
+class OpWatch(TorchDispatchMode):
+    """Counts ops by the part that runs; outside of a part it counts nothing."""
+
+    # `out_dtype`, by which torchao multiplies int8 on CUDA, is a higher-order operator.  Without
+    # this torch refuses it under a mode, and torchao then quietly multiplies in float32 instead.
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.counts: Counter[str] = Counter()
-        self.watching = 0
+        self.inside: list[str] = []
+        self.op_dtypes: dict[str, Counter[str]] = {}
+        self.attention: dict[str, Counter[str]] = {}
+        self.gemms: Counter[str] = Counter()
+        self.int8_products: Counter[str] = Counter()
 
     def __torch_dispatch__(
         self,
@@ -37,33 +91,196 @@ class OpDtypes(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if self.watching and any(word in func.__name__ for word in _ARITHMETIC):
-            tensors = [a for a in args if isinstance(a, torch.Tensor) and a.is_floating_point()]
-            if tensors:
-                self.counts[str(tensors[-1].dtype)] += 1
+        if self.inside:
+            self._count(self.inside[-1], _aten_name(func), args)
         return func(*args, **(kwargs or {}))
 
+    def _count(self, part: str, name: str, args: tuple[Any, ...]) -> None:
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        if name in INT8_GEMMS or (name == "out_dtype" and _all_int8(tensors)):
+            self.gemms[part] += 1
+            self.int8_products[part] += 1
+            return
+        self.gemms[part] += name in GEMMS
+        if name in _ATTENTION:
+            self.attention.setdefault(part, Counter())[name] += 1
+        floating = [t for t in tensors if t.is_floating_point()]
+        if name in ARITHMETIC and floating:
+            self.op_dtypes.setdefault(part, Counter())[str(floating[-1].dtype)] += 1
 
-def op_dtypes(pipeline: DiffusionPipeline, call: Callable[[], object]) -> Counter[str]:
-    """Dtypes of the arithmetic in the denoiser and the VAE's decoder during ``call()``."""
-    mode = OpDtypes()
+    def parts(self) -> dict[str, PartOps]:
+        return {
+            part: PartOps(
+                dict(self.op_dtypes.get(part, {})),
+                dict(self.attention.get(part, {})),
+                self.gemms[part],
+                self.int8_products[part],
+            )
+            for part in (DENOISER, VAE)
+        }
 
+
+def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: int) -> Observation:
+    """What the denoiser, the VAE's decoder and the scheduler do in ``call()``.
+
+    ``steps`` is said along: the number of denoising steps that ``call`` runs.
+    """
+    ops = OpWatch()
+    rows: dict[str, tuple[torch.nn.Linear, list[int]]] = {}
+    scheduler = _SchedulerWatch(getattr(pipeline, "scheduler", None))
+    with ExitStack() as stack:
+        watched = {DENOISER: denoiser(pipeline), VAE: getattr(vae(pipeline), "decoder", None)}
+        for part, module in watched.items():
+            if module is not None:
+                stack.enter_context(_inside(ops, part, module))
+        for part, module in {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}.items():
+            if module is not None:
+                stack.enter_context(_rows(part, module, rows))
+        stack.enter_context(scheduler.open())
+        with ops:
+            call()
+    linears = {
+        name: LinearCalls(layer.in_features, layer.out_features, tuple(seen))
+        for name, (layer, seen) in rows.items()
+        if seen
+    }
+    return Observation(ops.parts(), linears, scheduler.seen(), steps=steps)
+
+
+@contextmanager
+def _inside(ops: OpWatch, part: str, module: torch.nn.Module) -> Iterator[None]:
     def enter(*_: object) -> None:
-        mode.watching += 1
+        ops.inside.append(part)
 
     def leave(*_: object) -> None:
-        mode.watching -= 1
+        ops.inside.pop()
 
-    parts = [denoiser(pipeline), getattr(vae(pipeline), "decoder", None)]
-    handles = []
-    for part in parts:
-        if part is not None:
-            handles.append(part.register_forward_pre_hook(enter))
-            handles.append(part.register_forward_hook(leave, always_call=True))
+    handles = [
+        module.register_forward_pre_hook(enter),
+        module.register_forward_hook(leave, always_call=True),
+    ]
     try:
-        with mode:
-            call()
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return mode.counts
+
+
+@contextmanager
+def _rows(
+    part: str, module: torch.nn.Module, rows: dict[str, tuple[torch.nn.Linear, list[int]]]
+) -> Iterator[None]:
+    handles = []
+    for name, layer in module.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            seen: list[int] = []
+            rows[f"{part}.{name}"] = (layer, seen)
+
+            def count(_: object, args: tuple[Any, ...], seen: list[int] = seen) -> None:
+                if args and isinstance(args[0], torch.Tensor) and args[0].dim():
+                    seen.append(args[0].shape[:-1].numel())
+
+            handles.append(layer.register_forward_pre_hook(count))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _SchedulerWatch:
+    """Stands between a pipeline and the methods of its scheduler."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.table_devices: dict[str, str] = {}
+        self.begin_index_after: int | None = None
+        self.lookups = 0
+        self.begins = 0
+        self.starts_at_first: bool | None = None
+        self._setting = False
+        self._fresh = False
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        wraps = {
+            "set_timesteps": self._set_timesteps,
+            "set_begin_index": self._set_begin_index,
+            "index_for_timestep": self._index_for_timestep,
+            "step": self._step,
+        }
+        with ExitStack() as stack:
+            for name, wrap in wraps.items():
+                method = getattr(self.scheduler, name, None)
+                if method is not None:
+                    stack.enter_context(replaced(self.scheduler, name, wrap(method)))
+            yield
+
+    def seen(self) -> SchedulerCalls | None:
+        if self.scheduler is None:
+            return None
+        return SchedulerCalls(
+            self.table_devices,
+            self.begin_index_after,
+            self.begins,
+            self.lookups,
+            self.starts_at_first,
+        )
+
+    def _set_timesteps(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)  # pipelines read its signature
+        def set_timesteps(*args: Any, **kwargs: Any) -> Any:
+            self._setting = True
+            try:
+                result = method(*args, **kwargs)
+            finally:
+                self._setting = False
+            tables = {name: getattr(self.scheduler, name, None) for name in _TABLES}
+            self.table_devices = {
+                name: str(table.device)
+                for name, table in tables.items()
+                if isinstance(table, torch.Tensor)
+            }
+            self.begin_index_after = getattr(self.scheduler, "begin_index", None)
+            self._fresh = True
+            return result
+
+        return set_timesteps
+
+    def _set_begin_index(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def set_begin_index(*args: Any, **kwargs: Any) -> Any:
+            self.begins += not self._setting
+            return method(*args, **kwargs)
+
+        return set_begin_index
+
+    def _index_for_timestep(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def index_for_timestep(*args: Any, **kwargs: Any) -> Any:
+            self.lookups += not self._setting
+            return method(*args, **kwargs)
+
+        return index_for_timestep
+
+    def _step(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def step(model_output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._fresh:
+                self._fresh = False
+                first = float(self.scheduler.timesteps[0])
+                at_first = float(timestep) == first
+                self.starts_at_first = at_first and self.starts_at_first is not False
+            return method(model_output, timestep, *args, **kwargs)
+
+        return step
+
+
+def _aten_name(func: Any) -> str:
+    """``"addmm"`` of the overload ``aten.addmm.default``; the name of a higher-order operator."""
+    name: str = getattr(func, "overloadpacket", func).__name__
+    return name
+
+
+def _all_int8(tensors: list[torch.Tensor]) -> bool:
+    return bool(tensors) and all(t.dtype is torch.int8 for t in tensors)

@@ -78,6 +78,12 @@ def parse_stack(text: str) -> Stack:
                 "contradict each other; keep one"
             )
     names = [technique.name for technique in chosen]
+    for technique in chosen:
+        for other, reason in technique.contradicts.items():
+            if other in names:
+                raise UnknownStackError(
+                    f"{technique.name!r} and {other!r} contradict each other: {reason}; keep one"
+                )
     if len(names) > 1 and BASELINE_NAME in names:
         names.remove(BASELINE_NAME)
     return Stack(tuple(names))

@@ -5,38 +5,11 @@ import torch
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
-from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.precision import ieee_fp32
 from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
 from pytest_diffspeed.techniques.catalog import layout, precision
-
-SOURCE = "random:sdxl-tiny"
-
-
-@pytest.fixture
-def pipeline():
-    with third_party():
-        return parse_source(SOURCE).build()
-
-
-@pytest.fixture
-def fresh_dynamo():
-    """Dynamo remembers code that it was told to skip: let no later test inherit that."""
-    yield
-    torch.compiler.reset()
-
-
-@pytest.fixture
-def call(pipeline):
-    defaults = parse_source(SOURCE).defaults(pipeline).overridden(steps=1)
-    return PipelineCall(pipeline, defaults, "a red apple")
-
-
-def graphs_compiled():
-    """How many graphs dynamo has handed to a backend in this process so far."""
-    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 def found(applied):
@@ -94,76 +67,6 @@ def test_channels_last_that_was_not_applied_is_noticed(pipeline, call, monkeypat
     monkeypatch.setattr(layout.ChannelsLast, "apply", lambda self, pipe: None)
     with pytest.raises(NotEffectiveError, match="channels_last: expected channels-last strides"):
         apply_stack(pipeline, "channels_last", call=call)
-
-
-def test_compilation_that_was_not_applied_is_noticed(pipeline, call, monkeypatch):
-    monkeypatch.setattr(compile_catalog.Compile, "apply", lambda self, pipe: None)
-    with pytest.raises(NotEffectiveError, match="found 0 of 2 compiled frames in a call"):
-        apply_stack(pipeline, "compile", call=call)
-
-
-def test_only_the_denoiser_compiled_is_noticed(pipeline, call, monkeypatch, fresh_dynamo):
-    monkeypatch.setattr(
-        compile_catalog.Compile, "apply", lambda self, pipe: pipe.unet.compile(backend="eager")
-    )
-    with pytest.raises(NotEffectiveError, match="found 1 of 2 compiled frames in a call"):
-        apply_stack(pipeline, "compile", call=call)
-
-
-def compile_without_inductor(self, pipe):
-    pipe.unet.compile(fullgraph=True, backend="eager")
-    pipe.vae.decode = torch.compile(pipe.vae.decode, fullgraph=True, backend="eager")
-
-
-def test_a_second_pipeline_may_run_what_the_first_one_compiled(
-    pipeline, call, monkeypatch, fresh_dynamo
-):
-    """Dynamo compiles code, not modules: no new graph appears, and that must not look broken."""
-    monkeypatch.setattr(compile_catalog.Compile, "apply", compile_without_inductor)
-    first = apply_stack(pipeline, "compile", call=call)
-    graphs = graphs_compiled()
-    with third_party():
-        twin = parse_source(SOURCE).build()
-    second = apply_stack(twin, "compile", call=call)
-    assert graphs_compiled() == graphs
-    assert found(second) == found(first)
-    assert found(first)["compile"] == "2 compiled frames ran 3 times in a call of two steps"
-
-
-def test_proving_compiles_nothing(pipeline, call, monkeypatch, fresh_dynamo):
-    monkeypatch.setattr(compile_catalog.Compile, "apply", compile_without_inductor)
-    seen = []
-
-    def counting_call(pipe, **changes):
-        images = call(pipe, **changes)
-        seen.append(graphs_compiled())
-        return images
-
-    before = graphs_compiled()
-    apply_stack(pipeline, "compile", call=counting_call)
-    eager_proof, first_call, compiled_proof = (graphs - before for graphs in seen)
-    assert (eager_proof, first_call, compiled_proof) == (0, 2, 2)
-
-
-def test_dynamo_switched_off_from_outside_is_noticed(pipeline, call, fresh_dynamo):
-    """As ``TORCHDYNAMO_DISABLE=1`` in the environment does."""
-    expected = "compile: expected one graph per component, .* RuntimeError: .*no compiled frames"
-    switched_off = torch._dynamo.config.patch(disable=True)
-    with switched_off, pytest.raises(NotEffectiveError, match=expected):
-        apply_stack(pipeline, "compile", call=call)
-
-
-def test_a_graph_break_in_the_denoiser_is_one_sentence(pipeline, call, fresh_dynamo):
-    forward = pipeline.unet.conv_in.forward
-
-    def breaks(sample):
-        torch._dynamo.graph_break()
-        return forward(sample)
-
-    pipeline.unet.conv_in.forward = breaks
-    with pytest.raises(NotEffectiveError, match="the first compiled call raised") as caught:
-        apply_stack(pipeline, "compile", call=call)
-    assert "\n" not in str(caught.value)
 
 
 def test_missing_hardware_is_said_before_anything_is_changed(pipeline, call, monkeypatch):

@@ -2,48 +2,179 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import NotEffectiveError
 from ..base import Family, Observation, Proof, Technique
+from ..memory import memory
+from ..observation import CompiledPart, CudaGraphs
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+# The flags of the guide "Accelerate inference".  They concern GPUs: 1×1 convolutions as matrix
+# products, block sizes searched by coordinate descent (in all directions), no epilogues fused into
+# Triton products, and the multiplication after an int8 product fused into it.
+GUIDE_FLAGS: Mapping[str, bool] = MappingProxyType(
+    {
+        "conv_1x1_as_mm": True,
+        "coordinate_descent_tuning": True,
+        "coordinate_descent_check_all_directions": True,
+        "epilogue_fusion": False,
+        "force_fuse_int_mm_with_mul": True,
+    }
+)
+
 
 class Compile(Technique):
-    """``torch.compile`` in its default mode, one graph per component."""
+    """``torch.compile`` in its default mode, one graph per component, with the guide's flags."""
 
     name: ClassVar[str] = "compile"
     family: ClassVar[Family] = Family.COMPILE
     summary: ClassVar[str] = "torch.compile of denoiser and vae.decode, fullgraph"
+    undoable: ClassVar[bool] = True
+    backend: ClassVar[str] = "inductor"
+    mode: ClassVar[str | None] = None
+    flags: ClassVar[Mapping[str, Any]] = GUIDE_FLAGS
+
+    def options(self) -> dict[str, Any]:
+        """Words for ``torch.compile``.  Inductor's flags go with each compilation of this callable,
+        the later ones of a recompilation too, and are never set globally.
+        """
+        words: dict[str, Any] = {"fullgraph": True, "backend": self.backend}
+        if self.backend == "inductor":
+            from ...adapters.torch_internals import inductor_options
+
+            words["options"] = inductor_options(self.mode, self.flags)
+        return words
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch
 
         from ...pipelines.components import denoiser, vae
 
-        denoiser(pipeline).compile(fullgraph=True)
+        denoiser(pipeline).compile(**self.options())
         decoder = vae(pipeline)
         if decoder is not None:
-            decoder.decode = torch.compile(decoder.decode, fullgraph=True)
+            if "decode" in vars(decoder):
+                memory(pipeline, self.name)["decode"] = decoder.decode
+            decoder.decode = torch.compile(decoder.decode, **self.options())
+
+    def undo(self, pipeline: DiffusionPipeline) -> None:
+        from ...adapters.torch_internals import uncompile
+        from ...pipelines.components import denoiser, vae
+
+        uncompile(denoiser(pipeline))
+        decoder = vae(pipeline)
+        if decoder is not None:
+            vars(decoder).pop("decode", None)
+            own = memory(pipeline, self.name).pop("decode", None)
+            if own is not None:
+                decoder.decode = own
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        from ...pipelines.components import vae
-
-        parts = ["denoiser"] if vae(pipeline) is None else ["denoiser", "VAE decode"]
-        frames = seen.compiled_frames or {}
-        if len(frames) < len(parts):
-            raise NotEffectiveError(
-                f"{self.name}: expected compiled code to run for {' and '.join(parts)}, found "
-                f"{len(frames)} of {len(parts)} compiled frames in a call: the rest runs eagerly"
-            )
-        runs = sum(frames.values())
+        parts = seen.compiled or {}
+        for part, trace in parts.items():
+            self._require_compiled(part, trace, seen.steps)
+        found = ", ".join(f"{part} {trace.runs} of {trace.calls}" for part, trace in parts.items())
         return Proof(
             self.name,
-            f"{len(frames)} compiled frames ran {runs} times in a call of two steps",
-            {"compiled_frames": len(frames), "runs": runs},
+            f"calls that ran compiled code, in {seen.steps} steps: {found}; nothing ran eagerly",
+            {
+                "compiled_frames": sum(len(trace.frames) for trace in parts.values()),
+                "runs": {part: trace.runs for part, trace in parts.items()},
+                "calls": {part: trace.calls for part, trace in parts.items()},
+                "eager_ops": 0,
+                **self.options().get("options", {}),
+            },
+        )
+
+    def _require_compiled(self, part: str, trace: CompiledPart, steps: int) -> None:
+        if not trace.calls:
+            raise NotEffectiveError(
+                f"{self.name}: expected {part} to be called in a call of {steps} steps, found no "
+                "call of it, so compiling it changes nothing"
+            )
+        if trace.runs < trace.calls:
+            raise NotEffectiveError(
+                f"{self.name}: expected compiled code to run in each call of {part}, found it in "
+                f"{trace.runs} of {trace.calls}: the rest runs eagerly"
+            )
+        if trace.resumed:
+            raise NotEffectiveError(
+                f"{self.name}: expected one graph for each call of {part}, found {trace.resumed} "
+                f"pieces resumed after a graph break in {trace.calls} calls"
+            )
+        if self.backend == "inductor" and trace.graph_calls < trace.calls:
+            raise NotEffectiveError(
+                f"{self.name}: expected a graph of inductor's to run in each call of {part}, found "
+                f"{trace.graph_calls} in {trace.calls}"
+            )
+        if trace.eager_ops:
+            ops = ", ".join(f"{count} {name}" for name, count in trace.eager_ops.items())
+            raise NotEffectiveError(
+                f"{self.name}: expected all arithmetic of {part} in compiled code, found outside "
+                f"of it {ops}: a piece runs eagerly"
+            )
+
+
+class CompileMaxAutotune(Compile):
+    """``max-autotune``: kernels chosen by measuring them, and CUDA graphs on a GPU.
+
+    A CUDA graph writes its outputs to the same memory each time, so the compiled calls begin a
+    step and hand out copies.
+    """
+
+    name: ClassVar[str] = "compile_max_autotune"
+    summary: ClassVar[str] = "torch.compile in mode max-autotune, with CUDA graphs on a GPU"
+    mode: ClassVar[str | None] = "max-autotune"
+    # The first run of a function warms up, the second is recorded; vae.decode runs once a call.
+    settling_calls: ClassVar[int] = 2
+
+    def apply(self, pipeline: DiffusionPipeline) -> None:
+        from ...adapters.torch_internals import fresh_outputs, wrap_compiled_call
+        from ...pipelines.components import denoiser, vae
+
+        super().apply(pipeline)
+        wrap_compiled_call(denoiser(pipeline), fresh_outputs)
+        decoder = vae(pipeline)
+        if decoder is not None:
+            decoder.decode = fresh_outputs(decoder.decode)
+
+    def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
+        from ...pipelines.components import denoiser
+
+        proof = super().prove(pipeline, seen)
+        device = next(denoiser(pipeline).parameters()).device.type
+        if device != "cuda":
+            return Proof(
+                self.name,
+                f"{proof.found}; CUDA graphs do not exist on {device}",
+                {**proof.figures, "cuda_graphs": "not applicable"},
+            )
+        graphs = seen.cuda_graphs
+        require_cuda_graphs(self.name, graphs)
+        return Proof(
+            self.name,
+            f"{proof.found}; {graphs.launches} CUDA graphs launched, none skipped",
+            {**proof.figures, "cuda_graphs": graphs.launches},
         )
 
 
-TECHNIQUES: tuple[Technique, ...] = (Compile(),)
+def require_cuda_graphs(technique: str, graphs: CudaGraphs) -> None:
+    """Refuse a stack whose CUDA graphs were skipped or never launched.
+
+    Raises:
+        NotEffectiveError: with how many, and inductor's reasons.
+    """
+    if graphs.skips or not graphs.launches:
+        reasons = f" ({'; '.join(graphs.reasons)})" if graphs.reasons else ""
+        raise NotEffectiveError(
+            f"{technique}: expected CUDA graphs to be launched and none to be skipped, found "
+            f"{graphs.launches} launches and {graphs.skips} skipped{reasons}"
+        )
+
+
+TECHNIQUES: tuple[Technique, ...] = (Compile(), CompileMaxAutotune())

@@ -18,6 +18,7 @@ class ChannelsLast(Technique):
     name: ClassVar[str] = "channels_last"
     family: ClassVar[Family] = Family.LAYOUT
     summary: ClassVar[str] = "denoiser and VAE in channels-last memory format"
+    undoable: ClassVar[bool] = True
 
     def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
         if not _convolution_weights(pipeline):
@@ -27,13 +28,21 @@ class ChannelsLast(Technique):
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch
 
+        self._to(pipeline, torch.channels_last)
+
+    def undo(self, pipeline: DiffusionPipeline) -> None:
+        import torch
+
+        self._to(pipeline, torch.contiguous_format)
+
+    def _to(self, pipeline: DiffusionPipeline, memory_format: torch.memory_format) -> None:
         from ...pipelines.components import denoiser, vae
 
         # `Any`: the annotations of Module.to() have `memory_format` in torch 2.14, not in 2.13.
         parts: tuple[Any, ...] = (denoiser(pipeline), vae(pipeline))
         for part in parts:
             if part is not None:
-                part.to(memory_format=torch.channels_last)
+                part.to(memory_format=memory_format)
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         import torch

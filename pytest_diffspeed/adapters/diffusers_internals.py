@@ -1,0 +1,85 @@
+"""What this package uses of diffusers that diffusers does not promise to keep.
+
+All of it was seen in diffusers 0.42.1: ``attn_processors`` and ``set_attn_processor`` of models,
+and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules: ``to_qkv``,
+``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..errors import DiffspeedError
+
+_FUSED = ("to_qkv", "to_kv", "to_added_qkv")
+
+
+def processors_of(model: Any) -> dict[str, Any]:
+    """The attention processors of a model by path; none where it has no attention."""
+    return dict(getattr(model, "attn_processors", {}))
+
+
+def set_processors(model: Any, processors: dict[str, Any]) -> None:
+    """Put processors back; diffusers empties the dictionary that it gets, so it gets a copy."""
+    if processors:
+        model.set_attn_processor(dict(processors))
+
+
+def has_plain_processors(model: Any) -> bool:
+    """Whether diffusers has processors for it that do not call ``scaled_dot_product_attention``."""
+    return hasattr(model, "set_default_attn_processor") and hasattr(model, "set_attn_processor")
+
+
+def fusable(model: Any) -> dict[str, torch.nn.Module]:
+    """Attention modules whose projections ``model.fuse_qkv_projections()`` would fuse."""
+    if not hasattr(model, "fuse_qkv_projections"):
+        return {}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if hasattr(module, "fuse_projections")
+        and getattr(module, "_supports_qkv_fusion", True)
+        and getattr(module, "to_k", None) is not None
+        and not getattr(module, "fused_projections", False)
+    }
+
+
+def added_projections(model: Any) -> bool:
+    """Processors with added key and value projections, for which diffusers refuses to fuse."""
+    return any("Added" in type(p).__name__ for p in processors_of(model).values())
+
+
+def fused(model: Any) -> dict[str, torch.nn.Module]:
+    """Attention modules that have fused projections now."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if getattr(module, "fused_projections", False)
+        and any(hasattr(module, projection) for projection in _FUSED)
+    }
+
+
+def unfuse(model: Any, processors: dict[str, Any]) -> None:
+    """Undo ``fuse_qkv_projections``.
+
+    diffusers' own ``unfuse_qkv_projections`` leaves the fused layers and their memory behind in
+    models of the older kind, ``UNet2DConditionModel`` and ``AutoencoderKL`` among them.
+    """
+    for module in fused(model).values():
+        for projection in _FUSED:
+            if hasattr(module, projection):
+                delattr(module, projection)
+        if not hasattr(type(module), "fused_projections"):
+            module.fused_projections = False  # type: ignore[assignment]
+        else:
+            vars(module).pop("fused_projections", None)
+    set_processors(model, processors)
+    vars(model).pop("original_attn_processors", None)
+    left = fused(model)
+    if left:
+        raise DiffspeedError(
+            f"{type(model).__name__} keeps fused projections in {', '.join(left)}: this version of "
+            "diffusers fuses in another way than 0.42, with which pytest-diffspeed was tested"
+        )

@@ -1,0 +1,330 @@
+"""Attention: which kernel computes it in the denoiser and in the VAE's decoder.
+
+Text encoders dispatch attention of their own, with causal masks that few kernels take; they stay
+as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...errors import DoesNotFitError, NotEffectiveError
+from ..base import Family, Observation, Proof, Technique
+from ..capability import capability_below
+from ..memory import memory
+from ..observation import (
+    DENOISER,
+    FUSED_ATTENTION,
+    MATH_ATTENTION,
+    PLAIN_SOFTMAX,
+    VAE,
+    VAE_DECODE,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from ...device import Device
+
+_SIXTEEN_BITS = frozenset({"bf16", "fp16"})
+_VAE_LEFT = "vae left"  # a note: why the VAE keeps its own attention
+
+
+class _Attention(Technique):
+    """What all have in common: they need attention to work on, and can be undone."""
+
+    family: ClassVar[Family] = Family.ATTENTION
+    undoable: ClassVar[bool] = True
+    watches: ClassVar[bool] = True
+
+    def does_not_fit_call(self, pipeline: DiffusionPipeline, before: Observation) -> str | None:
+        if not before.part(DENOISER).sdpa_calls:
+            return "its denoiser does not call scaled_dot_product_attention"
+        return None
+
+    def _require_only(
+        self,
+        seen: Observation,
+        expected: frozenset[str],
+        forbidden: frozenset[str],
+        parts: tuple[str, ...] = (DENOISER, VAE),
+    ) -> Mapping[str, dict[str, int]]:
+        """In each part, as many of ``expected`` as SDPA was called before, and none forbidden."""
+        before = seen.before or Observation()
+        for part in parts:
+            wanted = before.part(part).sdpa_calls
+            found = seen.part(part).attention
+            other = {name: n for name, n in found.items() if name in forbidden}
+            count = sum(n for name, n in found.items() if name in expected)
+            if other or count < wanted:
+                raise NotEffectiveError(
+                    f"{self.name}: expected {wanted} attentions in the {part} by "
+                    f"{' or '.join(sorted(expected))}, found {dict(found) or 'none'}"
+                )
+        return {part: dict(seen.part(part).attention) for part in (DENOISER, VAE)}
+
+    def _require_compiled_only(
+        self,
+        seen: Observation,
+        expected: frozenset[str],
+        parts: tuple[str, ...] = (DENOISER, VAE_DECODE),
+    ) -> Mapping[str, Any]:
+        """In compiled code, no fused kernel but the expected one, and that one in the denoiser."""
+        for part in parts:
+            trace = (seen.compiled or {}).get(part)
+            found = {} if trace is None else dict(trace.attention)
+            other = sorted(set(found) - expected)
+            if other or (expected and part == DENOISER and not found):
+                raise NotEffectiveError(
+                    f"{self.name}: expected attention in the compiled {part} by "
+                    f"{' or '.join(sorted(expected)) or 'no fused kernel'}, found "
+                    f"{found or 'none'}"
+                )
+        return {
+            "compiled_attention": {
+                part: dict(trace.attention) for part, trace in (seen.compiled or {}).items()
+            }
+        }
+
+
+class Sdpa(_Attention):
+    """``scaled_dot_product_attention`` by one backend and no other.
+
+    ``torch.nn.attention.sdpa_kernel`` is entered in the forward of the denoiser and of the VAE's
+    decoder.  The pinned backend of diffusers (``set_attention_backend``) is not used: models with
+    older processors ignore it, and it also sets a default for the whole process.
+    """
+
+    backend: ClassVar[str]
+    """The member of ``torch.nn.attention.SDPBackend``."""
+    ops: ClassVar[frozenset[str]]
+    on_cpu: ClassVar[bool] = False
+    least_capability: ClassVar[tuple[int, int]] = (5, 0)
+    needs_sixteen_bits_on_cuda: ClassVar[bool] = False
+
+    def missing_hardware(self, device: Device) -> str | None:
+        if device.kind == "cpu":
+            return None if self.on_cpu else "torch has this attention kernel on CUDA only"
+        return capability_below(device, self.least_capability)
+
+    def does_not_fit_stack(self, names: tuple[str, ...], device: Device) -> str | None:
+        if (
+            device.kind == "cuda"
+            and self.needs_sixteen_bits_on_cuda
+            and not _SIXTEEN_BITS & set(names)
+        ):
+            return (
+                "on CUDA this kernel takes bfloat16 and float16 only; write "
+                f"'bf16+{'+'.join(n for n in names if n not in ('fp32', 'tf32'))}'"
+            )
+        return None
+
+    def explain(self, error: Exception) -> str | None:
+        text = str(error)
+        if "No available kernel" in text or "No viable backend" in text:
+            return (
+                f"torch has no {self.backend} kernel for the shapes, dtypes or masks of its "
+                "attention"
+            )
+        return None
+
+    def apply(self, pipeline: DiffusionPipeline) -> None:
+        import torch
+
+        backend = getattr(torch.nn.attention.SDPBackend, self.backend)
+        for part, module in _attending(pipeline).items():
+            notes = memory(pipeline, self.name)
+            if "forward" in vars(module):
+                notes[part] = module.forward
+            module.forward = _pinned(module.forward, backend)
+
+    def apply_seen(self, pipeline: DiffusionPipeline, observe: Callable[[], Observation]) -> None:
+        """Leave the VAE's attention alone where torch has no such kernel for it, and note that.
+
+        The VAEs of SDXL and Flux attend with one head of 512, more than the fast kernels take on
+        CUDA.  What the denoiser cannot take is an error.
+        """
+        self.apply(pipeline)
+        try:
+            observe()
+        except RuntimeError as error:
+            why = self.explain(error)
+            if why is None:
+                raise
+            self._undo_part(pipeline, VAE)
+            memory(pipeline, self.name)[_VAE_LEFT] = why
+
+    def undo(self, pipeline: DiffusionPipeline) -> None:
+        for part in _attending(pipeline):
+            self._undo_part(pipeline, part)
+
+    def _undo_part(self, pipeline: DiffusionPipeline, part: str) -> None:
+        module = _attending(pipeline).get(part)
+        if module is not None:
+            vars(module).pop("forward", None)
+            own = memory(pipeline, self.name).get(part)
+            if own is not None:
+                module.forward = own
+
+    def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
+        forbidden = (FUSED_ATTENTION | {MATH_ATTENTION}) - self.ops
+        left = memory(pipeline, self.name).get(_VAE_LEFT)
+        parts = (DENOISER, VAE) if left is None else (DENOISER,)
+        found = self._require_only(seen, self.ops, forbidden, parts)
+        counts = ", ".join(
+            f"{count} {name} in the {part}"
+            for part in parts
+            for name, count in found[part].items()
+            if name in self.ops
+        )
+        figures: dict[str, Any] = {"attention": found}
+        if left is not None:
+            counts += f"; the VAE's decoder keeps its own attention, since {left}"
+            figures["vae_left"] = left
+        return Proof(self.name, f"dispatched {counts}", figures)
+
+    def prove_compiled(
+        self, pipeline: DiffusionPipeline, seen: Observation
+    ) -> Mapping[str, Any] | None:
+        left = _VAE_LEFT in memory(pipeline, self.name)
+        parts = (DENOISER,) if left else (DENOISER, VAE_DECODE)
+        return self._require_compiled_only(seen, self.ops & FUSED_ATTENTION, parts)
+
+
+class SdpaFlash(Sdpa):
+    name: ClassVar[str] = "sdpa_flash"
+    summary: ClassVar[str] = "attention by the flash kernel"
+    backend: ClassVar[str] = "FLASH_ATTENTION"
+    ops: ClassVar[frozenset[str]] = frozenset(
+        {
+            "_scaled_dot_product_flash_attention",
+            "_scaled_dot_product_flash_attention_for_cpu",
+        }
+    )
+    on_cpu: ClassVar[bool] = True
+    least_capability: ClassVar[tuple[int, int]] = (8, 0)
+    needs_sixteen_bits_on_cuda: ClassVar[bool] = True
+
+
+class SdpaEfficient(Sdpa):
+    name: ClassVar[str] = "sdpa_efficient"
+    summary: ClassVar[str] = "attention by the memory-efficient kernel, which takes masks"
+    backend: ClassVar[str] = "EFFICIENT_ATTENTION"
+    ops: ClassVar[frozenset[str]] = frozenset({"_scaled_dot_product_efficient_attention"})
+
+
+class SdpaCudnn(Sdpa):
+    name: ClassVar[str] = "sdpa_cudnn"
+    summary: ClassVar[str] = "attention by cuDNN"
+    backend: ClassVar[str] = "CUDNN_ATTENTION"
+    ops: ClassVar[frozenset[str]] = frozenset({"_scaled_dot_product_cudnn_attention"})
+    least_capability: ClassVar[tuple[int, int]] = (8, 0)
+    needs_sixteen_bits_on_cuda: ClassVar[bool] = True
+
+
+class SdpaMath(Sdpa):
+    """The reference inside ``scaled_dot_product_attention``: products around one softmax."""
+
+    name: ClassVar[str] = "sdpa_math"
+    summary: ClassVar[str] = "attention by torch's reference, unfused"
+    backend: ClassVar[str] = "MATH"
+    ops: ClassVar[frozenset[str]] = frozenset({MATH_ATTENTION})
+    on_cpu: ClassVar[bool] = True
+    least_capability: ClassVar[tuple[int, int]] = (0, 0)
+
+
+class NoSdpa(_Attention):
+    """The ladder's first arm: diffusers' oldest processors, which never call SDPA."""
+
+    name: ClassVar[str] = "no_sdpa"
+    summary: ClassVar[str] = "attention as plain matrix products and softmax, without SDPA"
+    contradicts: ClassVar[Mapping[str, str]] = {
+        "fused_qkv": "diffusers' processor without SDPA reads the projections that are not fused"
+    }
+
+    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+        from ...adapters.diffusers_internals import has_plain_processors
+
+        for part, model in _models(pipeline).items():
+            if not has_plain_processors(model):
+                return (
+                    f"diffusers has no attention processor without SDPA for its {part}, a "
+                    f"{type(model).__name__}; sdpa_math is the nearest to it"
+                )
+        return None
+
+    def apply(self, pipeline: DiffusionPipeline) -> None:
+        from ...adapters.diffusers_internals import processors_of
+
+        for part, model in _models(pipeline).items():
+            memory(pipeline, self.name)[part] = processors_of(model)
+            try:
+                model.set_default_attn_processor()
+            except ValueError as error:  # processors of the user's own
+                raise DoesNotFitError(f"{self.name} does not fit its {part}: {error}") from error
+
+    def undo(self, pipeline: DiffusionPipeline) -> None:
+        from ...adapters.diffusers_internals import set_processors
+
+        for part, model in _models(pipeline).items():
+            set_processors(model, memory(pipeline, self.name)[part])
+
+    def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
+        forbidden = FUSED_ATTENTION | {MATH_ATTENTION}
+        found = self._require_only(seen, frozenset({PLAIN_SOFTMAX}), forbidden)
+        softmaxes = sum(ops.get(PLAIN_SOFTMAX, 0) for ops in found.values())
+        return Proof(
+            self.name,
+            f"{softmaxes} plain softmaxes and no fused attention in denoiser and VAE",
+            {"attention": found},
+        )
+
+    def prove_compiled(
+        self, pipeline: DiffusionPipeline, seen: Observation
+    ) -> Mapping[str, Any] | None:
+        # Inductor recognizes plain attention and fuses it again where one of its patterns fits.
+        return self._require_compiled_only(seen, frozenset())
+
+
+def _attending(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """The modules whose forward contains the attention of a text-to-image call."""
+    from ...pipelines.components import denoiser, vae
+
+    parts = {DENOISER: denoiser(pipeline), VAE: getattr(vae(pipeline), "decoder", None)}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _models(pipeline: DiffusionPipeline) -> dict[str, Any]:
+    """The diffusers models that have attention processors."""
+    from ...adapters.diffusers_internals import processors_of
+    from ...pipelines.components import denoiser, vae
+
+    parts = {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}
+    return {
+        name: part
+        for name, part in parts.items()
+        if part is not None and (name == DENOISER or processors_of(part))
+    }
+
+
+def _pinned(forward: Any, backend: Any) -> Any:
+    from torch.nn.attention import sdpa_kernel
+
+    @functools.wraps(forward)
+    def with_kernel(*args: Any, **kwargs: Any) -> Any:
+        with sdpa_kernel(backend):
+            return forward(*args, **kwargs)
+
+    return with_kernel
+
+
+TECHNIQUES: tuple[Technique, ...] = (
+    NoSdpa(),
+    SdpaFlash(),
+    SdpaEfficient(),
+    SdpaCudnn(),
+    SdpaMath(),
+)

@@ -1,0 +1,185 @@
+"""Dynamic int8 quantization of linear layers in the denoiser and the VAE, by torchao."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...errors import DoesNotFitError, NotEffectiveError, UsageError
+from ..base import Family, Observation, Proof, Technique
+from ..int8_filter import derived, published_sdxl, torch_refuses
+from ..memory import memory
+from ..observation import DENOISER, VAE, LinearCalls
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from ...device import Device
+
+PUBLISHED_SLOWDOWN = (
+    "quantized but not compiled, each layer converts its input in kernels of their own: Flux on an "
+    "H100 took 119.7 s an image with int8 that was not compiled, against 6.57 s in bf16 "
+    "(published); add 'compile'"
+)
+_LISTED = 10  # shapes in a proof; the rest is summed up
+
+
+class Int8Dynamic(Technique):
+    """Int8 weights per channel, int8 activations per token, scaled in each call.
+
+    Which layers: those that :func:`~pytest_diffspeed.techniques.int8_filter.derived` takes, by
+    their shapes and the rows that a real call gave them.  Any floating dtype may come before it:
+    torchao was made for bfloat16, and float32 gives right results too, so it is no contradiction.
+    """
+
+    name: ClassVar[str] = "int8_dynamic"
+    family: ClassVar[Family] = Family.QUANTIZATION
+    summary: ClassVar[str] = "dynamic int8 by torchao, layers chosen from the model and a call"
+    why_not_undoable: ClassVar[str] = "it rounded the weights to int8"
+    watches: ClassVar[bool] = True
+
+    def leaves(self, linear: LinearCalls) -> str | None:
+        """Why a layer is left as it is, or ``None``."""
+        return derived(linear)
+
+    def missing_hardware(self, device: Device) -> str | None:
+        from ..capability import capability_below
+
+        return capability_below(device, (7, 5)) if device.kind == "cuda" else None
+
+    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+        from ...adapters.torchao_internals import why_unusable
+
+        return why_unusable()
+
+    def does_not_fit_call(self, pipeline: DiffusionPipeline, before: Observation) -> str | None:
+        left = {name: self.leaves(linear) for name, linear in before.linears.items()}
+        if not left:
+            return "no linear layer ran in its denoiser or VAE"
+        if None not in left.values():
+            widest = max(before.linears, key=lambda name: before.linears[name].flops)
+            return (
+                f"its filter takes none of {len(left)} linear layers; the one with most FLOPs, "
+                f"{widest}, is left for {left[widest]}"
+            )
+        return None
+
+    def known_slow(self, names: tuple[str, ...]) -> str | None:
+        if any(name.startswith("compile") for name in names):
+            return None
+        return f"{'+'.join(names)}: {PUBLISHED_SLOWDOWN}"
+
+    def apply(self, pipeline: DiffusionPipeline) -> None:
+        raise UsageError(
+            f"{self.name} chooses layers by a call; use pytest_diffspeed.apply_stack, which runs it"
+        )
+
+    def apply_seen(self, pipeline: DiffusionPipeline, observe: Callable[[], Observation]) -> None:
+        from ...adapters.torchao_internals import quantize_int8_dynamic
+
+        linears = observe().linears
+        left = {name: self.leaves(linear) for name, linear in linears.items()}
+        taken = [name for name, reason in left.items() if reason is None]
+        parts = _parts(pipeline)
+        if next(parts[DENOISER].parameters()).device.type == "cuda":
+            for name in taken:
+                refused = torch_refuses(linears[name])
+                if refused is not None:
+                    raise DoesNotFitError(
+                        f"{self.name} does not fit {type(pipeline).__name__}: its filter takes "
+                        f"{name}, which has {refused}; use 'int8_dynamic', which reads the rows"
+                    )
+        memory(pipeline, self.name).update(linears=linears, left=left)
+        for part, module in parts.items():
+            paths = {name.partition(".")[2] for name in taken if name.startswith(f"{part}.")}
+            quantize_int8_dynamic(module, paths)
+
+    def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
+        from ...adapters.torchao_internals import is_int8
+
+        notes = memory(pipeline, self.name)
+        linears: Mapping[str, LinearCalls] = notes["linears"]
+        left: Mapping[str, str | None] = notes["left"]
+        parts = _parts(pipeline)
+        taken = {name for name, reason in left.items() if reason is None}
+        quantized = {
+            name
+            for name in taken
+            if is_int8(parts[name.partition(".")[0]].get_submodule(name.partition(".")[2]))
+        }
+        if quantized != taken or not taken:
+            missing = sorted(taken - quantized)
+            raise NotEffectiveError(
+                f"{self.name}: expected int8 weights in {len(taken)} linear layers that the filter "
+                f"takes, found them in {len(quantized)}; without: {', '.join(missing[:3]) or '–'}"
+            )
+        calls = sum(len(linears[name].rows) for name in taken)
+        products = sum(part.int8_products for part in seen.parts.values())
+        if products < calls:
+            raise NotEffectiveError(
+                f"{self.name}: expected {calls} int8 products in {seen.steps} steps, found "
+                f"{products}"
+            )
+        total = sum(linear.flops for linear in linears.values())
+        share = sum(linears[name].flops for name in taken) / total
+        return Proof(
+            self.name,
+            f"{len(taken)} of {len(linears)} linear layers quantized, {share:.1%} of linear FLOPs; "
+            f"{products} int8 products in {seen.steps} steps",
+            {
+                "layers_taken": len(taken),
+                "layers_left": len(linears) - len(taken),
+                "flops_share": share,
+                "int8_products": products,
+                "taken": _by_flops({n: linears[n] for n in taken}, left, total),
+                "left": _by_flops({n: linears[n] for n in linears.keys() - taken}, left, total),
+            },
+        )
+
+
+class Int8DynamicSdxl(Int8Dynamic):
+    """With the list of shapes that was published for SDXL on an A100."""
+
+    name: ClassVar[str] = "int8_dynamic_sdxl"
+    summary: ClassVar[str] = "dynamic int8 by torchao, layers by the published SDXL list"
+
+    def leaves(self, linear: LinearCalls) -> str | None:
+        return published_sdxl(linear)
+
+
+def _by_flops(
+    linears: Mapping[str, LinearCalls], left: Mapping[str, str | None], total: int
+) -> list[dict[str, Any]]:
+    """Layers of one shape and fate together, those with most FLOPs first."""
+    groups: dict[tuple[int, int, str], list[LinearCalls]] = {}
+    for name, linear in linears.items():
+        key = (linear.in_features, linear.out_features, left[name] or "")
+        groups.setdefault(key, []).append(linear)
+    rows = [
+        {
+            "in_features": fan_in,
+            "out_features": fan_out,
+            "least_rows": min(min(linear.rows) for linear in group),
+            "layers": len(group),
+            "flops_share": sum(linear.flops for linear in group) / total,
+            **({"reason": reason} if reason else {}),
+        }
+        for (fan_in, fan_out, reason), group in groups.items()
+    ]
+    rows.sort(key=lambda row: -float(str(row["flops_share"])))
+    rest = rows[_LISTED:]
+    if rest:
+        share = sum(float(str(row["flops_share"])) for row in rest)
+        rows = [*rows[:_LISTED], {"further_shapes": len(rest), "flops_share": share}]
+    return rows
+
+
+def _parts(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+    from ...pipelines.components import denoiser, vae
+
+    parts = {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+TECHNIQUES: tuple[Technique, ...] = (Int8Dynamic(), Int8DynamicSdxl())

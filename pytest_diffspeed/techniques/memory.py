@@ -1,0 +1,27 @@
+"""What a technique has to remember to undo itself, kept on the pipeline that it changed.
+
+Techniques are shared objects without state, and nothing in this package lives in module globals.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+_ATTRIBUTE = "_diffspeed_memory"
+
+
+def memory(pipeline: DiffusionPipeline, owner: str) -> dict[str, Any]:
+    """The notes of ``owner`` (a technique's name) about this pipeline; empty at first."""
+    notes: dict[str, dict[str, Any]] = vars(pipeline).setdefault(_ATTRIBUTE, {})
+    return notes.setdefault(owner, {})
+
+
+def forget(pipeline: DiffusionPipeline, owner: str) -> None:
+    """Drop the notes of ``owner``, and the attribute with the last of them."""
+    notes: dict[str, dict[str, Any]] = vars(pipeline).get(_ATTRIBUTE, {})
+    notes.pop(owner, None)
+    if not notes:
+        vars(pipeline).pop(_ATTRIBUTE, None)

@@ -1,0 +1,153 @@
+"""What untimed calls of a pipeline showed.  Plain values: nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DENOISER = "denoiser"
+VAE = "vae"
+VAE_DECODE = "vae.decode"
+
+# Attention by one fused kernel.  The names are those of aten; which of them exist depends on the
+# device (torch 2.13 and 2.14).
+FUSED_ATTENTION = frozenset(
+    {
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_cudnn_attention",
+        "_scaled_dot_product_fused_attention_overrideable",
+        "_scaled_dot_product_attention_math_for_mps",
+        "_flash_attention_forward",
+        "_efficient_attention_forward",
+        "_cudnn_attention_forward",
+    }
+)
+# `scaled_dot_product_attention` by the MATH backend is matrix products around this softmax.
+MATH_ATTENTION = "_safe_softmax"
+PLAIN_SOFTMAX = "_softmax"
+
+
+@dataclass(frozen=True)
+class PartOps:
+    """The ops that one part of a pipeline ran in an eager call, by aten name without overload.
+
+    ``op_dtypes`` counts matrix products, convolutions and fused attention by their floating dtype;
+    ``gemms`` is the number of matrix products, ``int8_products`` of those in int8; ``attention``
+    counts fused attention ops and softmaxes.
+    """
+
+    op_dtypes: Mapping[str, int] = field(default_factory=dict)
+    attention: Mapping[str, int] = field(default_factory=dict)
+    gemms: int = 0
+    int8_products: int = 0
+
+    @property
+    def sdpa_calls(self) -> int:
+        """Calls of ``scaled_dot_product_attention``, whatever computed them."""
+        return sum(
+            count
+            for name, count in self.attention.items()
+            if name in FUSED_ATTENTION or name == MATH_ATTENTION
+        )
+
+
+@dataclass(frozen=True)
+class LinearCalls:
+    """One linear layer in one call of the pipeline.
+
+    ``rows`` are the rows of each input (all leading dimensions multiplied), in order.
+    """
+
+    in_features: int
+    out_features: int
+    rows: tuple[int, ...]
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-add; the bias is not counted."""
+        return 2 * self.in_features * self.out_features * sum(self.rows)
+
+
+@dataclass(frozen=True)
+class SchedulerCalls:
+    """What a pipeline did with its scheduler in one call.
+
+    ``table_devices`` are the devices of the tensors named ``sigmas`` and the like after
+    ``set_timesteps``; ``begin_index_after`` is the begin index that ``set_timesteps`` left behind.
+    ``pipeline_sets_begin`` counts calls of ``set_begin_index`` from outside the scheduler,
+    ``index_lookups`` those of ``index_for_timestep``, which reads a value from the device.
+    ``starts_at_first`` says whether the first step was at ``timesteps[0]``; ``None``: no step.
+    """
+
+    table_devices: Mapping[str, str] = field(default_factory=dict)
+    begin_index_after: int | None = None
+    pipeline_sets_begin: int = 0
+    index_lookups: int = 0
+    starts_at_first: bool | None = None
+
+
+@dataclass(frozen=True)
+class CompiledPart:
+    """One part of a pipeline in a profiler trace of a call after compilation.
+
+    ``frames`` counts the runs of each compiled frame, by dynamo's number, ``resumed`` the runs of
+    what follows a graph break, and ``graph_calls`` those of inductor's graphs; ``eager_ops`` are
+    the matrix products, convolutions and fused attentions that ran inside the part and outside of
+    compiled code; ``attention`` are the fused attention ops, wherever they ran.
+    """
+
+    calls: int = 0
+    frames: Mapping[int, int] = field(default_factory=dict)
+    resumed: int = 0
+    graph_calls: int = 0
+    eager_ops: Mapping[str, int] = field(default_factory=dict)
+    attention: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> int:
+        return sum(self.frames.values())
+
+
+@dataclass(frozen=True)
+class CudaGraphs:
+    """CUDA graphs while a stack compiled and ran: skipped by inductor, and launched in a trace."""
+
+    skips: int = 0
+    reasons: tuple[str, ...] = ()
+    launches: int = 0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What untimed calls of ``steps`` denoising steps showed, to prove techniques by.
+
+    ``parts`` and ``linears`` (by ``part.path.of.the.layer``) are of a call before compilation,
+    ``compiled`` of one after it, by part; ``None`` where nothing was to compile.  ``before`` is
+    the same of the untouched pipeline, for techniques that set ``watches``.
+    """
+
+    parts: Mapping[str, PartOps] = field(default_factory=dict)
+    linears: Mapping[str, LinearCalls] = field(default_factory=dict)
+    scheduler: SchedulerCalls | None = None
+    compiled: Mapping[str, CompiledPart] | None = None
+    cuda_graphs: CudaGraphs = CudaGraphs()
+    before: Observation | None = None
+    steps: int = 0
+
+    @property
+    def op_dtypes(self) -> Counter[str]:
+        """Dtypes of the arithmetic of all parts."""
+        total: Counter[str] = Counter()
+        for part in self.parts.values():
+            total.update(part.op_dtypes)
+        return total
+
+    @property
+    def gemms(self) -> int:
+        return sum(part.gemms for part in self.parts.values())
+
+    def part(self, name: str) -> PartOps:
+        return self.parts.get(name, PartOps())

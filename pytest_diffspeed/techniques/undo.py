@@ -1,0 +1,109 @@
+"""Undo a stack, and see that the pipeline is what it was before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import NotUndoneError
+from .memory import forget, memory
+from .stacks import Stack, parse_stack
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+_NOTES = "stack"
+
+
+def remember(pipeline: DiffusionPipeline, stack: Stack) -> None:
+    """Note what the pipeline is before ``stack`` is applied, where it can be undone at all."""
+    notes = memory(pipeline, _NOTES)
+    notes.setdefault("stacks", []).append(stack)
+    if all(technique.undoable for technique in stack.techniques()):
+        notes.setdefault("before", []).append(snapshot(pipeline))
+    else:
+        notes.setdefault("before", []).append(None)
+
+
+def undo_stack(pipeline: DiffusionPipeline, stack: Stack | str) -> None:
+    """Undo ``stack``, the last one that was applied to ``pipeline``, in reverse order.
+
+    The same image comes out of the same call again: weights are put back in layout and place, and
+    none was changed in value.
+
+    Raises:
+        NotUndoneError: another stack was applied last, or a technique of it cannot be undone (in
+            both cases nothing was changed); or the pipeline differs from what it was before.
+    """
+    if isinstance(stack, str):
+        stack = parse_stack(stack)
+    notes = memory(pipeline, _NOTES)
+    stacks: list[Stack] = notes.get("stacks", [])
+    if not stacks or stacks[-1] != stack:
+        found = f"{stacks[-1]} was" if stacks else "no stack was"
+        if not stacks:
+            forget(pipeline, _NOTES)
+        raise NotUndoneError(
+            f"{stack} cannot be undone: {found} applied last to this {type(pipeline).__name__}"
+        )
+    for technique in stack.techniques():
+        if not technique.undoable:
+            technique.undo(pipeline)  # says why not
+            raise AssertionError(f"{technique.name} is not undoable, and its undo did not say so")
+    for technique in reversed(stack.techniques()):
+        technique.undo(pipeline)
+        forget(pipeline, technique.name)
+    stacks.pop()
+    before: dict[str, object] = notes["before"].pop()
+    if not stacks:
+        forget(pipeline, _NOTES)
+    now = snapshot(pipeline)
+    differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise NotUndoneError(
+            f"{stack} was undone, but the pipeline is not what it was before: "
+            f"{', '.join(differing[:3])}{more}; build it again"
+        )
+
+
+def snapshot(pipeline: DiffusionPipeline) -> dict[str, object]:
+    """What can be told of a pipeline: its modules, their own callables, and every weight.
+
+    Of each weight dtype, device, shape, strides, and the first, middle and last value; the place
+    in memory may change.  Of the scheduler what stands on the instance and is a callable.
+    """
+    from ..pipelines.components import modules
+
+    known: dict[str, object] = {}
+    for component, part in modules(pipeline).items():
+        for path, module in part.named_modules(prefix=component):
+            known[path] = (type(module), id(module), _own_callables(module))
+        for path, tensor in part.state_dict().items():
+            known[f"{component}.{path}"] = _weight(tensor)
+    scheduler = getattr(pipeline, "scheduler", None)
+    known["scheduler"] = (id(scheduler), _own_callables(scheduler))
+    return known
+
+
+def _own_callables(owner: object) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (name, id(value))
+        for name, value in sorted(getattr(owner, "__dict__", {}).items())
+        if callable(value)
+    )
+
+
+def _weight(tensor: torch.Tensor) -> tuple[object, ...]:
+    import torch
+
+    flat = tensor.detach().reshape(-1)
+    spots = sorted({0, flat.numel() // 2, flat.numel() - 1}) if flat.numel() else []
+    values = flat[torch.tensor(spots, dtype=torch.long, device=flat.device)]
+    return (
+        str(tensor.dtype),
+        str(tensor.device),
+        tuple(tensor.shape),
+        tensor.stride(),
+        tuple(values.to("cpu", torch.float64).tolist()),
+    )

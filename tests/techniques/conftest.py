@@ -1,0 +1,58 @@
+"""Tiny pipelines: one with a UNet, one with a transformer, and their calls."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pytest_diffspeed.pipelines.call import PipelineCall
+from pytest_diffspeed.pipelines.sources import parse_source
+from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.techniques.catalog.compile import Compile
+
+SOURCES = {"unet": "random:sdxl-tiny", "transformer": "random:flux-tiny"}
+
+
+def _pipeline_and_call(kind, steps=1):
+    source = parse_source(SOURCES[kind])
+    with third_party():
+        built = source.build()
+    defaults = replace(source.defaults(built), steps=steps)
+    if kind == "transformer":  # of itself it draws 1024 × 1024
+        defaults = replace(defaults, height=64, width=64)
+    return built, PipelineCall(built, defaults, "a red apple")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """``pipeline, call = tiny("unet")`` or ``tiny("transformer")``: a new one each time."""
+    return _pipeline_and_call
+
+
+@pytest.fixture
+def _unet(tiny):
+    return tiny("unet")
+
+
+@pytest.fixture
+def pipeline(_unet):
+    return _unet[0]
+
+
+@pytest.fixture
+def call(_unet):
+    return _unet[1]
+
+
+@pytest.fixture
+def fresh_dynamo():
+    """Dynamo remembers code that it was told to skip: let no later test inherit that."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def without_inductor(fresh_dynamo, monkeypatch):
+    """Compile with dynamo alone: what is compiled is the subject, not the code that comes out."""
+    monkeypatch.setattr(Compile, "backend", "eager")

@@ -1,0 +1,80 @@
+"""Every technique on a UNet and on a transformer: it is proven, or it says why it is not there."""
+
+import pytest
+import torch
+
+from pytest_diffspeed import apply_stack
+from pytest_diffspeed.errors import DoesNotFitError, MissingHardwareError
+from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.techniques.apply import running
+from pytest_diffspeed.techniques.base import Family
+from pytest_diffspeed.techniques.catalog import quantization
+from pytest_diffspeed.techniques.registry import techniques
+from pytest_diffspeed.techniques.stacks import parse_stack
+
+CUDA_ONLY = {
+    "tf32": "TF32 is a mode of NVIDIA's tensor cores",
+    "sdpa_efficient": "torch has this attention kernel on CUDA only",
+    "sdpa_cudnn": "torch has this attention kernel on CUDA only",
+}
+MISFITS = {
+    ("cpu_sigmas", "unet"): "it sets the begin index itself, so there is nothing to gain",
+    ("cpu_sigmas", "transformer"): "it sets the begin index itself, so there is nothing to gain",
+    ("int8_dynamic", "unet"): r"its filter takes none of \d+ linear layers; .* multiply-adds",
+    ("int8_dynamic", "transformer"): r"its filter takes none of \d+ linear layers",
+    ("no_sdpa", "transformer"): "no attention processor without SDPA .* sdpa_math is the nearest",
+}
+LOSSLESS = {"fp32", "sdpa_flash", "sdpa_math", "no_sdpa", "channels_last", "fused_qkv"}
+NAMES = [
+    name
+    for name, technique in techniques().items()
+    if name not in CUDA_ONLY and technique.family is not Family.COMPILE  # a file of its own
+]
+
+
+@pytest.mark.parametrize("kind", ["unet", "transformer"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.base.KnownSlowWarning")
+def test_it_is_proven_or_says_why_it_does_not_fit(name, kind, tiny):
+    pipeline, call = tiny(kind)
+    if (name, kind) in MISFITS:
+        with pytest.raises(DoesNotFitError, match=MISFITS[name, kind]):
+            apply_stack(pipeline, name, call=call)
+        return
+    with third_party():
+        baseline = call(pipeline)
+    applied = apply_stack(pipeline, name, call=call)
+    (proof,) = applied.proofs
+    assert proof.technique == name
+    assert proof.found and proof.figures
+    with third_party(), running(applied.stack):
+        image = call(pipeline)
+    assert torch.isfinite(image).all()
+    if name in LOSSLESS:
+        torch.testing.assert_close(image, baseline, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "why"), CUDA_ONLY.items())
+def test_missing_hardware_is_said_on_a_cpu(name, why, pipeline, call):
+    with pytest.raises(MissingHardwareError, match=rf"{name} on .*: {why}"):
+        apply_stack(pipeline, name, call=call)
+
+
+@pytest.mark.parametrize("kind", ["unet", "transformer"])
+def test_a_long_stack_is_proven_in_canonical_order(kind, tiny, without_inductor, monkeypatch):
+    monkeypatch.setattr(quantization.Int8Dynamic, "leaves", lambda self, linear: None)
+    pipeline, call = tiny(kind)
+    written = "compile+sdpa_flash+int8_dynamic+fused_qkv+channels_last+bf16"
+    applied = apply_stack(pipeline, written, call=call)
+    canonical = "bf16+channels_last+fused_qkv+int8_dynamic+sdpa_flash+compile"
+    assert applied.stack == parse_stack(canonical)
+    assert [proof.technique for proof in applied.proofs] == canonical.split("+")
+    figures = {proof.technique: proof.figures for proof in applied.proofs}
+    flash = "_scaled_dot_product_flash_attention_for_cpu"
+    assert set(figures["sdpa_flash"]["compiled_attention"]["denoiser"]) == {flash}
+    assert figures["int8_dynamic"]["flops_share"] == 1.0
+    assert figures["compile"]["compiled_frames"] == 2
+
+
+def test_each_family_is_known():
+    assert {technique.family for technique in techniques().values()} == set(Family)
