@@ -1,7 +1,7 @@
 """Stacks: one canonical order whatever the user wrote, and contradictions refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_diffspeed.errors import UnknownStackError, UsageError
@@ -12,12 +12,15 @@ from pytest_diffspeed.techniques.stacks import PREVIOUS, Stack, parse_stack, par
 
 @st.composite
 def names_that_fit_together(draw):
-    """At most one technique of each family, at least one, in any order."""
+    """At most one technique of each family and none that contradicts another, in any order."""
     families = {}
     for technique in techniques().values():
         families.setdefault(technique.family, []).append(technique.name)
-    chosen = draw(st.lists(st.sampled_from(sorted(families)), min_size=1, unique=True))
-    return draw(st.permutations([draw(st.sampled_from(families[family])) for family in chosen]))
+    wanted = draw(st.lists(st.sampled_from(sorted(families)), min_size=1, unique=True))
+    names = [draw(st.sampled_from(families[family])) for family in wanted]
+    chosen = [n for n in names if not any(o in techniques()[n].contradicts for o in names)]
+    assume(chosen)
+    return draw(st.permutations(chosen))
 
 
 @given(names=names_that_fit_together(), data=st.data())

@@ -35,8 +35,9 @@ class PartOps:
     """The ops that one part of a pipeline ran in an eager call, by aten name without overload.
 
     ``op_dtypes`` counts matrix products, convolutions and fused attention by their floating dtype;
-    ``gemms`` is the number of matrix products, ``int8_products`` of those in int8; ``attention``
-    counts fused attention ops and softmaxes.
+    ``gemms`` is the number of matrix products without the batched ones, which unfused attention
+    uses, and ``int8_products`` of those in int8; ``attention`` counts fused attention ops and
+    softmaxes.
     """
 
     op_dtypes: Mapping[str, int] = field(default_factory=dict)

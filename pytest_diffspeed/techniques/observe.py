@@ -33,20 +33,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 # Exact names of aten ops: a substring such as "linear" would also match `upsample_bilinear2d`.
-GEMMS = frozenset(
-    {
-        "mm",
-        "addmm",
-        "bmm",
-        "baddbmm",
-        "addbmm",
-        "mv",
-        "addmv",
-        "linear",
-        "matmul",
-        "_addmm_activation",
-    }
-)
+GEMMS = frozenset({"mm", "addmm", "mv", "addmv", "linear", "matmul", "_addmm_activation"})
+BATCHED_GEMMS = frozenset({"bmm", "baddbmm", "addbmm"})  # those of unfused attention
 INT8_GEMMS = frozenset({"_int_mm"})
 CONVOLUTIONS = frozenset(
     {
@@ -64,7 +52,7 @@ CONVOLUTIONS = frozenset(
         "_conv_depthwise2d",
     }
 )
-ARITHMETIC = GEMMS | CONVOLUTIONS | FUSED_ATTENTION
+ARITHMETIC = GEMMS | BATCHED_GEMMS | CONVOLUTIONS | FUSED_ATTENTION
 _ATTENTION = FUSED_ATTENTION | {MATH_ATTENTION, PLAIN_SOFTMAX}
 _TABLES = ("sigmas", "alphas_cumprod", "betas")
 

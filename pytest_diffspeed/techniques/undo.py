@@ -71,7 +71,8 @@ def snapshot(pipeline: DiffusionPipeline) -> dict[str, object]:
     """What can be told of a pipeline: its modules, their own callables, and every weight.
 
     Of each weight dtype, device, shape, strides, and the first, middle and last value; the place
-    in memory may change.  Of the scheduler what stands on the instance and is a callable.
+    in memory may change; of a quantized weight no values.  Of the scheduler what stands on the
+    instance and is a callable.
     """
     from ..pipelines.components import modules
 
@@ -97,6 +98,8 @@ def _own_callables(owner: object) -> tuple[tuple[str, int], ...]:
 def _weight(tensor: torch.Tensor) -> tuple[object, ...]:
     import torch
 
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):  # quantized: it has no plain values
+        return (type(tensor).__name__, str(tensor.dtype), str(tensor.device), tuple(tensor.shape))
     flat = tensor.detach().reshape(-1)
     spots = sorted({0, flat.numel() // 2, flat.numel() - 1}) if flat.numel() else []
     values = flat[torch.tensor(spots, dtype=torch.long, device=flat.device)]

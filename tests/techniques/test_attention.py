@@ -7,7 +7,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.device import Device
-from pytest_diffspeed.errors import DoesNotFitError, NotEffectiveError
+from pytest_diffspeed.errors import DoesNotFitError, NotEffectiveError, UnknownStackError
 from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.techniques.apply import check_fit
 from pytest_diffspeed.techniques.catalog.attention import NoSdpa, SdpaFlash, SdpaMath
@@ -98,6 +98,18 @@ def test_a_denoiser_that_the_kernel_cannot_take_does_not_fit(pipeline, call):
         apply_stack(pipeline, "sdpa_flash", call=call)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_reference_is_no_sixteen_bit_attention(precision):
+    """Torch casts up in it, so that the stack would not be in the precision that it names."""
+    with pytest.raises(UnknownStackError, match="computes 16-bit attention in float32; keep one"):
+        parse_stack(f"{precision}+sdpa_math")
+
+
+def test_plain_attention_is_in_the_precision_of_the_stack(pipeline, call):
+    applied = apply_stack(pipeline, "bf16+no_sdpa", call=call)
+    assert applied.proofs[0].figures["dtype"] == "torch.bfloat16"
+
+
 def test_a_denoiser_without_attention_does_not_fit(pipeline, call):
     apply_stack(pipeline, "no_sdpa", call=call)  # now nothing calls SDPA any more
     with pytest.raises(DoesNotFitError, match="does not call scaled_dot_product_attention"):
@@ -119,7 +131,7 @@ def compiled(**attention):
 def test_attention_is_checked_again_in_compiled_code(pipeline):
     figures = SdpaFlash().prove_compiled(pipeline, compiled(**{FLASH: 4}))
     assert figures == {"compiled_attention": {"denoiser": {FLASH: 4}}}
-    with pytest.raises(NotEffectiveError, match="in the compiled denoiser by .*, found none"):
+    with pytest.raises(NotEffectiveError, match=r"in the compiled denoiser by .*, found none"):
         SdpaFlash().prove_compiled(pipeline, compiled())
     with pytest.raises(NotEffectiveError, match="_scaled_dot_product_efficient_attention"):
         SdpaFlash().prove_compiled(
@@ -129,5 +141,5 @@ def test_attention_is_checked_again_in_compiled_code(pipeline):
 
 def test_plain_attention_that_the_compiler_fuses_again_is_noticed(pipeline):
     NoSdpa().prove_compiled(pipeline, compiled())
-    with pytest.raises(NotEffectiveError, match="no_sdpa: .* by no fused kernel, found .*flash"):
+    with pytest.raises(NotEffectiveError, match=r"no_sdpa: .* by no fused kernel, found .*flash"):
         NoSdpa().prove_compiled(pipeline, compiled(**{FLASH: 4}))

@@ -134,7 +134,7 @@ def test_an_index_that_is_cleared_again_is_noticed(pipeline, monkeypatch):
         pipe.scheduler.set_timesteps = set_timesteps
 
     monkeypatch.setattr(CpuSigmas, "apply", cleared)
-    with pytest.raises(NotEffectiveError, match="begin index 0 after set_timesteps, .* None"):
+    with pytest.raises(NotEffectiveError, match=r"begin index 0 after set_timesteps, .* None"):
         apply_stack(pipeline, "cpu_sigmas", call=call)
 
 

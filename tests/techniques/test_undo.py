@@ -68,7 +68,7 @@ def test_stacks_are_undone_last_first(pipeline, call):
 @pytest.mark.parametrize("name", ["bf16", "fp16", "int8_dynamic_sdxl"])
 @pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.base.KnownSlowWarning")
 def test_rounded_weights_are_not_undone_and_nothing_is_changed(name, pipeline, call):
-    stack = f"{name}+sdpa_math"
+    stack = f"{name}+sdpa_flash"
     apply_stack(pipeline, stack, call=call)
     before = snapshot(pipeline)
     with pytest.raises(NotUndoneError, match=f"{name} cannot be undone: it rounded the weights"):

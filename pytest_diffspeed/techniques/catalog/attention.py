@@ -232,6 +232,9 @@ class SdpaMath(Sdpa):
     summary: ClassVar[str] = "attention by torch's reference, unfused"
     backend: ClassVar[str] = "MATH"
     ops: ClassVar[frozenset[str]] = frozenset({MATH_ATTENTION})
+    contradicts: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        sorted(_SIXTEEN_BITS), "torch's reference computes 16-bit attention in float32"
+    )
     on_cpu: ClassVar[bool] = True
     least_capability: ClassVar[tuple[int, int]] = (0, 0)
 
