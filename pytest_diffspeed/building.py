@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from .device import Device
@@ -12,6 +13,7 @@ from .prepared import PreparedArm
 from .quiet import third_party
 from .specs import ArmSpec
 from .techniques.apply import apply_stack
+from .techniques.base import KnownSlowWarning
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -58,7 +60,10 @@ class Builder:
             MissingHardwareError, DoesNotFitError, NotEffectiveError: see :func:`apply_stack`.
         """
         try:
-            applied = apply_stack(pipeline, spec.stack, call=call, device=self.device)
+            # Whoever asked for the stack tells what is known to be slow about it: see `known_slow`.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", KnownSlowWarning)
+                applied = apply_stack(pipeline, spec.stack, call=call, device=self.device)
         except DiffspeedError:
             raise
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -100,9 +101,13 @@ def technique(_arm_spec: ArmSpec) -> Stack:
 
 @pytest.fixture(scope="session")
 def _prepared(_arm_spec: ArmSpec, request: pytest.FixtureRequest) -> Iterator[PreparedArm]:
+    from .techniques.base import KnownSlowWarning
+
     with _in_one_sentence():
         session = session_of(request.config)
         prepared = session.prepare(_arm_spec)
+    for sentence in prepared.applied.known_slow:
+        warnings.warn(KnownSlowWarning(sentence), stacklevel=1)
     yield prepared
     del prepared
     session.release()

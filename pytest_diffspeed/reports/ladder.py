@@ -19,20 +19,26 @@ NOISE = "≈"
 
 
 def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of the ladder, proofs and footnotes below it; empty without rows."""
+    """Lines of the ladder in the order of ``rows``, footnotes and proofs below it."""
     if not rows:
         return []
     has_memory = any("peak_bytes" in row for row in rows)
+    measured = [row for row in rows if "over_baseline" in row]
     heads = ["stack", "over fp32", "over the step before", "a call", "first call", "break-even"]
     table = [[*heads, "peak memory"] if has_memory else heads]
-    measured = [row for row in rows if "over_baseline" in row]
-    table += [_cells(row, has_memory) for row in measured]
-    lines = align(table) if measured else []
-    without = [row for row in rows if "over_baseline" not in row]
-    lines += [f"{row['stack']}  not run: {row.get('reason', 'stopped')}" for row in without]
+    lines = align(table + [_cells(row, has_memory) for row in measured])
+    lines, cells = lines[:1], iter(lines[1:])
+    width = max(len(str(row["stack"])) for row in rows)
+    for row in rows:
+        if "over_baseline" in row:
+            lines.append(next(cells))
+        else:
+            lines.append(f"{row['stack']:<{width}}  not run: {row.get('reason', 'stopped')}")
     told = [_ratio_of(row, name) for row in measured for name in ("over_baseline", "over_previous")]
     if any(ratio is not None and _is_noise(ratio) for ratio in told):
         lines.append(f"{NOISE} cannot be told from 1 with this many pairs")
+    slow = dict.fromkeys(sentence for row in rows for sentence in row.get("known_slow", ()))
+    lines += [f"known to be slow: {sentence}" for sentence in slow]
     if any("stopped" in row for row in rows):
         lines.append("stopped before the end: a row that was being timed shows the pairs so far")
     proofs = [line for row in measured for line in _proofs(row)]

@@ -1,0 +1,202 @@
+"""The zero-code suite: which rows it has, what they say, and what is left when it is stopped."""
+
+import json
+import re
+
+import pytest
+
+from pytest_diffspeed.ladder.steps import GUIDE, Climbed, Step, climb, default_steps, steps_of
+from pytest_diffspeed.records.lines import read_lines
+from pytest_diffspeed.reports.ladder import ladder_rows
+from pytest_diffspeed.techniques.registry import techniques
+from pytest_diffspeed.techniques.stacks import parse_stack, parse_stacks
+
+LADDER = ("--pyargs", "pytest_diffspeed.ladder")
+
+
+def nothing_hinders(stack):
+    return None
+
+
+def names(climbed):
+    return climbed.stack.name, None if climbed.previous is None else climbed.previous.name
+
+
+def test_the_guide_is_climbed_in_its_order_and_then_each_technique_alone():
+    steps = default_steps()
+    climbed = [names(climb(steps, step, nothing_hinders)) for step in steps]
+    cumulative = [n for n, step in zip(climbed, steps, strict=True) if step.adds is not None]
+    assert cumulative == [
+        ("bf16", None),
+        ("bf16+channels_last", "bf16"),
+        ("bf16+channels_last+compile", "bf16+channels_last"),
+        ("bf16+channels_last+cpu_sigmas+compile", "bf16+channels_last+compile"),
+        (
+            "bf16+channels_last+int8_dynamic+cpu_sigmas+compile",
+            "bf16+channels_last+cpu_sigmas+compile",
+        ),
+        (
+            "bf16+channels_last+fused_qkv+int8_dynamic+cpu_sigmas+compile",
+            "bf16+channels_last+int8_dynamic+cpu_sigmas+compile",
+        ),
+    ]
+    alone = {stack for stack, _ in climbed if "+" not in stack}
+    assert alone == set(techniques()) - {"fp32"}
+    assert len({step.id for step in steps}) == len(steps)
+    assert set(GUIDE) < set(techniques())
+
+
+def test_what_cannot_run_is_a_row_and_left_out_of_the_steps_after_it():
+    steps = default_steps()
+
+    def why_not(stack):
+        return "no such scheduler" if "cpu_sigmas" in stack.names else None
+
+    by_id = {step.id: names(climb(steps, step, why_not)) for step in steps}
+    assert by_id["+cpu_sigmas"][0] == "bf16+channels_last+cpu_sigmas+compile"
+    assert by_id["+int8_dynamic"] == (
+        "bf16+channels_last+int8_dynamic+compile",
+        "bf16+channels_last+compile",
+    )
+
+
+def test_stacks_of_the_user_are_each_compared_with_the_one_before():
+    steps = steps_of(parse_stacks("channels_last,fp32,bf16,bf16+compile"))
+    assert [names(climb(steps, step, nothing_hinders)) for step in steps] == [
+        ("channels_last", None),
+        ("bf16", "channels_last"),
+        ("bf16+compile", "bf16"),
+    ]
+    hindered = climb(steps, steps[1], lambda stack: "gone")
+    assert names(hindered) == ("bf16", None)
+    assert steps[0] == Step(parse_stack("channels_last"))
+    assert isinstance(hindered, Climbed)
+
+
+def ratio(value, verdict="PASS", pairs=24):
+    return {
+        "ratio": value,
+        "low": value - 0.03,
+        "high": value + 0.03,
+        "verdict": verdict,
+        "pairs": pairs,
+    }
+
+
+def test_the_table_tells_ratios_noise_first_calls_and_reasons():
+    rows = [
+        {
+            "stack": "bf16",
+            "over_baseline": ratio(0.72, "FAIL"),
+            "call_s": 0.4127,
+            "first_call_s": 0.5,
+            "break_even_images": None,
+            "proofs": {"bf16": "12 tensors in torch.bfloat16"},
+        },
+        {"stack": "tf32", "status": "missing hardware", "reason": "tf32 on this CPU: a GPU's mode"},
+        {
+            "stack": "bf16+compile",
+            "over_baseline": ratio(1.4),
+            "over_previous": ratio(1.005, "INCONCLUSIVE"),
+            "call_s": 0.2,
+            "first_call_s": 61.0,
+            "break_even_images": 275.2,
+            "known_slow": ["119.7 s an image (published)"],
+        },
+    ]
+    assert [re.split(r"  +", line) for line in ladder_rows(rows)] == [
+        ["stack", "over fp32", "over the step before", "a call", "first call", "break-even"],
+        ["bf16", "0.720× [0.690, 0.750]", "0.413 s", "0.5 s", "never"],
+        ["tf32", "not run: tf32 on this CPU: a GPU's mode"],
+        [
+            "bf16+compile",
+            "1.400× [1.370, 1.430]",
+            "1.005× [0.975, 1.035] ≈",
+            "0.2 s",
+            "61 s",
+            "276 images",
+        ],
+        ["≈ cannot be told from 1 with this many pairs"],
+        ["known to be slow: 119.7 s an image (published)"],
+        [""],
+        ["proofs:"],
+        ["", "bf16: bf16: 12 tensors in torch.bfloat16"],
+    ]
+    rows[0]["peak_bytes"] = 3 * 2**29
+    assert "peak memory" in ladder_rows(rows)[0]
+    assert ladder_rows(rows)[1].endswith("1.50 GiB")
+    assert ladder_rows([]) == []
+
+
+def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_clock):
+    result = run_diffspeed(
+        *LADDER,
+        "--diffspeed-techniques=channels_last,tf32,bf16+channels_last,int8_dynamic",
+        "--diffspeed-json=out.jsonl",
+    )
+    result.assert_outcomes(passed=2, skipped=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*= diffspeed: the ladder =*",
+            "stack * over fp32 * over the step before * a call * first call * break-even",
+            "channels_last * 1.000× *",
+            "tf32 * not run: tf32 on *",
+            "bf16+channels_last *",
+            "int8_dynamic * not run: int8_dynamic does not fit StableDiffusionXLPipeline: *",
+            "proofs:",
+            "    channels_last: channels_last: * convolution weights in channels-last strides",
+        ]
+    )
+    rows = [json.loads(line) for line in (pytester.path / "out.jsonl").read_text().splitlines()]
+    assert [row["kind"] for row in rows] == ["ladder"] * 4
+    assert [row["status"] for row in rows] == [
+        "measured",
+        "missing hardware",
+        "measured",
+        "does not fit",
+    ]
+    assert rows[0]["environment"]["torch"]
+    assert rows[2]["proof_figures"]["bf16"]["dtype"] == "torch.bfloat16"
+    (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
+    assert len([r for r in read_lines(journal).records if r["kind"] == "ladder"]) == 4
+
+
+def test_a_proof_that_fails_is_a_red_row(pytester, run_diffspeed, constant_clock, monkeypatch):
+    from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
+
+    monkeypatch.setattr(ChannelsLast, "apply", lambda self, pipeline: None)
+    result = run_diffspeed(*LADDER, "--diffspeed-techniques=channels_last")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["channels_last  not run: channels_last: expected * found *"])
+
+
+def test_a_ladder_that_the_user_stops_ends_with_its_table(pytester, private_temp, libraries):
+    """The whole process: a real SIGINT in the middle of the second row."""
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    words = ["--diffspeed", *LADDER, "-p", "no:cacheprovider"]
+    words += ["--diffspeed-pipeline=random:sdxl-tiny", "--diffspeed-steps=1"]
+    words += ["--diffspeed-techniques=channels_last,bf16", "--diffspeed-budget=3"]
+    program = (
+        "import signal, sys, pytest\n"
+        # A process that was started in the background ignores SIGINT, and so do its children.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.exit(pytest.main({words!r}))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=pytester.path, stdout=subprocess.PIPE, text=True
+    ) as run:
+        for line in run.stdout:
+            if "timing bf16 over baseline" in line:
+                time.sleep(0.5)  # a few rounds; whether there are any does not matter below
+                run.send_signal(signal.SIGINT)
+                break
+        rest = run.stdout.read()
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert "diffspeed: the ladder" in rest
+    table = rest.partition("over the step before")[2].splitlines()
+    assert [line.split()[0] for line in table[1:3]] == ["channels_last", "bf16"]
+    assert "stopped before the end: a row that was being timed shows the pairs so far" in rest
