@@ -46,7 +46,11 @@ def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries):
     (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
     records = read(journal)
     proofs = {p["technique"]: p for r in records if r["kind"] == "proof" for p in r["proofs"]}
-    assert proofs["compile"]["figures"] == {"compiled_frames": 2, "runs": 3}
+    figures_of_proof = proofs["compile"]["figures"]
+    assert figures_of_proof["compiled_frames"] == 2
+    assert figures_of_proof["runs"] == figures_of_proof["calls"] == {"denoiser": 2, "vae.decode": 1}
+    assert figures_of_proof["eager_ops"] == 0
+    assert figures_of_proof["epilogue_fusion"] is False  # the guide's flags
     pairs = [r for r in records if r["kind"] == "pair" and r["claim"] == gates[0]["claim"]]
     assert len(pairs) == figures["pairs"]
     assert {"baseline_s", "candidate_s", "candidate_first", "index"} <= set(pairs[0])

@@ -1,5 +1,7 @@
 """Every technique on a UNet and on a transformer: it is proven, or it says why it is not there."""
 
+import json
+
 import pytest
 import torch
 
@@ -47,6 +49,7 @@ def test_it_is_proven_or_says_why_it_does_not_fit(name, kind, tiny):
     (proof,) = applied.proofs
     assert proof.technique == name
     assert proof.found and proof.figures
+    assert json.loads(json.dumps(vars(proof))) == vars(proof)  # it goes into the record
     with third_party(), running(applied.stack):
         image = call(pipeline)
     assert torch.isfinite(image).all()
