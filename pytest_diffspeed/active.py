@@ -27,7 +27,8 @@ from .reports.ladder import ladder_rows
 from .reports.progress import Progress
 from .reports.terminal import failure, gate_lines, ladder_table
 from .session import Session
-from .stash import OUTCOME, SESSION
+from .stash import OUTCOME, SESSION, STATE_GUARD
+from .state_guard import StateGuard
 from .surface import is_ours
 from .verdict import GateResult, VerdictKind
 from .workdir import safe_name
@@ -67,6 +68,9 @@ def activate(config: pytest.Config, options: Options) -> None:
 
     make: Callable[[], Session] = session
     config.stash[SESSION] = make
+    guard = StateGuard()
+    config.stash[STATE_GUARD] = guard
+    config.pluginmanager.register(guard, "diffspeed-state-guard")
     config.pluginmanager.register(Summary(config, options, device), _SUMMARY)
 
 
@@ -96,7 +100,8 @@ def check_gates(
         results.append(result)
         outcome["gates"].append(result.as_dict())
 
-    problems = run_gates(plan.gates, context, on_result)
+    with item.config.stash[STATE_GUARD].without_the_body():
+        problems = run_gates(plan.gates, context, on_result)
     try:
         picture = _save_picture(item.nodeid, session, candidate)
     except Exception as error:  # a picture must not cost a verdict

@@ -116,9 +116,9 @@ def _prepared(_arm_spec: ArmSpec, request: pytest.FixtureRequest) -> Iterator[Pr
 @pytest.fixture
 def optimized_pipeline(_prepared: PreparedArm) -> Iterator[DiffusionPipeline]:
     """The pipeline with this test's stack applied and proven effective."""
-    from .techniques.apply import running
+    from .techniques.apply import defined_state
 
-    with running(_prepared.spec.stack):  # the flags only: a body's own warnings are its user's
+    with defined_state(_prepared.spec.stack):  # the flags only: a body's own warnings are its user's
         yield _prepared.pipeline
 
 
@@ -127,9 +127,9 @@ def baseline_pipeline(request: pytest.FixtureRequest) -> Iterator[DiffusionPipel
     """The pipeline in true fp32, eager; built once a session."""
     with _in_one_sentence():
         prepared = session_of(request.config).baseline(_source(request))
-    from .techniques.apply import running
+    from .techniques.apply import defined_state
 
-    with running(prepared.spec.stack):
+    with defined_state(prepared.spec.stack):
         yield prepared.pipeline
 
 

@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 import pytest
 
-from . import command_line
+from . import command_line, hookspecs
 from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
     _arm_spec,
     _prepared,
@@ -22,6 +22,10 @@ from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
 )
 from .stash import OUTCOME, PLAN, new_outcome, options_of
 from .surface import NEEDS_OPTION, SIGNATURES, STACK_FIXTURE, is_ours
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

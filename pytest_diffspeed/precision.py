@@ -23,6 +23,8 @@ _OWNERS = (
     "mkldnn.conv",
     "mkldnn.rnn",
 )
+FLAGS = frozenset(f"{owner}.fp32_precision" for owner in _OWNERS)
+"""The flags that :func:`ieee_fp32` sets, as they are called below ``torch.backends``."""
 
 
 def _flags() -> dict[str, Any]:
@@ -40,15 +42,17 @@ def _flags() -> dict[str, Any]:
 @contextmanager
 def fp32_precision(value: str) -> Iterator[None]:
     """Compute float32 products and convolutions in ``value``: ``"ieee"`` or ``"tf32"``."""
-    owners = _flags()
-    before = {path: owner.fp32_precision for path, owner in owners.items()}
+    # A flag that has the value already is left alone: it may have inherited that from all backends'
+    # flag, and writing it would cut the tie.
+    owners = [owner for owner in _flags().values() if owner.fp32_precision != value]
+    before = [owner.fp32_precision for owner in owners]
     try:
-        for owner in owners.values():
+        for owner in owners:
             owner.fp32_precision = value
         yield
     finally:
-        for path, owner in owners.items():
-            owner.fp32_precision = before[path]
+        for owner, value in zip(owners, before, strict=True):
+            owner.fp32_precision = value
 
 
 @contextmanager

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from .options import Options
     from .session import Session
     from .specs import ArmSpec
+    from .state_guard import StateGuard
     from .techniques.stacks import Stack
 
 OPTIONS: pytest.StashKey[Options] = pytest.StashKey()
 SESSION: pytest.StashKey[Callable[[], Session]] = pytest.StashKey()
 """Makes the session on first use, since that is when torch is really needed."""
+STATE_GUARD: pytest.StashKey[StateGuard] = pytest.StashKey()
 SPECS: pytest.StashKey[dict[tuple[str, Stack], ArmSpec]] = pytest.StashKey()
 PLAN: pytest.StashKey[Plan] = pytest.StashKey()
 OUTCOME: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
@@ -36,7 +38,9 @@ def options_of(config: pytest.Config) -> Options:
         pytest.UsageError: one of them cannot be meant.
     """
     if OPTIONS not in config.stash:
+        from .extension_points import gather
         from .options import read_options
 
+        gather(config)  # names of plug-ins are valid in options and markers
         config.stash[OPTIONS] = read_options(config)
     return config.stash[OPTIONS]

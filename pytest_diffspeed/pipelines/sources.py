@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import DiffspeedError, SourceError, UsageError, nearest
+from ..extensions import extensions
 from ..quiet import third_party
 from .call import CallDefaults
 
@@ -343,6 +344,9 @@ def parse_source(text: str) -> PipelineSource:
     text = text.strip()
     if text == "demo":
         return DemoSource()
+    prefix, _, rest = text.partition(":")
+    if prefix in extensions().sources:
+        return _plugged_in(text, extensions().sources[prefix], rest)
     if text.startswith("random:"):
         from . import random_weights
 
@@ -365,6 +369,22 @@ def parse_source(text: str) -> PipelineSource:
     if text.count("/") == 1 and all(text.split("/")) and " " not in text and not colon:
         return HubSource(text)
     raise SourceError(f"pipeline source {text!r}: there is no such thing; valid: {WAYS}")
+
+
+def _plugged_in(text: str, make: Callable[[str], object], rest: str) -> PipelineSource:
+    try:
+        source = make(rest)
+    except DiffspeedError as error:
+        raise SourceError(f"pipeline source {text!r}: {error}") from error
+    except Exception as error:
+        raise SourceError(
+            f"pipeline source {text!r}: the plug-in raised {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(source, PipelineSource):
+        raise SourceError(
+            f"pipeline source {text!r}: the plug-in gave {_kind(source)}, not a PipelineSource"
+        )
+    return source
 
 
 def load_folder(where: str | Path, shared: dict[str, Any]) -> object:

@@ -13,6 +13,7 @@ import torch
 
 from ..adapters.torch_internals import cuda_graph_skips
 from ..errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
+from ..global_state import preserved
 from ..precision import ieee_fp32
 from ..quiet import third_party
 from .base import Family, KnownSlowWarning, Observation, Proof, Technique
@@ -47,7 +48,14 @@ class Applied:
 
 @contextmanager
 def running(stack: Stack) -> Iterator[None]:
-    """The process-wide state in which every call of an arm with ``stack`` runs.
+    """The process-wide state of an arm's call; afterwards the process is as it was before."""
+    with preserved(), defined_state(stack):
+        yield
+
+
+@contextmanager
+def defined_state(stack: Stack) -> Iterator[None]:
+    """The flags in which every call of an arm with ``stack`` runs.
 
     IEEE float32 to start with, and what the stack's techniques change on top of it.
     """

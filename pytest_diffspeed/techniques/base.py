@@ -22,7 +22,7 @@ class Family(IntEnum):
     """Families in the canonical order in which a stack is applied, whatever order was written.
 
     The order is forced by what each does: projections are fused before they are quantized,
-    weights are cast before either, and compilation comes last because it freezes what it sees.
+    weights are cast before either, a cache wraps the blocks as they will run, and compilation comes last because it freezes what it sees.
     """
 
     PRECISION = 1
@@ -31,7 +31,8 @@ class Family(IntEnum):
     QUANTIZATION = 4
     SCHEDULER = 5
     ATTENTION = 6
-    COMPILE = 7
+    CACHE = 7
+    COMPILE = 8
 
 
 @dataclass(frozen=True)

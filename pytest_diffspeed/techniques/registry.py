@@ -12,13 +12,20 @@ import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ..extensions import extensions
 from . import catalog
 from .base import Technique
 
 
-@functools.cache
 def techniques() -> Mapping[str, Technique]:
-    """All techniques by name."""
+    """All techniques by name: those of this package, and those that plug-ins added."""
+    added = extensions().techniques
+    return MappingProxyType({**own_techniques(), **added}) if added else own_techniques()
+
+
+@functools.cache
+def own_techniques() -> Mapping[str, Technique]:
+    """Those of :mod:`.catalog`."""
     found: dict[str, Technique] = {}
     for module_info in pkgutil.iter_modules(catalog.__path__):
         module = importlib.import_module(f"{catalog.__name__}.{module_info.name}")

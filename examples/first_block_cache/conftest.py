@@ -1,0 +1,91 @@
+"""A technique in one file: first-block caching of Flux-style transformers.
+
+A transformer's blocks change little from one denoising step to the next.  After the first block of
+a step, the cache compares that block's residual with that of the step before; if they differ by
+less than a threshold, the other blocks are skipped and their last residual is used again.  Diffusers
+has the cache (``enable_cache``); this file makes it a technique that proves that blocks were skipped.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from pytest_diffspeed.errors import NotEffectiveError
+from pytest_diffspeed.pipelines.components import denoiser
+from pytest_diffspeed.techniques.base import Family, Observation, Proof, Technique
+
+
+class BlockCounter:
+    """How often the blocks after the first were reached, and how often one really ran."""
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self.ran = 0
+
+    def watch(self, block: Any) -> None:
+        """To be called before the cache is put on: what it skips is then counted as not run."""
+        forward: Callable[..., Any] = block.forward
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.ran += 1
+            return forward(*args, **kwargs)
+
+        block.forward = counted
+        block.register_forward_pre_hook(self._count_reached)
+
+    def _count_reached(self, block: Any, args: Any) -> None:
+        self.reached += 1
+
+
+class FirstBlockCache(Technique):
+    """Skip the blocks after the first where the first one says that little has changed."""
+
+    name: ClassVar[str] = "first_block_cache"
+    family: ClassVar[Family] = Family.CACHE
+    summary: ClassVar[str] = "skips transformer blocks whose input hardly changed"
+    changes: ClassVar[frozenset[str] | None] = frozenset({"denoiser"})
+
+    def __init__(self, threshold: float = 0.2) -> None:
+        self.threshold = threshold
+
+    def does_not_fit(self, pipeline: Any) -> str | None:
+        transformer = denoiser(pipeline)
+        if not hasattr(transformer, "enable_cache") or len(_blocks(transformer)) < 2:
+            return "its denoiser has no transformer blocks that diffusers can cache"
+        return None
+
+    def apply(self, pipeline: Any) -> None:
+        from diffusers import FirstBlockCacheConfig
+
+        transformer = denoiser(pipeline)
+        counter = BlockCounter()
+        for block in _blocks(transformer)[1:]:
+            counter.watch(block)
+        transformer.enable_cache(FirstBlockCacheConfig(threshold=self.threshold))
+        transformer.first_block_counter = counter
+
+    def prove(self, pipeline: Any, seen: Observation) -> Proof:
+        """The calls before this one had two steps: the second can reuse what the first computed."""
+        counter = denoiser(pipeline).first_block_counter
+        skipped = counter.reached - counter.ran
+        if not skipped:
+            raise NotEffectiveError(
+                f"{self.name}: expected blocks to be skipped at threshold {self.threshold:g}, found "
+                f"that all {counter.reached} ran: the cache never fired"
+            )
+        return Proof(
+            self.name,
+            f"{skipped} of {counter.reached} block calls skipped",
+            {"reached": counter.reached, "skipped": skipped, "threshold": self.threshold},
+        )
+
+
+def _blocks(transformer: Any) -> list[Any]:
+    """In the order in which they run."""
+    lists = ("transformer_blocks", "single_transformer_blocks")
+    return [block for name in lists for block in getattr(transformer, name, ())]
+
+
+def pytest_diffspeed_techniques() -> list[Technique]:
+    # Trained models change little from step to step: 0.05 to 0.2 are usual.  With the random weights
+    # of this example a residual changes by more than 0.2, and the proof would say "never fired".
+    return [FirstBlockCache(threshold=0.9)]
