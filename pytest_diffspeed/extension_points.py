@@ -156,9 +156,7 @@ def add_sources(added: Extensions, who: str, sources: object) -> None:
         added.sources[prefix] = make
 
 
-def _require_free(
-    added: Extensions, who: str, kind: str, name: str, own: Iterable[str]
-) -> None:
+def _require_free(added: Extensions, who: str, kind: str, name: str, own: Iterable[str]) -> None:
     key = f"{kind} {name}"
     if name in own:
         raise pytest.UsageError(

@@ -118,7 +118,9 @@ def optimized_pipeline(_prepared: PreparedArm) -> Iterator[DiffusionPipeline]:
     """The pipeline with this test's stack applied and proven effective."""
     from .techniques.apply import defined_state
 
-    with defined_state(_prepared.spec.stack):  # the flags only: a body's own warnings are its user's
+    with defined_state(
+        _prepared.spec.stack
+    ):  # the flags only: a body's own warnings are its user's
         yield _prepared.pipeline
 
 

@@ -73,7 +73,10 @@ class GlobalState:
         found = [
             Change(name, before, later.settings[name])
             for name, before in self.settings.items()
-            if name in later.settings and later.settings[name] != before
+            if name in later.settings
+            and later.settings[name] != before
+            # Whoever made a legacy flag unreadable changed a new one, which is told itself.
+            and UNREADABLE not in (before, later.settings[name])
         ]
         names = {**self.compiler, **later.compiler}
         for name in names:
@@ -216,9 +219,7 @@ def _settings() -> list[Setting]:
         Setting("torch.set_grad_enabled", torch.is_grad_enabled, torch.set_grad_enabled),
         Setting("torch.inference_mode", torch.is_inference_mode_enabled, _cannot_write),
         Setting("torch.set_num_threads", torch.get_num_threads, torch.set_num_threads),
-        Setting(
-            "torch.set_num_interop_threads", torch.get_num_interop_threads, _cannot_write
-        ),
+        Setting("torch.set_num_interop_threads", torch.get_num_interop_threads, _cannot_write),
     ]
     if "torch._dynamo.eval_frame" in sys.modules:
         settings.append(
@@ -258,7 +259,7 @@ def _cannot_write(value: object) -> None:
 def _generators() -> dict[str, Any]:
     states: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),  # noqa: NPY002  the global generator is what is meant
+        "numpy": np.random.get_state(),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -268,7 +269,7 @@ def _generators() -> dict[str, Any]:
 
 def _restore_generators(states: Mapping[str, Any]) -> None:
     random.setstate(states["python"])
-    np.random.set_state(states["numpy"])  # noqa: NPY002
+    np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if "cuda" in states:
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -97,7 +97,7 @@ def test_random_generators_are_restored_and_drawing_is_no_change():
     before = GlobalState.now()
 
     def draw():
-        return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+        return random.random(), np.random.rand(), torch.rand(()).item()
 
     with preserved():
         first = draw()

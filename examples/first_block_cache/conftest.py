@@ -2,8 +2,9 @@
 
 A transformer's blocks change little from one denoising step to the next.  After the first block of
 a step, the cache compares that block's residual with that of the step before; if they differ by
-less than a threshold, the other blocks are skipped and their last residual is used again.  Diffusers
-has the cache (``enable_cache``); this file makes it a technique that proves that blocks were skipped.
+less than a threshold, the other blocks are skipped and their last residual is used again.
+Diffusers has the cache (``enable_cache``); this file makes it a technique that proves that blocks
+were skipped.
 """
 
 from collections.abc import Callable
@@ -69,8 +70,8 @@ class FirstBlockCache(Technique):
         skipped = counter.reached - counter.ran
         if not skipped:
             raise NotEffectiveError(
-                f"{self.name}: expected blocks to be skipped at threshold {self.threshold:g}, found "
-                f"that all {counter.reached} ran: the cache never fired"
+                f"{self.name}: expected blocks to be skipped at threshold {self.threshold:g}, "
+                f"found that all {counter.reached} ran: the cache never fired"
             )
         return Proof(
             self.name,
@@ -86,6 +87,6 @@ def _blocks(transformer: Any) -> list[Any]:
 
 
 def pytest_diffspeed_techniques() -> list[Technique]:
-    # Trained models change little from step to step: 0.05 to 0.2 are usual.  With the random weights
-    # of this example a residual changes by more than 0.2, and the proof would say "never fired".
+    # Trained models change little from step to step: 0.05 to 0.2 are usual.  With the random
+    # weights of this example a residual changes by more than 0.2, and nothing would be skipped.
     return [FirstBlockCache(threshold=0.9)]

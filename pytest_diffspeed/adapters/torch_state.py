@@ -38,7 +38,9 @@ def compiler_settings() -> dict[str, Any]:
         unset = _unset(module)
         for name, entry in entries.items():
             value = entry.user_override
-            if isinstance(value, ContextVar):  # a context variable in 2.13 and 2.14, the value itself in 2.9
+            if isinstance(
+                value, ContextVar
+            ):  # a context variable in 2.13 and 2.14, the value itself in 2.9
                 value = value.get()
             if value is not unset:
                 plain = isinstance(value, _PLAIN)
@@ -99,7 +101,7 @@ def set_dynamo_stance(stance: Any) -> None:
 
 
 def attention_backend() -> str | None:
-    """diffusers' default attention backend, or ``None`` where it was never loaded."""
+    """The default attention backend of diffusers, or ``None`` where it was never loaded."""
     module = sys.modules.get(_ATTENTION)
     if module is None:
         return None
@@ -127,6 +129,7 @@ def set_sdp_priority(order: tuple[int, ...]) -> None:
 
 def _gone(what: str) -> DiffspeedError:
     return DiffspeedError(
-        f"process-wide settings cannot be saved and restored: {what} is not there; pytest-diffspeed "
-        "was tested with torch 2.13 and 2.14 and diffusers 0.42, so install one of those"
+        f"process-wide settings cannot be saved and restored: {what} is not there; "
+        "pytest-diffspeed was tested with torch 2.13 and 2.14 and diffusers 0.42: install one of "
+        "those"
     )

@@ -22,7 +22,8 @@ class Family(IntEnum):
     """Families in the canonical order in which a stack is applied, whatever order was written.
 
     The order is forced by what each does: projections are fused before they are quantized,
-    weights are cast before either, a cache wraps the blocks as they will run, and compilation comes last because it freezes what it sees.
+    weights are cast before either, a cache wraps the blocks as they will run, and compilation
+    comes last because it freezes what it sees.
     """
 
     PRECISION = 1
