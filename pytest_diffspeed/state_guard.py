@@ -102,11 +102,11 @@ class StateGuard:
         return (
             f"{item.nodeid} left process-wide state changed, which changes what later tests "
             f"measure: {'; '.join(map(str, leaks))}. {end}; let the test, its fixture or its "
-            "pipeline's factory put back what it sets (monkeypatch.setattr, or a fixture that "
-            "yields)"
+            "pipeline's factory put back what it sets (as a fixture does after its "
+            "yield)"
         )
 
 
 def _is_our_own(change: Change) -> bool:
-    """A monkeypatch that ends after our fixture puts the IEEE flag back that it found in it."""
+    """A fixture that ends after ours may put the IEEE flag back that it found in it."""
     return change.name.removeprefix("torch.backends.") in FLAGS and change.after == "ieee"

@@ -166,7 +166,6 @@ def test_fixtures_that_put_back_are_no_leak(pytester, run_diffspeed):
         def test_first(threads): ...
         def test_patched(threads, monkeypatch, optimized_pipeline):
             monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
-            monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32")
         test_patched = pytest.mark.diffspeed("channels_last")(test_patched)
         """
     )

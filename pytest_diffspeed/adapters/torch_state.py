@@ -106,7 +106,7 @@ def attention_backend() -> str | None:
     if module is None:
         return None
     registry = getattr(module, "_AttentionBackendRegistry", None)
-    if not hasattr(registry, "_active_backend"):
+    if registry is None or not hasattr(registry, "_active_backend"):
         raise _gone(f"{_ATTENTION}._AttentionBackendRegistry._active_backend")
     return str(getattr(registry._active_backend, "value", registry._active_backend))
 
