@@ -34,7 +34,7 @@ def gather(config: pytest.Config) -> None:
     added = Extensions()
     config.add_cleanup(use(added))
     if not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
-        _add_installed(added)
+        add_installed(added)
     # Registering asks every plug-in that is there, and later every conftest that is found.
     config.pluginmanager.register(_Listener(config, added), "diffspeed-extensions")
 
@@ -65,7 +65,12 @@ def _asked(hook: Callable[[], object], where: str) -> object:
         raise pytest.UsageError(f"{where} raised {type(error).__name__}: {error}") from error
 
 
-def _add_installed(added: Extensions) -> None:
+def add_installed(added: Extensions) -> None:
+    """Add what the entry points of installed packages give.
+
+    Raises:
+        pytest.UsageError: one of them cannot be loaded, or adds what cannot be meant.
+    """
     for group, kind in GROUPS.items():
         for point in importlib.metadata.entry_points(group=group):
             package = "?" if point.dist is None else point.dist.name

@@ -17,6 +17,7 @@ from .evidence.key import EvidenceKey, environment
 from .evidence.memory import EvidenceMemory
 from .evidence.noise import KnownFloor, NoiseMemory
 from .evidence.tree import commit, working_tree
+from .extensions import extensions
 from .options import Options
 from .pipelines.call import PipelineCall
 from .pipelines.components import modules, weights_fingerprint
@@ -177,8 +178,22 @@ class Session:
             yield workers
 
     def _order(self, spec: ArmSpec, unit: str) -> BuildOrder:
+        """What a worker process is told to build.
+
+        Raises:
+            MeasurementError: it takes a plug-in that only pytest loads.
+        """
         import torch
 
+        prefix = spec.source.partition(":")[0]
+        for added in (*(f"technique {name}" for name in spec.stack.names), f"source {prefix}"):
+            who = extensions().added_by.get(added, "")
+            if who.startswith("plug-in "):
+                raise MeasurementError(
+                    f"--diffspeed-instances: {added!r} comes from {who}, which worker processes do "
+                    "not load; give it through an entry point of an installed package, or time it "
+                    "in one process instance"
+                )
         return BuildOrder(
             source=spec.source,
             stack=spec.stack.name,

@@ -254,3 +254,25 @@ def test_two_process_instances_stand_behind_the_verdict(pytester, run_diffspeed)
     assert [pair["instance"] for pair in pairs] == [0, 1, 0, 1, 0, 1]
     (gate,) = records(pytester, "gate")
     assert gate["figures"]["instances"] == 2
+
+
+def test_a_technique_of_a_conftest_cannot_be_built_in_a_worker(
+    pytester, run_diffspeed, constant_clock
+):
+    pytester.makeconftest(
+        """
+        from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
+
+        class Mine(ChannelsLast):
+            name = "mine"
+
+        def pytest_diffspeed_techniques():
+            return [Mine()]
+        """
+    )
+    pytester.makepyfile(ONE_GATE.format(ratio=0.5).replace("channels_last", "mine"))
+    result = run_diffspeed("--diffspeed-instances=2")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*--diffspeed-instances: 'technique mine' comes from plug-in *conftest.py', which worker*"]
+    )

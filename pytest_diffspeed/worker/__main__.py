@@ -52,6 +52,8 @@ def _build(order: BuildOrder) -> tuple[Arm, Clock, dict[str, Any]]:
 
     from ..building import Builder
     from ..device import resolve_device
+    from ..extension_points import add_installed
+    from ..extensions import Extensions, use
     from ..pipelines.components import weights_fingerprint
     from ..pipelines.sources import parse_source
     from ..specs import ArmSpec
@@ -59,6 +61,9 @@ def _build(order: BuildOrder) -> tuple[Arm, Clock, dict[str, Any]]:
     from ..timing.clock import clock_for
 
     torch.set_num_threads(order.threads)
+    added = Extensions()
+    use(added)
+    add_installed(added)
     device = resolve_device(order.device)
     builder = Builder(device, steps=order.steps, prompts=order.prompts)
     source = parse_source(order.source)
