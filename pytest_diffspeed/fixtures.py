@@ -109,8 +109,7 @@ def _prepared(_arm_spec: ArmSpec, request: pytest.FixtureRequest) -> Iterator[Pr
     for sentence in prepared.applied.known_slow:
         warnings.warn(KnownSlowWarning(sentence), stacklevel=1)
     yield prepared
-    del prepared
-    session.release()
+    session.release(prepared)
 
 
 @pytest.fixture

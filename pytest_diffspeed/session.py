@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .building import Builder
 from .device import Device
-from .errors import MeasurementError, SourceError
+from .errors import MeasurementError, NotUndoneError, SourceError
 from .evidence.key import EvidenceKey, environment
 from .evidence.memory import EvidenceMemory
 from .evidence.noise import KnownFloor, NoiseMemory
@@ -26,6 +26,7 @@ from .prepared import PreparedArm
 from .quiet import third_party
 from .records.journal import Journal
 from .specs import ArmSpec
+from .techniques.apply import undo_stack
 from .techniques.base import Family
 from .techniques.stacks import BASELINE_NAME, Stack, parse_stack
 from .timing.arm import TimedArm
@@ -76,6 +77,8 @@ class Session:
         self._builder = Builder(device, steps=options.steps, prompts=options.prompts)
         self._baselines: dict[str, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}
+        self._shared_with_baseline: dict[ArmSpec, frozenset[str]] = {}
+        self._spare: tuple[ArmSpec, DiffusionPipeline] | None = None
 
     def workdir(self) -> Path:
         return workdir(self.rootdir)
@@ -102,11 +105,15 @@ class Session:
             return baseline.prepared
         with self._phase(spec):
             shared = _shared(baseline.prepared.pipeline, spec.stack)
-            pipeline = baseline.source.build(shared=shared)
+            pipeline = self._undone(spec.source, set(shared))
+            if pipeline is None:
+                pipeline = baseline.source.build(shared=shared)
             self._require_same_weights(spec, baseline, pipeline)
             _require_own_parts(spec, baseline.prepared.pipeline, pipeline)
             self._builder.to_device(pipeline, spec.source)
-            return self._applied(spec, pipeline, baseline.prepared.call)
+            prepared = self._applied(spec, pipeline, baseline.prepared.call)
+            self._shared_with_baseline[spec] = frozenset(shared)
+            return prepared
 
     def other(self, spec: ArmSpec) -> PreparedArm:
         """An arm that a gate compares with; kept until the candidate of the test is released."""
@@ -204,8 +211,37 @@ class Session:
             threads=torch.get_num_threads(),
         )
 
-    def release(self) -> None:
+    def _undone(self, source: str, shared: set[str]) -> DiffusionPipeline | None:
+        """The pipeline of the last candidate, undone, if it may be used again.
+
+        What it shares with the baseline must be among ``shared``, which the next stack leaves
+        alone.  It is used or dropped: two would lie in memory otherwise.
+        """
+        spare, self._spare = self._spare, None
+        if spare is None or spare[0].source != source:
+            return None
+        spec, pipeline = spare
+        return pipeline if self._shared_with_baseline[spec] <= shared else None
+
+    def _undo(self, candidate: PreparedArm) -> None:
+        """Undo what can be undone, so that the pipeline need not be loaded again."""
+        stack = candidate.spec.stack
+        if candidate.spec.is_baseline or not all(t.undoable for t in stack.techniques()):
+            return
+        try:
+            candidate.require_unchanged()
+            with third_party():
+                undo_stack(candidate.pipeline, stack)
+        except (MeasurementError, NotUndoneError) as error:
+            self.progress.line(f"the next stack gets a fresh copy: {error}")
+        else:
+            self._spare = candidate.spec, candidate.pipeline
+
+    def release(self, candidate: PreparedArm | None = None) -> None:
         """Free what was built for the candidate that ends, and forget what was compiled for it.
+
+        A stack that can be undone is undone, and the pipeline, if it is as it was before, serves
+        the next stack; any other stack works on a fresh copy.
 
         Dynamo compiles code, not modules: the next pipeline of the same class would run what was
         compiled for this one, possibly with dynamic shapes, and its first call would contain no
@@ -214,6 +250,8 @@ class Session:
         import torch
 
         self._others.clear()
+        if candidate is not None:
+            self._undo(candidate)
         if "torch._dynamo" in sys.modules:  # else nothing was compiled, and it is slow to import
             with third_party():
                 torch.compiler.reset()

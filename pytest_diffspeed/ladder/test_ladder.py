@@ -39,6 +39,7 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
     request.node.stash[OUTCOME] = outcome = new_outcome()
     outcome["ladder"].append(row)
     spec = ArmSpec(source, climbed.stack)
+    candidate = None
     try:
         candidate = session.prepare(spec)
         measure_row(climbed, candidate, session, row)
@@ -54,4 +55,4 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
         pytest.fail(str(error), pytrace=False)
     finally:
         session.journal.write("ladder", **row)
-        session.release()
+        session.release(candidate)
