@@ -63,6 +63,7 @@ def test_missing_hardware_is_said_on_a_cpu(name, why, pipeline, call):
         apply_stack(pipeline, name, call=call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unet", "transformer"])
 def test_a_long_stack_is_proven_in_canonical_order(kind, tiny, without_inductor, monkeypatch):
     monkeypatch.setattr(quantization.Int8Dynamic, "leaves", lambda self, linear: None)
