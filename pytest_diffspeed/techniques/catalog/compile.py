@@ -86,7 +86,7 @@ class Compile(Technique):
                 "compiled_frames": sum(len(trace.frames) for trace in parts.values()),
                 "runs": {part: trace.runs for part, trace in parts.items()},
                 "calls": {part: trace.calls for part, trace in parts.items()},
-                "eager_ops": 0,
+                "eager_ops": sum(sum(trace.eager_ops.values()) for trace in parts.values()),
                 **self.options().get("options", {}),
             },
         )

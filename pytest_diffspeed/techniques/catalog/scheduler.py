@@ -84,10 +84,10 @@ class CpuSigmas(Technique):
         return Proof(
             self.name,
             f"begin index 0 after set_timesteps, {was.index_lookups} look-ups of an index became "
-            "0, tables on the CPU",
+            f"{found.index_lookups}, tables on the CPU",
             {
                 "index_lookups_before": was.index_lookups,
-                "index_lookups": 0,
+                "index_lookups": found.index_lookups,
                 "table_devices_before": dict(was.table_devices),
                 "table_devices": dict(found.table_devices),
             },
