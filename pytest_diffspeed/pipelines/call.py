@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,20 +59,61 @@ class CallDefaults:
         return changed
 
 
+@dataclass(frozen=True)
+class Case:
+    """One image to draw: of a prompt, from the latents and the noise of a seed."""
+
+    prompt: str
+    seed: int
+
+
+def image_cases(defaults: CallDefaults, at_least: int) -> tuple[Case, ...]:
+    """All prompts with the same seeds, as few as give ``at_least`` images.
+
+    Seeds go on from that of ``defaults``; the first prompt with the first seed comes first.
+    """
+    seeds = -(-at_least // len(defaults.prompts))
+    return tuple(
+        Case(prompt, defaults.seed + offset)
+        for offset in range(seeds)
+        for prompt in defaults.prompts
+    )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one call gave: ``image`` is ``3 × height × width``, ``latents`` are those that the VAE
+    decoded, ``None`` where the pipeline does not show them.
+    """
+
+    image: torch.Tensor
+    latents: torch.Tensor | None
+
+
 class PipelineCall:
     """Calls a pipeline with fixed prompt, seed, steps and latents.
 
     Latents are drawn once, in float32 on the CPU, and cast to each arm's dtype and device, so that
     arms differ in nothing but their technique.  A pipeline whose latents have another layout than
     ``1 × channels × height × width`` gets a CPU generator with the same seed in each call instead:
-    its draws in lower precision are the float32 stream, rounded.
+    its draws in lower precision are the float32 stream, rounded.  So are those of a scheduler that
+    adds noise in its steps.
     """
 
     def __init__(self, pipeline: DiffusionPipeline, defaults: CallDefaults, prompt: str) -> None:
         self.defaults = defaults
         self.prompt = prompt
         self._accepted = set(inspect.signature(type(pipeline).__call__).parameters)
-        self.latents = self._draw_latents(pipeline)
+        self._latents_shape = self._shape_of_latents(pipeline)
+        self.latents = self._draw_latents()
+
+    def of(self, case: Case) -> PipelineCall:
+        """The same call with another prompt, and with the latents of another seed."""
+        call = copy.copy(self)
+        call.prompt = case.prompt
+        call.defaults = replace(self.defaults, seed=case.seed)
+        call.latents = call._draw_latents()
+        return call
 
     def inputs(self) -> dict[str, Any]:
         """What it calls with, as plain data: for an evidence key."""
@@ -83,6 +127,41 @@ class PipelineCall:
         ``output="latent"`` leaves out the VAE; ``steps`` shortens a call that is not measured.
         """
         return self._images(pipeline(**self.arguments(pipeline, output=output, steps=steps)))
+
+    def draw(self, pipeline: DiffusionPipeline) -> Drawn:
+        """Run the pipeline once to compare what it draws; not for timing.
+
+        Process-wide random generators start from the seed too, for schedulers that draw from them
+        instead of the call's generator (the Brownian tree of SDE schedulers), and are put back.
+
+        Raises:
+            MeasurementError: what it returned is not one image ``1 × channels × height × width``.
+        """
+        import torch
+
+        from ..errors import MeasurementError
+
+        latents: list[torch.Tensor] = []
+
+        def keep(_: object, __: int, ___: object, given: dict[str, torch.Tensor]) -> dict[str, Any]:
+            latents[:] = [given["latents"]]
+            return {}
+
+        arguments = self.arguments(pipeline)
+        if "callback_on_step_end" in self._accepted:
+            arguments["callback_on_step_end"] = keep
+            arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
+        device = next(denoiser(pipeline).parameters()).device
+        with _seeded(self.defaults.seed, device):
+            images = self._images(pipeline(**arguments))
+        if not isinstance(images, torch.Tensor) or images.dim() != 4 or len(images) != 1:
+            what = getattr(images, "shape", type(images).__name__)
+            raise MeasurementError(
+                f"{type(pipeline).__name__} gave {what} for one prompt instead of one image "
+                "1 × channels × height × width; only such pipelines can be compared by images"
+            )
+        final = latents[0].detach()[0] if latents else None
+        return Drawn(images.detach()[0], final)
 
     def arguments(
         self, pipeline: DiffusionPipeline, *, output: str = "pt", steps: int | None = None
@@ -106,9 +185,7 @@ class PipelineCall:
             wanted["latents"] = self.latents.to(parameter.device, parameter.dtype)
         return {k: v for k, v in wanted.items() if k in self._accepted and v is not None}
 
-    def _draw_latents(self, pipeline: DiffusionPipeline) -> torch.Tensor | None:
-        import torch
-
+    def _shape_of_latents(self, pipeline: DiffusionPipeline) -> tuple[int, ...] | None:
         channels = getattr(getattr(pipeline, "unet", None), "config", {}).get("in_channels")
         scale = getattr(pipeline, "vae_scale_factor", None)
         if "latents" not in self._accepted or channels is None or scale is None:
@@ -118,11 +195,32 @@ class PipelineCall:
             return None
         height = self.defaults.height or side * scale
         width = self.defaults.width or side * scale
+        return (1, channels, height // scale, width // scale)
+
+    def _draw_latents(self) -> torch.Tensor | None:
+        import torch
+
+        if self._latents_shape is None:
+            return None
         generator = torch.Generator("cpu").manual_seed(self.defaults.seed)
-        shape = (1, channels, height // scale, width // scale)
-        return torch.randn(shape, generator=generator, dtype=torch.float32)
+        return torch.randn(self._latents_shape, generator=generator, dtype=torch.float32)
 
     @staticmethod
     def _images(output: Any) -> torch.Tensor:
         images = output[0]
         return images  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Process-wide generators start from ``seed`` inside and are as they were afterwards."""
+    import torch
+
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        # Not torch.manual_seed: that one also seeds every GPU of the process, for good.
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,50 @@
+"""Valid-window filters and down-sampling, on any device and in any precision.
+
+Filtering is a sum of shifted slices and no convolution: cuDNN convolves float32 in TF32 by default,
+and the difference of two local moments does not survive its ten bits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+SIGMA = 1.5
+RADIUS = 5
+WINDOW = 2 * RADIUS + 1
+"""Of SSIM's Gaussian window: 11 pixels with sigma 1.5 (Wang et al., 2004)."""
+TARGET_SIDE = 256
+"""SSIM's authors compare images at about this side (``ssim.m``, "automatic down-sampling")."""
+
+
+def gaussian_weights() -> list[float]:
+    """The window's weights along one axis; they add up to 1."""
+    raw = [math.exp(-0.5 * (i / SIGMA) ** 2) for i in range(-RADIUS, RADIUS + 1)]
+    return [weight / sum(raw) for weight in raw]
+
+
+def gaussian_filter(images: torch.Tensor) -> torch.Tensor:
+    """From ``H × W`` to ``(H - 10) × (W - 10)``: only windows that lie inside the image."""
+    weights = gaussian_weights()
+    height, width = images.shape[-2] - WINDOW + 1, images.shape[-1] - WINDOW + 1
+    rows = torch.zeros_like(images[..., :height, :])
+    for offset, weight in enumerate(weights):
+        rows.add_(images[..., offset : offset + height, :], alpha=weight)
+    filtered = torch.zeros_like(rows[..., :width])
+    for offset, weight in enumerate(weights):
+        filtered.add_(rows[..., offset : offset + width], alpha=weight)
+    return filtered
+
+
+def average_pool(images: torch.Tensor, factor: int) -> torch.Tensor:
+    """Means of ``factor × factor`` blocks; what is left over at the edges makes smaller blocks."""
+    if factor == 1:
+        return images
+    return torch.nn.functional.avg_pool2d(images, factor, ceil_mode=True)
+
+
+def comparison_size(images: torch.Tensor) -> torch.Tensor:
+    """Down-sampled by the whole factor that brings the shorter side nearest to 256 pixels."""
+    shorter = min(images.shape[-2:])
+    return average_pool(images, max(1, round(shorter / TARGET_SIDE)))
