@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .similarity.compare import SimilarityReport as SimilarityReport
+    from .similarity.compare import compare_images as compare_images
     from .techniques.apply import apply_stack as apply_stack
     from .timing.comparison import SpeedupResult as SpeedupResult
     from .timing.speedup import measure_speedup as measure_speedup
@@ -17,12 +19,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "SimilarityReport": "similarity.compare",
     "SpeedupResult": "timing.comparison",
     "apply_stack": "techniques.apply",
+    "compare_images": "similarity.compare",
     "measure_speedup": "timing.speedup",
 }
 
-__all__ = ["SpeedupResult", "__version__", "apply_stack", "measure_speedup"]
+__all__ = [
+    "SimilarityReport",
+    "SpeedupResult",
+    "__version__",
+    "apply_stack",
+    "compare_images",
+    "measure_speedup",
+]
 
 
 def __getattr__(name: str) -> object:

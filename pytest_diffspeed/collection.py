@@ -62,7 +62,7 @@ def source_of(node: pytest.Item) -> str | None:
     return None if marker is None else marker.pipeline
 
 
-def plan(item: pytest.Item, options_techniques: tuple[Stack, ...]) -> Plan:
+def plan(item: pytest.Item, options_techniques: tuple[Stack, ...], default_source: str) -> Plan:
     """Read and check everything that one test asks for.
 
     Raises:
@@ -97,7 +97,7 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...]) -> Plan:
             "@pytest.mark.diffspeed('compile')"
         )
     for gate in asked:
-        _check_gate(gate, stacks, overridden=bool(options_techniques))
+        _check_gate(gate, stacks, source or default_source, overridden=bool(options_techniques))
     return Plan(stacks, source, asked, our_marks(item))
 
 
@@ -117,7 +117,9 @@ def parametrize(metafunc: pytest.Metafunc, options: Options) -> None:
         metafunc.parametrize("_arm_spec", chosen, ids=ids, indirect=True, scope="session")
 
 
-def _check_gate(gate: GateMarker, stacks: tuple[Stack, ...], *, overridden: bool) -> None:
+def _check_gate(
+    gate: GateMarker, stacks: tuple[Stack, ...], source: str, *, overridden: bool
+) -> None:
     known = gates().get(type(gate))
     if known is None:
         available = sorted(cls.marker for cls in gates())
@@ -125,7 +127,7 @@ def _check_gate(gate: GateMarker, stacks: tuple[Stack, ...], *, overridden: bool
             f"{gate.marker}: this version has no such gate yet, and a gate that cannot fire must "
             f"not look like one; remove the marker. It has: {', '.join(available)}"
         )
-    unavailable = known.unavailable(gate)
+    unavailable = known.unavailable(gate) or known.unfit(gate, source)
     if unavailable is not None:
         raise UsageError(f"{gate.marker}: {unavailable}")
     if gate.only_stack is not None and gate.only_stack not in stacks and not overridden:
@@ -142,7 +144,7 @@ def _diffspeed_marker(node: pytest.Item) -> Diffspeed | None:
     return None if mark is None else parse_diffspeed(mark.args, mark.kwargs)
 
 
-def plan_again(items: Iterable[pytest.Item], options_techniques: tuple[Stack, ...]) -> None:
+def plan_again(items: Iterable[pytest.Item], options: Options) -> None:
     """Plan the tests whose markers changed since they were collected.
 
     Raises:
@@ -154,7 +156,7 @@ def plan_again(items: Iterable[pytest.Item], options_techniques: tuple[Stack, ..
         if before is not None and before.marks == our_marks(item):
             continue
         try:
-            now = plan(item, options_techniques)
+            now = plan(item, options.techniques, options.pipeline)
             if before is not None and before.stacks != now.stacks:
                 raise UsageError(
                     "a diffspeed marker was added after it was collected, too late to run it once "
@@ -178,29 +180,27 @@ def require_planned(item: pytest.Item, planned: Plan | None) -> None:
         )
 
 
-def check_collected(report: pytest.CollectReport, options_techniques: tuple[Stack, ...]) -> None:
+def check_collected(report: pytest.CollectReport, options: Options) -> None:
     """Plan every test of a collect report; turn the report into an error if one cannot be meant."""
-    problems = _problems(report.result, options_techniques)
+    problems = _problems(report.result, options)
     if problems:
         # Pytest does not go into the classes of a module with an error, and all problems of a
         # module are told at once.
         classes = [node for node in report.result if isinstance(node, pytest.Class)]
-        problems |= _problems_in_classes(classes, options_techniques)
+        problems |= _problems_in_classes(classes, options)
         report.outcome = "failed"
         report.longrepr = "diffspeed usage error\n" + "\n".join(problems)
         report.result = []
 
 
-def _problems(
-    nodes: Iterable[pytest.Item | pytest.Collector], options_techniques: tuple[Stack, ...]
-) -> dict[str, None]:
+def _problems(nodes: Iterable[pytest.Item | pytest.Collector], options: Options) -> dict[str, None]:
     """What is wrong with the tests among ``nodes``, each once; the good ones get their plan."""
     problems: dict[str, None] = {}
     for item in nodes:
         if not isinstance(item, pytest.Item) or not is_ours(item):
             continue
         try:
-            item.stash[PLAN] = plan(item, options_techniques)
+            item.stash[PLAN] = plan(item, options.techniques, options.pipeline)
         except UsageError as error:
             problems[_told(item, error)] = None
     return problems
@@ -212,13 +212,11 @@ def _told(item: pytest.Item, error: UsageError) -> str:
     return f"{path}:{(line or 0) + 1}: {name}: {error}"
 
 
-def _problems_in_classes(
-    classes: Iterable[pytest.Class], options_techniques: tuple[Stack, ...]
-) -> dict[str, None]:
+def _problems_in_classes(classes: Iterable[pytest.Class], options: Options) -> dict[str, None]:
     problems: dict[str, None] = {}
     for cls in classes:
         nodes = list(cls.collect())
-        problems |= _problems(nodes, options_techniques)
+        problems |= _problems(nodes, options)
         inner = [node for node in nodes if isinstance(node, pytest.Class)]
-        problems |= _problems_in_classes(inner, options_techniques)
+        problems |= _problems_in_classes(inner, options)
     return problems

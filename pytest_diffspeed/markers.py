@@ -33,8 +33,24 @@ UNITS = ("call", "step")
 COMPONENT_UNITS = ("text_encoder", "denoiser", "vae.decode")
 METHODS = ("sign", "bet")
 SCOPES = ("scheduler.step", "denoising_loop", "call")
-PRESETS = ("exact", "lossless", "int8", "w8a8", "int4", "cache")
-LIMITS = ("psnr", "ssim", "ms_ssim", "mae", "other_image_ratio", "rank1")
+CALIBRATED = "calibrated"
+"""In the place of a preset: the limits that were measured and stored for this device and stack."""
+PRESETS = ("exact", "lossless", "int8", "w8a8", "int4", "cache", CALIBRATED)
+LIMITS = (
+    "psnr",
+    "ssim",
+    "ssim_full",
+    "ms_ssim",
+    "mae",
+    "max_abs",
+    "other_image_ratio",
+    "rank1",
+    "latent_l2",
+    "denoiser_l2",
+    "lpips",
+    "flip",
+)
+"""Those of :data:`pytest_diffspeed.similarity.METRICS`, which cannot be imported without torch."""
 
 
 @dataclass(frozen=True)

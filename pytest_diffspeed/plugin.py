@@ -59,7 +59,7 @@ def pytest_make_collect_report(
     if report.passed and any(is_ours(test) for test in tests):
         from .collection import check_collected
 
-        check_collected(report, options_of(collector.config).techniques)
+        check_collected(report, options_of(collector.config))
     return report
 
 
@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if ours:
         from .collection import plan_again
 
-        plan_again(ours, options_of(config).techniques)  # a conftest may have added markers
+        plan_again(ours, options_of(config))  # a conftest may have added markers
     if not command_line.enabled(config):
         for item in ours:
             item.add_marker(pytest.mark.skip(reason=NEEDS_OPTION))

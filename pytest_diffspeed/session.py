@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
+    from .gates.baseline_images import Reference
     from .reports.progress import Progress
 
 
@@ -75,6 +76,8 @@ class Session:
         self.misfits: dict[ArmSpec, str] = {}
         """Stacks that turned out not to fit when they were applied, and why."""
         self._builder = Builder(device, steps=options.steps, prompts=options.prompts)
+        self.baseline_images: dict[str, Reference] = {}
+        """By source; filled by the gates that compare images."""
         self._baselines: dict[str, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}
         self._shared_with_baseline: dict[ArmSpec, frozenset[str]] = {}

@@ -43,6 +43,10 @@ class Gate(ABC):
         """Why this version cannot check this marker, or ``None``."""
         return None
 
+    def unfit(self, marker: GateMarker, source: str) -> str | None:
+        """Why this marker cannot hold for a pipeline source, told at collection, or ``None``."""
+        return None
+
     @abstractmethod
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         """Collect the evidence and give the verdict; records are written before it returns."""

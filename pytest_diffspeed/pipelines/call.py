@@ -105,14 +105,14 @@ class PipelineCall:
         self.prompt = prompt
         self._accepted = set(inspect.signature(type(pipeline).__call__).parameters)
         self._latents_shape = self._shape_of_latents(pipeline)
-        self.latents = self._draw_latents()
+        self.latents = _draw_latents(self._latents_shape, defaults.seed)
 
     def of(self, case: Case) -> PipelineCall:
         """The same call with another prompt, and with the latents of another seed."""
         call = copy.copy(self)
         call.prompt = case.prompt
         call.defaults = replace(self.defaults, seed=case.seed)
-        call.latents = call._draw_latents()
+        call.latents = _draw_latents(self._latents_shape, case.seed)
         return call
 
     def inputs(self) -> dict[str, Any]:
@@ -197,18 +197,19 @@ class PipelineCall:
         width = self.defaults.width or side * scale
         return (1, channels, height // scale, width // scale)
 
-    def _draw_latents(self) -> torch.Tensor | None:
-        import torch
-
-        if self._latents_shape is None:
-            return None
-        generator = torch.Generator("cpu").manual_seed(self.defaults.seed)
-        return torch.randn(self._latents_shape, generator=generator, dtype=torch.float32)
-
     @staticmethod
     def _images(output: Any) -> torch.Tensor:
         images = output[0]
         return images  # type: ignore[no-any-return]
+
+
+def _draw_latents(shape: tuple[int, ...] | None, seed: int) -> torch.Tensor | None:
+    import torch
+
+    if shape is None:
+        return None
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 @contextmanager

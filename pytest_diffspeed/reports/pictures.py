@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,15 @@ AMPLIFY = 8.0
 """The difference is shown this many times as large, since harmless rounding is invisible."""
 SHOWN_SIDE = 192
 """Smaller images are enlarged by whole factors to about this many pixels."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One case of a comparison; ``name`` is a safe file name without its ending."""
+
+    name: str
+    baseline: Pixels
+    optimized: Pixels
 
 
 def save_comparison(path: Path, baseline: Pixels, optimized: Pixels) -> Path:
@@ -32,3 +43,16 @@ def save_comparison(path: Path, baseline: Pixels, optimized: Pixels) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
     return path
+
+
+def save_gallery(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
+    """Write a PNG per case into ``folder``, numbered in the order given: the worst first.
+
+    PNGs of an earlier run are deleted, so that the folder shows this one and nothing else.
+    """
+    for old in folder.glob("*.png"):
+        old.unlink()
+    return [
+        save_comparison(folder / f"{place:02d}-{shown.name}.png", shown.baseline, shown.optimized)
+        for place, shown in enumerate(pictures, start=1)
+    ]

@@ -55,10 +55,13 @@ def failure(result: GateResult) -> str:
 
 
 def describe(result: GateResult) -> str:
-    """What a gate on a ratio found, in one line; empty where nothing was measured."""
+    """What a gate found, in one line; empty where nothing was measured.
+
+    Gates that are not on a ratio say it themselves, in ``figures["found"]``.
+    """
     figures = result.figures
     if not figures.get("pairs"):
-        return ""
+        return str(figures.get("found", ""))
     plural = "" if figures["instances"] == 1 else "s"
     return (
         f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs, noise "

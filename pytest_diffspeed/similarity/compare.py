@@ -40,11 +40,12 @@ class SimilarityReport:
     """What the images showed.
 
     ``verdict`` is ``"PASS"``, ``"FAIL"`` or ``"INCONCLUSIVE"`` (no limit was asked for or could be
-    checked).  ``metrics`` has the mean and the worst of each metric, ``images`` its figure for each
-    image (NaN where the image is broken), ``worst`` the index of its worst image.  ``order`` has
-    the images from the worst to the best.  ``denominator`` is that of the other-image ratio, in
-    RMSE.  ``skipped`` are limits that could not be checked, by name, with the reason.  ``notes``
-    are sentences for the reader: what was not used, and limits that the baseline itself misses.
+    checked).  ``metrics`` has the mean and the worst of each metric (PSNR of at most 100 dB each),
+    ``images`` its figure for each image (NaN where the image is broken), ``worst`` the index of its
+    worst image.  ``order`` has the images from the worst to the best.  ``denominator`` is that of
+    the other-image ratio, in RMSE.  ``skipped`` are limits that could not be checked, by name, with
+    the reason.  ``notes`` are sentences for the reader: what was not used, and limits that the
+    baseline itself misses.
     """
 
     verdict: str
@@ -128,7 +129,7 @@ def compare_images(
         if metric_of(limit) not in images and limit not in skipped:
             skipped[limit] = _why_absent(metric_of(limit), notes)
     worst = {name: _worst_image(name, values) for name, values in images.items()}
-    metrics = {name: (_mean(name, values), values[worst[name]]) for name, values in images.items()}
+    metrics = {name: _mean_and_worst(name, values, worst[name]) for name, values in images.items()}
     misses = _misses(wanted, metrics, worst)
     notes += _limits_under_floor(wanted, floor or {})
     for name, why in skipped.items():
@@ -263,10 +264,10 @@ def _worst_image(metric: str, values: Sequence[float]) -> int:
     return pick(range(len(values)), key=values.__getitem__)
 
 
-def _mean(metric: str, values: Sequence[float]) -> float:
+def _mean_and_worst(metric: str, values: Sequence[float], worst: int) -> tuple[float, float]:
     if metric == "psnr":
         values = [value if math.isnan(value) else min(value, HIGHEST_PSNR) for value in values]
-    return sum(values) / len(values)
+    return sum(values) / len(values), values[worst]
 
 
 def _misses(

@@ -33,8 +33,8 @@ METRICS = tuple(HIGHER_IS_BETTER)
 KINDS = ("mean", "worst")
 LIMIT_NAMES = tuple(f"{metric}_{kind}" for metric in METRICS for kind in KINDS)
 HIGHEST_PSNR = 100.0
-"""Identical images have infinite PSNR; in a mean they count as this many dB, so that one of them
-cannot hide the others."""
+"""Identical images have infinite PSNR; means count them as this many dB, so that one of them cannot
+hide the others."""
 
 # metric: (mean, worst)
 _PRESETS: dict[str, dict[str, tuple[float, float | None]]] = {

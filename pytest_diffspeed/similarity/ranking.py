@@ -82,4 +82,4 @@ def _rmse(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     products, which would lose small distances.
     """
     distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-    return distance / x.shape[1] ** 0.5
+    return distance.div(x.shape[1] ** 0.5)

@@ -1,0 +1,80 @@
+"""A fingerprint of everything in a pipeline that decides what it draws."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+_PIECE = 2**26
+"""Elements that are read at a time, so that a large tensor on a GPU is not copied as a whole."""
+
+
+def content_fingerprint(pipeline: DiffusionPipeline) -> dict[str, str]:
+    """A digest of each component: of *all* bytes of its weights and buffers, the classes of its
+    modules, its configuration and, for a tokenizer, its vocabulary.
+
+    Reads everything once, at about 1 GB/s: right for a cache that outlives the session, where
+    :func:`~.components.weights_fingerprint` looks at a few values of each tensor.
+    """
+    digests = {"pipeline": _digest_of(_words(pipeline, _plain(pipeline.config)))}
+    for name, part in sorted(pipeline.components.items()):
+        digests[name] = _digest_of(_component(part))
+    return digests
+
+
+def _component(part: Any) -> Iterator[bytes | memoryview]:
+    import torch
+
+    if part is None:
+        yield b"none"
+        return
+    yield from _words(part, _plain(getattr(part, "config", None)))
+    vocabulary = getattr(part, "get_vocab", None)
+    if vocabulary is not None:
+        yield from _words(part, _plain(sorted(vocabulary().items())))
+    if isinstance(part, torch.nn.Module):
+        for name, module in part.named_modules():
+            # Attention processors and the like are attributes, not modules.
+            parts = {key: _kind(value) for key, value in sorted(vars(module).items())}
+            parts = {key: kind for key, kind in parts.items() if kind.startswith("diffusers")}
+            yield from _words(module, _plain([name, parts, module.training]))
+        for name, tensor in (*part.named_parameters(), *part.named_buffers()):
+            yield from _words(part, f"{name} {tensor.dtype} {tuple(tensor.shape)}")
+            yield from _bytes_of(tensor)
+
+
+def _bytes_of(tensor: torch.Tensor) -> Iterator[memoryview]:
+    import torch
+
+    flat = tensor.detach().contiguous().reshape(-1)
+    for piece in flat.split(_PIECE):
+        if piece.numel():
+            yield memoryview(piece.view(torch.uint8).cpu().numpy())
+
+
+def _words(owner: object, text: str) -> Iterator[bytes]:
+    yield f"{_kind(owner)} {len(text)} {text}\n".encode()
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _plain(value: Any) -> str:
+    """Configurations as text; what is no plain data counts by its class."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    return json.dumps(value, sort_keys=True, default=_kind)
+
+
+def _digest_of(pieces: Iterator[bytes | memoryview] | Iterator[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
