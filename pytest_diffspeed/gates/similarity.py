@@ -227,6 +227,8 @@ def _metric_text(name: str, mean: float, worst: float) -> str:
         return f"{word} {mean:.0%}"
     if name == "denoiser_l2":  # one figure for all images
         return f"{word} {mean:.3g}"
+    if name in ("ssim", "ssim_full", "ms_ssim"):
+        return f"{word} {mean:.4f} ({worst:.4f})"
     return f"{word} {mean:.3g} ({worst:.3g})"
 
 

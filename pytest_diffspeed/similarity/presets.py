@@ -37,42 +37,42 @@ HIGHEST_PSNR = 100.0
 hide the others."""
 
 # metric: (mean, worst)
-_PRESETS: dict[str, dict[str, tuple[float, float | None]]] = {
+_PRESETS: dict[str, dict[str, tuple[float, float]]] = {
     "exact": {
-        "psnr": (45.0, 40.0),
-        "ssim": (0.995, 0.99),
-        "other_image_ratio": (0.02, 0.05),
+        "psnr": (55.0, 52.0),
+        "ssim": (0.9995, 0.999),
+        "other_image_ratio": (0.006, 0.008),
         "rank1": (1.0, 1.0),
     },
     "lossless": {
-        "psnr": (25.0, 17.0),
-        "ssim": (0.90, 0.75),
-        "other_image_ratio": (0.25, 0.50),
+        "psnr": (42.0, 39.0),
+        "ssim": (0.994, 0.988),
+        "other_image_ratio": (0.025, 0.035),
         "rank1": (1.0, 1.0),
     },
     "int8": {
-        "psnr": (22.0, 15.0),
-        "ssim": (0.85, 0.70),
-        "other_image_ratio": (0.30, 0.55),
+        "psnr": (38.5, 36.5),
+        "ssim": (0.991, 0.984),
+        "other_image_ratio": (0.035, 0.044),
         "rank1": (1.0, 1.0),
     },
     "w8a8": {
-        "psnr": (18.0, 12.0),
-        "ssim": (0.75, 0.50),
-        "other_image_ratio": (0.50, 0.80),
-        "rank1": (0.95, None),
+        "psnr": (34.0, 32.5),
+        "ssim": (0.980, 0.970),
+        "other_image_ratio": (0.060, 0.075),
+        "rank1": (1.0, 1.0),
     },
     "int4": {
-        "psnr": (16.0, 11.0),
-        "ssim": (0.65, 0.45),
-        "other_image_ratio": (0.60, 0.85),
-        "rank1": (0.90, None),
+        "psnr": (33.5, 32.0),
+        "ssim": (0.978, 0.965),
+        "other_image_ratio": (0.065, 0.080),
+        "rank1": (1.0, 1.0),
     },
     "cache": {
-        "psnr": (15.0, 10.0),
-        "ssim": (0.60, 0.35),
-        "other_image_ratio": (0.65, 0.95),
-        "rank1": (0.90, None),
+        "psnr": (33.0, 31.0),
+        "ssim": (0.975, 0.960),
+        "other_image_ratio": (0.070, 0.085),
+        "rank1": (1.0, 1.0),
     },
 }
 PRESETS = MappingProxyType(
@@ -82,7 +82,6 @@ PRESETS = MappingProxyType(
                 f"{metric}_{kind}": bound
                 for metric, bounds in metrics.items()
                 for kind, bound in zip(KINDS, bounds, strict=True)
-                if bound is not None
             }
         )
         for preset, metrics in _PRESETS.items()

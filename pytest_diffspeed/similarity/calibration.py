@@ -1,0 +1,85 @@
+"""Limits for one technique on one pipeline, proposed from what it scored, with a margin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from .compare import SimilarityReport
+from .presets import HIGHER_IS_BETTER, HIGHEST_PSNR, KINDS, PRESETS, met
+
+MARGIN = 1.5
+"""Proposed limits allow errors this many times as large as the ones that were measured."""
+LEAST_ERRORS = {"psnr": 1e-3, "ssim": 1e-3, "ms_ssim": 1e-3, "other_image_ratio": 5e-3}
+"""No limit is stricter than this (PSNR: as RMSE, so 60 dB; SSIM: as 1 - SSIM), since other kernels
+alone move images."""
+LOOSEST = "cache"
+
+
+class CannotCalibrateError(ValueError):
+    """The images are too far from the baseline's for limits to mean anything."""
+
+
+def propose_limits(
+    report: SimilarityReport,
+    floor: Mapping[str, tuple[float, float]] | None = None,
+    margin: float = MARGIN,
+) -> dict[str, float]:
+    """Limits on PSNR, SSIM, MS-SSIM, the other-image ratio and rank-1 that this technique meets.
+
+    Each error (RMSE, 1 - SSIM, ratio), or that of the baseline against itself where it is larger,
+    times ``margin``, on the mean and on the worst image.  Rank-1 must be what the loosest preset
+    asks for, and every image that was nearest to its own baseline must stay so.
+
+    Raises:
+        ValueError: the margin is below 1.
+        CannotCalibrateError: an image is broken, or the loosest preset is missed.
+    """
+    if not margin >= 1.0:
+        raise ValueError(f"the margin must be at least 1, not {margin!r}")
+    if report.findings:
+        raise CannotCalibrateError(f"no limits for broken images: {report.reason}")
+    for limit, bound in PRESETS[LOOSEST].items():
+        metric, _, kind = limit.rpartition("_")
+        figure = report.metrics.get(metric, (bound, bound))[KINDS.index(kind)]
+        if not met(limit, figure, bound):
+            raise CannotCalibrateError(
+                f"{limit} is {figure:.4g}, beyond the loosest preset ({LOOSEST}: {bound:.4g}); "
+                "limits fitted to that would let anything pass"
+            )
+    proposed: dict[str, float] = {}
+    for metric, least in LEAST_ERRORS.items():
+        if metric not in report.metrics:
+            continue
+        for kind, found, own in zip(
+            KINDS, report.metrics[metric], _own(metric, floor or {}), strict=True
+        ):
+            error = max(_error(metric, found), _error(metric, own), least / margin)
+            proposed[f"{metric}_{kind}"] = _figure(metric, error * margin)
+    if "rank1" in report.metrics:
+        mean, worst = report.metrics["rank1"]
+        proposed["rank1_mean"] = mean
+        if worst == 1.0:
+            proposed["rank1_worst"] = 1.0
+    return proposed
+
+
+def _own(metric: str, floor: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    best = HIGHEST_PSNR if metric == "psnr" else float(HIGHER_IS_BETTER[metric])
+    return floor.get(metric, (best, best))
+
+
+def _error(metric: str, figure: float) -> float:
+    """Something that is 0 for identical images and grows with the difference."""
+    if metric == "psnr":
+        return float(10.0 ** (-figure / 20.0))
+    return 1.0 - figure if HIGHER_IS_BETTER[metric] else figure
+
+
+def _figure(metric: str, error: float) -> float:
+    """The inverse of :func:`_error`, in digits that can be read, rounded to the lenient side."""
+    if metric == "psnr":
+        return math.floor(-200.0 * math.log10(error)) / 10.0
+    if HIGHER_IS_BETTER[metric]:
+        return math.floor((1.0 - error) * 1e4) / 1e4
+    return math.ceil(error * 1e4) / 1e4

@@ -1,0 +1,53 @@
+"""Latents and denoisers compared before any picture is drawn."""
+
+import math
+
+import pytest
+import torch
+
+from pytest_diffspeed.similarity import relative_l2, teacher_forced
+
+
+def test_relative_l2_of_each_item():
+    x = torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    y = torch.tensor([[3.0, 4.5], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    assert relative_l2(x, y).tolist() == pytest.approx([0.1, 0.0, 0.0, math.inf])
+    assert math.isnan(relative_l2(x[:1], x[:1] * math.nan)[0])
+    with pytest.raises(ValueError, match="shapes differ"):
+        relative_l2(x, x[:2])
+
+
+class Denoiser(torch.nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((4,), weight))
+        self.seen = []
+
+    def forward(self, sample, timestep, condition=None, return_dict=True):
+        self.seen.append((sample.dtype, timestep.dtype, condition["text"][0].dtype))
+        output = sample * self.weight
+        return (output,) if not return_dict else {"sample": output}
+
+
+def test_each_call_goes_to_the_candidate_in_its_own_dtype():
+    baseline, candidate = Denoiser(2.0), Denoiser(2.2).to(torch.bfloat16)
+    entered = []
+
+    class Running:
+        def __enter__(self):
+            entered.append(True)
+
+        def __exit__(self, *_):
+            pass
+
+    sample, time = torch.ones(1, 4), torch.tensor(3.0)
+    with teacher_forced(baseline, candidate, running=Running) as errors:
+        for _ in range(2):
+            baseline(sample, time, condition={"text": [sample]}, return_dict=False)
+    wanted = float(candidate.weight.detach()[0]) / 2.0 - 1.0
+    assert errors == pytest.approx([wanted, wanted])
+    # Time steps, which have no dimensions, keep their precision.
+    assert candidate.seen[0] == (torch.bfloat16, torch.float32, torch.bfloat16)
+    assert entered == [True, True]
+    baseline(sample, time, condition={"text": [sample]}, return_dict=False)
+    assert len(errors) == 2  # the hook is gone
