@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import MeasurementError, SelfComparisonError, UsageError
+from ..limits_file import NAME as LIMITS_FILE
 from ..limits_file import limits_for
 from ..markers import CALIBRATED, GateMarker, ImageSimilarity
 from ..verdict import Evidence, GateResult, VerdictKind
@@ -105,6 +106,7 @@ def compare(
     """
     from ..similarity import (
         ImageInputError,
+        LimitError,
         SkippedMetricWarning,
         compare_images,
         relative_l2,
@@ -130,6 +132,8 @@ def compare(
                 floor_rmse=reference.floor.rmse,
                 **limits,
             )
+        except LimitError as error:  # of the calibrated file: a marker's are checked already
+            raise UsageError(f"{LIMITS_FILE}: {error}") from error
         except ImageInputError as error:
             raise MeasurementError(str(error)) from error
 

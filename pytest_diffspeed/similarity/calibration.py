@@ -6,14 +6,17 @@ import math
 from collections.abc import Mapping
 
 from .compare import SimilarityReport
-from .presets import HIGHER_IS_BETTER, HIGHEST_PSNR, KINDS, PRESETS, met
+from .presets import HIGHER_IS_BETTER, HIGHEST_PSNR, KINDS, met
 
 MARGIN = 1.5
 """Proposed limits allow errors this many times as large as the ones that were measured."""
 LEAST_ERRORS = {"psnr": 1e-3, "ssim": 1e-3, "ms_ssim": 1e-3, "other_image_ratio": 5e-3}
 """No limit is stricter than this (PSNR: as RMSE, so 60 dB; SSIM: as 1 - SSIM), since other kernels
 alone move images."""
-LOOSEST = "cache"
+LOOSEST = {"ssim_mean": 0.60, "other_image_ratio_mean": 0.65, "rank1_mean": 0.90}
+"""Beyond these an image is hardly its baseline's any more, on any model.  On a 50-step DDPM,
+reusing every second step has a ratio of .35 to .40 and an SSIM of .88; broken 4-bit weights have
+.85 and .20, another seed 1.0 and .03 to .08."""
 
 
 class CannotCalibrateError(ValueError):
@@ -28,23 +31,25 @@ def propose_limits(
     """Limits on PSNR, SSIM, MS-SSIM, the other-image ratio and rank-1 that this technique meets.
 
     Each error (RMSE, 1 - SSIM, ratio), or that of the baseline against itself where it is larger,
-    times ``margin``, on the mean and on the worst image.  Rank-1 must be what the loosest preset
-    asks for, and every image that was nearest to its own baseline must stay so.
+    times ``margin``, on the mean and on the worst image.  Rank-1 must stay what it was.
+
+    The presets are no bound here: they are fitted on one model, and on another one the same
+    technique may move images further.
 
     Raises:
         ValueError: the margin is below 1.
-        CannotCalibrateError: an image is broken, or the loosest preset is missed.
+        CannotCalibrateError: an image is broken, or :data:`LOOSEST` is missed.
     """
     if not margin >= 1.0:
         raise ValueError(f"the margin must be at least 1, not {margin!r}")
     if report.findings:
         raise CannotCalibrateError(f"no limits for broken images: {report.reason}")
-    for limit, bound in PRESETS[LOOSEST].items():
+    for limit, bound in LOOSEST.items():
         metric, _, kind = limit.rpartition("_")
         figure = report.metrics.get(metric, (bound, bound))[KINDS.index(kind)]
         if not met(limit, figure, bound):
             raise CannotCalibrateError(
-                f"{limit} is {figure:.4g}, beyond the loosest preset ({LOOSEST}: {bound:.4g}); "
+                f"{limit} is {figure:.4g}, and beyond {bound:.4g} an image is hardly its own; "
                 "limits fitted to that would let anything pass"
             )
     proposed: dict[str, float] = {}

@@ -1,0 +1,97 @@
+"""LPIPS and FLIP: real where they are installed, said loudly where they are not or fail."""
+
+import builtins
+import sys
+import types
+
+import pytest
+import torch
+
+from pytest_diffspeed.similarity import SkippedMetricWarning, as_images, compare_images
+from pytest_diffspeed.similarity.extras import ExtraUnavailableError, extra
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    """As on a machine without either."""
+    real = builtins.__import__
+
+    def importer(name, *args, **kwargs):
+        if name.partition(".")[0] in ("lpips", "flip_evaluator"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", importer)
+
+
+@pytest.mark.parametrize("name", ["lpips", "flip"])
+def test_absent_is_skipped_loudly_and_says_the_command(gallery, absent, name):
+    with pytest.warns(SkippedMetricWarning, match=rf"{name}_mean was not checked: .*pip install"):
+        report = compare_images(gallery, gallery, preset="exact", **{f"{name}_mean": 0.1})
+    assert report.verdict == "PASS"
+    assert f"NOT CHECKED: {name}_mean" in report.reason
+    assert list(report.skipped) == [f"{name}_mean"]
+    assert name in report.notes[-1]
+
+
+def test_nothing_but_an_absent_metric_is_no_pass(gallery, absent):
+    with pytest.warns(SkippedMetricWarning):
+        assert compare_images(gallery, gallery, flip_mean=0.1).verdict == "INCONCLUSIVE"
+
+
+def test_not_asked_for_is_not_loaded(gallery, absent):
+    assert compare_images(gallery, gallery, preset="exact").skipped == {}
+
+
+def test_an_exit_of_flip_is_an_error_of_this_metric_only(gallery, monkeypatch):
+    def evaluate(*_, **__):
+        print("Invalid tonemapper.\nExiting.")
+        sys.exit(1)
+
+    fake = types.ModuleType("flip_evaluator")
+    fake.evaluate = evaluate
+    monkeypatch.setitem(sys.modules, "flip_evaluator", fake)
+    images = as_images(gallery)
+    with pytest.raises(ExtraUnavailableError, match=r"SystemExit: 1 \(Invalid tonemapper.\)"):
+        extra("flip", images, images)
+
+
+def test_flip_orders_images_as_the_eye_does(gallery):
+    pytest.importorskip("flip_evaluator", reason="the extra [flip] is not installed")
+    images = as_images(gallery)
+    slightly, strongly = (images * factor for factor in (0.98, 0.6))
+    assert extra("flip", images, images) == [0.0] * 8
+    near, far = extra("flip", images, slightly), extra("flip", images, strongly)
+    assert all(0 < a < b for a, b in zip(near, far, strict=True))
+    grey = images[:, :1]
+    assert extra("flip", grey, grey * 0.9) == pytest.approx(
+        extra("flip", grey.expand(-1, 3, -1, -1), grey.expand(-1, 3, -1, -1) * 0.9)
+    )
+    report = compare_images(gallery, gallery * 0.6, flip_worst=0.01)
+    assert report.verdict == "FAIL"
+    assert report.metrics["flip"][1] == max(far)
+
+
+def test_the_real_flip_cannot_end_the_run(monkeypatch):
+    flip = pytest.importorskip("flip_evaluator", reason="the extra [flip] is not installed")
+    real = flip.evaluate
+    monkeypatch.setattr(
+        flip, "evaluate", lambda *args, **words: real(*args, parameters={"ppd": -1}, **words)
+    )
+    images = torch.rand(1, 3, 16, 16)
+    with pytest.raises(ExtraUnavailableError, match=r"SystemExit: 1 .The number of pixels per"):
+        extra("flip", images, images)
+
+
+def test_an_lpips_that_does_not_load_is_said(gallery, monkeypatch):
+    """LPIPS needs torchvision and a backbone from the network: often enough it is not there."""
+    fake = types.ModuleType("lpips")
+
+    def no_network(**_):
+        raise OSError("cannot download alexnet")
+
+    fake.LPIPS = no_network
+    monkeypatch.setitem(sys.modules, "lpips", fake)
+    with pytest.warns(SkippedMetricWarning, match="lpips failed: OSError: cannot download alexnet"):
+        report = compare_images(gallery, gallery, preset="exact", lpips_worst=0.1)
+    assert report.verdict == "PASS"
