@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-    from .gates.baseline_images import Reference
+    from .baseline_images import Reference
     from .reports.progress import Progress
 
 

@@ -15,9 +15,9 @@ from ..workdir import safe_name
 from .base import Gate, GateContext
 
 if TYPE_CHECKING:
+    from ..baseline_images import Images, Reference
     from ..session import PreparedArm, Session
     from ..similarity import SimilarityReport
-    from .baseline_images import Images, Reference
 
 RANDOM = (
     "image similarity on random weights would compare noise with noise; use a trained pipeline, "
@@ -80,7 +80,7 @@ def draw_both(
     Raises:
         MeasurementError: an arm raised, or a test's body changed it.
     """
-    from .baseline_images import draw, reference
+    from ..baseline_images import draw, reference
 
     candidate.require_unchanged()
     with session.exclusive_device():  # drawing beside somebody's timing would disturb it
@@ -141,9 +141,9 @@ def compare(
 def _teacher_forced(
     session: Session, candidate: PreparedArm, reference: Reference
 ) -> tuple[float, ...]:
+    from ..baseline_images import draw
     from ..pipelines.components import denoiser
     from ..similarity import teacher_forced
-    from .baseline_images import draw
 
     baseline = session.baseline(candidate.spec.source)
     parts = denoiser(baseline.pipeline), denoiser(candidate.pipeline)

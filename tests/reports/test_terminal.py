@@ -1,12 +1,13 @@
 """The terminal block as text, the pictures, and the progress of long work."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pytest_diffspeed.reports.pictures import save_comparison
+from pytest_diffspeed.reports.pictures import Picture, save_comparison, save_gallery
 from pytest_diffspeed.reports.progress import HEARTBEAT_S, Progress
 from pytest_diffspeed.reports.terminal import failure, gate_lines, ladder_table
 from pytest_diffspeed.verdict import Evidence, GateResult, VerdictKind
@@ -88,6 +89,24 @@ def test_a_picture_of_nan_is_black_and_not_an_error(tmp_path):
     broken = np.full_like(baseline, np.nan)
     with Image.open(save_comparison(tmp_path / "p.png", baseline, broken)) as picture:
         assert picture.getpixel((picture.width // 2, 5)) == (0, 0, 0)
+
+
+def test_a_gallery_is_numbered_and_shows_this_run_only(tmp_path):
+    baseline = np.full((32, 32, 3), 0.5, dtype=np.float32)
+    first = [Picture(name, baseline, baseline) for name in ("worst", "middle", "best")]
+    save_gallery(tmp_path / "g", first)
+    (tmp_path / "g" / "notes.txt").write_text("kept")
+    paths = save_gallery(tmp_path / "g", first[:2])
+    assert [path.name for path in paths] == ["01-worst.png", "02-middle.png"]
+    assert sorted(path.name for path in (tmp_path / "g").iterdir()) == [
+        *("01-worst.png", "02-middle.png", "notes.txt")
+    ]
+
+
+def test_a_gate_without_a_ratio_says_itself_what_it_found():
+    similar = dataclasses.replace(result(VerdictKind.PASS), figures={"found": "PSNR 48.1 dB"})
+    assert gate_lines([similar])[1][1].strip() == "PSNR 48.1 dB"
+    assert ladder_table([similar]) == []
 
 
 def test_a_phase_says_when_it_starts_and_how_long_it_took():

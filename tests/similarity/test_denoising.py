@@ -51,3 +51,11 @@ def test_each_call_goes_to_the_candidate_in_its_own_dtype():
     assert entered == [True, True]
     baseline(sample, time, condition={"text": [sample]}, return_dict=False)
     assert len(errors) == 2  # the hook is gone
+
+
+def test_a_denoiser_that_both_arms_share_has_no_error():
+    shared = Denoiser(2.0)
+    with teacher_forced(shared, shared) as errors:
+        shared(torch.ones(1, 4), torch.tensor(3.0), condition={"text": [torch.ones(1)]})
+    assert errors == [0.0]
+    assert len(shared.seen) == 1

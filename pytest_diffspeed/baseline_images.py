@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import MeasurementError, UsageError
-from ..evidence.baseline_images import BaselineImageCache
-from ..evidence.key import EvidenceKey, environment
-from ..pipelines.call import Case, image_cases
-from ..pipelines.fingerprints import content_fingerprint
-from ..pipelines.kernels import other_kernels
-from ..pipelines.sources import FactorySource, parse_source
-from ..similarity import ImageInputError, SimilarityReport, compare_images, findings
-from ..similarity.presets import HIGHER_IS_BETTER
+from .errors import MeasurementError, UsageError
+from .evidence.baseline_images import BaselineImageCache
+from .evidence.key import EvidenceKey, environment
+from .pipelines.call import Case, image_cases
+from .pipelines.fingerprints import content_fingerprint
+from .pipelines.kernels import other_kernels
+from .pipelines.sources import FactorySource, parse_source
+from .similarity import ImageInputError, SimilarityReport, compare_images, findings
+from .similarity.presets import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
-    from ..session import PreparedArm, Session
+    from .session import PreparedArm, Session
 
 LEAST_IMAGES = 8
 """Fewer say little about the worst image that a technique makes."""
