@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -264,10 +264,10 @@ class Drawing:
 class Studio:
     """Draws the variants; the baseline's images once."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, steps: int | None = None) -> None:
         self.source = parse_source(SOURCE)
         self.pipeline = self.source.build()
-        self.defaults = self.source.defaults(self.pipeline)
+        self.defaults = self.source.defaults(self.pipeline).overridden(steps=steps)
         self.cases = image_cases(self.defaults, number)
         self.baseline = self._draw(self.pipeline, VARIANTS[0])
 
@@ -308,17 +308,20 @@ def row_of(report: SimilarityReport) -> list[str]:
     return cells
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=16, help="images of each variant (16)")
     parser.add_argument("--only", action="append", help="a variant's name; may be repeated")
-    words = parser.parse_args()
+    parser.add_argument(
+        "--steps", type=int, help="other than those the presets are fitted for (20)"
+    )
+    words = parser.parse_args(argv)
     unknown = set(words.only or ()) - {variant.name for variant in VARIANTS}
     if unknown:
         parser.error(f"no such variant: {', '.join(sorted(unknown))}")
     chosen = [v for v in VARIANTS if words.only is None or v.name in words.only]
     with third_party():
-        studio = Studio(words.images)
+        studio = Studio(words.images, words.steps)
     told = ", ".join(f"{name} {installed_version(name)}" for name in ("diffusers", "torchao"))
     print(
         f"{len(studio.cases)} images of {SOURCE!r} ({len(studio.defaults.prompts)} prompts), "

@@ -61,14 +61,19 @@ def limits_of_marker(
     """The preset and the limits beside it; calibrated ones come from the repository's file.
 
     Raises:
-        UsageError: nothing is calibrated for this device, source and stack.
+        UsageError: nothing that can be meant is calibrated for this device, source and stack.
     """
+    from ..similarity.presets import LimitError, limits_of
+
     overrides = dict(marker.limits)
     if marker.preset != CALIBRATED:
         return marker.preset, overrides
     spec = candidate.spec
     known = limits_for(session.rootdir, session.device.name, spec.source, spec.stack.name)
-    return None, {**known, **overrides}
+    try:
+        return None, limits_of(None, {**known, **overrides})
+    except LimitError as error:
+        raise UsageError(f"{LIMITS_FILE}: {error}") from error
 
 
 def draw_both(
@@ -83,6 +88,7 @@ def draw_both(
     from ..baseline_images import draw, reference
 
     candidate.require_unchanged()
+    session.baseline(candidate.spec.source).require_unchanged()
     with session.exclusive_device():  # drawing beside somebody's timing would disturb it
         wanted = reference(session, candidate.spec.source)
         drawn = draw(session, candidate, wanted.cases)
@@ -106,7 +112,6 @@ def compare(
     """
     from ..similarity import (
         ImageInputError,
-        LimitError,
         SkippedMetricWarning,
         compare_images,
         relative_l2,
@@ -132,8 +137,6 @@ def compare(
                 floor_rmse=reference.floor.rmse,
                 **limits,
             )
-        except LimitError as error:  # of the calibrated file: a marker's are checked already
-            raise UsageError(f"{LIMITS_FILE}: {error}") from error
         except ImageInputError as error:
             raise MeasurementError(str(error)) from error
 
@@ -147,8 +150,13 @@ def _teacher_forced(
 
     baseline = session.baseline(candidate.spec.source)
     parts = denoiser(baseline.pipeline), denoiser(candidate.pipeline)
-    with teacher_forced(*parts, running=candidate.running) as errors:
-        draw(session, baseline, reference.cases[:1])
+    try:
+        with teacher_forced(*parts, running=candidate.running) as errors:
+            draw(session, baseline, reference.cases[:1])
+    except MeasurementError as error:
+        raise MeasurementError(
+            f"while the denoisers were compared call by call: {error}"
+        ) from error
     return tuple(errors)
 
 
