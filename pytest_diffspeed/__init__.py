@@ -10,6 +10,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .compilation.look import find_graph_breaks as find_graph_breaks
+    from .compilation.report import GraphBreak as GraphBreak
+    from .compilation.report import GraphBreakReport as GraphBreakReport
     from .similarity.compare import SimilarityReport as SimilarityReport
     from .similarity.compare import compare_images as compare_images
     from .techniques.apply import apply_stack as apply_stack
@@ -19,19 +22,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "GraphBreak": "compilation.report",
+    "GraphBreakReport": "compilation.report",
     "SimilarityReport": "similarity.compare",
     "SpeedupResult": "timing.comparison",
     "apply_stack": "techniques.apply",
     "compare_images": "similarity.compare",
+    "find_graph_breaks": "compilation.look",
     "measure_speedup": "timing.speedup",
 }
 
 __all__ = [
+    "GraphBreak",
+    "GraphBreakReport",
     "SimilarityReport",
     "SpeedupResult",
     "__version__",
     "apply_stack",
     "compare_images",
+    "find_graph_breaks",
     "measure_speedup",
 ]
 

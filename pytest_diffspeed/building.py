@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from .compilation.cost import watching_compilation
 from .device import Device
 from .errors import DiffspeedError, SourceError
 from .pipelines.call import CallDefaults, PipelineCall
@@ -13,7 +14,7 @@ from .prepared import PreparedArm
 from .quiet import third_party
 from .specs import ArmSpec
 from .techniques.apply import apply_stack
-from .techniques.base import KnownSlowWarning
+from .techniques.base import Family, KnownSlowWarning
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -59,11 +60,13 @@ class Builder:
             SourceError: the first call failed.
             MissingHardwareError, DoesNotFitError, NotEffectiveError: see :func:`apply_stack`.
         """
+        compiles = any(t.family is Family.COMPILE for t in spec.stack.techniques())
         try:
             # Whoever asked for the stack tells what is known to be slow about it: see `known_slow`.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", KnownSlowWarning)
-                applied = apply_stack(pipeline, spec.stack, call=call, device=self.device)
+                with watching_compilation(compiles=compiles) as compilation:
+                    applied = apply_stack(pipeline, spec.stack, call=call, device=self.device)
         except DiffspeedError:
             raise
         except Exception as error:
@@ -71,4 +74,4 @@ class Builder:
                 f"pipeline source {spec.source!r} with {spec.stack}: the first call failed: "
                 f"{explain_load_error(error)}"
             ) from error
-        return PreparedArm(spec, pipeline, call, applied)
+        return PreparedArm(spec, pipeline, call, applied, compilation.seen)

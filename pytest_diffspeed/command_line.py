@@ -34,6 +34,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="measure again where this very tree has FAILed already; k attempts have up to k times "
         "the error rate of one",
     )
+    group.addoption(
+        "--diffspeed-save-counts",
+        action="store_true",
+        default=False,
+        help="write graphs, graph breaks, recompilations and operations to diffspeed-counts.txt, "
+        "against which later runs are held",
+    )
 
 
 _VALUES = (
@@ -72,6 +79,7 @@ def any_given(config: pytest.Config) -> bool:
     return (
         enabled(config)
         or bool(config.getoption("--diffspeed-fresh"))
+        or bool(config.getoption("--diffspeed-save-counts"))
         or any(config.getoption(f"--diffspeed-{name}") is not None for name in [*in_ini, "json"])
         or any(config.getini(f"diffspeed_{name}") for name in in_ini)
     )

@@ -57,6 +57,15 @@ def as_count(argument: str, value: object, *, least: int = 0) -> int:
     return value
 
 
+def as_numbers(argument: str, value: object) -> tuple[float, ...] | None:
+    """Like :func:`as_words`, of numbers of at least zero."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise BadValueError(argument, f"must be a list of numbers, not {value!r}")
+    return tuple(as_number(argument, number, least=0.0, example="1.0") for number in value)
+
+
 def as_counts(argument: str, value: object, *, least: int = 0) -> tuple[int, ...] | None:
     """Like :func:`as_words`, of whole numbers."""
     if value is None:

@@ -20,6 +20,7 @@ from .marker_values import (
     as_device,
     as_flag,
     as_number,
+    as_numbers,
     as_one_of,
     as_optional_stack,
     as_sizes,
@@ -51,6 +52,9 @@ LIMITS = (
     "flip",
 )
 """Those of :data:`pytest_diffspeed.similarity.METRICS`, which cannot be imported without torch."""
+COMPONENTS = ("denoiser", "unet", "transformer", "vae.decode", "text_encoder", "scheduler.step")
+SAVED = "saved"
+"""In place of a number: as many as the file of counts says."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,8 @@ class NoGraphBreaks(GateMarker):
     marker: ClassVar[str] = "no_graph_breaks"
     signature: ClassVar[str] = SIGNATURES["no_graph_breaks"]
     components: tuple[str, ...] | None
-    max_breaks: int
+    max_breaks: int | None
+    """``None``: only the file of counts limits it."""
     stack: Stack | None
     device: str | None
 
@@ -201,16 +206,21 @@ class NoGraphBreaks(GateMarker):
     def from_arguments(
         cls,
         components: Sequence[str] | None = None,
-        max_breaks: int = 0,
+        max_breaks: int | str = 0,
         stack: str | None = None,
         device: str | None = None,
     ) -> NoGraphBreaks:
         return cls(
-            as_words("components", components),
-            as_count("max_breaks", max_breaks),
+            _as_components(components),
+            None if max_breaks == SAVED else as_count("max_breaks", max_breaks),
             as_optional_stack(stack),
             as_device(device),
         )
+
+
+def _as_components(value: Sequence[str] | None) -> tuple[str, ...] | None:
+    words = as_words("components", value)
+    return None if words is None else tuple(as_one_of("components", w, COMPONENTS) for w in words)
 
 
 @dataclass(frozen=True)
@@ -219,28 +229,32 @@ class NoRecompiles(GateMarker):
 
     marker: ClassVar[str] = "no_recompiles"
     signature: ClassVar[str] = SIGNATURES["no_recompiles"]
-    max_recompiles: int
+    max_recompiles: int | None
+    """``None``: only the file of counts limits it."""
     sizes: tuple[tuple[int, int], ...] | None
     batch_sizes: tuple[int, ...] | None
     prompts: tuple[str, ...] | None
+    guidance: tuple[float, ...] | None
     stack: Stack | None
     device: str | None
 
     @classmethod
     def from_arguments(
         cls,
-        max_recompiles: int = 0,
+        max_recompiles: int | str = 0,
         sizes: Sequence[tuple[int, int]] | None = None,
         batch_sizes: Sequence[int] | None = None,
         prompts: Sequence[str] | None = None,
+        guidance: Sequence[float] | None = None,
         stack: str | None = None,
         device: str | None = None,
     ) -> NoRecompiles:
         return cls(
-            as_count("max_recompiles", max_recompiles),
+            None if max_recompiles == SAVED else as_count("max_recompiles", max_recompiles),
             as_sizes("sizes", sizes),
             as_counts("batch_sizes", batch_sizes, least=1),
             as_words("prompts", prompts),
+            as_numbers("guidance", guidance),
             as_optional_stack(stack),
             as_device(device),
         )

@@ -42,6 +42,7 @@ class Options:
     json_path: Path | None
     fresh: bool = False
     instances: int = 1
+    save_counts: bool = False
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -61,6 +62,7 @@ def read_options(config: pytest.Config) -> Options:
         json_path=_json_path(config),
         fresh=bool(config.getoption("--diffspeed-fresh")),
         instances=_checked(config, "instances", "1", _instances),
+        save_counts=bool(config.getoption("--diffspeed-save-counts")),
     )
 
 

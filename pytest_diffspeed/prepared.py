@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from .compilation.cost import Compilation
 from .errors import MeasurementError
 from .pipelines.boundaries import require_unit, stage_boundaries
 from .pipelines.call import PipelineCall
@@ -35,9 +36,12 @@ class PreparedArm:
     pipeline: DiffusionPipeline
     call: PipelineCall
     applied: Applied
+    compilation: Compilation = field(default_factory=Compilation)
 
     def __post_init__(self) -> None:
         self._arms: dict[str, Arm] = {}
+        self.memo: dict[object, Any] = {}
+        """What gates found out about this arm and need not find out again."""
         self._proven = condition(self.pipeline)
 
     def require_unchanged(self) -> None:

@@ -18,6 +18,7 @@ from .evidence.memory import EvidenceMemory
 from .evidence.noise import KnownFloor, NoiseMemory
 from .evidence.tree import commit, working_tree
 from .extensions import extensions
+from .gates.saved_counts import SavedCounts
 from .options import Options
 from .pipelines.call import PipelineCall
 from .pipelines.components import modules, weights_fingerprint
@@ -70,6 +71,7 @@ class Session:
         # Now, and not when a gate asks: an edit made meanwhile is not what is measured.
         written = [] if options.json_path is None else [options.json_path]
         self.tree = working_tree(rootdir, leave_out=written)
+        self.counts = SavedCounts(rootdir, save=options.save_counts)
         self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
         self._noise = NoiseMemory(rootdir)
         self.arm_listeners: list[ArmListener] = []

@@ -25,7 +25,7 @@ SIGNATURES = {
     ),
     "no_recompiles": (
         "no_recompiles(max_recompiles=0, sizes=None, batch_sizes=None, prompts=None, "
-        "stack=None, device=None): nothing compiles again after warm-up"
+        "guidance=None, stack=None, device=None): nothing compiles again after warm-up"
     ),
     "no_gpu_syncs": (
         'no_gpu_syncs(scope="scheduler.step", first_step=0, per_step=0, allow=(), '

@@ -24,6 +24,8 @@ TINY = "random:sdxl-tiny"
 @pytest.fixture(scope="session")
 def libraries():
     """Import all of this package, and what the tiny pipeline makes its libraries import."""
+    import torch
+
     from pytest_diffspeed.pipelines.sources import parse_source
 
     with third_party():
@@ -31,6 +33,9 @@ def libraries():
             importlib.import_module(module.name)
         pipeline = parse_source(TINY).build()
         pipeline("a fox", num_inference_steps=1, output_type="pt")
+        # Dynamo imports parts of itself when it first compiles, and they register themselves.
+        torch.compile(torch.nn.Linear(1, 1), backend="eager")(torch.ones(1, 1))
+        torch.compiler.reset()
     # Pytest collects garbage several times when a session ends.  Without the objects of torch to
     # walk through, an inner session takes 0.1 s instead of 1 s.
     gc.collect()

@@ -38,6 +38,8 @@ class Gate(ABC):
     """One kind of assertion."""
 
     markers: ClassVar[tuple[type[GateMarker], ...]]
+    counts: ClassVar[bool] = False
+    """Whether it counts and times nothing: such gates run before those that time."""
 
     def unavailable(self, marker: GateMarker) -> str | None:
         """Why this version cannot check this marker, or ``None``."""

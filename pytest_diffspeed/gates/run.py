@@ -44,7 +44,9 @@ def run_gates(
         reason = f"its markers are for another stack or device than {spec.stack} on {device.name}"
         not_applicable(marker, reason)
     asked = holding[::-1]  # as written, top to bottom
-    for gate in dict.fromkeys(gates()[type(marker)] for marker in asked):
+    # What is counted comes first, so that looking never runs between things that are timed.
+    kinds = dict.fromkeys(gates()[type(marker)] for marker in asked)
+    for gate in sorted(kinds, key=lambda gate: not gate.counts):
         own = [marker for marker in asked if gates()[type(marker)] is gate]
         for marker, checked in gate.check_all(own, context):
             if isinstance(checked, GateResult):

@@ -38,7 +38,7 @@ def gate_lines(results: Iterable[GateResult]) -> list[tuple[VerdictKind, str]]:
         if found:
             lines.append((result.verdict, indent + found))
         if result.verdict is not VerdictKind.PASS or _came_late(result):
-            lines.append((result.verdict, indent + result.reason))
+            lines.append((result.verdict, indent + result.reason.replace("\n", "\n" + indent)))
     return lines
 
 
@@ -51,7 +51,7 @@ def _came_late(result: GateResult) -> bool:
 def failure(result: GateResult) -> str:
     """What stands in the test's own report; a one-line summary shows only its first words."""
     parts = [f"{result.verdict} {result.claim}: {describe(result) or 'nothing measured'}"]
-    return "\n    ".join([*parts, result.reason])
+    return "\n    ".join([*parts, *result.reason.splitlines()])
 
 
 def describe(result: GateResult) -> str:
@@ -60,8 +60,10 @@ def describe(result: GateResult) -> str:
     Gates that are not on a ratio say it themselves, in ``figures["found"]``.
     """
     figures = result.figures
+    if "found" in figures:  # a gate that counts says it in its own words
+        return f"{figures['found']} ({result.evidence})"
     if not figures.get("pairs"):
-        return str(figures.get("found", ""))
+        return ""
     plural = "" if figures["instances"] == 1 else "s"
     return (
         f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs, noise "

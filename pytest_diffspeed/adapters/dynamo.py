@@ -1,0 +1,435 @@
+"""What this package uses of dynamo, the front end of ``torch.compile``.
+
+Everything here was seen in torch 2.13.0 and 2.14.1; what is not there any more is said by name
+(:func:`require_known_dynamo`).  Nothing calls ``torch._dynamo.reset()``: that would make every
+other compiled module of the process compile again.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import logging
+import sys
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from unittest import mock
+
+import torch
+import torch._dynamo
+from torch._C._dynamo.eval_frame import reset_code
+from torch._dynamo import config, convert_frame, eval_frame, pgo, symbolic_convert
+from torch._dynamo import utils as dynamo_utils
+from torch._dynamo.backends.debugging import ExplainWithBackend as ExplainWithBackend
+
+from ..errors import DiffspeedError
+
+TORCH_FOLDER = str(Path(torch.__file__).parent)
+_LIMIT_EXCEEDED = "recompile limit exceeded"
+_LOOK_LIMIT = 10_000
+"""Compilations of one function within a look: as many as a model has blocks, and then some."""
+
+
+def require_known_dynamo() -> None:
+    """Refuse a dynamo that does not have what is used here.
+
+    Raises:
+        DiffspeedError: with what is missing.
+    """
+    needed = (
+        (symbolic_convert.InstructionTranslatorBase, "log_graph_break"),
+        (convert_frame, "ConvertFrameAssert"),
+        (convert_frame, "CatchErrorsWrapper"),
+        (convert_frame, "get_and_maybe_log_recompilation_reasons"),
+        (convert_frame, "input_codes"),
+        (convert_frame, "FRAME_COMPILE_COUNTER"),
+        (eval_frame, "_debug_get_cache_entry_list"),
+        (dynamo_utils, "counters"),
+        (pgo, "get_code_state"),
+    )
+    for owner, name in needed:
+        if not hasattr(owner, name):
+            raise DiffspeedError(
+                f"torch {torch.__version__} has no {getattr(owner, '__name__', owner)}.{name}, "
+                "with which graph breaks and recompilations are seen; pytest-diffspeed was tested "
+                "with torch 2.13 and 2.14"
+            )
+
+
+@dataclass(frozen=True)
+class SeenBreak:
+    """One graph break as dynamo met it.
+
+    ``stack`` holds (file, line, function) from the frame that was traced to where it happened;
+    ``place`` tells two breaks of one line apart, and is ``None`` where dynamo met it in a function
+    that it had inlined: it meets those again when that function is traced by itself.
+    """
+
+    message: str
+    stack: tuple[tuple[str, int, str], ...]
+    place: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True)
+class SeenCompile:
+    """One attempt of dynamo to compile a function.
+
+    ``reasons`` say which guards of the earlier compilations failed and with which value;
+    ``earlier`` counts those; ``error`` is what the attempt raised; ``compiled`` is false where
+    dynamo left the function to Python.
+    """
+
+    function: str
+    file: str
+    line: int
+    earlier: int
+    reasons: tuple[str, ...]
+    skipped: str | None
+    error: str | None
+    limit_exceeded: bool
+    compiled: bool
+
+
+@dataclass
+class Seen:
+    """What dynamo did while :func:`watching` was open."""
+
+    breaks: list[SeenBreak] = field(default_factory=list)
+    compiles: list[SeenCompile] = field(default_factory=list)
+    skips: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(function, reason) of frames that dynamo declined to look at."""
+    untouched: dict[int, types.CodeType] = field(default_factory=dict)
+    """Code that nobody had compiled before, by ``id``."""
+
+
+@contextmanager
+def watching() -> Iterator[Seen]:
+    """Record each graph break, each compilation with its reason, and each frame left out.
+
+    Wraps four functions of dynamo and changes nothing of what they do.
+    """
+    require_known_dynamo()
+    seen = Seen()
+    log_graph_break = symbolic_convert.InstructionTranslatorBase.log_graph_break
+    convert = convert_frame.ConvertFrameAssert.__call__
+    catch = convert_frame.CatchErrorsWrapper.__call__
+    reasons_of = getattr(convert_frame, "get_and_maybe_log_recompilation_reasons")  # noqa: B009
+    reasons: list[str] = []
+
+    def on_break(self: Any, code_options: Any, reason: str, exc: Any) -> None:
+        if not exc.logged:  # the same exception passes through every frame that was inlined
+            seen.breaks.append(_seen_break(self, reason, exc))
+        log_graph_break(self, code_options, reason=reason, exc=exc)
+
+    def on_reasons(*args: Any, **kwargs: Any) -> Any:
+        found = reasons_of(*args, **kwargs)
+        reasons.extend(str(reason) for reason in found or ())
+        return found
+
+    def on_frame(self: Any, frame: Any, *args: Any, **kwargs: Any) -> Any:
+        code = frame.f_code
+        entries = len(eval_frame._debug_get_cache_entry_list(code))
+        if not entries:
+            seen.untouched.setdefault(id(code), code)
+        reasons.clear()
+        kwargs["skip"] = kwargs.get("skip", 0) + 1
+        try:
+            result = convert(self, frame, *args, **kwargs)
+        except Exception as error:
+            exceeded = _LIMIT_EXCEEDED in f"{error} {error.__cause__}"
+            seen.compiles.append(_compile(code, entries, reasons, None, error, exceeded, False))
+            if not getattr(error, "logged", False) and not exceeded and _is_break(error):
+                seen.breaks.append(_break_of_frame(code, error))
+            raise
+        skipped, compiled = result.skip_reason, result.guarded_code is not None
+        seen.compiles.append(_compile(code, entries, reasons, skipped, None, False, compiled))
+        return result
+
+    def on_any_frame(self: Any, frame: Any, *args: Any, **kwargs: Any) -> Any:
+        result = catch(self, frame, *args, **kwargs)
+        reason = getattr(result, "skip_reason", None)
+        if reason is not None:
+            seen.skips[(_function(frame.f_code), reason.splitlines()[0])] += 1
+        return result
+
+    base = symbolic_convert.InstructionTranslatorBase
+    with ExitStack() as patches:
+        for owner, name, wrapper in (
+            (base, "log_graph_break", on_break),
+            (convert_frame, "get_and_maybe_log_recompilation_reasons", on_reasons),
+            (convert_frame.ConvertFrameAssert, "__call__", on_frame),
+            (convert_frame.CatchErrorsWrapper, "__call__", on_any_frame),
+        ):
+            patches.enter_context(mock.patch.object(owner, name, wrapper))
+        yield seen
+
+
+def _is_break(error: Exception) -> bool:
+    """Whether dynamo goes on without this frame; it passes on every other error."""
+    return isinstance(error, (torch._dynamo.exc.Unsupported, torch._dynamo.exc.UserError)) and (
+        not isinstance(error, torch._dynamo.exc.UncapturedHigherOrderOpError)
+    )
+
+
+def _seen_break(translator: Any, reason: str, exc: Any) -> SeenBreak:
+    stack = tuple((f.filename, f.lineno or 0, f.name) for f in getattr(exc, "real_stack", ()) or ())
+    code, instruction = translator.f_code, translator.current_instruction
+    place: tuple[Any, ...] | None = None
+    if len(stack) <= 1:
+        positions: Any = getattr(instruction, "positions", None)
+        column = getattr(positions, "col_offset", None)
+        if column is not None:
+            line = translator.lineno if positions.lineno is None else positions.lineno
+            place = (code.co_filename, line, column, positions.end_lineno, positions.end_col_offset)
+        else:  # Python 3.10 knows no columns
+            place = (code.co_filename, translator.lineno, id(code), instruction.offset)
+    if not stack:
+        stack = ((code.co_filename, translator.lineno or code.co_firstlineno, code.co_name),)
+    return SeenBreak(str(getattr(exc, "msg", None) or exc or reason), stack, place)
+
+
+def _break_of_frame(code: types.CodeType, error: Any) -> SeenBreak:
+    """A break outside the tracing itself: the whole function is left to Python."""
+    stack = tuple(
+        (f.filename, f.lineno or 0, f.name) for f in getattr(error, "real_stack", ()) or ()
+    )
+    where = (code.co_filename, code.co_firstlineno, code.co_name)
+    message = str(getattr(error, "msg", None) or error)
+    return SeenBreak(message, stack or (where,), None if stack else where)
+
+
+def _compile(
+    code: types.CodeType,
+    earlier: int,
+    reasons: list[str],
+    skipped: str | None,
+    error: Exception | None,
+    limit_exceeded: bool,
+    compiled: bool,
+) -> SeenCompile:
+    said = None if error is None else (str(error).strip() or type(error).__name__)
+    return SeenCompile(
+        _function(code),
+        code.co_filename,
+        code.co_firstlineno,
+        earlier,
+        tuple(reasons),
+        None if skipped is None else skipped.splitlines()[0],
+        said,
+        limit_exceeded,
+        compiled,
+    )
+
+
+def _function(code: types.CodeType) -> str:
+    return str(getattr(code, "co_qualname", code.co_name))  # co_qualname: Python 3.11
+
+
+def graph_break_counters() -> Counter[str]:
+    """Dynamo's own count of graph breaks by message, for the whole process."""
+    return Counter(dynamo_utils.counters["graph_break"])
+
+
+def inductor_counters() -> Counter[str]:
+    """Inductor's counts: cache hits and misses, CUDA graphs skipped; for the whole process."""
+    return Counter(dynamo_utils.counters["inductor"])
+
+
+def unique_graphs() -> int:
+    """How many graphs dynamo has handed to a backend in this process."""
+    return int(dynamo_utils.counters["stats"]["unique_graphs"])
+
+
+def cudagraph_skip_reasons() -> list[str]:
+    """Why inductor left out CUDA graphs, by compilation, of the compilations that torch remembers.
+
+    ``CompilationMetrics.cudagraph_skip_reason``.
+    """
+    metrics = dynamo_utils.get_compilation_metrics()
+    reasons = (getattr(one, "cudagraph_skip_reason", None) for one in metrics)
+    return [reason for reason in reasons if reason]
+
+
+def compile_for_looking(fn: Callable[..., Any], backend: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.compile(fn)`` whose cache entries are its own.
+
+    ``isolate_recompiles`` (torch 2.13) keeps them out of the bucket that ``recompile_limit`` counts
+    in.  Older versions rely on :func:`undisturbed` alone.
+    """
+    options: dict[str, Any] = {"backend": backend}
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        options["isolate_recompiles"] = True
+    return torch.compile(fn, **options)
+
+
+@contextmanager
+def undisturbed(seen: Seen) -> Iterator[None]:
+    """What is compiled inside leaves dynamo as it was, and finds it as if nobody had compiled yet.
+
+    - Functions that somebody has compiled run on a *copy* of their code meanwhile.  Dynamo keeps
+      cache entries, limits and "run this eagerly from now on" on code objects, so the originals
+      keep theirs, and a decision that somebody's compilation took hides nothing from us.
+    - Code of ours alone is forgotten again.
+    - Counters, profiles of dynamic shapes and compilation numbers are put back.
+    """
+    counters = {name: Counter(counts) for name, counts in dynamo_utils.counters.items()}
+    shapes = _copied_code_state()
+    numbers = dict(convert_frame.FRAME_COMPILE_COUNTER)
+    break_reasons = len(dynamo_utils.graph_break_reasons)
+    guard_failures = {key: list(value) for key, value in dynamo_utils.guard_failures.items()}
+    known_backends = cast("dict[int, Any]", eval_frame.cached_backends)
+    backends = set(known_backends)
+    metrics = list(dynamo_utils.get_compilation_metrics())
+    limits = config.patch(
+        recompile_limit=_LOOK_LIMIT, accumulated_recompile_limit=_LOOK_LIMIT, suppress_errors=False
+    )
+    try:
+        with limits, _copies_of_known_code():
+            yield
+    finally:
+        for code in seen.untouched.values():
+            reset_code(code)
+        dynamo_utils.counters.clear()
+        dynamo_utils.counters.update(counters)
+        pgo._CODE_STATE = shapes
+        convert_frame.FRAME_COMPILE_COUNTER.clear()
+        convert_frame.FRAME_COMPILE_COUNTER.update(numbers)
+        del dynamo_utils.graph_break_reasons[break_reasons:]
+        dynamo_utils.guard_failures.clear()
+        dynamo_utils.guard_failures.update(guard_failures)
+        for key in set(known_backends) - backends:
+            del known_backends[key]
+        dynamo_utils.clear_compilation_metrics()
+        dynamo_utils._compilation_metrics.extend(metrics)
+
+
+def _copied_code_state() -> Any:
+    """Dynamo's profile of which sizes change, which decides what is compiled as dynamic."""
+    import copy
+
+    return None if pgo._CODE_STATE is None else copy.deepcopy(pgo._CODE_STATE)
+
+
+@contextmanager
+def _copies_of_known_code() -> Iterator[None]:
+    known = {
+        id(code): code
+        for code in (reference() for reference in convert_frame.input_codes.seen)
+        if code is not None and not code.co_filename.startswith(TORCH_FOLDER)
+    }
+    functions = {
+        id(function): function
+        for function in _functions_with_code(list(known.values()))
+        if id(function.__code__) in known
+    }
+    originals = [(function, function.__code__) for function in functions.values()]
+    try:
+        for function, code in originals:
+            function.__code__ = _copied(code)
+        yield
+    finally:
+        for function, code in originals:
+            function.__code__ = code
+
+
+def _functions_with_code(codes: Sequence[types.CodeType]) -> Iterator[types.FunctionType]:
+    """The functions that run any of ``codes``, and some others.
+
+    Those that the garbage collector knows, closures too; after ``gc.freeze()`` it no longer knows
+    what was there before, so the modules that define the code are searched as well.
+    """
+    if not codes:
+        return
+    for holder in gc.get_referrers(*codes):
+        if isinstance(holder, types.FunctionType):
+            yield holder
+    files = {code.co_filename for code in codes}
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) in files:
+            yield from _functions_in(module, depth=3)
+
+
+def _functions_in(holder: object, depth: int) -> Iterator[types.FunctionType]:
+    for value in list(vars(holder).values()):
+        function = getattr(value, "__func__", value)  # class methods and static methods
+        if isinstance(value, property):
+            function = value.fget
+        while isinstance(function, types.FunctionType):
+            yield function
+            function = getattr(function, "__wrapped__", None)
+        if isinstance(value, type) and depth:
+            yield from _functions_in(value, depth - 1)
+
+
+def _copied(code: types.CodeType) -> types.CodeType:
+    """Another code object that does the same, the functions inside it copied too."""
+    constants = tuple(
+        _copied(constant) if isinstance(constant, types.CodeType) else constant
+        for constant in code.co_consts
+    )
+    return code.replace(co_consts=constants)
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Keep dynamo's own log lines about breaks and failures to itself: the report says them."""
+    loggers = [logging.getLogger(name) for name in ("torch._dynamo", "torch._subclasses")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def cache_entries(function: Callable[..., Any] | types.CodeType) -> int:
+    """How many compilations of a function dynamo holds, whoever asked for them."""
+    code = function if isinstance(function, types.CodeType) else function.__code__
+    return len(eval_frame._debug_get_cache_entry_list(code))
+
+
+def most_compiled(least: int) -> list[tuple[tuple[str, str, int], int]]:
+    """Functions of which dynamo holds ``least`` compilations or more: (name, file, line), count."""
+    codes = {reference() for reference in convert_frame.input_codes.seen} - {None}
+    found = [
+        ((_function(code), code.co_filename, code.co_firstlineno), cache_entries(code))
+        for code in codes
+        if code is not None
+    ]
+    return sorted((one for one in found if one[1] >= least), key=lambda one: -one[1])
+
+
+def is_disabled(fn: Any) -> bool:
+    """Whether ``fn`` is under ``torch.compiler.disable``."""
+    if isinstance(fn, eval_frame.OptimizedModule):  # what `disable` makes of a module, too
+        return isinstance(fn.dynamo_ctx, eval_frame.DisableContext)
+    return bool(getattr(fn, "_torchdynamo_disable", False))
+
+
+def original_of(fn: Any) -> Any | None:
+    """What ``torch.compile`` wrapped to give ``fn``; ``None`` where it did not."""
+    if is_disabled(fn):
+        return None
+    if isinstance(fn, eval_frame.OptimizedModule):
+        return fn._orig_mod
+    if isinstance(fn, torch.nn.Module):
+        return None
+    own: Mapping[str, Any] = getattr(fn, "__dict__", {})
+    return own.get("_torchdynamo_orig_callable")
+
+
+def plain_call(module: torch.nn.Module) -> Callable[..., Any]:
+    """The call of a module with its hooks, uncompiled: what ``module.compile()`` compiles."""
+    return module._call_impl
+
+
+def compiled_in_place(module: torch.nn.Module) -> bool:
+    """Whether ``module.compile()`` was called."""
+    return getattr(module, "_compiled_call_impl", None) is not None

@@ -1,0 +1,134 @@
+"""The ratchet: counts that a repository keeps, which may get better and never worse.
+
+A text file for people and for git.  Each entry is a block of its own, between blank lines, and
+blocks are sorted, so that two branches that change different entries merge without a conflict::
+
+    # Counts of pytest-diffspeed …
+
+    [demo | bf16+compile | unet]
+    breaks = 0
+    graphs = 1
+    ops = 412
+
+Where a merge keeps two blocks of one entry (``merge=union``), the smaller counts hold: each branch
+promised its own.  Knows no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ..errors import DiffspeedError
+
+FILE_NAME = "diffspeed-counts.txt"
+COUNTS = ("graphs", "breaks", "recompiles", "ops")
+"""What is counted; less is better for each."""
+
+Entry = tuple[str, str, str]
+"""Pipeline source, stack, component."""
+Counts = Mapping[str, int]
+
+_HEAD = """\
+# Counts of pytest-diffspeed: they may get better, never worse.  Written by
+#     pytest --diffspeed --diffspeed-save-counts
+# [pipeline | stack | component], then what was counted there.  Merge by keeping both sides.
+"""
+_SECTION = re.compile(r"\[(.+?) \| (.+?) \| (.+?)\]")
+_COUNT = re.compile(r"(\w+) = (\d+)")
+_CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+
+
+class CountsFileError(DiffspeedError):
+    """The file of counts cannot be read as one."""
+
+
+def read_counts(path: Path) -> dict[Entry, dict[str, int]]:
+    """The entries of a file.
+
+    Raises:
+        CountsFileError: names the line that cannot be meant.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CountsFileError(f"cannot read the counts in {path}: {error}") from None
+    entries: dict[Entry, dict[str, int]] = {}
+    current: dict[str, int] | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.strip()
+        if not words or words.startswith("#"):
+            continue
+        section, count = _SECTION.fullmatch(words), _COUNT.fullmatch(words)
+        if section is not None:
+            current = entries.setdefault((section[1], section[2], section[3]), {})
+        elif count is not None and current is not None and count[1] in COUNTS:
+            current[count[1]] = min(int(count[2]), current.get(count[1], int(count[2])))
+        elif words.startswith(_CONFLICT):
+            raise CountsFileError(
+                f"{path}:{number}: a merge left a conflict here; keep the entries of both sides, "
+                "take the markers out, and run the tests: smaller counts win"
+            )
+        else:
+            raise CountsFileError(
+                f"{path}:{number}: {words!r} is neither [pipeline | stack | component] nor one of "
+                f"{', '.join(COUNTS)} = a whole number"
+            )
+    return entries
+
+
+def written(entries: Mapping[Entry, Counts]) -> str:
+    """The text of a file with these entries: sorted, so the same entries give the same text."""
+    blocks = [
+        "\n".join(
+            [f"[{' | '.join(entry)}]"]
+            + [f"{name} = {counts[name]}" for name in sorted(counts)]
+            + [""]
+        )
+        for entry, counts in sorted(entries.items())
+        if counts
+    ]
+    return "\n".join([_HEAD, *blocks])
+
+
+def write_counts(path: Path, entries: Mapping[Entry, Counts]) -> None:
+    """Replace the file at once: a killed run leaves the old one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(written(entries), encoding="utf-8")
+    part.replace(path)
+
+
+def compare(entry: Entry, saved: Counts | None, now: Counts) -> tuple[list[str], list[str]]:
+    """What is worse than saved, and what is better, a sentence each.
+
+    A count without an entry is worse: nobody agreed to it.
+    """
+    worse: list[str] = []
+    better: list[str] = []
+    name = " | ".join(entry)
+    for what, count in sorted(now.items()):
+        before = None if saved is None else saved.get(what)
+        if before is None:
+            worse.append(f"[{name}] has no saved count of {what} (now {count})")
+        elif count > before:
+            worse.append(f"[{name}] {what}: {count}, saved {before}")
+        elif count < before:
+            better.append(f"[{name}] {what}: {count}, saved {before}")
+    return worse, better
+
+
+def checked_entry(parts: Iterable[str]) -> Entry:
+    """An entry whose parts can stand in the file.
+
+    Raises:
+        CountsFileError: a part would be read as something else.
+    """
+    source, stack, component = parts
+    for part in (source, stack, component):
+        if not part.strip() or any(sign in part for sign in ("|", "[", "]", "\n")):
+            raise CountsFileError(
+                f"{part!r} cannot be kept in {FILE_NAME}: names there have no '|', '[', ']' or "
+                "line break"
+            )
+    return source, stack, component

@@ -1,0 +1,90 @@
+"""``no_recompiles``: after warm-up nothing compiles again, and what was compiled stays so."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ..markers import SAVED, GateMarker, NoRecompiles
+from ..verdict import Evidence, GateResult, VerdictKind
+from .base import Gate, GateContext
+
+
+class NoRecompilesGate(Gate):
+    """Calls the arm as it is: again, and with each size, batch, prompt and guidance asked for."""
+
+    markers: ClassVar[tuple[type[GateMarker], ...]] = (NoRecompiles,)
+    counts: ClassVar[bool] = True
+
+    def check(self, marker: GateMarker, context: GateContext) -> GateResult:
+        from ..compilation.recompiles import find_recompiles
+        from ..pipelines.components import modules
+        from ..pipelines.variants import variants
+        from ..techniques.apply import PROOF_STEPS
+
+        assert isinstance(marker, NoRecompiles)
+        session, arm = context.session, context.candidate
+        arm.require_unchanged()
+        with session.progress.phase(f"looking for recompilations of {arm.spec.stack}"):
+            calls = variants(
+                arm.pipeline,
+                arm.call,
+                steps=PROOF_STEPS,
+                sizes=marker.sizes or (),
+                batch_sizes=marker.batch_sizes or (),
+                prompts=marker.prompts or (),
+                guidance=marker.guidance or (),
+            )
+            with arm.running():
+                report = find_recompiles(
+                    modules(arm.pipeline).values(),
+                    calls,
+                    warm_up=lambda: arm.call(arm.pipeline, steps=PROOF_STEPS),
+                    cuda_graphs=session.device.kind == "cuda",
+                    skipped_before=arm.compilation.cudagraph_skips,
+                )
+        count = len(report.recompiles)
+        limit = marker.max_recompiles
+        ratchet = session.counts.check(
+            context, {"pipeline": {"recompiles": count}}, needed=limit is None
+        )
+        failed = (
+            (limit is not None and count > limit)
+            or bool(report.eager or report.cudagraph_skips)
+            or bool(ratchet.worse)
+        )
+        allowed = SAVED if limit is None else str(limit)
+        reason = [
+            f"{count} recompilations after warm-up, allowed: {allowed}",
+            *map(str, report.recompiles),
+            *report.eager,
+            *report.cudagraph_skips,
+            *report.often,
+            *ratchet.told,
+        ]
+        found = [
+            f"{count} recompilations over {len(report.calls)} calls after warm-up",
+            *(["parts run eagerly"] if report.eager else []),
+            *report.often,
+            *ratchet.better,
+        ]
+        result = GateResult(
+            gate=marker.marker,
+            claim=marker.claim,
+            test=context.test,
+            stack=arm.spec.stack.name,
+            verdict=VerdictKind.FAIL if failed else VerdictKind.PASS,
+            reason="\n".join(reason),
+            evidence=Evidence.COUNTED,
+            blocking=failed,
+            figures={
+                "found": "; ".join(found),
+                "recompiles": count,
+                "allowed": limit,
+                "report": report.as_dict(),
+            },
+        )
+        session.journal.write("gate", **result.as_dict())
+        return result
+
+
+GATES = (NoRecompilesGate(),)

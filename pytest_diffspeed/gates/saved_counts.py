@@ -1,0 +1,84 @@
+"""The ratchet of a session: counts against the file of the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..compilation.counts_file import (
+    FILE_NAME,
+    Entry,
+    checked_entry,
+    compare,
+    read_counts,
+    write_counts,
+)
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from .base import GateContext
+
+UPDATE = "pytest --diffspeed --diffspeed-save-counts"
+
+
+@dataclass(frozen=True)
+class Ratchet:
+    """What the file says about one gate's counts."""
+
+    worse: tuple[str, ...] = ()
+    better: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        said = [f"worse than {FILE_NAME}: {line}" for line in self.worse]
+        if self.worse:
+            said.append(f"if that is meant, save it: {UPDATE}")
+        return (*said, *self.better)
+
+
+class SavedCounts:
+    """Reads ``diffspeed-counts.txt`` in pytest's rootdir, if it is there, and writes it if asked.
+
+    With ``save`` each count that a gate finds replaces its entry at once; the others stay.
+    """
+
+    def __init__(self, rootdir: Path, *, save: bool) -> None:
+        self.path = rootdir / FILE_NAME
+        self._save = save
+
+    def check(
+        self, context: GateContext, found: Mapping[str, Mapping[str, int]], *, needed: bool
+    ) -> Ratchet:
+        """Compare (or save) the counts of each component.
+
+        Raises:
+            CountsFileError: the file cannot be read.
+            UsageError: ``needed``, and there is no file.
+        """
+        there = self.path.is_file()
+        if not there and not self._save:
+            if needed:
+                raise UsageError(
+                    f"its limit is 'saved', and there is no {FILE_NAME} in {self.path.parent}; "
+                    f"write it with {UPDATE}"
+                )
+            return Ratchet()
+        entries = read_counts(self.path) if there else {}
+        spec = context.candidate.spec
+        worse: list[str] = []
+        better: list[str] = []
+        for component, counts in found.items():
+            entry: Entry = checked_entry((spec.source, spec.stack.name, component))
+            if self._save:
+                entries[entry] = {**entries.get(entry, {}), **counts}
+                continue
+            less, more = compare(entry, entries.get(entry), counts)
+            worse += less
+            better += more
+        if self._save:
+            write_counts(self.path, entries)
+        elif better:
+            better = [f"better than saved: {'; '.join(better)}; keep it with {UPDATE}"]
+        return Ratchet(tuple(worse), tuple(better))

@@ -1,0 +1,63 @@
+"""Why a compiled pipeline's first call failed: our report instead of dynamo's trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.attributes import replaced
+from ..compilation.look import look_at, root_error
+from ..compilation.report import GraphBreakReport
+from ..compilation.targets import outermost_marks
+from ..errors import DiffspeedError
+from ..quiet import third_party
+from .capture import capture, default_components
+from .components import modules
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def explain_compile_failure(
+    pipeline: DiffusionPipeline, call: Callable[..., Any], error: BaseException
+) -> str:
+    """What kept the pipeline from compiling, with the place of every graph break.
+
+    The pipeline is run uncompiled to get the inputs of its components, and each is looked at.  To
+    be called where its compiled call raised ``error``; ``call(pipeline, steps=2)`` runs it short.
+    Whatever goes wrong in here, the answer is a sentence.
+    """
+    try:
+        with third_party():
+            broken = [report for report in _reports(pipeline, call) if report.breaks]
+    except DiffspeedError as failure:
+        return str(failure)
+    except Exception as failure:
+        return (
+            f"{root_error(error)} (and looking for the reason failed, {type(failure).__name__}: "
+            f"{(str(failure).strip() or 'no message').splitlines()[0]})"
+        )
+    if not broken:
+        return (
+            f"there is no graph break; the compiler itself failed with {root_error(error)}. With "
+            "TORCHDYNAMO_VERBOSE=1 in the environment torch tells more"
+        )
+    return "\n".join(str(report) for report in broken)
+
+
+def _reports(pipeline: DiffusionPipeline, call: Callable[..., Any]) -> Iterator[GraphBreakReport]:
+    names = default_components(pipeline)
+    with _uncompiled(pipeline):
+        captured = capture(pipeline, lambda: call(pipeline, steps=2), names)
+    for one in captured:
+        yield look_at(one.fn, one.calls, name=one.name, restart=one.restart)
+
+
+@contextmanager
+def _uncompiled(pipeline: DiffusionPipeline) -> Iterator[None]:
+    with ExitStack() as stack:
+        for part in modules(pipeline).values():
+            for mark in outermost_marks(part):
+                stack.enter_context(replaced(mark.owner, mark.attribute, mark.original))
+        yield

@@ -1,0 +1,115 @@
+"""The gates ``no_recompiles`` and ``max_compile_time`` on a real pipeline, as a user sees them."""
+
+import json
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+
+from pytest_diffspeed.techniques.catalog import compile as compile_catalog
+
+SUITE = """
+import pytest
+
+@pytest.mark.diffspeed({stack!r})
+@pytest.mark.{gate}
+def test_structure(optimized_pipeline): ...
+"""
+
+
+@pytest.fixture
+def run(pytester, run_diffspeed, fresh_dynamo, monkeypatch):
+    def apply(self, pipe):
+        pipe.unet.compile(fullgraph=True, backend="eager")
+        pipe.vae.decode = torch.compile(pipe.vae.decode, fullgraph=True, backend="eager")
+
+    monkeypatch.setattr(compile_catalog.Compile, "apply", apply)
+
+    def run_(gate, stack="compile"):
+        pytester.makepyfile(test_it=SUITE.format(stack=stack, gate=gate))
+        source = "--diffspeed-pipeline=small_pipeline:build"
+        return run_diffspeed(source, "--diffspeed-json=records.jsonl")
+
+    return run_
+
+
+def figures(pytester):
+    (line,) = (pytester.path / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads(line)["figures"]
+
+
+def test_the_same_call_again_and_another_prompt_compile_nothing(run, pytester):
+    outcome = run("no_recompiles(prompts=['a much longer prompt about an owl in the snow'])")
+    outcome.assert_outcomes(passed=1)
+    outcome.stdout.fnmatch_lines(
+        ["PASS *no_recompiles", "*0 recompilations over 2 calls after warm-up (counted)"]
+    )
+
+
+def test_other_sizes_batches_and_guidance_compile_again_with_their_reason(run, pytester):
+    outcome = run("no_recompiles(sizes=[(16, 24)], batch_sizes=[2], guidance=[1.0])")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(
+        [
+            "*FAIL no_recompiles: * recompilations over 4 calls after warm-up*",
+            "*size 16 × 24: *forward (*unet_2d_condition.py:*) compiled again: "
+            "*size mismatch at index 3. expected 16, actual 24*",
+        ]
+    )
+    found = {one["when"] for one in figures(pytester)["report"]["recompiles"]}
+    assert "size 16 × 24" in found
+    assert found <= {"size 16 × 24", "batch of 2", "guidance 1"}
+
+
+def test_recompilations_within_the_budget_pass(run, pytester):
+    run("no_recompiles(max_recompiles=2, sizes=[(16, 24)])").assert_outcomes(passed=1)
+    assert figures(pytester)["recompiles"] == 2  # denoiser and decoder
+
+
+def test_a_number_that_changes_on_every_call_is_seen(run, pytester, monkeypatch):
+    """A scheduler that hands the denoiser a Python number instead of a tensor."""
+    calls = iter(range(1000))
+
+    def scale_model_input(self, sample, timestep):
+        self.is_scale_input_called = True
+        return Size(sample * 1.0, next(calls))
+
+    class Size(torch.Tensor):
+        def __new__(cls, sample, number):
+            return sample[..., : 8 + number % 5] if number > 8 else sample
+
+    monkeypatch.setattr(EulerDiscreteScheduler, "scale_model_input", scale_model_input)
+    monkeypatch.setattr(EulerDiscreteScheduler, "step", lambda self, out, t, s, **kwargs: (s,))
+    run("no_recompiles()").assert_outcomes(failed=1)
+    first = figures(pytester)["report"]["recompiles"][0]
+    assert first["when"] == "the same call again"
+    assert "size mismatch" in first["why"]
+
+
+def test_a_stack_that_compiles_nothing_is_an_error(run):
+    outcome = run("no_recompiles()", stack="channels_last")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(["*nothing of the pipeline is compiled, so nothing could ever*"])
+
+
+def test_a_cold_start_within_its_limit(run, pytester):
+    outcome = run("max_compile_time(1000)")
+    outcome.assert_outcomes(passed=1)
+    outcome.stdout.fnmatch_lines(
+        ["PASS *max_compile_time", "*first call * s (unused cache), then * s; *pays off*(measured)"]
+    )
+    found = figures(pytester)
+    assert found["graphs"] == 2
+    assert found["first_call_s"] > found["steady_s"] > 0
+
+
+def test_a_cold_start_that_takes_too_long_fails(run):
+    outcome = run("max_compile_time(0.000001)")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(["*the first call took * s, allowed: 1e-06 s*"])
+
+
+def test_no_compilation_has_no_compile_time(run):
+    outcome = run("max_compile_time(1000)", stack="channels_last")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(["*channels_last compiles nothing, so there is no compilation*"])

@@ -1,0 +1,164 @@
+"""The ratchet: worse fails, better is told, and entries survive the merge of two branches."""
+
+import subprocess
+
+import pytest
+from diffusers import UNet2DConditionModel
+
+from pytest_diffspeed.compilation.counts_file import (
+    FILE_NAME,
+    CountsFileError,
+    checked_entry,
+    compare,
+    read_counts,
+    write_counts,
+    written,
+)
+
+UNET = ("demo", "compile", "unet")
+VAE = ("demo", "compile", "vae.decode")
+BF16 = ("demo", "bf16+compile", "unet")
+COUNTS = {"graphs": 1, "breaks": 0, "ops": 412}
+
+
+def test_the_file_is_for_people(tmp_path):
+    path = tmp_path / FILE_NAME
+    write_counts(path, {VAE: {"graphs": 1}, UNET: COUNTS})
+    text = path.read_text(encoding="utf-8")
+    assert "\n[demo | compile | unet]\nbreaks = 0\ngraphs = 1\nops = 412\n" in text
+    assert text.index("| unet]") < text.index("| vae.decode]")
+    assert read_counts(path) == {UNET: COUNTS, VAE: {"graphs": 1}}
+    assert written(read_counts(path)) == text
+
+
+@pytest.mark.parametrize(
+    ("now", "worse", "better"),
+    [
+        (COUNTS, [], []),
+        ({**COUNTS, "breaks": 2}, ["[demo | compile | unet] breaks: 2, saved 0"], []),
+        ({**COUNTS, "ops": 400}, [], ["[demo | compile | unet] ops: 400, saved 412"]),
+        (
+            {"recompiles": 0},
+            ["[demo | compile | unet] has no saved count of recompiles (now 0)"],
+            [],
+        ),
+    ],
+)
+def test_worse_and_better(now, worse, better):
+    assert compare(UNET, COUNTS, now) == (worse, better)
+
+
+def test_what_has_no_entry_is_worse():
+    worse, better = compare(UNET, None, COUNTS)
+    assert len(worse) == 3
+    assert better == []
+
+
+def merged(tmp_path, base, ours, theirs, *options):
+    for name, entries in (("base", base), ("ours", ours), ("theirs", theirs)):
+        write_counts(tmp_path / name, entries)
+    command = ["git", "merge-file", "--stdout", *options, "ours", "base", "theirs"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    path = tmp_path / FILE_NAME
+    path.write_text(done.stdout, encoding="utf-8")
+    return done.returncode, path
+
+
+def test_two_branches_that_change_other_entries_merge(tmp_path):
+    base = {UNET: COUNTS, VAE: COUNTS, BF16: COUNTS}
+    ours, theirs = {**base, BF16: {**COUNTS, "ops": 400}}, {**base, VAE: {**COUNTS, "ops": 300}}
+    conflicts, path = merged(tmp_path, base, ours, theirs)
+    assert conflicts == 0
+    assert read_counts(path) == {UNET: COUNTS, BF16: ours[BF16], VAE: theirs[VAE]}
+
+
+def test_two_branches_that_add_entries_at_one_place_merge_by_union(tmp_path):
+    base = {UNET: COUNTS}
+    ours, theirs = {**base, VAE: COUNTS}, {**base, ("demo", "compile", "zz"): COUNTS}
+    conflicts, path = merged(tmp_path, base, ours, theirs)
+    assert conflicts == 1
+    with pytest.raises(CountsFileError, match="a merge left a conflict here; keep the entries of"):
+        read_counts(path)
+    conflicts, path = merged(tmp_path, base, ours, theirs, "--union")
+    assert conflicts == 0
+    assert read_counts(path) == {**ours, **theirs}
+
+
+def test_of_two_counts_of_one_thing_the_smaller_holds(tmp_path):
+    base, ours, theirs = ({UNET: {"breaks": count}} for count in (6, 5, 3))
+    conflicts, path = merged(tmp_path, base, ours, theirs, "--union")
+    assert conflicts == 0
+    assert read_counts(path) == {UNET: {"breaks": 3}}
+
+
+@pytest.mark.parametrize("line", ["breaks = -1", "brakes = 1", "[demo | unet]", "breaks: 1"])
+def test_a_line_that_cannot_be_meant_is_named(tmp_path, line):
+    path = tmp_path / FILE_NAME
+    path.write_text(f"[demo | compile | unet]\n{line}\n", encoding="utf-8")
+    with pytest.raises(CountsFileError, match=r":2: '.+' is neither"):
+        read_counts(path)
+
+
+@pytest.mark.parametrize("part", ["a|b", "a]", "", "a\nb"])
+def test_names_that_would_be_read_otherwise_are_refused(part):
+    with pytest.raises(CountsFileError, match="cannot be kept"):
+        checked_entry((part, "compile", "unet"))
+
+
+SUITE = """
+import pytest
+
+@pytest.mark.diffspeed("channels_last")
+@pytest.mark.no_graph_breaks(components=["denoiser"], max_breaks={limit!r})
+def test_structure(optimized_pipeline): ...
+"""
+
+
+def test_saved_then_worse_then_saved_again_then_better(
+    pytester, run_diffspeed, fresh_dynamo, monkeypatch
+):
+    def run(*words, limit="saved"):
+        pytester.makepyfile(test_it=SUITE.format(limit=limit))
+        return run_diffspeed("--diffspeed-pipeline=small_pipeline:build", *words)
+
+    outcome = run()
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines([f"*its limit is 'saved', and there is no {FILE_NAME} in *"])
+    run("--diffspeed-save-counts").assert_outcomes(passed=1)
+    path = pytester.path / FILE_NAME
+    (entry,) = read_counts(path)
+    assert entry == ("small_pipeline:build", "channels_last", "unet")
+    clean = path.read_text(encoding="utf-8")
+    run().assert_outcomes(passed=1)
+
+    original = UNet2DConditionModel.get_time_embed
+
+    def get_time_embed(self, *args, **kwargs):
+        print("worse")
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UNet2DConditionModel, "get_time_embed", get_time_embed)
+        # The file limits a gate with a limit of its own too.
+        outcome = run(limit=5)
+        outcome.assert_outcomes(failed=1)
+        outcome.stdout.fnmatch_lines(
+            [
+                f"*worse than {FILE_NAME}: [[]small_pipeline:build | channels_last | unet[]] "
+                "breaks: 1, saved 0",
+                "*if that is meant, save it: pytest --diffspeed --diffspeed-save-counts",
+            ]
+        )
+        assert path.read_text(encoding="utf-8") == clean
+        run("--diffspeed-save-counts").assert_outcomes(passed=1)
+    outcome = run()
+    outcome.assert_outcomes(passed=1)
+    outcome.stdout.fnmatch_lines(
+        [
+            "*better than saved: *breaks: 0, saved 1*keep it with pytest --diffspeed --diffspeed-save*"
+        ]
+    )
+    path.write_text(path.read_text(encoding="utf-8").replace("unet", "vae.decode"), "utf-8")
+    outcome = run()
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(["*unet[]] has no saved count of breaks (now 0)*"])
