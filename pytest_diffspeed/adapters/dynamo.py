@@ -142,12 +142,12 @@ def watching() -> Iterator[Seen]:
             result = convert(self, frame, *args, **kwargs)
         except Exception as error:
             exceeded = _LIMIT_EXCEEDED in f"{error} {error.__cause__}"
-            seen.compiles.append(_compile(code, entries, reasons, None, error, exceeded, False))
+            seen.compiles.append(_compile(frame, entries, reasons, None, error, exceeded, False))
             if not getattr(error, "logged", False) and not exceeded and _is_break(error):
                 seen.breaks.append(_break_of_frame(code, error))
             raise
         skipped, compiled = result.skip_reason, result.guarded_code is not None
-        seen.compiles.append(_compile(code, entries, reasons, skipped, None, False, compiled))
+        seen.compiles.append(_compile(frame, entries, reasons, skipped, None, False, compiled))
         return result
 
     def on_any_frame(self: Any, frame: Any, *args: Any, **kwargs: Any) -> Any:
@@ -204,7 +204,7 @@ def _break_of_frame(code: types.CodeType, error: Any) -> SeenBreak:
 
 
 def _compile(
-    code: types.CodeType,
+    frame: Any,
     earlier: int,
     reasons: list[str],
     skipped: str | None,
@@ -213,8 +213,9 @@ def _compile(
     compiled: bool,
 ) -> SeenCompile:
     said = None if error is None else (str(error).strip() or type(error).__name__)
+    function, code = _named(frame)
     return SeenCompile(
-        _function(code),
+        function,
         code.co_filename,
         code.co_firstlineno,
         earlier,
@@ -224,6 +225,19 @@ def _compile(
         limit_exceeded,
         compiled,
     )
+
+
+def _named(frame: Any) -> tuple[str, types.CodeType]:
+    """What people call the function of a frame, and where it stands.
+
+    A decorator's wrapper says nothing: the function that it wraps does.
+    """
+    code: types.CodeType = frame.f_code
+    for cell in getattr(frame, "closure", None) or ():
+        wrapped = getattr(cell, "cell_contents", None)  # an empty cell has none
+        if isinstance(wrapped, types.FunctionType) and wrapped.__code__.co_name != code.co_name:
+            return wrapped.__qualname__, wrapped.__code__
+    return _function(code), code
 
 
 def _function(code: types.CodeType) -> str:

@@ -1,16 +1,15 @@
 """The ratchet: counts that a repository keeps, which may get better and never worse.
 
-A text file for people and for git.  Each entry is a block of its own, between blank lines, and
-blocks are sorted, so that two branches that change different entries merge without a conflict::
+A text file for people and for git: sorted, every line complete in itself, so that no merge can tear
+a count from its name, and a blank line between the entries, so that two branches that change
+different ones merge without a conflict::
 
     # Counts of pytest-diffspeed …
 
-    [demo | bf16+compile | unet]
-    breaks = 0
-    graphs = 1
-    ops = 412
+    demo | bf16+compile | unet | breaks = 0
+    demo | bf16+compile | unet | graphs = 1
 
-Where a merge keeps two blocks of one entry (``merge=union``), the smaller counts hold: each branch
+Where a merge keeps two lines of one count (``merge=union``), the smaller one holds: each branch
 promised its own.  Knows no torch.
 """
 
@@ -33,10 +32,9 @@ Counts = Mapping[str, int]
 _HEAD = """\
 # Counts of pytest-diffspeed: they may get better, never worse.  Written by
 #     pytest --diffspeed --diffspeed-save-counts
-# [pipeline | stack | component], then what was counted there.  Merge by keeping both sides.
+# pipeline | stack | component | what was counted.  Merge by keeping the lines of both sides.
 """
-_SECTION = re.compile(r"\[(.+?) \| (.+?) \| (.+?)\]")
-_COUNT = re.compile(r"(\w+) = (\d+)")
+_LINE = re.compile(r"(.+?) \| (.+?) \| (.+?) \| (\w+) = (\d+)")
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 
@@ -55,25 +53,23 @@ def read_counts(path: Path) -> dict[Entry, dict[str, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise CountsFileError(f"cannot read the counts in {path}: {error}") from None
     entries: dict[Entry, dict[str, int]] = {}
-    current: dict[str, int] | None = None
     for number, line in enumerate(text.splitlines(), 1):
         words = line.strip()
         if not words or words.startswith("#"):
             continue
-        section, count = _SECTION.fullmatch(words), _COUNT.fullmatch(words)
-        if section is not None:
-            current = entries.setdefault((section[1], section[2], section[3]), {})
-        elif count is not None and current is not None and count[1] in COUNTS:
-            current[count[1]] = min(int(count[2]), current.get(count[1], int(count[2])))
+        match = _LINE.fullmatch(words)
+        if match is not None and match[4] in COUNTS:
+            counts = entries.setdefault((match[1], match[2], match[3]), {})
+            counts[match[4]] = min(int(match[5]), counts.get(match[4], int(match[5])))
         elif words.startswith(_CONFLICT):
             raise CountsFileError(
-                f"{path}:{number}: a merge left a conflict here; keep the entries of both sides, "
+                f"{path}:{number}: a merge left a conflict here; keep the lines of both sides, "
                 "take the markers out, and run the tests: smaller counts win"
             )
         else:
             raise CountsFileError(
-                f"{path}:{number}: {words!r} is neither [pipeline | stack | component] nor one of "
-                f"{', '.join(COUNTS)} = a whole number"
+                f"{path}:{number}: {words!r} is not `pipeline | stack | component | what = "
+                f"number`, where what is one of {', '.join(COUNTS)}"
             )
     return entries
 
@@ -81,11 +77,7 @@ def read_counts(path: Path) -> dict[Entry, dict[str, int]]:
 def written(entries: Mapping[Entry, Counts]) -> str:
     """The text of a file with these entries: sorted, so the same entries give the same text."""
     blocks = [
-        "\n".join(
-            [f"[{' | '.join(entry)}]"]
-            + [f"{name} = {counts[name]}" for name in sorted(counts)]
-            + [""]
-        )
+        "".join(f"{' | '.join(entry)} | {name} = {counts[name]}\n" for name in sorted(counts))
         for entry, counts in sorted(entries.items())
         if counts
     ]
@@ -110,11 +102,11 @@ def compare(entry: Entry, saved: Counts | None, now: Counts) -> tuple[list[str],
     for what, count in sorted(now.items()):
         before = None if saved is None else saved.get(what)
         if before is None:
-            worse.append(f"[{name}] has no saved count of {what} (now {count})")
+            worse.append(f"{name} has no saved count of {what} (now {count})")
         elif count > before:
-            worse.append(f"[{name}] {what}: {count}, saved {before}")
+            worse.append(f"{name} | {what}: {count}, saved {before}")
         elif count < before:
-            better.append(f"[{name}] {what}: {count}, saved {before}")
+            better.append(f"{name} | {what}: {count}, saved {before}")
     return worse, better
 
 

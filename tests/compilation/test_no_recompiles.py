@@ -52,7 +52,7 @@ def test_other_sizes_batches_and_guidance_compile_again_with_their_reason(run, p
     outcome.stdout.fnmatch_lines(
         [
             "*FAIL no_recompiles: * recompilations over 4 calls after warm-up*",
-            "*size 16 × 24: *forward (*unet_2d_condition.py:*) compiled again: "
+            "*size 16 × 24: UNet2DConditionModel.forward (*unet_2d_condition.py:*) compiled again: "
             "*size mismatch at index 3. expected 16, actual 24*",
         ]
     )

@@ -167,5 +167,5 @@ def test_where_nothing_is_compiled_nothing_can_be_said():
 
 def test_an_error_of_the_call_is_the_callers_to_see():
     module = compiled()
-    with pytest.raises(RuntimeError, match="mat1 and mat2|reduction dim"):
+    with pytest.raises(RuntimeError, match=r"mat1 and mat2|reduction dim"):
         look(module, [("wrong", lambda: module(torch.ones(2, 5)))])
