@@ -89,10 +89,14 @@ def test_the_other_gates():
     assert gate(pytest.mark.no_graph_breaks(components=["unet"], max_breaks=2)) == NoGraphBreaks(
         ("unet",), 2, None, None
     )
-    assert gate(pytest.mark.no_recompiles()) == NoRecompiles(0, None, None, None, None, None)
+    assert gate(pytest.mark.no_recompiles()) == NoRecompiles(0, None, None, None, None, None, None)
     assert gate(
         pytest.mark.no_recompiles(sizes=[(64, 64), [64, 96]], batch_sizes=(1, 2), prompts=["a"])
-    ) == NoRecompiles(0, ((64, 64), (64, 96)), (1, 2), ("a",), None, None)
+    ) == NoRecompiles(0, ((64, 64), (64, 96)), (1, 2), ("a",), None, None, None)
+    assert gate(pytest.mark.no_recompiles("saved", guidance=[1, 5.0])) == NoRecompiles(
+        None, None, None, None, (1.0, 5.0), None, None
+    )
+    assert gate(pytest.mark.no_graph_breaks(max_breaks="saved")).max_breaks is None
     assert gate(pytest.mark.no_gpu_syncs()) == NoGpuSyncs(
         "scheduler.step", 0, 0, (), False, None, None
     )
@@ -216,6 +220,10 @@ BAD_VALUES = [
     (pytest.mark.max_slowdown(math.nan), "percent", "must be finite"),
     (pytest.mark.no_graph_breaks(components="unet"), "components", "a list of strings"),
     (pytest.mark.no_graph_breaks(components=[""]), "components", "non-empty strings"),
+    (pytest.mark.no_graph_breaks(components=["vae"]), "components", "did you mean 'vae.decode'?"),
+    (pytest.mark.no_graph_breaks(max_breaks="save"), "max_breaks", "whole number"),
+    (pytest.mark.no_recompiles(guidance=7.5), "guidance", "a list of numbers"),
+    (pytest.mark.no_recompiles(guidance=[-1]), "guidance", "at least 0"),
     (pytest.mark.no_graph_breaks(components=[]), "components", "at least one"),
     (pytest.mark.no_graph_breaks(max_breaks=-1), "max_breaks", "whole number of at least 0"),
     (pytest.mark.no_graph_breaks(max_breaks=0.5), "max_breaks", "whole number"),

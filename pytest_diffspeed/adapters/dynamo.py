@@ -7,23 +7,19 @@ other compiled module of the process compile again.
 
 from __future__ import annotations
 
-import gc
-import inspect
 import logging
-import sys
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import torch
 import torch._dynamo
-from torch._C._dynamo.eval_frame import reset_code
-from torch._dynamo import config, convert_frame, eval_frame, pgo, symbolic_convert
+from torch._dynamo import convert_frame, eval_frame, pgo, symbolic_convert
 from torch._dynamo import utils as dynamo_utils
 from torch._dynamo.backends.debugging import ExplainWithBackend as ExplainWithBackend
 
@@ -31,8 +27,6 @@ from ..errors import DiffspeedError
 
 TORCH_FOLDER = str(Path(torch.__file__).parent)
 _LIMIT_EXCEEDED = "recompile limit exceeded"
-_LOOK_LIMIT = 10_000
-"""Compilations of one function within a look: as many as a model has blocks, and then some."""
 
 
 def require_known_dynamo() -> None:
@@ -267,126 +261,6 @@ def cudagraph_skip_reasons() -> list[str]:
     metrics = dynamo_utils.get_compilation_metrics()
     reasons = (getattr(one, "cudagraph_skip_reason", None) for one in metrics)
     return [reason for reason in reasons if reason]
-
-
-def compile_for_looking(fn: Callable[..., Any], backend: Callable[..., Any]) -> Callable[..., Any]:
-    """``torch.compile(fn)`` whose cache entries are its own.
-
-    ``isolate_recompiles`` (torch 2.13) keeps them out of the bucket that ``recompile_limit`` counts
-    in.  Older versions rely on :func:`undisturbed` alone.
-    """
-    options: dict[str, Any] = {"backend": backend}
-    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
-        options["isolate_recompiles"] = True
-    return torch.compile(fn, **options)
-
-
-@contextmanager
-def undisturbed(seen: Seen) -> Iterator[None]:
-    """What is compiled inside leaves dynamo as it was, and finds it as if nobody had compiled yet.
-
-    - Functions that somebody has compiled run on a *copy* of their code meanwhile.  Dynamo keeps
-      cache entries, limits and "run this eagerly from now on" on code objects, so the originals
-      keep theirs, and a decision that somebody's compilation took hides nothing from us.
-    - Code of ours alone is forgotten again.
-    - Counters, profiles of dynamic shapes and compilation numbers are put back.
-    """
-    counters = {name: Counter(counts) for name, counts in dynamo_utils.counters.items()}
-    shapes = _copied_code_state()
-    numbers = dict(convert_frame.FRAME_COMPILE_COUNTER)
-    break_reasons = len(dynamo_utils.graph_break_reasons)
-    guard_failures = {key: list(value) for key, value in dynamo_utils.guard_failures.items()}
-    known_backends = cast("dict[int, Any]", eval_frame.cached_backends)
-    backends = set(known_backends)
-    metrics = list(dynamo_utils.get_compilation_metrics())
-    limits = config.patch(
-        recompile_limit=_LOOK_LIMIT, accumulated_recompile_limit=_LOOK_LIMIT, suppress_errors=False
-    )
-    try:
-        with limits, _copies_of_known_code():
-            yield
-    finally:
-        for code in seen.untouched.values():
-            reset_code(code)
-        dynamo_utils.counters.clear()
-        dynamo_utils.counters.update(counters)
-        pgo._CODE_STATE = shapes
-        convert_frame.FRAME_COMPILE_COUNTER.clear()
-        convert_frame.FRAME_COMPILE_COUNTER.update(numbers)
-        del dynamo_utils.graph_break_reasons[break_reasons:]
-        dynamo_utils.guard_failures.clear()
-        dynamo_utils.guard_failures.update(guard_failures)
-        for key in set(known_backends) - backends:
-            del known_backends[key]
-        dynamo_utils.clear_compilation_metrics()
-        dynamo_utils._compilation_metrics.extend(metrics)
-
-
-def _copied_code_state() -> Any:
-    """Dynamo's profile of which sizes change, which decides what is compiled as dynamic."""
-    import copy
-
-    return None if pgo._CODE_STATE is None else copy.deepcopy(pgo._CODE_STATE)
-
-
-@contextmanager
-def _copies_of_known_code() -> Iterator[None]:
-    known = {
-        id(code): code
-        for code in (reference() for reference in convert_frame.input_codes.seen)
-        if code is not None and not code.co_filename.startswith(TORCH_FOLDER)
-    }
-    functions = {
-        id(function): function
-        for function in _functions_with_code(list(known.values()))
-        if id(function.__code__) in known
-    }
-    originals = [(function, function.__code__) for function in functions.values()]
-    try:
-        for function, code in originals:
-            function.__code__ = _copied(code)
-        yield
-    finally:
-        for function, code in originals:
-            function.__code__ = code
-
-
-def _functions_with_code(codes: Sequence[types.CodeType]) -> Iterator[types.FunctionType]:
-    """The functions that run any of ``codes``, and some others.
-
-    Those that the garbage collector knows, closures too; after ``gc.freeze()`` it no longer knows
-    what was there before, so the modules that define the code are searched as well.
-    """
-    if not codes:
-        return
-    for holder in gc.get_referrers(*codes):
-        if isinstance(holder, types.FunctionType):
-            yield holder
-    files = {code.co_filename for code in codes}
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) in files:
-            yield from _functions_in(module, depth=3)
-
-
-def _functions_in(holder: object, depth: int) -> Iterator[types.FunctionType]:
-    for value in list(vars(holder).values()):
-        function = getattr(value, "__func__", value)  # class methods and static methods
-        if isinstance(value, property):
-            function = value.fget
-        while isinstance(function, types.FunctionType):
-            yield function
-            function = getattr(function, "__wrapped__", None)
-        if isinstance(value, type) and depth:
-            yield from _functions_in(value, depth - 1)
-
-
-def _copied(code: types.CodeType) -> types.CodeType:
-    """Another code object that does the same, the functions inside it copied too."""
-    constants = tuple(
-        _copied(constant) if isinstance(constant, types.CodeType) else constant
-        for constant in code.co_consts
-    )
-    return code.replace(co_consts=constants)
 
 
 @contextmanager

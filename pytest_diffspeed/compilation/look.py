@@ -24,14 +24,13 @@ from ..adapters.dynamo import (
     ExplainWithBackend,
     Seen,
     SeenBreak,
-    compile_for_looking,
     graph_break_counters,
     is_disabled,
     original_of,
     quiet_logs,
-    undisturbed,
     watching,
 )
+from ..adapters.dynamo_undisturbed import compile_for_looking, undisturbed
 from ..quiet import third_party
 from .line_counts import count_lines
 from .remedies import first_reason, remedy
