@@ -82,7 +82,7 @@ CASES = {
     "only with guidance on": (planted.OnlyWithGuidance, ["guided"], 1, "print"),
     "only on the second call": (planted.OnlyOnTheSecondCall, ["second"], 2, "print"),
     "in a generator": (planted.InAGenerator, ["generator"], 0, "print"),
-    "before a generator": (planted.EagerRestCallsAGenerator, ["rest"], 1, "print"),
+    "before a generator": (planted.EagerRestCallsAGenerator, ["rest"], 0, "print"),
     "an unsupported builtin": (planted.ReadsTheClock, ["builtin"], 3, "perf_counter_ns"),
     "a shape that depends on values": (planted.DynamicShape, ["dynamic"], 2, "[Dd]ynamic shape"),
     "by a forward hook of a child": (
