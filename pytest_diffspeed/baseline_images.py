@@ -22,7 +22,8 @@ from .similarity import ImageInputError, SimilarityReport, compare_images, findi
 from .similarity.presets import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
-    from .session import PreparedArm, Session
+    from .prepared import PreparedArm
+    from .session import Session
 
 LEAST_IMAGES = 8
 """Fewer say little about the worst image that a technique makes."""

@@ -99,7 +99,7 @@ def test_a_call_that_raises_after_the_pairs_costs_no_verdict(
     def broken(self, clock):
         raise RuntimeError("device lost")
 
-    monkeypatch.setattr("pytest_diffspeed.session.PreparedArm.stage_times", broken)
+    monkeypatch.setattr("pytest_diffspeed.prepared.PreparedArm.stage_times", broken)
     pytester.makepyfile(
         test_it="""
         import pytest

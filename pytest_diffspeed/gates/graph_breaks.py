@@ -11,7 +11,7 @@ from .base import Gate, GateContext
 
 if TYPE_CHECKING:
     from ..compilation.report import GraphBreakReport
-    from ..session import PreparedArm
+    from ..prepared import PreparedArm
 
 
 class NoGraphBreaksGate(Gate):

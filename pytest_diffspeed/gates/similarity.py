@@ -16,7 +16,8 @@ from .base import Gate, GateContext
 
 if TYPE_CHECKING:
     from ..baseline_images import Images, Reference
-    from ..session import PreparedArm, Session
+    from ..prepared import PreparedArm
+    from ..session import Session
     from ..similarity import SimilarityReport
 
 RANDOM = (

@@ -14,6 +14,7 @@ import torch
 from ..adapters.torch_internals import cuda_graph_skips
 from ..errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
 from ..global_state import preserved
+from ..pipelines.compile_failure import explain_compile_failure
 from ..precision import ieee_fp32
 from ..quiet import third_party
 from .base import Family, KnownSlowWarning, Observation, Proof, Technique
@@ -139,7 +140,8 @@ def apply_stack(
         except Exception as error:
             if not compiled or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
                 raise
-            raise NotEffectiveError(_compile_failure(compiled, error)) from error
+            why = explain_compile_failure(pipeline, call, error)
+            raise NotEffectiveError(f"{_compile_failure(compiled, error)}\n{why}") from error
         first_call_s = clock() - started
         if skips is not None:
             seen = _observe_compiled(compiled, seen, skips.count, pipeline, call)

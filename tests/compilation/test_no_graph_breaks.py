@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from pytest_diffspeed.gates.graph_breaks import graph_breaks
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.session import PreparedArm
+from pytest_diffspeed.prepared import PreparedArm
 from pytest_diffspeed.specs import ArmSpec
 from pytest_diffspeed.techniques.apply import apply_stack
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
