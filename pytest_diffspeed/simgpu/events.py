@@ -1,0 +1,141 @@
+"""What the simulated GPU writes down: a host sync, its kind, and the line of code that caused it."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import CodeType, FrameType
+
+import torch
+
+
+class SyncKind(str, Enum):
+    """Why the CPU waits for the device."""
+
+    VALUE_READ = "value_read"
+    """The CPU needs a number: ``item()``, ``bool()``, ``format()``, ``tensor in …``."""
+    DATA_DEPENDENT_SHAPE = "data_dependent_shape"
+    """The size of the result is only known on the device: ``nonzero``, boolean masks."""
+    BLOCKING_H2D = "blocking_h2d"
+    """A copy to the device that returns when it is done."""
+    BLOCKING_D2H = "blocking_d2h"
+    """A copy from the device that returns when it is done."""
+    SYNCHRONIZE = "synchronize"
+    """The program asks for it: ``synchronize()`` of device, stream or event."""
+    MAY_BLOCK = "may_block"
+    """A ``non_blocking`` copy between the device and *pageable* memory: the driver stages it, and
+    whether the call waits depends on its size.  No sync in PyTorch's own count."""
+    UNCLASSIFIED = "unclassified"
+    """Seen on a real GPU, where the driver does not say what waited."""
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_sync(self) -> bool:
+        """Whether the CPU certainly waits."""
+        return self is not SyncKind.MAY_BLOCK
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """A line of code; ``code`` is the code object that ran, for questions of scope."""
+
+    file: str
+    line: int
+    function: str
+    code: CodeType | None = None
+
+    @property
+    def source(self) -> str:
+        """The line's text, or ``""`` where there is no file."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class SyncEvent:
+    """One host sync.  ``stack`` holds the frames that are not torch's, innermost first.
+
+    ``tag`` is whatever the recording's ``tag()`` answered at that moment.
+    """
+
+    kind: SyncKind
+    op: str
+    stack: tuple[CallSite, ...]
+    tag: object = None
+
+    @property
+    def site(self) -> CallSite:
+        """The innermost line of user or library code."""
+        return self.stack[0] if self.stack else CallSite("<unknown>", 0, "<unknown>")
+
+
+class SyncLog:
+    """The syncs of one recording, in order."""
+
+    def __init__(self, tag: Callable[[], object] | None = None) -> None:
+        self.events: list[SyncEvent] = []
+        self._tag = tag
+
+    def add(self, kind: SyncKind, op: str) -> None:
+        tag = None if self._tag is None else self._tag()
+        self.events.append(SyncEvent(kind, op, call_sites(), tag))
+
+    @property
+    def syncs(self) -> list[SyncEvent]:
+        """All but those that only *may* block."""
+        return [event for event in self.events if event.kind.is_sync]
+
+    @property
+    def may_block(self) -> list[SyncEvent]:
+        return [event for event in self.events if not event.kind.is_sync]
+
+    def by_kind(self) -> Counter[SyncKind]:
+        return Counter(event.kind for event in self.events)
+
+    def __iter__(self) -> Iterator[SyncEvent]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+def call_sites() -> tuple[CallSite, ...]:
+    """The frames of this call that belong neither to torch, the standard library nor this
+    library, innermost first.
+    """
+    sites: list[CallSite] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not _is_machinery(code.co_filename):
+            sites.append(CallSite(code.co_filename, frame.f_lineno, code.co_name, code))
+        frame = frame.f_back
+    return tuple(sites)
+
+
+_MACHINERY = tuple(
+    str(Path(folder).resolve()) + "/"
+    for folder in (Path(torch.__file__).parent, Path(__file__).parent)
+)
+_STANDARD_LIBRARY = str(Path(sysconfig.get_paths()["stdlib"]).resolve()) + "/"
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+def _is_machinery(filename: str) -> bool:
+    if filename.startswith("<"):  # generated code has no line that anybody could change
+        return True
+    if filename.startswith(_MACHINERY):
+        return True
+    return filename.startswith(_STANDARD_LIBRARY) and not any(
+        part in filename for part in _INSTALLED
+    )

@@ -1,0 +1,90 @@
+"""A tensor that claims to live on the device and holds its content in CPU memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+
+from . import torch_private as private
+from .events import SyncKind
+
+if TYPE_CHECKING:
+    from .executor import Executor
+
+
+class DeviceTensor(torch.Tensor):
+    """``content`` is the CPU tensor behind it; views of a tensor hold views of its content."""
+
+    content: torch.Tensor
+    gpu: Executor
+
+    __torch_function__ = private.NO_TORCH_FUNCTION
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        # Reached where the device's own mode is not active: in another thread, or afterwards.
+        return _owner(args, kwargs).run(func, args, kwargs or {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DeviceTensor:
+        if id(self) not in memo:
+            with torch.no_grad():
+                copy: Any = self.detach().clone()
+            copy.requires_grad_(self.requires_grad)
+            if getattr(self, "_is_param", False):
+                copy._is_param = True
+            memo[id(self)] = copy
+        twin: DeviceTensor = memo[id(self)]
+        return twin
+
+    def __format__(self, spec: str) -> str:
+        # As torch does it for its own class alone.
+        return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        # On CUDA a Python number becomes a 0-dim *CPU* tensor here, on other devices a device
+        # tensor (python_variable_indexing.cpp, THPVariable_setitem); do it CUDA's way on both.
+        if isinstance(value, (bool, int, float, complex)):
+            value = torch.scalar_tensor(value, dtype=self.dtype, device="cpu")
+        super().__setitem__(key, value)
+
+    def tolist(self) -> Any:
+        if self.numel():
+            self.gpu.sync(SyncKind.BLOCKING_D2H, "tolist")
+        return self.content.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        if force:
+            return self.detach().cpu().resolve_conj().resolve_neg().numpy()
+        self._refuse_numpy()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        self._refuse_numpy()
+
+    def _refuse_numpy(self) -> NoReturn:
+        raise TypeError(
+            f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy "
+            "the tensor to host memory first."
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise private.SimulatorError(
+            "a tensor of the simulated GPU cannot be saved; move it to the CPU first"
+        )
+
+    def data_ptr(self) -> int:
+        return self.content.data_ptr()
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        """The content's storage: what identifies the memory behind views."""
+        return self.content.untyped_storage()
+
+
+def _owner(args: Any, kwargs: Any) -> Executor:
+    for arg in (*args, *(kwargs or {}).values()):
+        for item in arg if isinstance(arg, (list, tuple)) else (arg,):
+            if isinstance(item, DeviceTensor):
+                return item.gpu
+    raise AssertionError("unreachable because torch only asks a class about its own tensors")
