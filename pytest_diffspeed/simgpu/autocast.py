@@ -7,6 +7,8 @@ that belongs to a third list (promotion to the widest type) is left to torch's t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -22,8 +24,29 @@ FLOAT32 = frozenset(
 )
 
 
-def applies(device: torch.device) -> bool:
-    return device.type != "cuda" and torch.is_autocast_enabled(device.type)
+class AutocastState:
+    """Whether autocast is on for the device, per thread.
+
+    Torch hides its own flag from whoever handles an op below autocast, as we do.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._type = device.type
+        self._on: ContextVar[bool] = ContextVar("autocast", default=False)
+
+    @property
+    def on(self) -> bool:
+        return self._type != "cuda" and self._on.get()
+
+    def setter(self, real: Callable[..., None]) -> Callable[..., None]:
+        """What stands in for ``torch.set_autocast_enabled``, which ``torch.autocast`` calls."""
+
+        def set_autocast_enabled(*args: Any) -> None:
+            real(*args)
+            if len(args) == 2 and args[0] == self._type:
+                self._on.set(bool(args[1]))
+
+        return set_autocast_enabled
 
 
 def cast(op: str, args: tuple[Any, ...], ours: dict[int, Any]) -> tuple[Any, ...]:

@@ -82,7 +82,15 @@ class _Process:
             replaced(
                 stack, torch.cuda.amp.common, [("amp_definitely_not_available", lambda: False)]
             )
-            replaced(stack, torch, [("Generator", executor.generators.factory())])
+            set_autocast = executor.autocast.setter(torch.set_autocast_enabled)
+            replaced(
+                stack,
+                torch,
+                [
+                    ("Generator", executor.generators.factory()),
+                    ("set_autocast_enabled", set_autocast),
+                ],
+            )
             replaced(stack, torch.nn.functional, [("scaled_dot_product_attention", _attention)])
             if self.backend is not None and kind == NAME:
                 replaced(stack, self.backend, [("synchronize", torch.cuda.synchronize)])
@@ -145,7 +153,7 @@ def _attention(query: Any, *args: Any, **kwargs: Any) -> Any:
     tensors = [value for value in given if isinstance(value, torch.Tensor)]
     if torch.is_grad_enabled() or not all(isinstance(t, DeviceTensor) for t in tensors):
         return _REAL_ATTENTION(query, *args, **kwargs)
-    if torch.is_autocast_enabled(query.device.type):
+    if torch.is_autocast_enabled(query.device.type) or query.gpu.autocast.on:
         return _REAL_ATTENTION(query, *args, **kwargs)
 
     def content(value: Any) -> Any:

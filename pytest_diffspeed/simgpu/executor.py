@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from . import autocast
 from . import torch_private as private
+from .autocast import AutocastState, cast
 from .events import SyncKind, SyncLog
 from .generator import DeviceGenerators
 from .memory import DeviceMemory
@@ -54,6 +54,7 @@ class Executor:
         self.device = device
         self.memory = DeviceMemory()
         self.generators = DeviceGenerators(device)
+        self.autocast = AutocastState(device)
         self.sync_debug_mode = 0
         self._logs: ContextVar[tuple[SyncLog, ...]] = ContextVar("logs", default=())
         self._ops: dict[Any, _Op] = {}
@@ -139,8 +140,8 @@ class Executor:
             named["pin_memory"] = None if named["pin_memory"] is None else False
         if "non_blocking" in named:
             named["non_blocking"] = False
-        if autocast.applies(self.device):
-            plain = autocast.cast(op.name, plain, ours)
+        if ours and self.autocast.on:
+            plain = cast(op.name, plain, ours)
         result = func(*plain, **named)
         on_device = bool(ours) if to_device is None else to_device
         if op.may_change_shape:

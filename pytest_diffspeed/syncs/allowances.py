@@ -1,0 +1,61 @@
+"""Syncs that somebody decided to live with, each with the reason."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..simgpu import SyncEvent
+
+_LINE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """``file.py:123``, or a pattern on the file, the function, the op or the source line.
+
+    What follows ``#`` is the reason.
+    """
+
+    where: str
+    reason: str
+
+    @classmethod
+    def parse(cls, text: str) -> Allowance:
+        """From ``"scheduling_ddim.py:466  # tables are read on the CPU"``.
+
+        Raises:
+            UsageError: there is nothing before the ``#``.
+        """
+        where, _, reason = text.partition("#")
+        if not where.strip():
+            raise UsageError(
+                f"allow={text!r} allows nothing; write 'file.py:123' or a pattern, then '# reason'"
+            )
+        return cls(where.strip(), reason.strip())
+
+    def matches(self, event: SyncEvent) -> bool:
+        site = event.site
+        line = _LINE.fullmatch(self.where)
+        if line is not None:
+            return site.line == int(line["line"]) and _is_file(site.file, line["file"])
+        fields = (site.source, site.function, event.op, str(event.kind))
+        return _is_file(site.file, self.where) or any(
+            fnmatch.fnmatchcase(field, self.where) for field in fields
+        )
+
+    def __str__(self) -> str:
+        return f"{self.where} ({self.reason or 'no reason given'})"
+
+
+def _is_file(path: str, pattern: str) -> bool:
+    """Whether ``pattern`` is the end of ``path``, from a folder on, or matches it."""
+    path, pattern = path.replace("\\", "/"), pattern.replace("\\", "/")
+    return path == pattern or path.endswith(f"/{pattern}") or fnmatch.fnmatchcase(path, pattern)
+
+
+def parse_allowances(texts: Sequence[str]) -> tuple[Allowance, ...]:
+    return tuple(Allowance.parse(text) for text in texts)

@@ -1,0 +1,250 @@
+"""How to run a scheduler by itself: the arguments that a pipeline would give it.
+
+Most schedulers take ``step(model_output, timestep, sample)`` on latents.  The others have a recipe
+here, by class name, read from the pipelines that use them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..errors import SourceError
+from .position import Tracker
+
+IMAGE = (1, 4, 8, 8)
+"""Latents: batch, channels, height, width."""
+VIDEO = (1, 4, 4, 8, 8)
+TOKENS = (1, 16)
+VOCABULARY = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """``shape`` of the sample; ``run`` replaces the usual loop; the rest are arguments."""
+
+    shape: tuple[int, ...] = IMAGE
+    config: dict[str, Any] = field(default_factory=dict)
+    timesteps: dict[str, Any] = field(default_factory=dict)
+    run: Callable[[Any, Tracker, Any, int, dict[str, Any]], None] | None = None
+
+
+def create(scheduler_class: type[Any]) -> Any:
+    """A scheduler with its default configuration, or what its recipe needs."""
+    recipe = RECIPES.get(scheduler_class.__name__, Recipe())
+    return scheduler_class(**recipe.config)
+
+
+def drive(
+    scheduler: Any,
+    tracker: Tracker,
+    device: torch.device,
+    steps: int,
+    *,
+    shape: tuple[int, ...] | None = None,
+    begin_index: int | None = None,
+    **step_kwargs: Any,
+) -> None:
+    """``set_timesteps``, then all steps with random model outputs on the device.
+
+    ``begin_index`` is set where given, as some pipelines do; others let the scheduler search for
+    its first timestep.
+    """
+    recipe = RECIPES.get(type(scheduler).__name__, Recipe())
+    if "set_timesteps" in type(scheduler).__dict__ or hasattr(scheduler, "set_timesteps"):
+        _set_timesteps(scheduler, steps, device, recipe.timesteps)
+    if begin_index is not None:
+        if not hasattr(scheduler, "set_begin_index"):
+            raise SourceError(
+                f"{type(scheduler).__name__} has no set_begin_index, so begin_index="
+                f"{begin_index} has no meaning for it"
+            )
+        scheduler.set_begin_index(begin_index)
+    tracker.enter_loop()
+    try:
+        if recipe.run is not None:
+            recipe.run(scheduler, tracker, device, steps, step_kwargs)
+        else:
+            sample = torch.randn(shape or recipe.shape, device=device)
+            sample = sample * getattr(scheduler, "init_noise_sigma", 1.0)
+            _usual_loop(scheduler, sample, step_kwargs)
+    finally:
+        tracker.leave_loop()
+
+
+def _set_timesteps(scheduler: Any, steps: int, device: torch.device, extra: dict[str, Any]) -> None:
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
+    arguments: dict[str, Any] = {"num_inference_steps": steps, **extra}
+    if "device" in accepted:
+        arguments["device"] = device
+    if "mu" in accepted and _config(scheduler, "use_dynamic_shifting"):
+        arguments["mu"] = 0.5
+    scheduler.set_timesteps(**arguments)
+
+
+def _config(scheduler: Any, name: str) -> Any:
+    return getattr(getattr(scheduler, "config", None), name, None)
+
+
+def _usual_loop(scheduler: Any, sample: torch.Tensor, step_kwargs: dict[str, Any]) -> None:
+    accepted = inspect.signature(scheduler.step).parameters
+    extra = {key: value for key, value in step_kwargs.items() if key in accepted}
+    for timestep in scheduler.timesteps:
+        scaled = sample
+        if hasattr(scheduler, "scale_model_input"):
+            scaled = scheduler.scale_model_input(sample, timestep)
+        sample = scheduler.step(torch.randn_like(scaled), timestep, sample, return_dict=False, **extra)[0]
+
+
+def _tokens(scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]) -> None:
+    """Discrete tokens: logits over a vocabulary for each position of a block."""
+    batch, length = TOKENS
+    sample = torch.randint(0, VOCABULARY, (batch, length), device=device)
+    for timestep in scheduler.timesteps:
+        logits = torch.randn(batch, length, VOCABULARY, device=device)
+        sample = scheduler.step(logits, timestep, sample, return_dict=False, **extra)[0]
+
+
+def _masked_tokens(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    mask_id = scheduler.config.mask_token_id
+    sample = torch.full(TOKENS, mask_id, dtype=torch.long, device=device)
+    for timestep in scheduler.timesteps:
+        logits = torch.randn(*TOKENS, VOCABULARY, device=device)
+        sample = scheduler.step(logits, timestep, sample, return_dict=False, **extra)[0]
+
+
+def _vq(scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]) -> None:
+    classes = scheduler.num_embed
+    sample = torch.full(TOKENS, classes - 1, dtype=torch.long, device=device)
+    for timestep in scheduler.timesteps:
+        logits = torch.randn(TOKENS[0], classes - 1, TOKENS[1], device=device)
+        log_probabilities = torch.log_softmax(logits, dim=1)
+        sample = scheduler.step(log_probabilities, timestep, sample, return_dict=False, **extra)[0]
+
+
+def _two_outputs(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    """CogVideoX's DPM scheduler hands its prediction on from step to step."""
+    sample = torch.randn(VIDEO, device=device)
+    before = None
+    timesteps = scheduler.timesteps
+    for index, timestep in enumerate(timesteps):
+        scaled = scheduler.scale_model_input(sample, timestep)
+        back = timesteps[index - 1] if index > 0 else None
+        sample, before = scheduler.step(
+            torch.randn_like(scaled), before, timestep, back, sample, return_dict=False, **extra
+        )
+
+
+def _inpainting(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    sample = torch.randn(IMAGE, device=device)
+    original, mask = torch.randn_like(sample), torch.ones_like(sample)
+    last = scheduler.timesteps[0] + 1
+    for timestep in scheduler.timesteps:
+        if timestep < last:
+            sample = scheduler.step(
+                torch.randn_like(sample), timestep, sample, original, mask, return_dict=False, **extra
+            )[0]
+        else:  # RePaintPipeline goes back in time here
+            sample = scheduler.undo_step(sample, last)
+        last = timestep
+
+
+def _two_images(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    """Model outputs with twice the channels: prediction and variance."""
+    sample = torch.randn(IMAGE, device=device)
+    for timestep in scheduler.timesteps:
+        output = torch.randn_like(torch.cat([sample, sample], dim=1))
+        sample = scheduler.step(output, timestep, sample, return_dict=False, **extra)[0]
+
+
+def _score_sde_ve(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    """``ScoreSdeVePipeline``: a correction and a prediction make a step."""
+    scheduler.set_sigmas(steps)
+    sample = torch.randn(IMAGE, device=device) * scheduler.init_noise_sigma
+    correct = tracker.step(scheduler.step_correct, ends_step=False)
+    predict = tracker.step(scheduler.step_pred, ends_step=True)
+    for timestep in scheduler.timesteps:
+        sample = correct(torch.randn_like(sample), sample, **extra).prev_sample
+        sample = predict(torch.randn_like(sample), timestep, sample, **extra).prev_sample
+
+
+def _sde_vp(scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]) -> None:
+    sample = torch.randn(IMAGE, device=device)
+    predict = tracker.step(scheduler.step_pred, ends_step=True)
+    for timestep in scheduler.timesteps:
+        times = timestep * torch.ones(IMAGE[0], device=device)
+        sample, _ = predict(torch.randn_like(sample), sample, times, **extra)
+
+
+def _karras_ve(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    """``KarrasVePipeline``: without its second-order correction at the last step."""
+    sample = torch.randn(IMAGE, device=device) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        sigma = scheduler.schedule[timestep]
+        before = scheduler.schedule[timestep - 1] if timestep > 0 else 0
+        sample_hat, sigma_hat = scheduler.add_noise_to_input(sample, sigma)
+        output = scheduler.step(torch.randn_like(sample), sigma_hat, before, sample_hat)
+        sample = output.prev_sample
+
+
+def _proteins(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    sample = torch.randn(1, 16, 3, device=device)
+    emit = torch.ones(1, 16, dtype=torch.bool, device=device)
+    for timestep in scheduler.timesteps:
+        output = torch.randn_like(sample)
+        sample = scheduler.step(output, timestep, sample, emit, return_dict=False, **extra)[0]
+
+
+def _widened(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    sample = torch.randn(IMAGE, device=device)
+    channels = IMAGE[1] * scheduler.config.n_grid
+    for timestep in scheduler.timesteps:
+        output = torch.randn(IMAGE[0], channels, *IMAGE[2:], device=device)
+        sample = scheduler.step(output, timestep, sample, return_dict=False, **extra)[0]
+
+
+RECIPES: dict[str, Recipe] = {
+    "AmusedScheduler": Recipe(
+        config={"mask_token_id": VOCABULARY - 1},
+        timesteps={"temperature": (2, 0)},
+        run=_masked_tokens,
+    ),
+    "BlockRefinementScheduler": Recipe(run=_tokens),
+    "DiscreteDDIMScheduler": Recipe(run=_tokens),
+    "EntropyBoundScheduler": Recipe(run=_tokens),
+    "VQDiffusionScheduler": Recipe(config={"num_vec_classes": VOCABULARY}, run=_vq),
+    "CogVideoXDDIMScheduler": Recipe(shape=VIDEO),
+    "CogVideoXDPMScheduler": Recipe(run=_two_outputs),
+    "RePaintScheduler": Recipe(timesteps={"jump_length": 2, "jump_n_sample": 2}, run=_inpainting),
+    "ScoreSdeVeScheduler": Recipe(run=_score_sde_ve),
+    "ScoreSdeVpScheduler": Recipe(run=_sde_vp),
+    "KarrasVeScheduler": Recipe(run=_karras_ve),
+    "RFD4ProteinaScheduler": Recipe(
+        config={"schedule_mode": "log", "noise_mode": "1/t", "tsr_k": 1.0, "tsr_sigma": 1.0},
+        run=_proteins,
+    ),
+    "PiflowScheduler": Recipe(run=_widened),
+    "HeliosScheduler": Recipe(shape=VIDEO),
+    "HeliosDMDScheduler": Recipe(shape=VIDEO),
+    "LTXEulerAncestralRFScheduler": Recipe(shape=VIDEO),
+}

@@ -1,0 +1,177 @@
+"""What was counted: syncs of the first step and of the steady ones, by the line that caused them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..simgpu import SyncEvent, SyncKind
+from .allowances import Allowance
+
+_PACKAGES = ("site-packages/", "dist-packages/")
+
+
+@dataclass(frozen=True)
+class SyncSite:
+    """One line of code, and how often it made the CPU wait.
+
+    ``first_step`` and ``steady_steps`` add up to ``count`` with ``outside``: what happened before
+    the first step of a call or after its last.
+    """
+
+    kind: str
+    op: str
+    file: str
+    line: int
+    function: str
+    source: str
+    count: int
+    first_step: int
+    steady_steps: int
+    outside: int
+    allowed: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{short_path(self.file)}:{self.line}  {self.kind}  {self.op}  ×{self.count}"
+        text += f"  {self.source}" if self.source else ""
+        return text if self.allowed is None else f"{text}  [allowed: {self.allowed}]"
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """Host syncs of ``target`` inside ``scope``.
+
+    ``first_step`` and ``per_step`` (the steps after it, in order) and ``outside`` count syncs that
+    are not allowed; ``may_block`` counts pageable ``non_blocking`` copies, which are none of them.
+    ``sites`` holds all of these lines, allowed ones and those that may block too.
+    ``evidence`` says what counted: ``"simulated GPU …"`` or ``"CUDA …"``; both are counted.
+    """
+
+    target: str
+    scope: str
+    first_step: int
+    per_step: tuple[int, ...]
+    outside: int
+    may_block: int
+    sites: tuple[SyncSite, ...]
+    evidence: str
+    unused_allowances: tuple[str, ...] = ()
+    blind_spots: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return 1 + len(self.per_step)
+
+    @property
+    def total(self) -> int:
+        return self.first_step + sum(self.per_step) + self.outside
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for a record."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """For a person, worst site first."""
+        steady = _spread(self.per_step)
+        head = f"{self.target}, {self.scope}: {self.first_step} syncs in the first step, {steady}"
+        if self.outside:
+            head += f", {self.outside} outside the steps"
+        if self.may_block:
+            head += f"; {self.may_block} copies may block"
+        lines = [f"{head} (counted, {self.evidence})"]
+        lines += [f"  {site}" for site in self.sites]
+        lines += [f"  allowed, but not seen any more: {text}" for text in self.unused_allowances]
+        lines += [f"  not seen here: {text}" for text in self.blind_spots]
+        return lines
+
+
+def short_path(path: str) -> str:
+    """Without the folder in which packages are installed."""
+    for folder in _PACKAGES:
+        path = path.rpartition(folder)[2]
+    return path
+
+
+def _spread(per_step: Sequence[int]) -> str:
+    if not per_step:
+        return "no steady step"
+    low, high = min(per_step), max(per_step)
+    return f"{low if low == high else f'{low} to {high}'} in each of {len(per_step)} steady steps"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A sync with the step it belongs to (from 0), or ``None`` outside the steps."""
+
+    event: SyncEvent
+    step: int | None
+
+
+def build_report(
+    located: Sequence[Located],
+    *,
+    target: str,
+    scope: str,
+    steps: int,
+    evidence: str,
+    allowances: Sequence[Allowance] = (),
+    blind_spots: Sequence[str] = (),
+) -> SyncReport:
+    """Add up what was located; ``steps`` is at least 1."""
+    per_step = [0] * steps
+    outside = may_block = 0
+    used: set[Allowance] = set()
+    counts: dict[tuple[str, str, str, int], Counter[str]] = {}
+    examples: dict[tuple[str, str, str, int], tuple[SyncEvent, str | None]] = {}
+    for item in located:
+        event, site = item.event, item.event.site
+        matching = [allowance for allowance in allowances if allowance.matches(event)]
+        used.update(matching)
+        key = (site.file, str(event.kind), event.op, site.line)
+        where = "outside" if item.step is None else "first" if item.step == 0 else "steady"
+        counts.setdefault(key, Counter())[where] += 1
+        allowed = (matching[0].reason or matching[0].where) if matching else None
+        examples.setdefault(key, (event, allowed))
+        if event.kind is SyncKind.MAY_BLOCK:
+            may_block += not matching
+        elif not matching:
+            if item.step is None:
+                outside += 1
+            else:
+                per_step[min(item.step, steps - 1)] += 1
+    sites = []
+    for key, count in counts.items():
+        event, allowed = examples[key]
+        sites.append(
+            SyncSite(
+                kind=str(event.kind),
+                op=event.op,
+                file=event.site.file,
+                line=event.site.line,
+                function=event.site.function,
+                source=event.site.source,
+                count=count.total(),
+                first_step=count["first"],
+                steady_steps=count["steady"],
+                outside=count["outside"],
+                allowed=allowed,
+            )
+        )
+    sites.sort(key=lambda site: (site.allowed is not None, -site.count, site.file, site.line))
+    return SyncReport(
+        target=target,
+        scope=scope,
+        first_step=per_step[0],
+        per_step=tuple(per_step[1:]),
+        outside=outside,
+        may_block=may_block,
+        sites=tuple(sites),
+        evidence=evidence,
+        unused_allowances=tuple(str(a) for a in allowances if a not in used),
+        blind_spots=tuple(blind_spots),
+    )
