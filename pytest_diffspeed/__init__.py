@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .compilation.report import GraphBreakReport as GraphBreakReport
     from .similarity.compare import SimilarityReport as SimilarityReport
     from .similarity.compare import compare_images as compare_images
+    from .syncs.count import count_syncs as count_syncs
+    from .syncs.report import SyncReport as SyncReport
+    from .syncs.report import SyncSite as SyncSite
     from .techniques.apply import apply_stack as apply_stack
     from .timing.comparison import SpeedupResult as SpeedupResult
     from .timing.speedup import measure_speedup as measure_speedup
@@ -29,6 +32,9 @@ _PUBLIC = {
     "apply_stack": "techniques.apply",
     "compare_images": "similarity.compare",
     "find_graph_breaks": "compilation.look",
+    "SyncReport": "syncs.report",
+    "SyncSite": "syncs.report",
+    "count_syncs": "syncs.count",
     "measure_speedup": "timing.speedup",
 }
 
@@ -37,9 +43,12 @@ __all__ = [
     "GraphBreakReport",
     "SimilarityReport",
     "SpeedupResult",
+    "SyncReport",
+    "SyncSite",
     "__version__",
     "apply_stack",
     "compare_images",
+    "count_syncs",
     "find_graph_breaks",
     "measure_speedup",
 ]

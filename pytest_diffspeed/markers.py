@@ -266,7 +266,7 @@ class NoGpuSyncs(GateMarker):
 
     marker: ClassVar[str] = "no_gpu_syncs"
     signature: ClassVar[str] = SIGNATURES["no_gpu_syncs"]
-    scope: str
+    scope: str | Callable[..., Any]
     first_step: int
     per_step: int
     allow: tuple[str, ...]
@@ -276,12 +276,18 @@ class NoGpuSyncs(GateMarker):
 
     @property
     def claim(self) -> str:
-        return f"no_gpu_syncs in {self.scope}"
+        return f"no_gpu_syncs in {self.scope_name}"
+
+    @property
+    def scope_name(self) -> str:
+        if isinstance(self.scope, str):
+            return self.scope
+        return str(getattr(self.scope, "__qualname__", type(self.scope).__name__))
 
     @classmethod
     def from_arguments(
         cls,
-        scope: str = "scheduler.step",
+        scope: str | Callable[..., Any] = "scheduler.step",
         first_step: int = 0,
         per_step: int = 0,
         allow: Sequence[str] = (),
@@ -290,7 +296,7 @@ class NoGpuSyncs(GateMarker):
         device: str | None = None,
     ) -> NoGpuSyncs:
         return cls(
-            as_one_of("scope", scope, SCOPES),
+            scope if callable(scope) else as_one_of("scope", scope, SCOPES),
             as_count("first_step", first_step),
             as_count("per_step", per_step),
             as_words("allow", allow, least=0) or (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from . import torch_private as private
-from .events import SyncLog
+from .events import SyncKind, SyncLog
 from .executor import Executor
 from .memory import MemoryReport
 from .patches import replaced
@@ -89,6 +90,8 @@ class _Process:
                 [
                     ("Generator", executor.generators.factory()),
                     ("set_autocast_enabled", set_autocast),
+                    ("tensor", _from_data(torch.tensor)),
+                    ("as_tensor", _from_data(torch.as_tensor)),
                 ],
             )
             replaced(stack, torch.nn.functional, [("scaled_dot_product_attention", _attention)])
@@ -137,6 +140,28 @@ def _backend_module(process: _Process) -> types.ModuleType:
     for key, value in values.items():
         setattr(module, key, value)
     return module
+
+
+def _from_data(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """``torch.tensor`` reads each tensor in a list by ``item()``, below every dispatch mode."""
+
+    @functools.wraps(real)
+    def from_data(data: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return real(_read(data) if isinstance(data, (list, tuple)) else data, *args, **kwargs)
+
+    return from_data
+
+
+def _read(data: Any) -> Any:
+    if isinstance(data, DeviceTensor):
+        if data.dim() == 0:
+            data.gpu.sync(SyncKind.VALUE_READ, "aten._local_scalar_dense")
+        else:  # taken apart, element by element
+            return [_read(element) for element in data]
+        return data.content
+    if isinstance(data, (list, tuple)):
+        return [_read(item) for item in data]
+    return data
 
 
 _PROCESS = _Process()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..errors import UsageError, nearest
 from ..quiet import third_party
 from .count import count_syncs
 from .recipes import create
@@ -56,6 +57,19 @@ def _is_scheduler(name: str, member: object, module: str) -> bool:
         and hasattr(member, "set_timesteps")
         and not name.startswith("_")
     )
+
+
+def unknown_names(names: Sequence[str]) -> None:
+    """Refuse a misspelt class: it would be audited by nobody.
+
+    Raises:
+        UsageError: with the nearest names.
+    """
+    with third_party():
+        known = [name for name, _ in scheduler_classes()]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"diffusers has no scheduler {name!r}; {nearest(name, known)}")
 
 
 def audit_schedulers(

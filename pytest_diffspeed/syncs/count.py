@@ -72,7 +72,7 @@ def count_syncs(
     with backend(device) as counter:
         if isinstance(target, diffusers.DiffusionPipeline):
             located, name, ran = _pipeline(counter, target, scope, steps, call_kwargs)
-        elif hasattr(target, "step") and hasattr(target, "set_timesteps"):
+        elif hasattr(target, "set_timesteps"):
             located, name, ran = _scheduler(counter, target, scope, steps, call_kwargs)
         elif callable(target):
             located, name, ran = _callable(counter, target, scope, steps, call_kwargs)

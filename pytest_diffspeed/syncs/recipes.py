@@ -30,6 +30,8 @@ class Recipe:
     shape: tuple[int, ...] = IMAGE
     config: dict[str, Any] = field(default_factory=dict)
     timesteps: dict[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    """The number of steps, where no other one is possible."""
     run: Callable[[Any, Tracker, Any, int, dict[str, Any]], None] | None = None
 
 
@@ -55,8 +57,8 @@ def drive(
     its first timestep.
     """
     recipe = RECIPES.get(type(scheduler).__name__, Recipe())
-    if "set_timesteps" in type(scheduler).__dict__ or hasattr(scheduler, "set_timesteps"):
-        _set_timesteps(scheduler, steps, device, recipe.timesteps)
+    if hasattr(scheduler, "set_timesteps"):
+        _set_timesteps(scheduler, recipe.steps or steps, device, recipe.timesteps)
     if begin_index is not None:
         if not hasattr(scheduler, "set_begin_index"):
             raise SourceError(
@@ -159,13 +161,45 @@ def _inpainting(
         last = timestep
 
 
-def _two_images(
+def _ratios(
     scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
 ) -> None:
-    """Model outputs with twice the channels: prediction and variance."""
+    """``WuerstchenDecoderPipeline``: timesteps are ratios, one for each sample of a batch."""
     sample = torch.randn(IMAGE, device=device)
-    for timestep in scheduler.timesteps:
-        output = torch.randn_like(torch.cat([sample, sample], dim=1))
+    for timestep in scheduler.timesteps[:-1]:
+        ratio = timestep.expand(sample.size(0))
+        output = torch.randn_like(sample)
+        sample = scheduler.step(output, ratio, sample, return_dict=False, **extra)[0]
+
+
+def _distilled_video(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    """``HeliosPyramidPipeline``: each step adds the noise of the first sample again."""
+    sample = noise = torch.randn(VIDEO, device=device)
+    timesteps = scheduler.timesteps
+    for index, timestep in enumerate(timesteps):
+        sample = scheduler.step(
+            torch.randn_like(sample),
+            timestep,
+            sample,
+            return_dict=False,
+            cur_sampling_step=index,
+            dmd_noisy_tensor=noise,
+            dmd_sigmas=scheduler.sigmas,
+            dmd_timesteps=timesteps,
+            all_timesteps=timesteps,
+            **extra,
+        )[0]
+
+
+def _all_but_the_last(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
+    """``SanaSprintPipeline``: the last timestep is where the others lead to."""
+    sample = torch.randn(IMAGE, device=device)
+    for timestep in scheduler.timesteps[:-1]:
+        output = torch.randn_like(sample)
         sample = scheduler.step(output, timestep, sample, return_dict=False, **extra)[0]
 
 
@@ -216,10 +250,10 @@ def _proteins(
 def _widened(
     scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
 ) -> None:
-    sample = torch.randn(IMAGE, device=device)
-    channels = IMAGE[1] * scheduler.config.n_grid
+    """``PiflowScheduler`` takes several predictions for each channel of packed latents."""
+    sample = torch.randn(1, 16, 4, device=device)
     for timestep in scheduler.timesteps:
-        output = torch.randn(IMAGE[0], channels, *IMAGE[2:], device=device)
+        output = torch.randn(1, 16, 4 * scheduler.config.n_grid, device=device)
         sample = scheduler.step(output, timestep, sample, return_dict=False, **extra)[0]
 
 
@@ -240,11 +274,14 @@ RECIPES: dict[str, Recipe] = {
     "ScoreSdeVpScheduler": Recipe(run=_sde_vp),
     "KarrasVeScheduler": Recipe(run=_karras_ve),
     "RFD4ProteinaScheduler": Recipe(
-        config={"schedule_mode": "log", "noise_mode": "1/t", "tsr_k": 1.0, "tsr_sigma": 1.0},
+        config={"schedule_mode": "log", "noise_mode": "1/t", "tsr_k": 1.0, "tsr_sigma": 1.0, "tail_steps": 1},
         run=_proteins,
     ),
     "PiflowScheduler": Recipe(run=_widened),
-    "HeliosScheduler": Recipe(shape=VIDEO),
-    "HeliosDMDScheduler": Recipe(shape=VIDEO),
+    "ConsistencyDecoderScheduler": Recipe(steps=2),
+    "SCMScheduler": Recipe(steps=2, run=_all_but_the_last),
+    "DDPMWuerstchenScheduler": Recipe(run=_ratios),
+    "HeliosScheduler": Recipe(shape=VIDEO, timesteps={"stage_index": 0}),
+    "HeliosDMDScheduler": Recipe(timesteps={"stage_index": 0}, run=_distilled_video),
     "LTXEulerAncestralRFScheduler": Recipe(shape=VIDEO),
 }

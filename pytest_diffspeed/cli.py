@@ -1,0 +1,54 @@
+"""``diffspeed``: what is no test run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from .errors import DiffspeedError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 2 where what was asked could not be done."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except DiffspeedError as error:
+        print(f"diffspeed: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="diffspeed", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    audit = commands.add_parser("audit", help="look at all of something")
+    subjects = audit.add_subparsers(required=True, metavar="SUBJECT")
+    schedulers = subjects.add_parser(
+        "schedulers", help="host syncs of every scheduler of the installed diffusers"
+    )
+    schedulers.add_argument("names", nargs="*", metavar="CLASS", help="only these classes")
+    schedulers.add_argument("--steps", type=int, default=6, help="denoising steps (default: 6)")
+    schedulers.add_argument(
+        "--device", help="simulated, cuda or cuda:N (default: a GPU if there is one)"
+    )
+    schedulers.add_argument("--no-sites", action="store_true", help="one line a scheduler")
+    schedulers.add_argument("--json", action="store_true", help="one JSON object a scheduler")
+    schedulers.set_defaults(run=_audit_schedulers)
+    return parser
+
+
+def _audit_schedulers(arguments: argparse.Namespace) -> int:
+    from .syncs.audit import audit_schedulers, table, unknown_names
+
+    unknown_names(arguments.names)
+    rows = audit_schedulers(
+        device=arguments.device, steps=arguments.steps, only=tuple(arguments.names)
+    )
+    if arguments.json:
+        for row in rows:
+            print(json.dumps(row.as_dict(), sort_keys=True))
+    else:
+        print("\n".join(table(rows, sites=not arguments.no_sites)))
+    return 0 if any(row.report is not None for row in rows) else 2
