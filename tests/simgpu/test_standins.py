@@ -1,0 +1,70 @@
+"""The ``torch.cuda`` that our CUDA code meets here."""
+
+import pytest
+import torch
+
+from pytest_diffspeed.device import Device
+from pytest_diffspeed.timing.clock import CudaClock
+
+
+def test_the_cuda_clock_runs(gpu):
+    clock = CudaClock(Device("cuda", 0, "Simulated GPU", "simulated"))
+    # On a CPU build `cuda:0` exists as a name only, which is all that the clock needs of it.
+    seconds, result = clock.time(lambda: torch.ones(64, 64, device=gpu.device) @ torch.ones(
+        64, 64, device=gpu.device
+    ))
+    assert seconds >= 0
+    assert result.shape == (64, 64)
+    stamps = [clock.stamp() for _ in range(3)]
+    times = clock.seconds(stamps)
+    assert times[0] == 0.0
+    assert times == sorted(times)
+
+
+def test_the_cuda_clock_waits_outside_of_what_it_times(gpu):
+    clock = CudaClock(Device("cuda", 0, "Simulated GPU", "simulated"))
+    order = []
+    with gpu.record(lambda: len(order)) as log:
+        clock.time(lambda: order.append("call"))
+    assert [event.tag for event in log] == [0, 1, 1]
+
+
+def test_events(gpu):
+    first, second = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    with pytest.raises(ValueError, match="must be recorded"):
+        first.elapsed_time(second)
+    first.record()
+    second.record(torch.cuda.current_stream())
+    assert first.elapsed_time(second) >= 0
+    assert first.query()
+    with pytest.raises(ValueError, match="enable_timing=True"):
+        torch.cuda.Event().elapsed_time(second)
+
+
+def test_streams(gpu):
+    with torch.cuda.stream(torch.cuda.Stream()):
+        event = torch.cuda.current_stream().record_event()
+    torch.cuda.current_stream().wait_event(event)
+    torch.cuda.current_stream().wait_stream(torch.cuda.Stream())
+
+
+def test_sync_debug_mode(gpu):
+    x = torch.ones(2, device=gpu.device)
+    assert torch.cuda.get_sync_debug_mode() == 0
+    torch.cuda.set_sync_debug_mode("warn")
+    with pytest.warns(UserWarning, match="called a synchronizing CUDA operation"):
+        x.sum().item()
+    torch.cuda.synchronize()  # the real mode does not see this one either
+    torch.cuda.set_sync_debug_mode("error")
+    with pytest.raises(RuntimeError, match="called a synchronizing CUDA operation"):
+        x.sum().item()
+    torch.cuda.set_sync_debug_mode(0)
+    assert x.sum().item() == 2
+    with pytest.raises(RuntimeError, match="expected one of"):
+        torch.cuda.set_sync_debug_mode("loud")
+
+
+def test_properties(gpu):
+    assert torch.cuda.get_device_properties(0).name == torch.cuda.get_device_name()
+    assert torch.cuda.current_device() == 0
+    torch.cuda.empty_cache()
