@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..verdict import GateResult, VerdictKind
+from ..verdict import Evidence, GateResult, VerdictKind
 
 _ORDER = (
     VerdictKind.FAIL,
@@ -50,8 +50,12 @@ def _came_late(result: GateResult) -> bool:
 
 def failure(result: GateResult) -> str:
     """What stands in the test's own report; a one-line summary shows only its first words."""
-    parts = [f"{result.verdict} {result.claim}: {describe(result) or 'nothing measured'}"]
+    parts = [f"{result.verdict} {result.claim}: {describe(result) or _unmeasured(result)}"]
     return "\n    ".join([*parts, *result.reason.splitlines()])
+
+
+def _unmeasured(result: GateResult) -> str:
+    return "counted" if result.evidence is Evidence.COUNTED else "nothing measured"
 
 
 def describe(result: GateResult) -> str:

@@ -109,6 +109,7 @@ def _pipeline(
         name += f" with {type(scheduler).__name__}"
     arguments = _arguments(pipeline, steps, given, whole=scope != "scheduler.step")
     with ExitStack() as stack:
+        stack.enter_context(third_party())  # before the recording, which listens to warnings
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(_placed(counter, pipeline))
         if scheduler is not None:
@@ -135,6 +136,7 @@ def _scheduler(
     tracker = Tracker()
     own = copy.deepcopy(scheduler)
     with ExitStack() as stack:
+        stack.enter_context(third_party())  # before the recording, which listens to warnings
         stack.enter_context(torch.random.fork_rng(devices=[]))
         _watch_scheduler(stack, tracker, own)
         log = stack.enter_context(counter.record(tracker.here))

@@ -24,6 +24,7 @@ from ..simgpu import SyncKind, SyncLog
 MESSAGE = "called a synchronizing CUDA operation"
 BLIND_SPOTS = (
     "syncs of libraries that call CUDA themselves (the sync debug mode is PyTorch's own)",
+    "syncs of code that ignores all warnings while it runs (the sync debug mode warns)",
     "distributed and sparse operations, which the sync debug mode does not cover",
 )
 _MODES = ("default", "warn", "error")

@@ -21,7 +21,8 @@ UNARY = {
     "clone": torch.clone,
     "topk": lambda x: x.topk(x.shape[-1]).values,
     "gather": lambda x: x.gather(0, x.argsort(0)),
-    "there and back": lambda x: x.cpu().to(x.device),
+    # A clone, because on the CPU nothing would be copied.
+    "there and back": lambda x: x.clone().cpu().to(x.device),
     "where": lambda x: torch.where(x > 0, x, torch.tensor(0.5)),
     "masked fill": lambda x: x.masked_fill(x > 0.5, -1.0),
 }

@@ -1,0 +1,122 @@
+"""The layers for a real GPU, on the simulated one, which warns where CUDA's sync debug mode does."""
+
+import threading
+import warnings
+
+import diffusers
+import pytest
+import torch
+
+from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.simgpu import SimulatedGpu
+from pytest_diffspeed.syncs.cuda import record_cuda
+from pytest_diffspeed.syncs.position import Tracker
+from pytest_diffspeed.syncs.recipes import create, drive
+
+
+@pytest.fixture
+def gpu():
+    with SimulatedGpu() as gpu, torch.no_grad():
+        yield gpu
+
+
+PROGRAMS = {
+    "item": lambda x: x.sum().item(),
+    "nonzero": lambda x: x.nonzero(),
+    "mask": lambda x: x[x > 0],
+    "CPU index": lambda x: x[torch.tensor([0])],
+    "up": lambda x: torch.ones(2).to(x.device),
+    "list": lambda x: torch.tensor([1.0], device=x.device),
+    "down": lambda x: x.cpu(),
+    "synchronize": lambda x: torch.cuda.synchronize(),
+    "stream": lambda x: torch.cuda.current_stream().synchronize(),
+    "event": lambda x: torch.cuda.Event().synchronize(),
+    "pageable": lambda x: torch.ones(2).to(x.device, non_blocking=True),
+    "pageable copy_": lambda x: x.copy_(torch.ones(3), non_blocking=True),
+    "pinned": lambda x: torch.ones(2).pin_memory().to(x.device, non_blocking=True),
+    "pinned copy_": lambda x: x.copy_(torch.ones(3).pin_memory(), non_blocking=True),
+    "nothing": lambda x: x * 2,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_both_layers_see_the_same(gpu, name):
+    x = torch.ones(3, device=gpu.device)
+    with gpu.record() as simulated, record_cuda() as real:
+        PROGRAMS[name](x)
+
+    def plain(log):
+        return [(event.kind, str(event.site), event.site.source) for event in log]
+
+    assert plain(real) == plain(simulated)
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"])
+def test_both_layers_count_the_same_in_schedulers(gpu, name):
+    tracker = Tracker()
+    with third_party():
+        scheduler = create(getattr(diffusers, name))
+        with gpu.record(tracker.here) as simulated, record_cuda(tracker.here) as real:
+            drive(scheduler, tracker, gpu.device, 4)
+    assert len(real) == len(simulated) > 0
+    assert [str(e.site) for e in real] == [str(e.site) for e in simulated]
+    assert [e.tag for e in real] == [e.tag for e in simulated]
+
+
+def test_without_ops_the_sites_remain(gpu):
+    x = torch.ones(3, device=gpu.device)
+    with record_cuda(watch_ops=False) as log:
+        x.sum().item()
+    (event,) = log
+    assert (str(event.kind), event.op) == ("unclassified", "unknown")
+    assert event.site.file == __file__
+
+
+def test_everything_is_put_back(gpu):
+    before = (
+        torch.cuda.get_sync_debug_mode(),
+        torch.cuda.synchronize,
+        torch.cuda.Stream.synchronize,
+        torch.Tensor.to,
+        torch.Tensor.copy_,
+        vars(torch.Tensor).keys(),
+        warnings.showwarning,
+        list(warnings.filters),
+    )
+    with pytest.raises(ZeroDivisionError), record_cuda():
+        raise ZeroDivisionError
+    after = (
+        torch.cuda.get_sync_debug_mode(),
+        torch.cuda.synchronize,
+        torch.cuda.Stream.synchronize,
+        torch.Tensor.to,
+        torch.Tensor.copy_,
+        vars(torch.Tensor).keys(),
+        warnings.showwarning,
+        list(warnings.filters),
+    )
+    assert after == before
+
+
+def test_other_warnings_go_where_they_went(gpu):
+    with pytest.warns(UserWarning, match="mine"), record_cuda() as log:
+        warnings.warn("mine", UserWarning, stacklevel=1)
+    assert len(log) == 0
+
+
+def test_each_sync_of_one_line_is_counted(gpu):
+    """Python shows a warning of one line once; ours are counted each time."""
+    x = torch.ones(3, device=gpu.device)
+    with record_cuda() as log:
+        for _ in range(3):
+            x.sum().item()
+    assert len(log) == 3
+
+
+def test_other_threads_are_not_ours(gpu):
+    x = torch.ones(3, device=gpu.device)
+    with record_cuda() as log:
+        thread = threading.Thread(target=lambda: x.sum().item())
+        thread.start()
+        thread.join()
+    assert len(log) == 0

@@ -1,0 +1,112 @@
+"""``no_gpu_syncs`` as a user writes it, on a machine without a GPU."""
+
+import json
+
+CONFTEST = '''
+import diffusers
+from pytest_diffspeed.pipelines.sources import parse_source
+
+def build(scheduler=None):
+    pipeline = parse_source("random:sdxl-tiny").build()
+    if scheduler is not None:
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    return pipeline
+
+class Fixed(diffusers.DDIMScheduler):
+    def set_timesteps(self, num_inference_steps, device=None):
+        super().set_timesteps(num_inference_steps, device="cpu")
+
+def broken():
+    return build(diffusers.DDIMScheduler)
+
+def fixed():
+    return build(Fixed)
+'''
+TEST = '''
+import pytest
+
+@pytest.mark.diffspeed("fp32")
+@pytest.mark.no_gpu_syncs({arguments})
+def test_steps(optimized_pipeline):
+    pass
+'''
+
+
+def run(pytester, arguments, source="random:sdxl-tiny", *more):
+    pytester.makepyfile(sources=CONFTEST)
+    pytester.makepyfile(test_syncs=TEST.replace("{arguments}", arguments))
+    pytester.syspathinsert()
+    result = pytester.runpytest(
+        "--diffspeed", "--diffspeed-device=cpu", f"--diffspeed-pipeline={source}", *more
+    )
+    return result, "\n".join(result.outlines)
+
+
+def test_a_clean_pipeline_passes(pytester, private_temp):
+    result, text = run(pytester, "", "random:sdxl-tiny", "--diffspeed-json=records.jsonl")
+    result.assert_outcomes(passed=1)
+    assert "PASS" in text
+    lines = [json.loads(line) for line in open(pytester.path / "records.jsonl")]
+    (gate,) = [line for line in lines if line["kind"] == "gate"]
+    assert (gate["verdict"], gate["evidence"]) == ("PASS", "counted")
+    assert gate["figures"]["first_step"] == 0
+    assert gate["figures"]["counted_on"].startswith("simulated GPU")
+
+
+def test_red_then_green(pytester, private_temp):
+    red, text = run(pytester, "", "sources:broken")
+    red.assert_outcomes(failed=1)
+    assert "6 in the first step, 0 allowed; up to 6 in a steady step, 0 allowed" in text
+    assert "scheduling_ddim.py:" in text
+    assert "alpha_prod_t = self.alphas_cumprod[timestep]" in text
+    green, _ = run(pytester, "", "sources:fixed")
+    green.assert_outcomes(passed=1)
+
+
+def test_budgets(pytester, private_temp):
+    enough, _ = run(pytester, "first_step=6, per_step=6", "sources:broken")
+    enough.assert_outcomes(passed=1)
+    short, text = run(pytester, "first_step=6, per_step=5", "sources:broken")
+    short.assert_outcomes(failed=1)
+    assert "up to 6 in a steady step, 5 allowed" in text
+    assert "in the first step, 6 allowed" not in text
+
+
+def test_allowances(pytester, private_temp):
+    arguments = "allow=['scheduling_ddim.py  # known', 'gone.py:1']"
+    result, text = run(pytester, arguments, "sources:broken")
+    result.assert_outcomes(passed=1)
+    assert "6 in the first step" not in text
+
+
+def test_whole_calls(pytester, private_temp):
+    result, text = run(pytester, "scope='call'")
+    result.assert_outcomes(failed=1)
+    assert "in the first step and outside the steps, 0 allowed" in text
+
+
+STRICT = '''
+from diffusers import EulerDiscreteScheduler
+from pytest_diffspeed.pipelines.sources import parse_source
+
+class Hasty(EulerDiscreteScheduler):
+    def step(self, model_output, timestep, sample, **kwargs):
+        import torch
+        sample = sample + torch.zeros(1).to(sample.device, non_blocking=True)
+        return super().step(model_output, timestep, sample, **kwargs)
+
+def hasty():
+    pipeline = parse_source("random:sdxl-tiny").build()
+    pipeline.scheduler = Hasty.from_config(pipeline.scheduler.config)
+    return pipeline
+'''
+
+
+def test_strict_gates_what_may_block(pytester, private_temp):
+    pytester.makepyfile(hasty_source=STRICT)
+    lenient, _ = run(pytester, "", "hasty_source:hasty")
+    lenient.assert_outcomes(passed=1)
+    strict, text = run(pytester, "strict=True", "hasty_source:hasty")
+    strict.assert_outcomes(failed=1)
+    assert "pageable non_blocking copies, none allowed (strict)" in text
+    assert "hasty_source.py:7  may_block" in text
