@@ -36,7 +36,11 @@ class OpWatch(TorchDispatchMode):
         self.kind = SyncKind.UNCLASSIFIED
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         before = self.op, self.kind
         name = func._schema.name.partition("::")[2]
@@ -57,4 +61,3 @@ def _kind(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SyncKind:
         masks = any(i.dtype == torch.bool and i.device.type != "cpu" for i in indices)
         return SyncKind.DATA_DEPENDENT_SHAPE if masks else SyncKind.BLOCKING_H2D
     return _KINDS.get(name, SyncKind.UNCLASSIFIED)
-

@@ -33,7 +33,11 @@ class _Mode(private.TorchDispatchMode):
         self.executor = executor
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         return self.executor.run(func, args, kwargs or {})
 
@@ -73,6 +77,7 @@ class _Process:
 
     def _open(self, kind: str) -> Executor:
         private.require()
+        private.remember_constructors()
         if kind == "cuda":
             private.allow_cuda_devices_without_a_gpu()
         else:

@@ -1,18 +1,19 @@
-"""What the simulated GPU writes down: a host sync, its kind, and the line of code that caused it."""
+"""What the simulated GPU writes down: a host sync, its kind, and the line that caused it."""
 
 from __future__ import annotations
 
 import linecache
-import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 
 import torch
+
+from . import torch_private as private
 
 
 class SyncKind(str, Enum):
@@ -82,13 +83,17 @@ class SyncEvent:
 class SyncLog:
     """The syncs of one recording, in order."""
 
-    def __init__(self, tag: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, tag: Callable[[], object] | None = None, *, skip: Sequence[str] = ()
+    ) -> None:
+        """``skip`` names files of whoever records, whose lines cause nothing."""
         self.events: list[SyncEvent] = []
         self._tag = tag
+        self._skip = frozenset(skip)
 
     def add(self, kind: SyncKind, op: str) -> None:
         tag = None if self._tag is None else self._tag()
-        self.events.append(SyncEvent(kind, op, call_sites(), tag))
+        self.events.append(SyncEvent(kind, op, call_sites(self._skip), tag))
 
     @property
     def syncs(self) -> list[SyncEvent]:
@@ -109,15 +114,15 @@ class SyncLog:
         return len(self.events)
 
 
-def call_sites() -> tuple[CallSite, ...]:
+def call_sites(skip: frozenset[str] = frozenset()) -> tuple[CallSite, ...]:
     """The frames of this call that belong neither to torch, the standard library nor this
-    library, innermost first.
+    library, innermost first; ``skip`` names more files to leave out.
     """
     sites: list[CallSite] = []
-    frame: FrameType | None = sys._getframe(1)
+    frame = private.calling_frame()
     while frame is not None:
         code = frame.f_code
-        if not _is_machinery(code.co_filename):
+        if code.co_filename not in skip and not _is_machinery(code.co_filename):
             sites.append(CallSite(code.co_filename, frame.f_lineno, code.co_name, code))
         frame = frame.f_back
     return tuple(sites)

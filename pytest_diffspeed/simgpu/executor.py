@@ -94,7 +94,7 @@ class Executor:
     def pin(self, tensor: torch.Tensor) -> torch.Tensor:
         """Mark the CPU memory of ``tensor`` as pinned."""
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = private.storage_key(storage)
         if key not in self._pinned:
             self._pinned.add(key)
             weakref.finalize(storage, self._pinned.discard, key).atexit = False
@@ -103,7 +103,7 @@ class Executor:
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         return (
             not isinstance(tensor, DeviceTensor)
-            and tensor.untyped_storage()._cdata in self._pinned
+            and private.storage_key(tensor.untyped_storage()) in self._pinned
         )
 
     # -- ops
@@ -122,7 +122,9 @@ class Executor:
         to_device = None if asked is None else self.is_ours(asked)
         generator = kwargs.get("generator")
         if generator is not None:
-            self.generators.check(generator, on_device=bool(ours) if to_device is None else to_device)
+            self.generators.check(
+                generator, on_device=bool(ours) if to_device is None else to_device
+            )
         if not ours and not to_device and not op.pins and not kwargs.get("pin_memory"):
             return func(*args, **kwargs)  # nothing here is ours
         if ours and others:
@@ -191,11 +193,9 @@ class Executor:
             )
 
 
-# A function of the module: a recursive closure would be a reference cycle, which keeps tensors until
-# the garbage collector comes by.
-def _unwrap(
-    value: Any, ours: dict[int, DeviceTensor], others: dict[int, torch.Tensor]
-) -> Any:
+# A function of the module: a recursive closure would be a reference cycle, which keeps tensors
+# until the garbage collector comes by.
+def _unwrap(value: Any, ours: dict[int, DeviceTensor], others: dict[int, torch.Tensor]) -> Any:
     """The content of tensors of the device, in lists too; notes which tensors were given."""
     if isinstance(value, DeviceTensor):
         ours[id(value.content)] = value
@@ -208,12 +208,7 @@ def _unwrap(
 
 
 def _describe(func: Any) -> _Op:
-    name = func._schema.name.partition("::")[2]
-    overload = func._overloadname
-    mutated: list[int | str] = []
-    for position, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            mutated.append(argument.name if argument.kwarg_only else position)
+    name, overload, mutated = private.schema(func)
     return _Op(
         name=name,
         rule=RULES.get(name),
@@ -225,7 +220,7 @@ def _describe(func: Any) -> _Op:
         crosses=name in _CROSSES_DEVICES,
         cpu_scalars=name not in _NO_CPU_SCALARS,
         pins=name in ("_pin_memory", "is_pinned"),
-        mutated=tuple(mutated),
+        mutated=mutated,
     )
 
 

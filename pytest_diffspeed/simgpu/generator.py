@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from . import torch_private as private
+
 _REAL = torch.Generator
 
 
@@ -28,7 +30,7 @@ class DeviceGenerators:
         Raises:
             RuntimeError: with torch's words.
         """
-        of_device = generator._cdata in self._known
+        of_device = private.generator_key(generator) in self._known
         if of_device != on_device:
             expected, found = ("cpu", self.device.type)
             if on_device:
@@ -48,16 +50,18 @@ class DeviceGenerators:
             def __subclasscheck__(cls, subclass: type) -> bool:
                 return issubclass(subclass, _REAL)
 
-        class Generator(_REAL, metaclass=Meta):  # type: ignore[valid-type, misc]
+        class Generator(_REAL, metaclass=Meta):
             def __new__(cls, device_: Any = None, *, device: Any = None) -> Any:
                 asked = torch.device(device_ or device or "cpu")
                 if asked.type != own.type:
                     return _REAL(asked)
                 generator = DeviceGenerator()
                 generator.claimed = own
-                known.add(generator._cdata)
+                known.add(private.generator_key(generator))
                 # The address may belong to somebody else's generator afterwards.
-                weakref.finalize(generator, known.discard, generator._cdata).atexit = False
+                weakref.finalize(
+                    generator, known.discard, private.generator_key(generator)
+                ).atexit = False
                 return generator
 
         own = device
@@ -65,11 +69,11 @@ class DeviceGenerators:
         return Generator
 
 
-class DeviceGenerator(_REAL):  # type: ignore[valid-type, misc]
+class DeviceGenerator(_REAL):
     """A CPU generator that says it is on the device."""
 
     claimed: torch.device
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         return self.claimed

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from . import torch_private as private
 from .events import CallSite, call_sites
 
 
@@ -38,7 +39,7 @@ class DeviceMemory:
         """``data`` is now the content of a tensor of the device."""
         storage = data.untyped_storage()
         # The Python object of a storage lives as long as the storage does.
-        key = storage._cdata
+        key = private.storage_key(storage)
         size = storage.nbytes()
         known = self._sizes.get(key)
         if known is None:

@@ -241,7 +241,9 @@ _ROWS = (
         _always(_TO_HOST, _READ),
         "native/cuda/SummaryOps.cu _bincount_cuda_template: min().cpu(), then max().item()",
     ),
-    _Row(("histc",), _histc, "native/cuda/SummaryOps.cu: min().cpu() and max().cpu() if min == max"),
+    _Row(
+        ("histc",), _histc, "native/cuda/SummaryOps.cu: min().cpu() and max().cpu() if min == max"
+    ),
     _Row(
         ("repeat_interleave",),
         _repeat_interleave,
@@ -282,7 +284,5 @@ _ROWS = (
     ),
 )
 
-RULES: dict[str, Rule] = {
-    op: Rule(row.kinds, row.source) for row in _ROWS for op in row.ops
-}
+RULES: dict[str, Rule] = {op: Rule(row.kinds, row.source) for row in _ROWS for op in row.ops}
 """By the name of the op without namespace and overload."""

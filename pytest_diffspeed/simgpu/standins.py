@@ -148,11 +148,11 @@ def _event_type(gpu: Executor) -> type:
             interprocess: bool = False,
             external: bool = False,
         ) -> None:
-            self._timed = enable_timing
-            self._at: float | None = None
+            self.timed = enable_timing
+            self.at: float | None = None
 
         def record(self, stream: Any = None) -> None:
-            self._at = time.perf_counter()
+            self.at = time.perf_counter()
 
         def wait(self, stream: Any = None) -> None:
             """The device waits, not the CPU."""
@@ -165,14 +165,10 @@ def _event_type(gpu: Executor) -> type:
 
         def elapsed_time(self, end_event: Any) -> float:
             """Milliseconds."""
-            if not (self._timed and end_event._timed):
-                raise ValueError(
-                    "Both events must be created with argument 'enable_timing=True'."
-                )
-            if self._at is None or end_event._at is None:
-                raise ValueError(
-                    "Both events must be recorded before calculating elapsed time."
-                )
-            return float((end_event._at - self._at) * 1000.0)
+            if not (self.timed and end_event.timed):
+                raise ValueError("Both events must be created with argument 'enable_timing=True'.")
+            if self.at is None or end_event.at is None:
+                raise ValueError("Both events must be recorded before calculating elapsed time.")
+            return float((end_event.at - self.at) * 1000.0)
 
     return Event

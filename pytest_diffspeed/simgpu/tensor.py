@@ -19,10 +19,10 @@ class DeviceTensor(torch.Tensor):
     content: torch.Tensor
     gpu: Executor
 
-    __torch_function__ = private.NO_TORCH_FUNCTION
+    __torch_function__: Any = private.NO_TORCH_FUNCTION
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         # Reached where the device's own mode is not active: in another thread, or afterwards.
@@ -33,9 +33,7 @@ class DeviceTensor(torch.Tensor):
             with torch.no_grad():
                 copy: Any = self.detach().clone()
             copy.requires_grad_(self.requires_grad)
-            if getattr(self, "_is_param", False):
-                copy._is_param = True
-            memo[id(self)] = copy
+            memo[id(self)] = private.copy_of_parameter(self, copy)
         twin: DeviceTensor = memo[id(self)]
         return twin
 

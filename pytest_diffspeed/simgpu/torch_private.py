@@ -1,16 +1,19 @@
-"""All that the simulated GPU uses of torch without torch's promise to keep it.
+"""All that the simulated GPU uses of torch and Python without their promise to keep it.
 
-Seen in torch 2.13.0 (CPU build) and 2.14.1 (CUDA build).  :func:`require` looks for each name before
-anything is changed, so that a version which moved one of them gives a sentence and not a traceback.
+Seen in torch 2.13.0 (CPU build) and 2.14.1 (CUDA build).  :func:`require` looks for each name
+before anything is changed, so that a version which moved one of them gives a sentence.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from types import FrameType
+from typing import Any, NamedTuple
 
 import torch
+import torch.utils._device
 from torch.utils._mode_utils import no_dispatch as no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
@@ -29,6 +32,7 @@ _NEEDED = (
     "_C._autograd.DeviceType.PrivateUse1",
     "utils.backend_registration._setup_privateuseone_for_python_backend",
     "cuda._lazy_init",
+    "utils._device._device_constructors",
     "cuda.amp.common.amp_definitely_not_available",
 )
 
@@ -70,7 +74,7 @@ def wrapper(cls: type[torch.Tensor], content: torch.Tensor, device: torch.device
 
 def active_modes() -> list[TorchDispatchMode]:
     """The dispatch modes of this thread, outermost first."""
-    return cast("list[TorchDispatchMode]", _get_current_dispatch_mode_stack())
+    return _get_current_dispatch_mode_stack()
 
 
 @contextmanager
@@ -92,7 +96,7 @@ def allow_cuda_devices_without_a_gpu() -> None:
 
     The same guard that fake tensors install; it changes nothing where there is a real one.
     """
-    torch._C._ensureCUDADeviceGuardSet()  # type: ignore[no-untyped-call]
+    torch._C._ensureCUDADeviceGuardSet()
 
 
 def privateuse1_name() -> str | None:
@@ -104,7 +108,7 @@ def privateuse1_name() -> str | None:
 def name_privateuse1(name: str, module: object, is_available: Any) -> None:
     """Make torch's spare device type a Python device called ``name``.  Cannot be undone."""
 
-    class Hooks(torch._C._acc.PrivateUse1Hooks):  # type: ignore[misc]
+    class Hooks(torch._C._acc.PrivateUse1Hooks):
         def is_available(self) -> bool:
             return bool(is_available())
 
@@ -114,7 +118,7 @@ def name_privateuse1(name: str, module: object, is_available: Any) -> None:
         def has_primary_context(self, index: int) -> bool:
             return bool(is_available())
 
-    class Guard(torch._C._acc.DeviceGuard):  # type: ignore[misc]
+    class Guard(torch._C._acc.DeviceGuard):
         def type_(self) -> Any:
             return torch._C._autograd.DeviceType.PrivateUse1
 
@@ -136,3 +140,52 @@ def autocast_reaches_dispatch() -> Iterator[None]:
         yield
     finally:
         library._destroy()
+
+
+class Schema(NamedTuple):
+    """An op as its schema describes it; ``mutated`` names the arguments that it writes to, those
+    that may be given by position by their position.
+    """
+
+    name: str
+    overload: str
+    mutated: tuple[int | str, ...]
+
+
+def schema(func: Any) -> Schema:
+    """Of an overload such as ``torch.ops.aten.add_.Tensor``."""
+    mutated: list[int | str] = []
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            mutated.append(argument.name if argument.kwarg_only else position)
+    return Schema(func._schema.name.partition("::")[2], func._overloadname, tuple(mutated))
+
+
+def storage_key(storage: torch.UntypedStorage) -> int:
+    """The same for all Python objects of one storage, while it lives."""
+    return int(storage._cdata)
+
+
+def generator_key(generator: torch.Generator) -> int:
+    """The same for all Python objects of one generator, while it lives."""
+    return int(generator._cdata)  # type: ignore[attr-defined]
+
+
+def copy_of_parameter(tensor: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
+    """``copy``, a parameter if ``tensor`` is one: subclasses are by a mark on the object."""
+    if isinstance(tensor, torch.nn.Parameter):
+        copy._is_param = True
+    return copy
+
+
+def calling_frame() -> FrameType | None:
+    """The frame of the caller's caller."""
+    return sys._getframe(2)
+
+
+def remember_constructors() -> None:
+    """``with torch.device(…)`` remembers, from its first use on, which functions make tensors.
+
+    Call this before one of them is replaced: what stands in for it calls the real one.
+    """
+    torch.utils._device._device_constructors()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ _LINE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
 
 @dataclass(frozen=True)
 class Allowance:
-    """``file.py:123``, or a pattern on the file, the function, the op or the source line.
+    """``file.py:123``, a file, or text of the source line; what follows ``#`` is the reason.
 
-    What follows ``#`` is the reason.
+    ``*`` and ``?`` stand for any text and any character, in the file, the source line, the
+    function, the op or the kind.  Brackets stand for themselves, since source lines are full of
+    them.
     """
 
     where: str
@@ -43,8 +44,10 @@ class Allowance:
         if line is not None:
             return site.line == int(line["line"]) and _is_file(site.file, line["file"])
         fields = (site.source, site.function, event.op, str(event.kind))
-        return _is_file(site.file, self.where) or any(
-            fnmatch.fnmatchcase(field, self.where) for field in fields
+        return (
+            _is_file(site.file, self.where)
+            or self.where in site.source
+            or any(_matches(field, self.where) for field in fields)
         )
 
     def __str__(self) -> str:
@@ -54,7 +57,13 @@ class Allowance:
 def _is_file(path: str, pattern: str) -> bool:
     """Whether ``pattern`` is the end of ``path``, from a folder on, or matches it."""
     path, pattern = path.replace("\\", "/"), pattern.replace("\\", "/")
-    return path == pattern or path.endswith(f"/{pattern}") or fnmatch.fnmatchcase(path, pattern)
+    return path == pattern or path.endswith(f"/{pattern}") or _matches(path, pattern)
+
+
+def _matches(text: str, pattern: str) -> bool:
+    parts = {"*": ".*", "?": "."}
+    expression = "".join(parts.get(letter, re.escape(letter)) for letter in pattern)
+    return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
 def parse_allowances(texts: Sequence[str]) -> tuple[Allowance, ...]:

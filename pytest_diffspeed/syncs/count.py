@@ -201,10 +201,9 @@ def _code(function: Callable[..., Any]) -> CodeType:
         inner = inner.func
     inner = inspect.unwrap(inner)
     inner = getattr(inner, "__func__", inner)
-    if not hasattr(inner, "__code__"):
-        inner = getattr(type(inner), "__call__", None)
-        inner = getattr(inner, "__func__", inner)
     code = getattr(inner, "__code__", None)
+    if code is None:  # an object that is called like a function
+        code = getattr(type(inner).__call__, "__code__", None)
     if not isinstance(code, CodeType):
         raise UsageError(f"scope={function!r} is no Python function, so nothing is seen inside it")
     return code
@@ -235,9 +234,7 @@ def _placed(counter: Backend, pipeline: DiffusionPipeline) -> AbstractContextMan
 
 
 @contextmanager
-def _simulated(
-    counter: Backend, parts: Sequence[tuple[str, torch.nn.Module]]
-) -> Iterator[None]:
+def _simulated(counter: Backend, parts: Sequence[tuple[str, torch.nn.Module]]) -> Iterator[None]:
     for name, part in parts:
         if _is_compiled(part):
             raise SourceError(

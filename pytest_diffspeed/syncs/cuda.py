@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ..adapters import op_watch
 from ..adapters.attributes import replaced
 from ..adapters.op_watch import OpWatch
 from ..simgpu import SyncKind, SyncLog
@@ -40,7 +41,7 @@ def record_cuda(
     ``watch_ops`` names the op and the kind of each, which takes a dispatch mode: not where compiled
     modules are called.  Without it ops are ``unknown`` and kinds ``unclassified``.
     """
-    log = SyncLog(tag)
+    log = SyncLog(tag, skip=(__file__, op_watch.__file__))
     # Of this recording: other threads sync too, and the debug mode warns about theirs as well.
     active: ContextVar[bool] = ContextVar("active", default=False)
     watch = OpWatch()
@@ -98,7 +99,8 @@ def _watch_explicit(stack: ExitStack, add: Callable[[SyncKind, str], None]) -> N
     stack.enter_context(replaced(torch.cuda, "synchronize", watched))
     for owner in (torch.cuda.Stream, torch.cuda.Event):
         before = owner.synchronize
-        owner.synchronize = around(before, f"torch.cuda.{owner.__name__}.synchronize")
+        watched = around(before, f"torch.cuda.{owner.__name__}.synchronize")
+        setattr(owner, "synchronize", watched)  # noqa: B010 - mypy refuses to assign to a method
         stack.callback(setattr, owner, "synchronize", before)
 
 

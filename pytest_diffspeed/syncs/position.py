@@ -1,4 +1,4 @@
-"""Where in a call the program is: inside ``scheduler.step``, in the denoising loop, at which step."""
+"""Where in a call the program is: in ``scheduler.step``, in the denoising loop, at which step."""
 
 from __future__ import annotations
 

@@ -99,10 +99,14 @@ def _usual_loop(scheduler: Any, sample: torch.Tensor, step_kwargs: dict[str, Any
         scaled = sample
         if hasattr(scheduler, "scale_model_input"):
             scaled = scheduler.scale_model_input(sample, timestep)
-        sample = scheduler.step(torch.randn_like(scaled), timestep, sample, return_dict=False, **extra)[0]
+        sample = scheduler.step(
+            torch.randn_like(scaled), timestep, sample, return_dict=False, **extra
+        )[0]
 
 
-def _tokens(scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]) -> None:
+def _tokens(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
     """Discrete tokens: logits over a vocabulary for each position of a block."""
     batch, length = TOKENS
     sample = torch.randint(0, VOCABULARY, (batch, length), device=device)
@@ -154,7 +158,13 @@ def _inpainting(
     for timestep in scheduler.timesteps:
         if timestep < last:
             sample = scheduler.step(
-                torch.randn_like(sample), timestep, sample, original, mask, return_dict=False, **extra
+                torch.randn_like(sample),
+                timestep,
+                sample,
+                original,
+                mask,
+                return_dict=False,
+                **extra,
             )[0]
         else:  # RePaintPipeline goes back in time here
             sample = scheduler.undo_step(sample, last)
@@ -216,7 +226,9 @@ def _score_sde_ve(
         sample = predict(torch.randn_like(sample), timestep, sample, **extra).prev_sample
 
 
-def _sde_vp(scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]) -> None:
+def _sde_vp(
+    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
+) -> None:
     sample = torch.randn(IMAGE, device=device)
     predict = tracker.step(scheduler.step_pred, ends_step=True)
     for timestep in scheduler.timesteps:
@@ -274,7 +286,13 @@ RECIPES: dict[str, Recipe] = {
     "ScoreSdeVpScheduler": Recipe(run=_sde_vp),
     "KarrasVeScheduler": Recipe(run=_karras_ve),
     "RFD4ProteinaScheduler": Recipe(
-        config={"schedule_mode": "log", "noise_mode": "1/t", "tsr_k": 1.0, "tsr_sigma": 1.0, "tail_steps": 1},
+        config={
+            "schedule_mode": "log",
+            "noise_mode": "1/t",
+            "tsr_k": 1.0,
+            "tsr_sigma": 1.0,
+            "tail_steps": 1,
+        },
         run=_proteins,
     ),
     "PiflowScheduler": Recipe(run=_widened),

@@ -1,4 +1,4 @@
-"""What was counted: syncs of the first step and of the steady ones, by the line that caused them."""
+"""What was counted: syncs of the first step and of the steady ones, by the causing line."""
 
 from __future__ import annotations
 

@@ -168,7 +168,9 @@ WATCHED = (
 
 
 def _state():
-    found = {(owner.__name__, name): vars(owner).get(name) for owner, names in WATCHED for name in names}
+    found = {
+        (owner.__name__, name): vars(owner).get(name) for owner, names in WATCHED for name in names
+    }
     found["names"] = tuple(sorted(vars(torch.cuda)))
     found["swap"] = torch.__future__.get_swap_module_params_on_conversion()
     found["lift"] = torch._C._only_lift_cpu_tensors()
@@ -295,5 +297,18 @@ def test_detection_is_as_before_afterwards():
 
 def test_an_older_torch_gets_a_sentence(monkeypatch):
     monkeypatch.delattr(torch.cuda, "_lazy_init")
-    with pytest.raises(SimulatorError, match=r"needs torch\.cuda\._lazy_init, which torch .* lacks"):
+    with pytest.raises(
+        SimulatorError, match=r"needs torch\.cuda\._lazy_init, which torch .* lacks"
+    ):
         SimulatedGpu("simgpu").__enter__()
+
+
+def test_default_devices_work_afterwards(kind):
+    """Torch remembers which functions make tensors, and ours must not stay among them."""
+    torch.utils._device._device_constructors.cache_clear()  # as in a new process
+    with SimulatedGpu(kind) as gpu, gpu.device:
+        assert torch.tensor(1.0).device == gpu.device
+        assert torch.ones(1).device == gpu.device
+    with torch.device("meta"):
+        assert torch.tensor([1.0]).device.type == "meta"
+        assert torch.as_tensor([1.0]).device.type == "meta"

@@ -64,7 +64,10 @@ def run(program, seed, device):
         inputs = [values[i % len(values)] for i in operands]
         if name in IN_PLACE:
             target = inputs[0]
-            if any(size > 1 and step == 0 for size, step in zip(target.shape, target.stride())):
+            if any(
+                size > 1 and step == 0
+                for size, step in zip(target.shape, target.stride(), strict=True)
+            ):
                 continue
             other = inputs[1].clone()
             IN_PLACE[name](target, other)
@@ -107,7 +110,9 @@ def test_views_have_the_shape_and_strides_of_the_cpu(gpu, sizes, order, start, s
 
     def view(tensor):
         tensor = tensor.permute(dimensions)
-        return tensor[min(start, tensor.shape[0] - 1) :].unsqueeze(-1).expand(*(-1,) * len(sizes), 2)
+        return (
+            tensor[min(start, tensor.shape[0] - 1) :].unsqueeze(-1).expand(*(-1,) * len(sizes), 2)
+        )
 
     there, here = view(x), view(host)
     assert (there.shape, there.stride(), there.storage_offset()) == (

@@ -10,9 +10,9 @@ from pytest_diffspeed.timing.clock import CudaClock
 def test_the_cuda_clock_runs(gpu):
     clock = CudaClock(Device("cuda", 0, "Simulated GPU", "simulated"))
     # On a CPU build `cuda:0` exists as a name only, which is all that the clock needs of it.
-    seconds, result = clock.time(lambda: torch.ones(64, 64, device=gpu.device) @ torch.ones(
-        64, 64, device=gpu.device
-    ))
+    seconds, result = clock.time(
+        lambda: torch.ones(64, 64, device=gpu.device) @ torch.ones(64, 64, device=gpu.device)
+    )
     assert seconds >= 0
     assert result.shape == (64, 64)
     stamps = [clock.stamp() for _ in range(3)]

@@ -2,7 +2,7 @@
 
 import json
 
-CONFTEST = '''
+CONFTEST = """
 import diffusers
 from pytest_diffspeed.pipelines.sources import parse_source
 
@@ -21,15 +21,15 @@ def broken():
 
 def fixed():
     return build(Fixed)
-'''
-TEST = '''
+"""
+TEST = """
 import pytest
 
 @pytest.mark.diffspeed("fp32")
 @pytest.mark.no_gpu_syncs({arguments})
 def test_steps(optimized_pipeline):
     pass
-'''
+"""
 
 
 def run(pytester, arguments, source="random:sdxl-tiny", *more):
@@ -46,7 +46,8 @@ def test_a_clean_pipeline_passes(pytester, private_temp):
     result, text = run(pytester, "", "random:sdxl-tiny", "--diffspeed-json=records.jsonl")
     result.assert_outcomes(passed=1)
     assert "PASS" in text
-    lines = [json.loads(line) for line in open(pytester.path / "records.jsonl")]
+    text = (pytester.path / "records.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
     (gate,) = [line for line in lines if line["kind"] == "gate"]
     assert (gate["verdict"], gate["evidence"]) == ("PASS", "counted")
     assert gate["figures"]["first_step"] == 0
@@ -85,7 +86,7 @@ def test_whole_calls(pytester, private_temp):
     assert "in the first step and outside the steps, 0 allowed" in text
 
 
-STRICT = '''
+STRICT = """
 from diffusers import EulerDiscreteScheduler
 from pytest_diffspeed.pipelines.sources import parse_source
 
@@ -99,7 +100,7 @@ def hasty():
     pipeline = parse_source("random:sdxl-tiny").build()
     pipeline.scheduler = Hasty.from_config(pipeline.scheduler.config)
     return pipeline
-'''
+"""
 
 
 def test_strict_gates_what_may_block(pytester, private_temp):
