@@ -526,13 +526,6 @@ GATE_CALLS = {
 }
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("cls", GATE_CALLS)
-def test_a_gate_that_a_version_does_not_have(pytester, run, cls, monkeypatch):
-    others = {marker: gate for marker, gate in gates().items() if marker is not cls}
-    monkeypatch.setattr("pytest_diffspeed.collection.gates", lambda: others)
-    name = cls.marker
-=======
 def test_a_sync_scope_may_be_a_function():
     marker = gate(pytest.mark.no_gpu_syncs(scope=asked_scope))
     assert (marker.scope, marker.claim) == (asked_scope, "no_gpu_syncs in asked_scope")
@@ -542,11 +535,11 @@ def asked_scope():
     """A function of the user's."""
 
 
-@pytest.mark.parametrize("name", ABSENT)
-def test_a_gate_that_this_version_does_not_have(pytester, run, name):
-    if BY_NAME[name] in gates():
-        pytest.fail(f"{name} is there now: remove it from ABSENT")
->>>>>>> 769a008 (A sync scope of a marker may be a function)
+@pytest.mark.parametrize("cls", GATE_CALLS)
+def test_a_gate_that_a_version_does_not_have(pytester, run, cls, monkeypatch):
+    others = {marker: gate for marker, gate in gates().items() if marker is not cls}
+    monkeypatch.setattr("pytest_diffspeed.collection.gates", lambda: others)
+    name = cls.marker
     pytester.makepyfile(
         f"""
         import pytest

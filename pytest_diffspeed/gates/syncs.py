@@ -12,7 +12,7 @@ from ..verdict import Evidence, GateResult, VerdictKind
 from .base import Gate, GateContext
 
 if TYPE_CHECKING:
-    from ..session import PreparedArm
+    from ..prepared import PreparedArm
     from ..syncs.report import SyncReport
 
 SIMULATED_STEPS = 6

@@ -181,9 +181,7 @@ def test_the_recompile_limit_reached_is_noticed(tiny, monkeypatch, without_induc
         apply_stack(pipeline, "compile", call=call_of_two_sizes)
 
 
-def test_the_recompile_limit_reached_in_the_first_call_is_told_without_a_trace(
-    tiny, without_inductor
-):
+def test_a_recompile_limit_reached_at_once_is_told_without_a_trace(tiny, without_inductor):
     pipeline, call = tiny("transformer")
 
     def call_of_two_sizes(pipe, **changes):
