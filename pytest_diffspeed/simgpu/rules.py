@@ -3,8 +3,10 @@
 What PyTorch decides above its kernels (``bool()``, ``in``, indexing by a 0-dim tensor, …) reaches
 the dispatcher as one of the ops below by itself.  This table says what *CUDA kernels* do, since a
 CPU kernel is what really runs here.  Each row names the function of PyTorch's CUDA backend that
-waits (paths below ``aten/src/ATen``).  Headers are those shipped with torch 2.13.0 and 2.14.1; the
-rest was read in PyTorch's sources of 2025, or is what PyTorch's own ``test_sync_warning`` expects.
+waits (paths below ``aten/src/ATen``).  Checked are: headers (``.h``), as shipped with torch 2.13.0
+and 2.14.1; the copies, in PyTorch's Copy.cpp and Copy.cu of 2025; and what PyTorch's own
+``test_sync_warning`` expects.  The sources of the other rows are named from knowledge of them and
+were neither looked up in these versions nor compared with a GPU.
 """
 
 from __future__ import annotations
