@@ -1,4 +1,4 @@
-"""``python -m pytest_diffspeed.calibrate``: measure stacks on your pipeline, and store limits.
+"""``diffspeed calibrate``: measure stacks on your pipeline, and store limits.
 
 The limits go into ``diffspeed-image-limits.json`` by the name of this device, for the marker
 ``image_similarity("calibrated")``.
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; the exit status is 1 where a stack got no limits and 2 for wrong words."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pytest_diffspeed.calibrate", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="diffspeed calibrate", description=__doc__)
     parser.add_argument("--pipeline", default="demo", metavar="SOURCE", help="as in pytest")
     parser.add_argument(
         "--stack", action="append", required=True, help="such as bf16+compile; may be repeated"

@@ -12,7 +12,12 @@ from .errors import DiffspeedError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 where what was asked could not be done."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["calibrate"]:  # has a parser of its own
+        from .calibrate import main as calibrate
+
+        return calibrate(words[1:])
+    arguments = _parser().parse_args(words)
     try:
         return int(arguments.run(arguments))
     except DiffspeedError as error:
@@ -23,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffspeed", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("calibrate", help="measure image limits of stacks on your pipeline")
     audit = commands.add_parser("audit", help="look at all of something")
     subjects = audit.add_subparsers(required=True, metavar="SUBJECT")
     schedulers = subjects.add_parser(

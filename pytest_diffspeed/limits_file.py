@@ -65,9 +65,7 @@ def store(rootdir: Path, device: str, source: str, stack: str, entry: Mapping[st
 
 def command(source: str, stack: str) -> str:
     """The command that calibrates a stack."""
-    return shlex.join(
-        ["python", "-m", "pytest_diffspeed.calibrate", f"--pipeline={source}", f"--stack={stack}"]
-    )
+    return shlex.join(["diffspeed", "calibrate", f"--pipeline={source}", f"--stack={stack}"])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_the_file_keeps_entries_apart(tmp_path):
 @pytest.mark.parametrize(("device", "stack"), [("B", "bf16"), ("A", "compile")])
 def test_a_missing_entry_says_the_command(tmp_path, device, stack):
     store(tmp_path, "A", "demo", "bf16", {"limits": {"psnr_mean": 31.0}})
-    command = f"python -m pytest_diffspeed.calibrate --pipeline=demo --stack={stack}"
+    command = f"diffspeed calibrate --pipeline=demo --stack={stack}"
     with pytest.raises(UsageError, match=command):
         limits_for(tmp_path, device, "demo", stack)
 

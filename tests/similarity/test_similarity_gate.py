@@ -195,7 +195,7 @@ def test_any_test_id_makes_safe_file_names(pytester, run_demo):
 
 def test_calibrated_limits_come_from_the_repository(pytester, run_demo, capsys, monkeypatch):
     suite(pytester, '"calibrated"')
-    command = "python -m pytest_diffspeed.calibrate --pipeline=demo --stack=bf16"
+    command = "diffspeed calibrate --pipeline=demo --stack=bf16"
     missing = run_demo()
     missing.assert_outcomes(failed=1)
     missing.stdout.fnmatch_lines([f"*has no limits for bf16 of demo on *run `{command}` on that*"])
