@@ -19,7 +19,8 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format train-demo evaluate-demo benchmark-startup build clean distclean FORCE
+.PHONY: help venv demo ladder test lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
+        benchmark-wall benchmark-recipe benchmark-breaks benchmark-simgpu benchmark-images build clean distclean FORCE
 
 help: ## show this list
 	@echo 'Targets (each makes $(VENV) first, once):'
@@ -57,6 +58,9 @@ endif
 demo: $(READY) ## run the example suite on the demo pipeline
 	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v $(ARGS)
 
+ladder: $(READY) ## what every technique buys on the demo pipeline (about 20 minutes)
+	$(BIN)/python -m pytest --diffspeed -p no:benchmark --pyargs pytest_diffspeed.ladder $(ARGS)
+
 test: lint ## lints, types, import direction, then the whole test suite
 	@echo '== pytest'
 	$(BIN)/python -m pytest tests $(ARGS)
@@ -83,6 +87,24 @@ evaluate-demo: $(READY) ## judge the packaged demo pipeline at full scale (needs
 
 benchmark-startup: $(READY) ## what the plugin costs a pytest run that does not use it
 	$(BIN)/python benchmarks/startup.py $(ARGS)
+
+benchmark-real-clocks: $(READY) ## the gate in fresh processes on the demo pipeline: false verdicts and power (40 minutes)
+	$(BIN)/python benchmarks/real_clocks.py $(ARGS)
+
+benchmark-wall: $(READY) ## where the wall time of a session goes
+	$(BIN)/python benchmarks/wall_share.py $(ARGS)
+
+benchmark-recipe: $(READY) ## our optimized_pipeline beside the recipe by hand
+	$(BIN)/python benchmarks/recipe.py $(ARGS)
+
+benchmark-breaks: $(READY) ## graph breaks of real models, and what looking costs
+	$(BIN)/python benchmarks/graph_breaks.py $(ARGS)
+
+benchmark-simgpu: $(READY) ## what the simulated GPU costs
+	$(BIN)/python benchmarks/simgpu.py $(ARGS)
+
+benchmark-images: $(READY) ## what variants and broken variants of the demo pipeline score
+	$(BIN)/python benchmarks/similarity_matrix.py $(ARGS)
 
 build: $(READY) ## sdist and wheel in dist/
 	$(BIN)/python -m build --no-isolation

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_diffspeed.surface import FIXTURES
+import pytest_diffspeed
+from pytest_diffspeed.surface import FIXTURES, SIGNATURES
 from pytest_diffspeed.techniques.registry import techniques
 
 README = Path(__file__).parents[1] / "README.md"
@@ -21,7 +22,7 @@ def test_the_first_example_collects(pytester):
     pytester.makepyfile(test_fast=block_with("@pytest.mark.diffspeed"))
     outcome = pytester.runpytest_inprocess("--diffspeed", "--collect-only", "-q")
     outcome.stdout.fnmatch_lines(
-        ["test_fast.py::test_fast[[]channels_last[]]", "test_fast.py::test_fast[[]compile[]]"]
+        ["test_fast.py::test_fast[[]bf16[]]", "test_fast.py::test_fast[[]bf16+compile[]]"]
     )
 
 
@@ -58,3 +59,13 @@ def test_every_option_and_ini_value_is_documented(pytestconfig):
 @pytest.mark.parametrize("name", [*FIXTURES, *techniques()])
 def test_every_fixture_and_technique_is_documented(name):
     assert f"| `{name}` |" in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_every_marker_is_documented(name):
+    assert f"| `{name}(" in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [n for n in pytest_diffspeed.__all__ if n[0].islower()])
+def test_every_public_function_is_documented(name):
+    assert f"| `{name}(" in README.read_text(encoding="utf-8")

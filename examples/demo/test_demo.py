@@ -1,5 +1,7 @@
 """The demo suite: what two techniques do to the pipeline that this package carries.
 
+One test, four axes: speed, structure (graph breaks), host syncs on the simulated GPU, and images.
+
     pytest --diffspeed examples/demo
 
 Other stacks can be named on the command line, for example --diffspeed-techniques=bf16 (on a CPU
@@ -11,6 +13,8 @@ import pytest
 
 @pytest.mark.diffspeed("channels_last")
 @pytest.mark.max_slowdown(25)
+@pytest.mark.no_gpu_syncs()
+@pytest.mark.image_similarity("lossless")
 def test_layout(optimized_pipeline, diffspeed):
     image = diffspeed.run(optimized_pipeline)
     assert image.shape == (1, 3, 64, 64)
@@ -18,4 +22,6 @@ def test_layout(optimized_pipeline, diffspeed):
 
 @pytest.mark.diffspeed("compile")
 @pytest.mark.min_speedup(1.1)
+@pytest.mark.no_graph_breaks()
+@pytest.mark.image_similarity("lossless")
 def test_compilation(optimized_pipeline): ...
