@@ -27,7 +27,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pytest_diffspeed.device import cpu_name
+from pytest_diffspeed.device import cpu_name, resolve_device
 from pytest_diffspeed.evidence.key import installed_version
 from pytest_diffspeed.statistics import (
     binomial_lower_bound,
@@ -35,8 +35,8 @@ from pytest_diffspeed.statistics import (
     min_ratio_for_slowdown,
 )
 from pytest_diffspeed.timing.comparison import Question
+from pytest_diffspeed.timing.conditions import conditions_of_this_machine
 from pytest_diffspeed.timing.speedup import measure_speedups
-from pytest_diffspeed.timing.validity import conditions_of_this_machine
 from pytest_diffspeed.worker.arm import worker_arms
 from pytest_diffspeed.worker.protocol import BuildOrder
 
@@ -86,7 +86,7 @@ def trial(budget_s: float, threads: int) -> dict:
             list(GATES.values()),
             budget_s=budget_s,
             seed=seed,
-            conditions=conditions_of_this_machine("cpu"),
+            conditions=conditions_of_this_machine(resolve_device("cpu")),
         )
     return {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -26,8 +26,8 @@ from pytest_diffspeed.specs import ArmSpec
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.comparison import Question
+from pytest_diffspeed.timing.conditions import conditions_of_this_machine
 from pytest_diffspeed.timing.speedup import measure_speedups
-from pytest_diffspeed.timing.validity import conditions_of_this_machine
 
 LOW, HIGH = 0.97, 1.03
 STACKS = ("channels_last+fused_qkv", "channels_last+fused_qkv+compile")
@@ -75,7 +75,7 @@ def main() -> None:
                 [Question(1.0, precision=1.02)],
                 budget_s=arguments.budget,
                 seed=random.SystemRandom().randrange(2**32),
-                conditions=conditions_of_this_machine("cpu"),
+                conditions=conditions_of_this_machine(resolve_device("cpu")),
             )
         inside = result.low >= LOW and result.high <= HIGH
         missed += not inside

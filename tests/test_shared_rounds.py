@@ -251,7 +251,7 @@ def test_two_process_instances_stand_behind_the_verdict(pytester, run_diffspeed)
         ]
     )
     pairs = records(pytester, "pair")
-    assert [pair["instance"] for pair in pairs] == [0, 1, 0, 1, 0, 1]
+    assert {pair["instance"] for pair in pairs} == {0, 1}
     (gate,) = records(pytester, "gate")
     assert gate["figures"]["instances"] == 2
 

@@ -32,7 +32,7 @@ class Boundaries:
 def counting_clock(libraries, monkeypatch):
     monkeypatch.setattr("pytest_diffspeed.session.clock_for", lambda device: Boundaries())
     monkeypatch.setattr(
-        "pytest_diffspeed.timing.validity.conditions_of_this_machine", lambda kind: ()
+        "pytest_diffspeed.timing.conditions.conditions_of_this_machine", lambda kind: ()
     )
 
 
@@ -198,7 +198,7 @@ def test_dropped_pairs_are_written_apart_and_counted(
 ):
     answers = iter([None, "the processor was throttled"])
     monkeypatch.setattr(
-        "pytest_diffspeed.timing.validity.conditions_of_this_machine",
+        "pytest_diffspeed.timing.conditions.conditions_of_this_machine",
         lambda kind: (lambda: next(answers, None),),
     )
     pytester.makepyfile(

@@ -124,8 +124,8 @@ class _Block:
         Raises:
             DiffspeedError: what was not decided yet could not be.
         """
+        from ..timing.conditions import conditions_of_this_machine
         from ..timing.speedup import measure_speedups  # numpy: not at collection
-        from ..timing.validity import conditions_of_this_machine
 
         session, source = self._session, self._candidate.spec.source
         baselines = {asked.over: asked.baseline for asked in self.asked}
@@ -145,7 +145,7 @@ class _Block:
                     clock=session.clock,
                     seed=seed,
                     noise=self._floor.floor.noise,
-                    conditions=conditions_of_this_machine(session.device.kind),
+                    conditions=conditions_of_this_machine(session.device),
                     on_warm=self._on_warm,
                     on_pair=self._on_pair,
                     on_result=self._on_result,

@@ -43,9 +43,9 @@ def measure_row(
         MeasurementError: an arm could not be timed.
     """
     from ..timing.comparison import Question
+    from ..timing.conditions import conditions_of_this_machine
     from ..timing.memory import allocator_of
     from ..timing.speedup import measure_speedups
-    from ..timing.validity import conditions_of_this_machine
 
     source = candidate.spec.source
     names = ["over_baseline"]
@@ -81,7 +81,7 @@ def measure_row(
                 budget_s=session.options.budget_s or BUDGET_S,
                 clock=session.clock,
                 seed=random.SystemRandom().randrange(2**32),
-                conditions=conditions_of_this_machine(session.device.kind),
+                conditions=conditions_of_this_machine(session.device),
                 on_warm=lambda number, warm, projection: session.progress.line(
                     f"timing {climbed.stack} {names[number].replace('_', ' ')}, at most "
                     f"{projection.budget_s:.0f} s"

@@ -26,10 +26,8 @@ more would be, none is any more, and the result says so.
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 MAX_SHARE = 0.2
@@ -113,60 +111,3 @@ class FullCollection:
         # Off: a timed region, so somebody asked for this collection.
         if phase == "stop" and info["generation"] == self.OLDEST and gc.isenabled():
             self._seen = True
-
-
-class StolenTime:
-    """Time that the hypervisor gave to other guests while this one had work to do (Linux).
-
-    ``/proc/stat`` counts in ticks of usually 10 ms, so a share is taken over at least
-    :data:`MIN_BUSY_TICKS` of work: pairs that are shorter share one reading.
-    """
-
-    MAX_STOLEN = 0.05
-    """As a share of the time in which the guest wanted to run: above the 1–2 % of a shared host
-    that is not overbooked."""
-    MIN_BUSY_TICKS = 100
-
-    def __init__(self, read: Callable[[], str | None] | None = None) -> None:
-        self._read = read or _proc_stat
-        self._last = self._ticks()
-
-    def __call__(self) -> str | None:
-        now = self._ticks()
-        if now is None or self._last is None:
-            return None
-        wanted, stolen = (new - old for new, old in zip(now, self._last, strict=True))
-        if wanted < self.MIN_BUSY_TICKS:
-            return None
-        self._last = now
-        share = stolen / wanted
-        if share <= self.MAX_STOLEN:
-            return None
-        return f"the hypervisor gave {share:.0%} of the processor's time to others just before"
-
-    def _ticks(self) -> tuple[int, int] | None:
-        """Ticks in which the guest wanted to run, and those of them that were stolen."""
-        text = self._read()
-        if text is None:
-            return None
-        # cpu  user nice system idle iowait irq softirq steal (man 5 proc_stat)
-        fields = [int(word) for word in text.split("\n", 1)[0].split()[1:9]]
-        if len(fields) < 8:
-            return None
-        idle, iowait, stolen = fields[3], fields[4], fields[7]
-        return sum(fields) - idle - iowait, stolen
-
-
-def _proc_stat() -> str | None:
-    try:
-        return Path("/proc/stat").read_text(encoding="ascii")
-    except OSError:  # not Linux, or not for us to read
-        return None
-
-
-def conditions_of_this_machine(device_kind: str) -> tuple[Condition, ...]:
-    """What is asked before each pair on ``device_kind`` (``cpu`` or ``cuda``).
-
-    A GPU's throttle reasons will be asked here; none is read in this version.
-    """
-    return (StolenTime(),) if device_kind == "cpu" and os.name == "posix" else ()

@@ -15,9 +15,7 @@ from pytest_diffspeed.timing.validity import (
     ALWAYS_ALLOWED,
     MAX_SHARE,
     FullCollection,
-    StolenTime,
     Validity,
-    conditions_of_this_machine,
 )
 from pytest_diffspeed.verdict import VerdictKind
 
@@ -206,49 +204,6 @@ def test_the_collector_is_off_from_the_first_call_of_a_pair_to_the_end_of_the_se
     for _ in itertools.islice(measure_rounds([[base, fast]], Looking(), seed=0), 3):
         assert gc.isenabled()
     assert seen == [False] * 18
-
-
-def proc_stat(user, idle, stolen):
-    return f"cpu  {user} 0 0 {idle} 0 0 0 {stolen} 0 0\ncpu0 1 2 3 4\n"
-
-
-def test_stolen_time_counts_as_a_share_of_the_time_in_which_the_machine_had_work():
-    readings = iter(
-        [
-            proc_stat(0, 0, 0),
-            proc_stat(99, 9000, 1),  # 1 of 100 ticks; idling does not dilute it
-            proc_stat(180, 9000, 21),  # 20 of 101
-            proc_stat(280, 9000, 21),
-        ]
-    )
-    stolen = StolenTime(lambda: next(readings))
-    assert stolen() is None
-    assert stolen() == "the hypervisor gave 20% of the processor's time to others just before"
-    assert stolen() is None
-
-
-def test_stolen_time_of_short_pairs_adds_up_to_one_reading():
-    readings = iter(
-        [proc_stat(0, 0, 0), proc_stat(30, 0, 10), proc_stat(60, 0, 20), proc_stat(90, 0, 30)]
-    )
-    stolen = StolenTime(lambda: next(readings))
-    assert [stolen(), stolen()] == [None, None]
-    assert "25%" in stolen()
-
-
-@pytest.mark.parametrize("text", [None, "", "cpu  1 2 3 4\n"])
-def test_a_machine_that_tells_no_stolen_time_is_not_disturbed(text):
-    assert StolenTime(lambda: text)() is None
-
-
-def test_stolen_time_is_asked_on_the_cpu():
-    assert [type(condition) for condition in conditions_of_this_machine("cpu")] in (
-        [StolenTime],
-        [],  # Windows
-    )
-    assert conditions_of_this_machine("cuda") == ()
-    for condition in conditions_of_this_machine("cpu"):
-        condition()  # reads what this machine has
 
 
 def false_passes(dropping, *, gates=300, pairs=200):

@@ -1,0 +1,46 @@
+"""Why a GPU runs below its clock, from NVIDIA's management library.
+
+``nvidia-ml-py`` is an extra (``pip install 'pytest-diffspeed[gpu]'``): without it nothing is asked.
+Written after NVML's documentation (nvmlDeviceGetCurrentClocksEventReasons); has run on no GPU yet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..device import Device
+
+# Bits of nvmlClocksEventReasons that say that the device cannot go as fast as it was asked to.
+# Idleness, a clock that the user set and a limit that others share are none.
+_REASONS = {
+    0x4: "its power limit",
+    0x8: "hardware slowdown",
+    0x20: "heat (software)",
+    0x40: "heat (hardware)",
+    0x80: "the power brake",
+}
+
+
+def throttle_reasons(device: Device, library: Any = None) -> str | None:
+    """The reasons that hold now, empty where there are none; ``None`` where nobody can tell."""
+    if library is None:
+        try:
+            import pynvml as library
+        except ImportError:
+            return None
+    try:
+        library.nvmlInit()  # counted by the library, and next to nothing when it is up
+        handle = _handle(device, library)
+        mask = library.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    except library.NVMLError:
+        return None
+    return " and ".join(reason for bit, reason in _REASONS.items() if mask & bit)
+
+
+def _handle(device: Device, library: Any) -> Any:
+    """By UUID: NVML does not know of CUDA_VISIBLE_DEVICES, which renumbers devices."""
+    identity = device.key.removeprefix("cuda-")
+    if "-" in identity:
+        return library.nvmlDeviceGetHandleByUUID(f"GPU-{identity}".encode())
+    return library.nvmlDeviceGetHandleByIndex(device.index or 0)
