@@ -26,9 +26,10 @@ def throttle_reasons(device: Device, library: Any = None) -> str | None:
     """The reasons that hold now, empty where there are none; ``None`` where nobody can tell."""
     if library is None:
         try:
-            import pynvml as library
+            import pynvml
         except ImportError:
             return None
+        library = pynvml
     try:
         library.nvmlInit()  # counted by the library, and next to nothing when it is up
         handle = _handle(device, library)
