@@ -19,7 +19,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ladder test lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
+.PHONY: help venv demo ladder test test-simgpu lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
         benchmark-wall benchmark-recipe benchmark-breaks benchmark-simgpu benchmark-images build clean distclean FORCE
 
 help: ## show this list
@@ -64,6 +64,9 @@ ladder: $(READY) ## what every technique buys on the demo pipeline (about 20 min
 test: lint ## lints, types, import direction, then the whole test suite
 	@echo '== pytest'
 	$(BIN)/python -m pytest tests $(ARGS)
+
+test-simgpu: $(READY) ## the simulated GPU and host syncs alone: CI runs them on a second build of torch
+	$(BIN)/python -m pytest tests/simgpu tests/syncs $(ARGS)
 
 lint: $(READY) ## ruff, mypy and import-linter
 	@echo '== ruff check'
