@@ -40,6 +40,16 @@ _COLOURS = {
     VerdictKind.INCONCLUSIVE: {"yellow": True},
     VerdictKind.NOT_APPLICABLE: {"light": True},
 }
+# Options that a run of one test again must have too: they are part of what was measured.
+_MATTERING = (
+    "device",
+    "pipeline",
+    "techniques",
+    "steps",
+    "budget",
+    "instances",
+    "inconclusive",
+)
 HOW_TO_START = (
     "no diffspeed test was collected; a first one is\n"
     "    @pytest.mark.diffspeed('compile')\n"
@@ -281,7 +291,7 @@ class Summary:
     def _command_for(self, test: str) -> str:
         """The command that runs one test as this session ran it."""
         words = ["pytest", "--diffspeed"]
-        for name in ("device", "pipeline", "techniques", "steps", "budget", "inconclusive"):
+        for name in _MATTERING:
             given = self._config.getoption(f"--diffspeed-{name}")
             words += [] if given is None else [f"--diffspeed-{name}={given}"]
         prompts = self._config.getoption("--diffspeed-prompts") or ()

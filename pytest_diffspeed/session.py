@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .building import Builder
 from .device import Device
-from .errors import MeasurementError, NotUndoneError, SourceError
+from .errors import MeasurementError, SourceError
 from .evidence.key import EvidenceKey, environment
 from .evidence.memory import EvidenceMemory
 from .evidence.noise import KnownFloor, NoiseMemory
@@ -116,7 +116,11 @@ class Session:
             self._require_same_weights(spec, baseline, pipeline)
             _require_own_parts(spec, baseline.prepared.pipeline, pipeline)
             self._builder.to_device(pipeline, spec.source)
-            prepared = self._applied(spec, pipeline, baseline.prepared.call)
+            try:
+                prepared = self._applied(spec, pipeline, baseline.prepared.call)
+            except BaseException:
+                self.forget_compiled()  # nobody will release what was not handed out
+                raise
             self._shared_with_baseline[spec] = frozenset(shared)
             return prepared
 
@@ -180,8 +184,17 @@ class Session:
         with ExitStack() as stack:
             with self.progress.phase(f"building {names} in {count} worker processes each"):
                 workers = stack.enter_context(worker_arms(orders, count))
-            for arms in workers:
+            for number, arms in enumerate(workers):
                 for arm, own in zip(arms, prepared, strict=True):
+                    self.journal.write(
+                        "worker",
+                        source=own.spec.source,
+                        stack=arm.name,
+                        instance=number,
+                        pid=arm.pid,
+                        first_call_s=arm.first_call_s,
+                        proofs=arm.proofs,
+                    )
                     if arm.weights != self.weights(own.spec.source):
                         raise MeasurementError(
                             f"the worker process of {arm.name} built {own.spec.source!r} with "
@@ -237,7 +250,7 @@ class Session:
             candidate.require_unchanged()
             with third_party():
                 undo_stack(candidate.pipeline, stack)
-        except (MeasurementError, NotUndoneError) as error:
+        except Exception as error:  # a plug-in's undo may raise anything; nothing is lost by it
             self.progress.line(f"the next stack gets a fresh copy: {error}")
         else:
             self._spare = candidate.spec, candidate.pipeline
@@ -257,12 +270,18 @@ class Session:
         self._others.clear()
         if candidate is not None:
             self._undo(candidate)
-        if "torch._dynamo" in sys.modules:  # else nothing was compiled, and it is slow to import
-            with third_party():
-                torch.compiler.reset()
+        self.forget_compiled()
         gc.collect()  # compiled modules are parts of reference cycles
         if self.device.kind == "cuda":
             torch.cuda.empty_cache()
+
+    def forget_compiled(self) -> None:
+        """Forget all that dynamo compiled in this process."""
+        import torch
+
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled, and it is slow to import
+            with third_party():
+                torch.compiler.reset()
 
     @contextmanager
     def exclusive_device(self) -> Iterator[None]:

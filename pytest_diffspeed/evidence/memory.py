@@ -44,6 +44,11 @@ class EvidenceMemory:
         self._now = now
         self._session = uuid.uuid4().hex
 
+    @property
+    def session(self) -> str:
+        """A name that no other session has."""
+        return self._session
+
     def path(self, key: EvidenceKey) -> Path:
         return self._rootdir / NAME / "evidence" / f"{key.digest}.jsonl"
 
@@ -66,12 +71,15 @@ class EvidenceMemory:
         if failed is not None and self._fresh and failed["session"] != self._session:
             number, here, failed = number + 1, [], None
         undecided = _undecided(here)
-        earlier = tuple(
-            (record["baseline_s"], record["candidate_s"])
+        pairs = [
+            record
             for record in here
             if record["kind"] == "instance-pair" and record["instance"] in undecided
-        )
-        return Attempt(self, key, number, len(undecided), earlier, failed, lines.note)
+        ]
+        earlier = tuple((record["baseline_s"], record["candidate_s"]) for record in pairs)
+        # What this very process measured before is no other process.
+        processes = frozenset(record["process"] for record in pairs) - {self._session}
+        return Attempt(self, key, number, len(undecided), earlier, processes, failed, lines.note)
 
     def write(self, key: EvidenceKey, kind: str, **content: Any) -> None:
         """Append a line; ``at`` and ``session`` are added."""
@@ -97,7 +105,7 @@ class Attempt:
 
     ``undecided`` says how many measurements of it ended INCONCLUSIVE or did not end, since the last
     one that ended with PASS; ``earlier`` are their pairs, ``(baseline seconds, candidate
-    seconds)``.
+    seconds)``, and ``processes`` the processes that timed them, without this one.
     """
 
     memory: EvidenceMemory
@@ -105,6 +113,7 @@ class Attempt:
     number: int
     undecided: int
     earlier: tuple[tuple[float, float], ...]
+    processes: frozenset[str]
     failed: dict[str, Any] | None
     note: str | None
 
@@ -160,9 +169,14 @@ class Instance:
         self.write("instance-end", result=result.as_dict())
         return told
 
-    def pair(self, baseline_s: float, candidate_s: float) -> None:
-        """Write down a pair that counts, as it happens."""
-        self.write("instance-pair", baseline_s=baseline_s, candidate_s=candidate_s)
+    def pair(self, baseline_s: float, candidate_s: float, worker: int | None = None) -> None:
+        """Write down a pair that counts, as it happens.
+
+        ``worker`` is the number of the worker processes that timed it; ``None``: this process did.
+        """
+        memory = self.attempt.memory
+        process = memory.session if worker is None else f"{self.name}/{worker}"
+        self.write("instance-pair", baseline_s=baseline_s, candidate_s=candidate_s, process=process)
 
     def write(self, kind: str, **content: Any) -> None:
         attempt = self.attempt

@@ -66,7 +66,7 @@ class SpeedupGates(Gate):
                 block.measure()
             except DiffspeedError as error:
                 failed = error
-            except KeyboardInterrupt:
+            except BaseException:  # Ctrl-C, a full disk: what is decided is told all the same
                 yield from ((a.marker, a.result) for a in block.asked if a.result is not None)
                 raise
             for asked in block.asked:
@@ -192,7 +192,7 @@ class _Block:
             alpha=asked.marker.alpha,
             method=asked.marker.method,
             earlier=asked.attempt.earlier,
-            earlier_instances=asked.attempt.undecided if asked.attempt.earlier else 0,
+            earlier_instances=len(asked.attempt.processes),
         )
 
     def _write_start(self, asked: _Open, seed: int) -> None:
@@ -227,7 +227,8 @@ class _Block:
         if pair.dropped is None:
             asked.counted.append(pair)
             assert asked.instance is not None
-            asked.instance.pair(pair.baseline_s, pair.candidate_s)
+            worker = pair.instance if self._session.options.instances > 1 else None
+            asked.instance.pair(pair.baseline_s, pair.candidate_s, worker)
         ratio = pair.baseline_s / pair.candidate_s
         self._session.progress.transient(
             f"pair {pair.index + 1}: {ratio:.3f}×  ({self._stack} over {asked.over})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MeasurementError
 from ..specs import ArmSpec
 from ..techniques.stacks import BASELINE_NAME, parse_stack
 from .steps import Climbed
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from ..timing.comparison import SpeedupResult
 
 BUDGET_S = 30.0
-"""Seconds of rounds that a row may take for each ratio, unless ``--diffspeed-budget`` says else."""
+"""Seconds of rounds that a row may take for each ratio, or what 12 rounds take, if that is more;
+unless ``--diffspeed-budget`` says else."""
 PRECISION = 1.05
 """A row ends when the ends of its intervals are no further apart than this factor."""
 
@@ -35,12 +37,12 @@ def row_of(climbed: Climbed, **content: Any) -> dict[str, Any]:
 
 
 def measure_row(
-    climbed: Climbed, candidate: PreparedArm, session: Session, row: dict[str, Any]
+    candidate: PreparedArm, previous: PreparedArm | None, session: Session, row: dict[str, Any]
 ) -> None:
     """Fill ``row`` with what the rounds show; also with what there is when they are interrupted.
 
     Raises:
-        MeasurementError: an arm could not be timed.
+        MeasurementError: an arm could not be timed, or the budget held too few rounds.
     """
     from ..timing.comparison import Question
     from ..timing.conditions import conditions_of_this_machine
@@ -50,9 +52,9 @@ def measure_row(
     source = candidate.spec.source
     names = ["over_baseline"]
     arms = [session.other(ArmSpec(source, parse_stack(BASELINE_NAME)))]
-    if climbed.previous is not None:
+    if previous is not None:
         names.append("over_previous")
-        arms.append(session.other(ArmSpec(source, climbed.previous)))
+        arms.append(previous)
     first_calls = arms[0].applied.first_call_s, candidate.applied.first_call_s
     row |= {
         "status": "measured",
@@ -63,7 +65,11 @@ def measure_row(
         "environment": session.environment(),
     }
 
+    stack = candidate.spec.stack
+
     def on_result(number: int, result: SpeedupResult) -> None:
+        if not result.pairs:
+            raise MeasurementError(result.reason)
         row[names[number]] = _ratio(result)
         if number == 0:
             saved_s = result.baseline_s - result.candidate_s
@@ -78,16 +84,17 @@ def measure_row(
             measure_speedups(
                 instances,
                 [Question(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],
-                budget_s=session.options.budget_s or BUDGET_S,
+                budget_s=session.options.budget_s,
+                auto_s=BUDGET_S,
                 clock=session.clock,
                 seed=random.SystemRandom().randrange(2**32),
                 conditions=conditions_of_this_machine(session.device),
                 on_warm=lambda number, warm, projection: session.progress.line(
-                    f"timing {climbed.stack} {names[number].replace('_', ' ')}, at most "
+                    f"timing {stack} {names[number].replace('_', ' ')}, at most "
                     f"{projection.budget_s:.0f} s"
                 ),
                 on_pair=lambda number, pair: session.progress.transient(
-                    f"{climbed.stack}: round {pair.index + 1}, {names[number].replace('_', ' ')} "
+                    f"{stack}: round {pair.index + 1}, {names[number].replace('_', ' ')} "
                     f"{pair.baseline_s / pair.candidate_s:.3f}×"
                 ),
                 on_result=on_result,

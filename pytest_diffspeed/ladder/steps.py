@@ -15,6 +15,9 @@ data type; memory format and compilation; the scheduler; quantization; projectio
 point, scaled dot product attention, is what a pipeline runs with by itself: the row ``no_sdpa``
 shows what it buys."""
 
+SIXTEEN_BITS = ("sdpa_flash", "sdpa_cudnn")
+"""Kernels that take 16 bits only on CUDA: alone they do not fit there, with ``bf16`` they do."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -37,16 +40,29 @@ def default_steps() -> tuple[Step, ...]:
     cumulative = [Step(adds=name) for name in GUIDE if name in known]
     first = cumulative[0].adds if cumulative else None
     alone = [
-        Step(parse_stack(name))
+        Step(parse_stack(stack))
         for name in sorted(known, key=lambda name: (known[name].family, name))
         if name not in (BASELINE_NAME, first)
+        for stack in (name, *(f"bf16+{name}" for _ in range(name in SIXTEEN_BITS)))
     ]
     return (*cumulative, *alone)
 
 
 def steps_of(stacks: Sequence[Stack]) -> tuple[Step, ...]:
-    """The steps of ``--diffspeed-techniques``, or those of the guide."""
-    return tuple(Step(stack) for stack in stacks if not stack.is_baseline) or default_steps()
+    """The steps of ``--diffspeed-techniques``, or those of the guide.
+
+    Raises:
+        UnknownStackError: only the baseline is named, which every row is compared with.
+    """
+    if not stacks:
+        return default_steps()
+    steps = tuple(Step(stack) for stack in stacks if not stack.is_baseline)
+    if not steps:
+        raise UnknownStackError(
+            f"--diffspeed-techniques names {BASELINE_NAME} only, which every row of the ladder is "
+            "compared with; name another stack"
+        )
+    return steps
 
 
 @dataclass(frozen=True)

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from ..errors import DiffspeedError, DoesNotFitError, MissingHardwareError
+from ..errors import DiffspeedError, DoesNotFitError, MissingHardwareError, UnknownStackError
 from ..fixtures import session_of
 from ..specs import ArmSpec
 from ..stash import OUTCOME, new_outcome, options_of
 from ..techniques.stacks import Stack
 from .measure import measure_row, row_of
-from .steps import Step, climb, steps_of
+from .steps import Climbed, Step, climb, steps_of
+
+if TYPE_CHECKING:
+    from ..prepared import PreparedArm
+    from ..session import Session
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    steps = steps_of(options_of(metafunc.config).techniques)
+    try:
+        steps = steps_of(options_of(metafunc.config).techniques)
+    except UnknownStackError as error:
+        raise pytest.UsageError(str(error)) from None
     metafunc.parametrize("step", steps, ids=[step.id for step in steps])
 
 
 @pytest.mark.usefixtures("diffspeed")
 def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
     """One stack against the baseline and against the step before."""
-    from ..techniques.apply import check_fit
-
     session = session_of(request.config)
     source = session.options.pipeline
-    baseline = session.baseline(source)
-
-    def why_not(stack: Stack) -> str | None:
-        try:
-            check_fit(stack, baseline.pipeline, session.device)
-        except (MissingHardwareError, DoesNotFitError) as error:
-            return str(error)
-        return session.misfits.get(ArmSpec(source, stack))
-
-    climbed = climb(steps_of(session.options.techniques), step, why_not)
+    climbed = climb(steps_of(session.options.techniques), step, _why_not(session, source))
     row = row_of(climbed, source=source, cumulative=step.adds is not None)
     request.node.stash[OUTCOME] = outcome = new_outcome()
     outcome["ladder"].append(row)
@@ -42,7 +41,7 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
     candidate = None
     try:
         candidate = session.prepare(spec)
-        measure_row(climbed, candidate, session, row)
+        measure_row(candidate, _previous(session, source, climbed, row), session, row)
     except MissingHardwareError as error:
         row |= {"status": "missing hardware", "reason": str(error)}
         pytest.skip(f"NOT_APPLICABLE: {error}")
@@ -51,8 +50,46 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
         row |= {"status": "does not fit", "reason": str(error)}
         pytest.skip(f"does not fit: {error}")
     except DiffspeedError as error:
+        if candidate is None:  # it could not be built: the steps above it do without
+            session.misfits[spec] = str(error)
         row |= {"status": "failed", "reason": str(error)}
         pytest.fail(str(error), pytrace=False)
     finally:
         session.journal.write("ladder", **row)
         session.release(candidate)
+
+
+def _why_not(session: Session, source: str) -> Callable[[Stack], str | None]:
+    """Tells why a stack cannot be run, without building it."""
+    from ..techniques.apply import check_fit, check_fits_call, observe_untouched
+
+    baseline = session.baseline(source)
+
+    def why_not(stack: Stack) -> str | None:
+        try:
+            check_fit(stack, baseline.pipeline, session.device)
+            if any(technique.watches for technique in stack.techniques()):
+                if "untouched" not in baseline.memo:
+                    seen = observe_untouched(baseline.pipeline, baseline.call)
+                    baseline.memo["untouched"] = seen
+                check_fits_call(stack, baseline.pipeline, baseline.memo["untouched"])
+        except (MissingHardwareError, DoesNotFitError) as error:
+            return str(error)
+        return session.misfits.get(ArmSpec(source, stack))
+
+    return why_not
+
+
+def _previous(
+    session: Session, source: str, climbed: Climbed, row: dict[str, Any]
+) -> PreparedArm | None:
+    """The step before; if it cannot be built, this row does without it and says so."""
+    if climbed.previous is None:
+        return None
+    spec = ArmSpec(source, climbed.previous)
+    try:
+        return session.other(spec)
+    except DiffspeedError as error:
+        session.misfits[spec] = str(error)
+        row |= {"previous": None, "without_previous": str(error)}
+        return None

@@ -177,7 +177,12 @@ _FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "gate": _RESULT,
     "gate-error": {**_GATE, "error": _text},
     "instance-start": {**_INSTANCE, "parts": _mapping},
-    "instance-pair": {**_INSTANCE, "baseline_s": _seconds, "candidate_s": _seconds},
+    "instance-pair": {
+        **_INSTANCE,
+        "process": _text,
+        "baseline_s": _seconds,
+        "candidate_s": _seconds,
+    },
     "instance-end": {**_INSTANCE, "result": _result},
     "noise-floor": {"key": _text, "at": _text, "pairs": _pairs},
 }

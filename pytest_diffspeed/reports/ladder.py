@@ -9,7 +9,7 @@ tf32           not run: tf32 on AMD EPYC, 2 cores: …
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .terminal import align, interval
@@ -25,13 +25,20 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     has_memory = any("peak_bytes" in row for row in rows)
     measured = [row for row in rows if "over_baseline" in row]
     heads = ["stack", "over fp32", "over the step before", "a call", "first call", "break-even"]
-    table = [[*heads, "peak memory"] if has_memory else heads]
-    lines = align(table + [_cells(row, has_memory) for row in measured])
-    lines, cells = lines[:1], iter(lines[1:])
     width = max(len(str(row["stack"])) for row in rows)
+    table = [[*heads, "peak memory"] if has_memory else heads]
+    lines: list[str] = []
+    cells: Iterator[str] = iter(())
+    if measured:
+        head, *aligned = align(table + [_cells(row, has_memory) for row in measured])
+        lines, cells = [head], iter(aligned)
     for row in rows:
         if "over_baseline" in row:
             lines.append(next(cells))
+            if "reason" in row:
+                lines.append(f"{'':<{width}}  then failed: {row['reason']}")
+            if "without_previous" in row:
+                lines.append(f"{'':<{width}}  no step before: {row['without_previous']}")
         else:
             lines.append(f"{row['stack']:<{width}}  not run: {row.get('reason', 'stopped')}")
     told = [_ratio_of(row, name) for row in measured for name in ("over_baseline", "over_previous")]

@@ -19,7 +19,7 @@ from ..precision import ieee_fp32
 from ..quiet import third_party
 from .base import Family, KnownSlowWarning, Observation, Proof, Technique
 from .observation import CudaGraphs
-from .stacks import Stack, parse_stack
+from .stacks import BASELINE_NAME, Stack, parse_stack
 from .undo import remember
 from .undo import undo_stack as undo_stack
 
@@ -162,15 +162,30 @@ def _watch_untouched(
     stack: Stack, pipeline: DiffusionPipeline, call: Callable[..., object]
 ) -> Observation | None:
     """See what the pipeline does of itself, and ask those who need to know whether they fit."""
-    watching = [technique for technique in stack.techniques() if technique.watches]
-    if not watching:
+    if not any(technique.watches for technique in stack.techniques()):
         return None
     before = _observe(pipeline, call)
-    for technique in watching:
-        misfit = technique.does_not_fit_call(pipeline, before)
-        if misfit is not None:
-            raise _misfit(technique, pipeline, misfit)
+    check_fits_call(stack, pipeline, before)
     return before
+
+
+def observe_untouched(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observation:
+    """What a short call of the fp32 pipeline does of itself; for :func:`check_fits_call`."""
+    with running(parse_stack(BASELINE_NAME)), third_party():
+        return _observe(pipeline, call)
+
+
+def check_fits_call(stack: Stack, pipeline: DiffusionPipeline, before: Observation) -> None:
+    """Refuse a stack by what the untouched pipeline does in a call.
+
+    Raises:
+        DoesNotFitError: a technique would have nothing to do in it.
+    """
+    for technique in stack.techniques():
+        if technique.watches:
+            misfit = technique.does_not_fit_call(pipeline, before)
+            if misfit is not None:
+                raise _misfit(technique, pipeline, misfit)
 
 
 def _observe(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observation:

@@ -130,9 +130,24 @@ def check_same_outputs(baseline: TimedArm, candidate: TimedArm) -> None:
     Raises:
         MeasurementError: with both shapes.
     """
-    shapes = [getattr(arm.last_output, "shape", None) for arm in (baseline, candidate)]
-    if None not in shapes and tuple(shapes[0] or ()) != tuple(shapes[1] or ()):
+    shapes = [_shape(arm.last_output) for arm in (baseline, candidate)]
+    if shapes[0] != shapes[1]:
         raise MeasurementError(
-            f"arm {candidate.name!r} returns shape {tuple(shapes[1] or ())} and arm "
-            f"{baseline.name!r} {tuple(shapes[0] or ())}: they do not do the same work"
+            f"arm {candidate.name!r} returns {_told(shapes[1])} and arm {baseline.name!r} "
+            f"{_told(shapes[0])}: they do not do the same work"
         )
+
+
+def _shape(output: object) -> object:
+    """What of an output must be alike: the shape of a tensor or array, of each in a sequence."""
+    shape = getattr(output, "shape", None)
+    if shape is not None:
+        return tuple(shape)
+    if isinstance(output, (list, tuple)):
+        shapes = [_shape(one) for one in output]
+        return shapes if any(one is not None for one in shapes) else None
+    return None
+
+
+def _told(shape: object) -> str:
+    return "nothing with a shape" if shape is None else f"shape {shape}"

@@ -179,7 +179,7 @@ class Comparison:
             dropped_pairs=self._dropped,
             kept_disturbed_pairs=kept_disturbed,
             earlier_pairs=len(self.question.earlier),
-            instances=max(1, len(self._instances)) + self.question.earlier_instances,
+            instances=len(self._instances) + self.question.earlier_instances or 1,
             round_overhead_s=round_overhead_s,
         )
 

@@ -7,6 +7,7 @@ next does not count, or nothing (see :mod:`.validity` for why only the past may 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,33 +73,39 @@ class OtherProcesses:
     What this process and its children used, worker processes among them, is not theirs.
     """
 
-    MAX_CORES = 0.5
-    """Half a core on average: above what a desktop or a CI agent does while nobody works on it."""
+    MAX_SHARE = 0.25
+    """Of all cores of the machine: above what a desktop or a CI agent does while nobody works on
+    it.  The machine, since in a container its processes are not ours to see one by one."""
     MIN_SECONDS = 1.0
     """Of wall time between two readings; shorter rounds share one."""
 
-    def __init__(self, read: Callable[[], tuple[float, float, float] | None] | None = None) -> None:
-        """``read`` gives seconds: of wall time, that all processes used, that we used."""
+    def __init__(
+        self,
+        read: Callable[[], tuple[float, float] | None] | None = None,
+        now: Callable[[], float] = time.monotonic,
+        cores: int | None = None,
+    ) -> None:
+        """``read`` gives processor seconds: that all processes used, and that we used."""
         self._read = read or _processor_seconds
-        self._last = self._read()
+        self._now = now
+        self._cores = cores or os.cpu_count() or 1
+        self._last_at, self._last = now(), self._read()
 
     def __call__(self) -> str | None:
-        now = self._read()
-        if now is None or self._last is None:
+        wall = self._now() - self._last_at
+        if wall < self.MIN_SECONDS:  # before anything is read: that takes milliseconds
             return None
-        wall, all_used, ours = (new - old for new, old in zip(now, self._last, strict=True))
-        if wall < self.MIN_SECONDS:
+        found, before = self._read(), self._last
+        self._last_at, self._last = self._now(), found
+        if found is None or before is None:
             return None
-        self._last = now
-        cores = (all_used - ours) / wall
-        if cores <= self.MAX_CORES:
+        cores = (found[0] - before[0] - (found[1] - before[1])) / wall
+        if cores <= self.MAX_SHARE * self._cores:
             return None
         return f"other processes used {cores:.1f} cores just before"
 
 
-def _processor_seconds() -> tuple[float, float, float] | None:
-    import time
-
+def _processor_seconds() -> tuple[float, float] | None:
     import psutil
 
     text = _proc_stat()
@@ -117,7 +124,7 @@ def _processor_seconds() -> tuple[float, float, float] | None:
         ours += ended.children_user + ended.children_system
     except psutil.Error:  # a child ended while we looked
         return None
-    return time.monotonic(), used, ours
+    return used, ours
 
 
 class Throttling:

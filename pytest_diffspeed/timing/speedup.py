@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import UsageError
 from .arm import Arm, TimedArm, WarmUp, check_same_outputs, warm_up
-from .budget import Projection, allowed_seconds
+from .budget import AUTO_BUDGET_S, Projection, allowed_seconds
 from .clock import Clock, WallClock
 from .comparison import Comparison, Question, SpeedupResult
 from .rounds import Pair, Round, measure_rounds
@@ -75,6 +75,7 @@ def measure_speedups(
     questions: Sequence[Question],
     *,
     budget_s: float | None = 60.0,
+    auto_s: float = AUTO_BUDGET_S,
     clock: Clock | None = None,
     seed: int = 0,
     noise: float = float("nan"),
@@ -89,7 +90,8 @@ def measure_speedups(
 
     ``instances`` holds the arms once for each process instance of them; these take turns, and no
     measurement ends before each had its turn.  An arm whose ratios are all decided runs no more.
-    ``noise`` is what one pair's log ratio is expected to vary by, for the projection.  ``on_warm``,
+    ``noise`` is what one pair's log ratio is expected to vary by, for the projection; ``auto_s``
+    are the seconds of each ratio where ``budget_s`` is ``None``.  ``on_warm``,
     ``on_pair`` and ``on_result`` are told the number of the question, the last as soon as its
     verdict is there; the other arguments are those of :func:`measure_speedup`.  Ctrl-C ends all
     questions with the pairs that they have, and goes on as KeyboardInterrupt.
@@ -109,7 +111,7 @@ def measure_speedups(
     round_s = (2 if discard_warm_call else 1) * max(
         sum(warm.steady_call_s for warm in warms) for warms in warm_ups
     )
-    allowed_s = allowed_seconds(budget_s, round_s, len(instances[0]))
+    allowed_s = allowed_seconds(budget_s, round_s, len(instances[0]), auto_s=auto_s)
     warm = [(warm_ups[0][q.baseline], warm_ups[0][q.candidate]) for q in questions]
     projections = [
         comparison.projection(warm[number], round_s, allowed_s, noise)

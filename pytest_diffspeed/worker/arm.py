@@ -51,6 +51,7 @@ class WorkerArm:
         self.calls = 0
         self.first_call_s = math.nan
         self.weights: dict[str, str] = {}
+        self.proofs: list[str] = []
         self._call_s = call_s
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by end()
         self._process = subprocess.Popen(
@@ -81,6 +82,7 @@ class WorkerArm:
             raise self._failure("building it", "it answered something else than it was asked")
         self.first_call_s = float(ready["first_call_s"])
         self.weights = dict(ready["weights"])
+        self.proofs = list(ready.get("proofs", ()))
 
     def timed_call(self, clock: Clock) -> float:
         answer = self._call("call")

@@ -434,6 +434,20 @@ def test_pairs_of_undecided_runs_count_in_the_next(memory):
     fourth, told = measure_pairs(memory(), PASS, (9.0, 1.0))
     assert fourth.earlier == ((2.0, 1.0), (2.5, 1.0), (3.0, 1.0), (4.0, 1.0))
     assert "3 earlier runs for this tree came to no verdict, and their 4 pairs" in told.reason
+    assert len(fourth.processes) == 3  # each memory is one session, in a process of its own
+
+
+def test_processes_are_counted_and_not_runs(memory):
+    same = memory()
+    measure_pairs(same, OPEN, (2.0, 1.0))
+    measure(same, OPEN)  # a run without a pair
+    second, _ = measure_pairs(same, OPEN, (2.0, 1.0))  # a plugin ran the test again in it
+    assert second.processes == frozenset()
+    assert (second.undecided, len(second.earlier)) == (2, 1)
+    instance = memory().attempt(KEY).begin()
+    for worker in (0, 1, 2, 0):
+        instance.pair(2.0, 1.0, worker)
+    assert len(memory().attempt(KEY).processes) == 1 + 3
 
 
 def test_a_pass_is_measured_from_the_beginning(memory):

@@ -27,6 +27,11 @@ def test_the_seconds_that_are_allowed(budget_s, round_s, arms, allowed_s):
     assert allowed_seconds(budget_s, round_s, arms) == allowed_s
 
 
+def test_the_automatic_budget_of_the_ladder_holds_twelve_rounds_too():
+    assert allowed_seconds(None, 1.0, 3, auto_s=30.0) == 60.0
+    assert allowed_seconds(None, 20.0, 3, auto_s=30.0) == 240.0
+
+
 def test_too_few_pairs_for_any_verdict_name_the_budget_that_holds_enough():
     found = projection(budget_s=9.0)
     assert found.is_impossible

@@ -48,48 +48,51 @@ def test_a_machine_that_tells_no_stolen_time_is_not_disturbed(text):
     assert StolenTime(lambda: text)() is None
 
 
+def others_of(walls, readings, cores=2):
+    wall, reading = iter(walls), iter(readings)
+    return OtherProcesses(lambda: next(reading), lambda: next(wall), cores)
+
+
 def test_what_other_processes_use_is_not_what_we_use():
-    readings = iter(
-        [
-            (0.0, 0.0, 0.0),
-            (2.0, 4.0, 3.8),  # 0.1 cores are others'
-            (4.0, 8.0, 6.0),  # 0.9 cores
-            (6.0, 10.0, 8.0),
-        ]
+    # The clock is read before and after each reading of the processes.
+    others = others_of(
+        [0.0, 2.0, 2.0, 4.0, 4.0, 6.0, 6.0], [(0.0, 0.0), (4.0, 3.8), (8.0, 6.0), (10.0, 8.0)]
     )
-    others = OtherProcesses(lambda: next(readings))
-    assert others() is None
+    assert others() is None  # 0.1 cores are others'
     assert others() == "other processes used 0.9 cores just before"
     assert others() is None
 
 
 def test_short_rounds_share_a_reading_of_other_processes():
-    readings = iter([(0.0, 0.0, 0.0), (0.6, 0.6, 0.0), (1.2, 1.2, 0.0)])
-    others = OtherProcesses(lambda: next(readings))
-    assert others() is None
+    others = others_of([0.0, 0.6, 1.2, 1.2], [(0.0, 0.0), (1.2, 0.0)])
+    assert others() is None  # and nothing was read
     assert "used 1.0 cores" in others()
 
 
+def test_a_quarter_of_a_large_machine_is_more_than_a_core():
+    readings = [(0.0, 0.0), (3.0, 0.0)]
+    assert others_of([0.0, 1.0, 1.0], readings, cores=64)() is None
+    assert others_of([0.0, 1.0, 1.0], readings, cores=8)() is not None
+
+
 def test_a_machine_that_does_not_tell_of_other_processes_is_not_disturbed():
-    assert OtherProcesses(lambda: None)() is None
+    assert others_of([0.0, 2.0, 2.0], [None, None])() is None
 
 
-def test_our_own_work_and_that_of_our_children_is_not_others(tmp_path):
+def test_our_own_work_and_that_of_our_children_is_ours():
     """For real: a child of this process works on one core for more than a second."""
     import subprocess
     import sys
-    import time
 
-    program = "import time\nend = time.process_time() + 1.5\nwhile time.process_time() < end: pass"
-    others = OtherProcesses()
-    used = []
-    others._read, read = (lambda: used.append(read()) or used[-1]), others._read
+    from pytest_diffspeed.timing.conditions import _processor_seconds
+
+    before = _processor_seconds()
+    if before is None:
+        pytest.skip("this system does not tell")
+    program = "import time\nwhile time.process_time() < 1.5: pass"
     subprocess.run([sys.executable, "-c", program], check=True)
-    time.sleep(0.01)
-    others()
-    (_, _, ours), before = used[-1], others._last
-    assert before is used[-1]
-    assert ours >= 1.4  # the child's work is counted as ours
+    all_used, ours = (now - was for now, was in zip(_processor_seconds(), before, strict=True))
+    assert 1.4 <= ours <= all_used + 0.1
 
 
 @pytest.mark.parametrize(

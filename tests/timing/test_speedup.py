@@ -178,12 +178,40 @@ def test_outputs_of_other_shapes_are_not_compared():
         return value
 
     clock = ScriptedClock(base=itertools.repeat(2.0), fast=itertools.repeat(1.0))
-    with pytest.raises(MeasurementError, match=r"returns shape \(1, 3, 32, 32\)"):
+    with pytest.raises(MeasurementError, match=r"returns shape \(1, 3, 32, 32\) and"):
         measure_speedup(
             lambda: output("base", (1, 3, 64, 64)),
             lambda: output("fast", (1, 3, 32, 32)),
             min_ratio=1.5,
             clock=clock,
+        )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ((1, 3), None, "arm 'candidate' returns nothing with a shape and arm 'baseline' shape"),
+        ([(4, 4)], [(1, 1)], "returns shape"),
+        ([(4, 4)], [(4, 4), (4, 4)], "returns shape"),
+    ],
+)
+def test_outputs_of_other_kinds_are_not_compared(first, second, said):
+    class Tensor:
+        def __init__(self, shape):
+            self.shape = shape
+
+    def output(shapes):
+        if isinstance(shapes, list):
+            return [Tensor(shape) for shape in shapes]
+        return None if shapes is None else Tensor(shapes)
+
+    class OneSecond:
+        def time(self, call):
+            return 1.0, call()
+
+    with pytest.raises(MeasurementError, match=said):
+        measure_speedup(
+            lambda: output(first), lambda: output(second), min_ratio=1.5, clock=OneSecond()
         )
 
 
