@@ -176,7 +176,7 @@ def test_sdist_holds_no_caches_and_no_builds(distributions: Distributions) -> No
     # .gitignore is there because hatchling reads it when the wheel is built from the sdist.
     assert not {name for name in top if name.startswith(".")} - {".gitignore"}
     assert not top & {"build", "dist", "venv"}
-    unwanted = ("__pycache__", ".pyc", ".diffspeed", "_cache")
+    unwanted = ("__pycache__", ".pyc", ".diffspeed", ".pytest_cache", ".mypy_cache", ".ruff_cache")
     assert not [name for name in names if any(word in name for word in unwanted)]
 
 

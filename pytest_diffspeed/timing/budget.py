@@ -13,14 +13,15 @@ AUTO_PAIRS = 12
 
 
 def allowed_seconds(
-    budget_s: float | None, round_s: float, arms: int = 2, *, auto_s: float = AUTO_BUDGET_S
+    budget_s: float | None, round_s: float, arms: int = 2, *, auto_s: float | None = None
 ) -> float:
     """Seconds that a block of rounds may take; ``round_s`` is the time of one round.
 
-    ``None`` means ``auto_s``, or as many as 12 rounds need.  Each arm beyond the second brings
-    another ratio to be decided, and the budget of another gate.
+    ``None`` means ``auto_s`` (60 if left out), or as many as 12 rounds need.  Each arm beyond the
+    second brings another ratio to be decided, and the budget of another gate.
     """
     if budget_s is None:
+        auto_s = AUTO_BUDGET_S if auto_s is None else auto_s
         return max((arms - 1) * auto_s, AUTO_PAIRS * round_s)
     return (arms - 1) * budget_s
 

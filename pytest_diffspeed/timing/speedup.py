@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import UsageError
 from .arm import Arm, TimedArm, WarmUp, check_same_outputs, warm_up
-from .budget import AUTO_BUDGET_S, Projection, allowed_seconds
+from .budget import Projection, allowed_seconds
 from .clock import Clock, WallClock
 from .comparison import Comparison, Question, SpeedupResult
 from .rounds import Pair, Round, measure_rounds
@@ -75,7 +75,7 @@ def measure_speedups(
     questions: Sequence[Question],
     *,
     budget_s: float | None = 60.0,
-    auto_s: float = AUTO_BUDGET_S,
+    auto_s: float | None = None,
     clock: Clock | None = None,
     seed: int = 0,
     noise: float = float("nan"),

@@ -65,11 +65,7 @@ def prints_in_the_decoder(monkeypatch):
 
 @pytest.fixture
 def compiles_without_inductor(monkeypatch):
-    def apply(self, pipe):
-        pipe.unet.compile(fullgraph=True, backend="eager")
-        pipe.vae.decode = torch.compile(pipe.vae.decode, fullgraph=True, backend="eager")
-
-    monkeypatch.setattr(compile_catalog.Compile, "apply", apply)
+    monkeypatch.setattr(compile_catalog.Compile, "backend", "eager")
 
 
 @pytest.mark.parametrize("stack", ["channels_last", "compile"])

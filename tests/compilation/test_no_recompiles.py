@@ -19,11 +19,7 @@ def test_structure(optimized_pipeline): ...
 
 @pytest.fixture
 def run(pytester, run_diffspeed, fresh_dynamo, monkeypatch):
-    def apply(self, pipe):
-        pipe.unet.compile(fullgraph=True, backend="eager")
-        pipe.vae.decode = torch.compile(pipe.vae.decode, fullgraph=True, backend="eager")
-
-    monkeypatch.setattr(compile_catalog.Compile, "apply", apply)
+    monkeypatch.setattr(compile_catalog.Compile, "backend", "eager")
 
     def run_(gate, stack="compile"):
         pytester.makepyfile(test_it=SUITE.format(stack=stack, gate=gate))

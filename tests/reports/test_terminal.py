@@ -105,7 +105,7 @@ def test_a_gallery_is_numbered_and_shows_this_run_only(tmp_path):
 
 def test_a_gate_without_a_ratio_says_itself_what_it_found():
     similar = dataclasses.replace(result(VerdictKind.PASS), figures={"found": "PSNR 48.1 dB"})
-    assert gate_lines([similar])[1][1].strip() == "PSNR 48.1 dB"
+    assert gate_lines([similar])[1][1].strip() == "PSNR 48.1 dB (measured)"
     assert ladder_table([similar]) == []
 
 

@@ -81,4 +81,6 @@ def test_a_long_stack_is_proven_in_canonical_order(kind, tiny, without_inductor,
 
 
 def test_each_family_is_known():
-    assert {technique.family for technique in techniques().values()} == set(Family)
+    # Caches come from plug-ins so far: see examples/first_block_cache.
+    families = {technique.family for technique in techniques().values()}
+    assert families == set(Family) - {Family.CACHE}
