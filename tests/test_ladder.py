@@ -200,3 +200,59 @@ def test_a_ladder_that_the_user_stops_ends_with_its_table(pytester, private_temp
     table = rest.partition("over the step before")[2].splitlines()
     assert [line.split()[0] for line in table[1:3]] == ["channels_last", "bf16"]
     assert "stopped before the end: a row that was being timed shows the pairs so far" in rest
+
+
+PLANTED = """
+from pytest_diffspeed.errors import NotEffectiveError
+from pytest_diffspeed.techniques.base import Family, Proof
+from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
+
+class Broken(ChannelsLast):
+    name = "broken"
+    family = Family.CACHE
+
+    def prove(self, pipeline, seen):
+        raise NotEffectiveError("broken: planted")
+
+def pytest_diffspeed_techniques():
+    return [Broken()]
+"""
+
+
+def test_a_step_before_that_cannot_be_built_is_not_this_rows_fault(
+    pytester, run_diffspeed, constant_clock
+):
+    pytester.makeconftest(PLANTED)
+    stacks = "--diffspeed-techniques=broken,channels_last"
+    result = run_diffspeed(*LADDER, f"--confcutdir={pytester.path}", "-p", "conftest", stacks)
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["broken * not run: broken: planted", "channels_last  1.000×*"])
+
+
+def test_the_row_says_why_there_is_no_step_before(pytester, run_diffspeed, constant_clock):
+    pytester.makeconftest(PLANTED)
+    result = run_diffspeed(
+        *LADDER,
+        *("-p", "conftest", "--diffspeed-techniques=broken,channels_last", "-k", "channels_last"),
+    )
+    result.assert_outcomes(passed=1, deselected=1)
+    result.stdout.fnmatch_lines(["channels_last  1.000×*", "*no step before: broken: planted"])
+
+
+def test_a_budget_that_holds_no_round_is_a_red_row_with_the_reason(
+    pytester, run_diffspeed, constant_clock
+):
+    result = run_diffspeed(
+        *LADDER, "--diffspeed-techniques=channels_last", "--diffspeed-budget=0.01"
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["channels_last  not run: a budget of 0.01 s holds 0 pairs of 2 s*"]
+    )
+
+
+def test_a_ladder_of_the_baseline_alone_is_a_usage_error(pytester, run_diffspeed):
+    result = run_diffspeed(*LADDER, "--diffspeed-techniques=fp32")
+    assert result.ret != pytest.ExitCode.OK
+    text = "\n".join([*result.outlines, *result.errlines])
+    assert "names fp32 only, which every row of the ladder is compared with" in text
