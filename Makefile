@@ -12,6 +12,9 @@ TORCH  ?=
 ARGS   ?=
 
 BIN   := $(VENV)/bin
+# One thread a process: two threads on a core that is busy wait for each other.  A file's tests stay
+# together, since they share what they compiled.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 CHOSEN_TORCH := $(VENV)/.torch
@@ -63,10 +66,10 @@ ladder: $(READY) ## what every technique buys on the demo pipeline (about 20 min
 
 test: lint ## lints, types, import direction, then the whole test suite
 	@echo '== pytest'
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(PYTEST) tests $(ARGS)
 
 test-simgpu: $(READY) ## the simulated GPU and host syncs alone: CI runs them on a second build of torch
-	$(BIN)/python -m pytest tests/simgpu tests/syncs $(ARGS)
+	$(PYTEST) tests/simgpu tests/syncs $(ARGS)
 
 lint: $(READY) ## ruff, mypy and import-linter
 	@echo '== ruff check'

@@ -216,7 +216,11 @@ class Summary:
 
     def take(self, test: str, outcome: Mapping[str, Any]) -> None:
         """What one test found."""
-        self._results += [GateResult.from_dict(plain) for plain in outcome["gates"]]
+        found = [GateResult.from_dict(plain) for plain in outcome["gates"]]
+        # A plugin may have run the test again: its gates count once, and the last word holds.
+        again = {(result.test, result.stack, result.claim) for result in found}
+        self._results = [r for r in self._results if (r.test, r.stack, r.claim) not in again]
+        self._results += found
         self._not_run += [f"{test}  {claim}" for claim in outcome["not_run"]]
         self._images += outcome["images"]
         self._ladder += outcome["ladder"]

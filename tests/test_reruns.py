@@ -130,7 +130,9 @@ def test_a_plugin_that_reruns_failures_gets_one_measurement(
 ):
     pytester.makeconftest(RUN_TWICE)
     pytester.makepyfile(GATED.format(ratio=2.0))
-    run_diffspeed().stdout.fnmatch_lines([ALREADY.format(attempt=1)])
+    result = run_diffspeed("--diffspeed-json=out.jsonl")
+    result.stdout.fnmatch_lines([ALREADY.format(attempt=1)])
+    assert len((pytester.path / "out.jsonl").read_text().splitlines()) == 1  # one gate, twice run
     assert measured_pairs() == 6
     run_diffspeed("--diffspeed-fresh").stdout.fnmatch_lines([ALREADY.format(attempt=2)])
     assert measured_pairs() == 6
