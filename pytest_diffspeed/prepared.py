@@ -11,7 +11,8 @@ from .compilation.cost import Compilation
 from .errors import MeasurementError
 from .pipelines.boundaries import require_unit, stage_boundaries
 from .pipelines.call import PipelineCall
-from .pipelines.components import condition, modules
+from .pipelines.components import modules
+from .pipelines.condition import condition
 from .quiet import third_party
 from .specs import ArmSpec
 from .techniques.apply import Applied, running

@@ -56,30 +56,6 @@ def floating_dtypes(pipeline: DiffusionPipeline) -> dict[str, Counter[str]]:
     }
 
 
-def condition(pipeline: DiffusionPipeline) -> dict[str, object]:
-    """What each component is at this moment, to see later whether somebody changed it.
-
-    Identity, dtypes and strides of the weights, and what stands on the instance itself (a compiled
-    or replaced ``forward``, ``decode``, attention processors' identities); not the values.
-    """
-    known: dict[str, object] = {}
-    for name, part in modules(pipeline).items():
-        tensors = tuple(
-            (key, p.data_ptr(), str(p.dtype), tuple(p.shape), p.stride())
-            for key, p in part.named_parameters()
-        )
-        own = tuple(
-            (key, id(value))
-            for module in part.modules()
-            for key, value in sorted(vars(module).items())
-            if callable(value)
-        )
-        known[name] = hash((id(part), tensors, own))
-    scheduler = getattr(pipeline, "scheduler", None)
-    known["scheduler"] = (id(scheduler), type(scheduler))
-    return known
-
-
 def weights_fingerprint(pipeline: DiffusionPipeline) -> dict[str, str]:
     """A short digest of each component's weights: all names and shapes, and of each tensor its
     first, middle and last values.

@@ -12,6 +12,7 @@ from diffusers import (
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.errors import DoesNotFitError, NotEffectiveError
+from pytest_diffspeed.pipelines.condition import condition
 from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.techniques.apply import running, undo_stack
 from pytest_diffspeed.techniques.catalog.scheduler import CpuSigmas
@@ -170,3 +171,14 @@ def test_it_can_be_undone(pipeline):
     assert "set_timesteps" not in vars(pipeline.scheduler)
     assert torch.equal(call(pipeline), before)
     assert pipeline.scheduler.begin_index is None
+
+
+def test_calls_leave_the_pipeline_what_was_proven(parts):
+    pipeline = stable_diffusion(parts, EulerDiscreteScheduler())
+    apply_stack(pipeline, "cpu_sigmas", call=call)
+    before = condition(pipeline)
+    for steps in (3, 2):
+        call(pipeline, steps=steps)
+        assert condition(pipeline) == before
+    pipeline.scheduler.set_timesteps = pipeline.scheduler.set_timesteps.__wrapped__
+    assert condition(pipeline) != before
