@@ -88,8 +88,15 @@ class GlobalState:
 
     def accept(self, name: str, value: object) -> None:
         """From now on ``value`` is what a setting is expected to be."""
-        target = self.settings if name in self.settings else self.compiler
+        target = self.compiler if name.startswith(torch_state.CONFIGS) else self.settings
         target[name] = value
+
+    def adopt(self, later: GlobalState) -> None:
+        """Take over the settings that did not exist yet, since nobody had loaded their library.
+
+        Those of the compiler have a default that is known without.
+        """
+        self.settings = {**later.settings, **self.settings}
 
     def restore(self) -> list[str]:
         """Put everything back, and return the names of what could not be.

@@ -1,6 +1,7 @@
 """The guard of process-wide state: what it sees, what it puts back, and what it says."""
 
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -123,7 +124,83 @@ def test_torchao_leaves_inductor_changed_for_good_and_the_guard_undoes_it():
     assert before.changes() == []
 
 
+BACKEND = "diffusers' attention backend"
+
+
+def without_diffusers(monkeypatch):
+    """The state as it is taken before anybody imports diffusers."""
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "diffusers.models.attention_dispatch")
+        state = GlobalState.now()
+    assert BACKEND not in state.settings
+    return state
+
+
+def test_a_setting_that_did_not_exist_yet_is_watched_once_it_does(monkeypatch):
+    from diffusers.models import attention_dispatch as dispatch
+
+    before = without_diffusers(monkeypatch)
+    known = dict(before.settings)
+    before.adopt(GlobalState.now())
+    assert before.settings == {**known, BACKEND: "native"}
+    assert before.changes() == []
+    dispatch._AttentionBackendRegistry.set_active_backend(
+        dispatch.AttentionBackendName("_native_math")
+    )
+    assert [change.name for change in before.changes()] == [BACKEND]
+    assert before.restore() == []
+    assert before.changes() == []
+
+
+def test_what_a_fixture_sets_of_a_library_that_was_loaded_late_is_accepted(monkeypatch):
+    before = without_diffusers(monkeypatch)
+    before.accept(BACKEND, "native")
+    assert before.settings[BACKEND] == "native"
+    assert before.restore() == []
+    before.accept("torch._dynamo.config.recompile_limit", 5)
+    assert before.compiler["torch._dynamo.config.recompile_limit"] == 5
+
+
 # --- sessions
+
+
+@pytest.mark.slow
+def test_the_first_test_of_a_process_cannot_leak_a_setting_of_what_its_fixtures_import(
+    pytester, private_temp
+):
+    """In a process of its own: in this one diffusers is loaded already."""
+    pytester.makepyfile(
+        test_it="""
+        import pytest, sys
+
+        assert "diffusers" not in sys.modules
+        pytestmark = pytest.mark.diffspeed("channels_last")
+
+        def backend():
+            from diffusers.models import attention_dispatch
+            return attention_dispatch._AttentionBackendRegistry
+
+        def test_leaks(optimized_pipeline):
+            from diffusers.models.attention_dispatch import AttentionBackendName
+            backend().set_active_backend(AttentionBackendName("_native_math"))
+
+        def test_clean(optimized_pipeline):
+            assert backend()._active_backend.value == "native"
+        """
+    )
+    result = pytester.runpytest_subprocess(
+        "--diffspeed",
+        "--diffspeed-device=cpu",
+        "--diffspeed-pipeline=random:sdxl-tiny",
+        "--diffspeed-steps=1",
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_it.py::test_leaks*left process-wide state changed*diffusers' attention backend "
+            "was 'native' and is '_native_math'*"
+        ]
+    )
 
 
 def test_a_body_that_leaks_is_told_by_name_and_the_next_test_is_clean(pytester, run_diffspeed):
