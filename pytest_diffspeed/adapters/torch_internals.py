@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,8 +63,9 @@ def marked(part: str) -> AbstractContextManager[Any]:
     return torch.profiler.record_function(_PART + part)
 
 
-def trace(call: Callable[[], object]) -> Trace:
-    """Run ``call`` under the profiler.
+def trace(call: Callable[[], object], outermost: Set[str] = frozenset()) -> Trace:
+    """Run ``call`` under the profiler.  Of the ops named ``outermost``, one that runs inside of
+    another is not counted: it is how the other one does its work.
 
     A compiled frame shows as in :func:`compiled_frames_run`; it holds what runs between its graphs
     too.  A graph of inductor's shows as ``## Call CompiledFxGraph``, a replayed CUDA graph as the
@@ -76,8 +77,20 @@ def trace(call: Callable[[], object]) -> Trace:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as profile:
         call()
+    return read_trace(profile.events() or (), outermost)
+
+
+def read_trace(events: Iterable[Any], outermost: Set[str] = frozenset()) -> Trace:
+    """What the profiler's events tell; see :func:`trace`.
+
+    With CUDA activity, the profiler adds a copy of each marked region on the device's own time
+    line.  Only what the CPU did is counted.  ``FunctionEvent.device_type`` is of an enum that torch
+    keeps in ``torch._C._autograd`` (seen in 2.13.0).
+    """
     found = Trace()
-    for event in profile.events() or ():
+    for event in events:
+        if event.device_type != torch._C._autograd.DeviceType.CPU:
+            continue
         name = event.name
         if name.startswith(_PART):
             found.calls[name.removeprefix(_PART)] += 1
@@ -87,7 +100,7 @@ def trace(call: Callable[[], object]) -> Trace:
         if region is None and not name.startswith(("aten::", _GRAPH)):
             continue
         part, in_frame, in_graph = _surroundings(event)
-        if part is None:
+        if part is None or _is_inside_another(event, outermost):
             continue
         if region is not None and in_frame:
             found.resumed[part] += 1
@@ -102,6 +115,18 @@ def trace(call: Callable[[], object]) -> Trace:
                 where = found.between if in_frame else found.outside
                 where.setdefault(part, Counter())[op] += 1
     return found
+
+
+def _is_inside_another(event: Any, ops: Set[str]) -> bool:
+    """Whether an event of ``ops`` has one of ``ops`` around it."""
+    if event.name.removeprefix("aten::") not in ops:
+        return False
+    parent = event.cpu_parent
+    while parent is not None:
+        if parent.name.removeprefix("aten::") in ops:
+            return True
+        parent = parent.cpu_parent
+    return False
 
 
 def _surroundings(event: Any) -> tuple[str | None, bool, bool]:

@@ -45,7 +45,8 @@ def observe_compiled(
         if decoder is not None:
             parts.append(VAE_DECODE)
             stack.enter_context(replaced(decoder, "decode", mark(VAE_DECODE)(decoder.decode)))
-        seen = trace(call)
+        # On CUDA, fused attention calls the kernel as an op of its own.
+        seen = trace(call, outermost=FUSED_ATTENTION)
     return {part: _part(seen, part) for part in parts}, seen.cuda_graph_launches
 
 

@@ -1,5 +1,7 @@
 """Compilation: flags in force while compiling, code that ran, and what ran beside it."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -9,6 +11,7 @@ from pytest_diffspeed.adapters.torch_internals import (
     fresh_outputs,
     inductor_options,
     marked,
+    read_trace,
     trace,
 )
 from pytest_diffspeed.errors import DiffspeedError, NotEffectiveError
@@ -19,7 +22,12 @@ from pytest_diffspeed.techniques.catalog.compile import (
     Compile,
     require_cuda_graphs,
 )
-from pytest_diffspeed.techniques.observation import CompiledPart, CudaGraphs, Observation
+from pytest_diffspeed.techniques.observation import (
+    FUSED_ATTENTION,
+    CompiledPart,
+    CudaGraphs,
+    Observation,
+)
 from pytest_diffspeed.techniques.registry import techniques
 
 
@@ -261,6 +269,48 @@ def test_a_trace_tells_graphs_from_what_runs_between_them(broken, fresh_dynamo):
     assert seen.resumed["toy"] == broken
     assert seen.between.get("toy", {}).get("addmm", 0) == broken
     assert not seen.outside
+
+
+@dataclass
+class Event:
+    """As torch's profiler gives them, in what is read of them."""
+
+    name: str
+    cpu_parent: "Event | None" = None
+    device_type: torch.autograd.DeviceType = torch.autograd.DeviceType.CPU
+
+
+def events_of_a_call(*ops):
+    """One call of the denoiser with one graph of inductor's, in which ``ops`` run, each in the one
+    before it; marked regions once more on the time line of the GPU."""
+    names = [
+        "diffspeed part: denoiser",
+        "Torch-Compiled Region: 0/0",
+        "## Call CompiledFxGraph f ##",
+    ]
+    events = []
+    for name in [*names, *ops]:
+        events.append(Event(name, events[-1] if events else None))
+    on_gpu = [Event(name, None, torch.autograd.DeviceType.CUDA) for name in names]
+    return [*events, *on_gpu]
+
+
+def test_the_copies_of_marked_regions_on_the_gpu_are_not_counted():
+    seen = read_trace(events_of_a_call("aten::addmm"))
+    assert seen.calls == {"denoiser": 1}
+    assert seen.frames == {"denoiser": {0: 1}}
+    assert seen.graph_calls == {"denoiser": 1}
+    assert seen.all_ops == {"denoiser": {"addmm": 1}}
+
+
+def test_an_op_inside_of_another_that_is_sought_is_how_that_one_works():
+    flash = "_scaled_dot_product_flash_attention"
+    events = events_of_a_call(f"aten::{flash}", "aten::_flash_attention_forward", "aten::empty")
+    assert read_trace(events, FUSED_ATTENTION).all_ops == {"denoiser": {flash: 1, "empty": 1}}
+    assert len(read_trace(events).all_ops["denoiser"]) == 3
+    alone = events_of_a_call("aten::_flash_attention_forward")
+    found = read_trace(alone, FUSED_ATTENTION).all_ops
+    assert found == {"denoiser": {"_flash_attention_forward": 1}}
 
 
 @pytest.mark.parametrize(
