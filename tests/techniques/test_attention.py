@@ -11,7 +11,7 @@ from pytest_diffspeed.errors import DoesNotFitError, NotEffectiveError, UnknownS
 from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.techniques.apply import check_fit
 from pytest_diffspeed.techniques.catalog.attention import NoSdpa, SdpaFlash, SdpaMath
-from pytest_diffspeed.techniques.observation import CompiledPart, Observation
+from pytest_diffspeed.techniques.observation import CompiledPart, CudaGraphs, Observation
 from pytest_diffspeed.techniques.stacks import parse_stack
 
 FLASH = "_scaled_dot_product_flash_attention_for_cpu"
@@ -124,8 +124,9 @@ def test_on_cuda_the_fast_kernels_need_sixteen_bits(name, pipeline, monkeypatch)
     check_fit(parse_stack(f"bf16+{name}"), pipeline, H100)
 
 
-def compiled(**attention):
-    return Observation(compiled={"denoiser": CompiledPart(2, {0: 2}, attention=attention)})
+def compiled(launches=0, **attention):
+    part = CompiledPart(2, {0: 2}, attention=attention)
+    return Observation(compiled={"denoiser": part}, cuda_graphs=CudaGraphs(launches=launches))
 
 
 def test_attention_is_checked_again_in_compiled_code(pipeline):
@@ -143,3 +144,20 @@ def test_plain_attention_that_the_compiler_fuses_again_is_noticed(pipeline):
     NoSdpa().prove_compiled(pipeline, compiled())
     with pytest.raises(NotEffectiveError, match=r"no_sdpa: .* by no fused kernel, found .*flash"):
         NoSdpa().prove_compiled(pipeline, compiled(**{FLASH: 4}))
+
+
+def test_replayed_cuda_graphs_show_no_attention_and_the_proof_says_so(pipeline):
+    for technique in (SdpaFlash(), NoSdpa()):
+        figures = technique.prove_compiled(pipeline, compiled(launches=3))
+        assert figures == {"attention_seen": "before CUDA graphs"}
+
+
+def test_beside_cuda_graphs_what_is_seen_counts_all_the_same(pipeline):
+    """Where a part of the pipeline is not replayed."""
+    figures = SdpaFlash().prove_compiled(pipeline, compiled(launches=3, **{FLASH: 4}))
+    assert figures == {
+        "attention_seen": "before CUDA graphs",
+        "compiled_attention": {"denoiser": {FLASH: 4}},
+    }
+    with pytest.raises(NotEffectiveError, match=r"no_sdpa: .* by no fused kernel, found .*flash"):
+        NoSdpa().prove_compiled(pipeline, compiled(launches=3, **{FLASH: 4}))
