@@ -21,7 +21,11 @@ from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.techniques.base import KnownSlowWarning
-from pytest_diffspeed.techniques.catalog.quantization import Int8Dynamic, Int8DynamicSdxl
+from pytest_diffspeed.techniques.catalog.quantization import (
+    Int8Dynamic,
+    Int8DynamicSdxl,
+    _by_flops,
+)
 from pytest_diffspeed.techniques.int8_filter import (
     PUBLISHED_SDXL_LEFT,
     derived,
@@ -96,6 +100,14 @@ def test_on_the_demo_pipeline_it_takes_most_of_the_linear_flops(demo):
     shares = [row["flops_share"] for row in figures["taken"] + figures["left"]]
     assert sum(shares) == pytest.approx(1.0)
     assert figures["taken"][0]["flops_share"] == max(shares)
+
+
+def test_every_shape_is_listed_however_many_there_are():
+    linears = {f"denoiser.{n}": linear(8 * n, 64) for n in range(1, 31)}
+    left = dict.fromkeys(linears)
+    rows = _by_flops(linears, left, sum(layer.flops for layer in linears.values()))
+    assert [row["in_features"] for row in rows] == [8 * n for n in range(30, 0, -1)]
+    assert sum(row["layers"] for row in rows) == 30
 
 
 def test_every_layer_that_is_left_has_its_reason(demo):

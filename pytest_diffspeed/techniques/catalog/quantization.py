@@ -22,7 +22,6 @@ PUBLISHED_SLOWDOWN = (
     "H100 took 119.7 s an image with int8 that was not compiled, against 6.57 s in bf16 "
     "(published); add 'compile'"
 )
-_LISTED = 10  # shapes in a proof; the rest is summed up
 
 
 class Int8Dynamic(Technique):
@@ -168,10 +167,6 @@ def _by_flops(
         for (fan_in, fan_out, reason), group in groups.items()
     ]
     rows.sort(key=lambda row: -float(str(row["flops_share"])))
-    rest = rows[_LISTED:]
-    if rest:
-        share = sum(float(str(row["flops_share"])) for row in rest)
-        rows = [*rows[:_LISTED], {"further_shapes": len(rest), "flops_share": share}]
     return rows
 
 
