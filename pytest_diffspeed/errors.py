@@ -38,6 +38,10 @@ class SelfComparisonError(DiffspeedError):
     """A gate would compare a stack with itself, and could never fire."""
 
 
+class UncountableError(DiffspeedError):
+    """What a gate would count leaves no trace in this stack, so any verdict would be a guess."""
+
+
 class NotEffectiveError(DiffspeedError):
     """A technique was applied, and its proof shows that it did not take hold."""
 

@@ -12,7 +12,8 @@ class VerdictKind(str, Enum):
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
     NOT_APPLICABLE = "NOT_APPLICABLE"
-    """Missing *hardware*, or a gate whose markers are all for another stack or device."""
+    """Missing *hardware*, a gate whose markers are all for another stack or device, or something to
+    count that this stack does not show."""
 
     def __str__(self) -> str:
         return self.value

@@ -2,6 +2,7 @@
 
 import itertools
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -223,13 +224,55 @@ def test_counted_peaks_decide_max_memory(
         def test_memory(optimized_pipeline): pass
         """
     )
-    run_diffspeed().assert_outcomes(**{outcome: 1})
+    result = run_diffspeed()
+    result.assert_outcomes(**{outcome: 1})
+    share = candidate / 1000
+    result.stdout.fnmatch_lines([f"*GiB, {share:.3g} of fp32's (counted)"])
     (gate,) = records(pytester, "gate")
     assert gate["evidence"] == "counted"
     assert gate["figures"]["baseline_peak_bytes"] == 1000
     assert gate["figures"]["candidate_peak_bytes"] == candidate
     assert gate["figures"]["candidate_reserved_bytes"] == 4096
     assert "0.65 are allowed" in gate["reason"]
+
+
+@pytest.mark.parametrize(
+    ("stacks", "over"),
+    [("compile_max_autotune", "fp32"), ("channels_last", "compile_max_autotune")],
+)
+def test_the_memory_of_cuda_graphs_is_not_counted(
+    pytester, run_diffspeed, constant_clock, monkeypatch, stacks, over
+):
+    """Neither the candidate's nor that of what it is compared with: it would pass falsely."""
+    from pytest_diffspeed.techniques import apply
+    from pytest_diffspeed.techniques.catalog.compile import Compile
+    from pytest_diffspeed.techniques.observation import CudaGraphs
+
+    real = apply._observe_compiled
+
+    def as_on_a_gpu(*args):
+        return replace(real(*args), cuda_graphs=CudaGraphs(launches=3))
+
+    monkeypatch.setattr(apply, "_observe_compiled", as_on_a_gpu)
+    monkeypatch.setattr(Compile, "backend", "eager")
+    monkeypatch.setattr("pytest_diffspeed.timing.memory.allocator_of", lambda device: object())
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.diffspeed("{stacks}")
+        @pytest.mark.max_memory(0.9, over="{over}")
+        @pytest.mark.max_slowdown(25)
+        def test_memory(optimized_pipeline): pass
+        """
+    )
+    result = run_diffspeed()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*compile_max_autotune replays CUDA graphs (3 launched in a call)*cannot be counted*"]
+    )
+    verdicts = {gate["gate"]: gate["verdict"] for gate in records(pytester, "gate")}
+    assert verdicts == {"max_memory": "NOT_APPLICABLE", "max_slowdown": "PASS"}
 
 
 @pytest.mark.parametrize("word", ["0", "two", "17", "-1"])

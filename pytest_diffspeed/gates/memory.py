@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ..errors import MissingHardwareError, SelfComparisonError
+from ..errors import MissingHardwareError, SelfComparisonError, UncountableError
 from ..markers import GateMarker, MaxMemory
 from ..specs import ArmSpec
 from ..techniques.stacks import PREVIOUS
 from ..verdict import Evidence, GateResult, VerdictKind
 from .base import Gate, GateContext
+
+if TYPE_CHECKING:
+    from ..prepared import PreparedArm
 
 _GIB = 2**30
 
@@ -33,7 +36,9 @@ class MemoryGate(Gate):
                 f"nobody counts the memory of {session.device}: it takes a GPU, whose allocator "
                 "does (the process's resident set size says little about a pipeline)"
             )
+        _require_countable(candidate)
         baseline = session.other(ArmSpec(candidate.spec.source, over))
+        _require_countable(baseline)
         with session.exclusive_device():
             peaks = [arm.peak_memory(allocator) for arm in (baseline, candidate)]
         allowed = marker.ratio * peaks[0].allocated_bytes
@@ -53,6 +58,7 @@ class MemoryGate(Gate):
             evidence=Evidence.COUNTED,
             blocking=verdict is VerdictKind.FAIL,
             figures={
+                "found": f"{peaks[1].allocated_bytes / _GIB:.3g} GiB, {share:.3g} of {over}'s",
                 "over": over.name,
                 "max_ratio": marker.ratio,
                 "memory_ratio": share,
@@ -65,6 +71,24 @@ class MemoryGate(Gate):
         )
         session.journal.write("gate", **result.as_dict())
         return result
+
+
+def _require_countable(arm: PreparedArm) -> None:
+    """Refuse a stack that replays CUDA graphs.
+
+    A replay takes nothing from the allocator: what its kernels write to lies in a pool that was
+    filled when the graph was recorded, and that looks like something of another pipeline's.
+
+    Raises:
+        UncountableError: graphs were launched when the stack was proven.
+    """
+    launches = arm.applied.cuda_graph_launches
+    if launches:
+        raise UncountableError(
+            f"{arm.spec.stack} replays CUDA graphs ({launches} launched in a call), whose memory "
+            "the allocator gave out when they were recorded, so the peak of a call cannot be "
+            "counted; gate a stack without CUDA graphs, such as 'compile'"
+        )
 
 
 GATES = (MemoryGate(),)

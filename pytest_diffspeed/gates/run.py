@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..errors import MissingHardwareError, SelfComparisonError
+from ..errors import MissingHardwareError, SelfComparisonError, UncountableError
 from ..markers import GateMarker
 from ..verdict import GateResult, VerdictKind
 from . import gates
 from .base import GateContext
 from .selection import select
+
+_NOT_APPLICABLE = (MissingHardwareError, SelfComparisonError, UncountableError)
 
 
 def run_gates(
@@ -51,7 +53,7 @@ def run_gates(
         for marker, checked in gate.check_all(own, context):
             if isinstance(checked, GateResult):
                 on_result(checked)
-            elif isinstance(checked, (MissingHardwareError, SelfComparisonError)):
+            elif isinstance(checked, _NOT_APPLICABLE):
                 not_applicable(marker, str(checked))
             else:
                 context.session.journal.write(

@@ -38,13 +38,15 @@ class Applied:
     """A stack on a pipeline: its proofs, and the seconds of the first whole call.
 
     ``first_call_s`` contains compilation where the stack compiles.  ``known_slow`` are the
-    sentences of the warnings that were given.
+    sentences of the warnings that were given.  ``cuda_graph_launches`` were seen in the last call
+    of the proofs.
     """
 
     stack: Stack
     proofs: tuple[Proof, ...]
     first_call_s: float
     known_slow: tuple[str, ...] = ()
+    cuda_graph_launches: int = 0
 
 
 @contextmanager
@@ -151,7 +153,8 @@ def apply_stack(
                 more = technique.prove_compiled(pipeline, seen)
                 proof = proofs[technique.name]
                 proofs[technique.name] = replace(proof, figures={**proof.figures, **(more or {})})
-    return Applied(stack, tuple(proofs.values()), first_call_s, slow)
+    launches = seen.cuda_graphs.launches
+    return Applied(stack, tuple(proofs.values()), first_call_s, slow, launches)
 
 
 def _misfit(technique: Technique, pipeline: DiffusionPipeline, why: str) -> DoesNotFitError:
