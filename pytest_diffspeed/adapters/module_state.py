@@ -34,7 +34,8 @@ def require_hook_tables(module: torch.nn.Module) -> None:
 
 def edits(tensor: torch.Tensor) -> int | None:
     """How often a tensor was written to in place; ``None`` for one of inference mode, which torch
-    does not count."""
+    does not count.
+    """
     return None if tensor.is_inference() else int(tensor._version)
 
 

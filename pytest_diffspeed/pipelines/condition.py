@@ -68,7 +68,8 @@ def _of_component(part: torch.nn.Module) -> dict[str, tuple[object, ...]]:
 
 def _is_setting(name: str, value: object) -> bool:
     """Plain and public.  What a model notes under a leading underscore is its own affair, and
-    may change in a call."""
+    may change in a call.
+    """
     if name.startswith("_"):
         return False
     return isinstance(value, _PLAIN) or (
