@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from ..compilation.counts_file import (
     FILE_NAME,
@@ -16,6 +19,7 @@ from ..compilation.counts_file import (
     write_counts,
 )
 from ..errors import UsageError
+from ..workdir import workdir
 
 if TYPE_CHECKING:
     from .base import GateContext
@@ -57,6 +61,18 @@ class SavedCounts:
             CountsFileError: the file cannot be read.
             UsageError: ``needed``, and there is no file.
         """
+        with self._alone():
+            return self._check(context, found, needed=needed)
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Nobody else reads and writes the file meanwhile: xdist's workers share it."""
+        if not self._save:
+            return nullcontext()
+        return FileLock(workdir(self.path.parent) / "counts.lock")
+
+    def _check(
+        self, context: GateContext, found: Mapping[str, Mapping[str, int]], *, needed: bool
+    ) -> Ratchet:
         there = self.path.is_file()
         if not there and not self._save:
             if needed:

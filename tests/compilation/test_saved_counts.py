@@ -160,3 +160,26 @@ def test_saved_then_worse_then_saved_again_then_better(
     outcome = run()
     outcome.assert_outcomes(failed=1)
     outcome.stdout.fnmatch_lines(["*unet has no saved count of breaks (now 0)*"])
+
+
+def test_processes_that_save_at_the_same_time_lose_nothing(tmp_path):
+    """As workers of xdist do; a real process each."""
+    import sys
+
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from types import SimpleNamespace as N\n"
+        "from pytest_diffspeed.gates.saved_counts import SavedCounts\n"
+        "saved = SavedCounts(Path(sys.argv[1]), save=True)\n"
+        "for number in range(20):\n"
+        "    spec = N(source='demo', stack=N(name=f'stack{sys.argv[2]}_{number}'))\n"
+        "    context = N(candidate=N(spec=spec))\n"
+        "    saved.check(context, {'denoiser': {'graphs': 1}}, needed=False)\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(number)])
+        for number in range(4)
+    ]
+    assert [process.wait() for process in running] == [0, 0, 0, 0]
+    assert len(read_counts(tmp_path / FILE_NAME)) == 4 * 20
