@@ -46,9 +46,10 @@ def libraries():
 def pytester(libraries, pytester, monkeypatch):
     """No test may forget to import the libraries first: torch cannot be imported twice.
 
-    What pytest prints must not depend on where we run: under CI it does not shorten its summary.
+    What pytest prints must not depend on where we run: under CI it does not shorten its summary,
+    and in a worker of xdist pytest-benchmark prints no table.
     """
-    for name in ("CI", "BUILD_NUMBER"):
+    for name in ("CI", "BUILD_NUMBER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)
     return pytester
 

@@ -291,8 +291,8 @@ AT_THE_THRESHOLD = """
 def brief_budget(monkeypatch):
     """The automatic budget ends after a fraction of a second of real time."""
     monkeypatch.setattr("pytest_diffspeed.timing.budget.AUTO_BUDGET_S", 0.3)
-    monkeypatch.setattr("pytest_diffspeed.timing.speedup.AUTO_PAIRS", 0.3)
-    monkeypatch.setattr("pytest_diffspeed.timing.speedup.MIN_PAIRS", 0)
+    monkeypatch.setattr("pytest_diffspeed.timing.budget.AUTO_PAIRS", 0.3)
+    monkeypatch.setattr("pytest_diffspeed.timing.budget.Projection.is_impossible", False)
 
 
 @pytest.mark.parametrize(

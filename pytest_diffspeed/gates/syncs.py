@@ -24,6 +24,7 @@ class SyncGates(Gate):
     """Counts on the GPU of the session, or on a simulated one where the session has none."""
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (NoGpuSyncs,)
+    counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         from ..syncs.count import count_syncs  # torch: not at collection

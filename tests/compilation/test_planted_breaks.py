@@ -254,13 +254,14 @@ def test_offload_hooks_on_the_module_are_told(x):
         (planted.InTheMiddle, "take the output out of the compiled part"),
         (planted.Branches, "decide outside the compiled part"),
         (planted.HasDisabledPart, "somebody asked for this break"),
-        (planted.ReadsTheClock, "dynamo cannot look into this function"),
+        # Torch 2.15 has a hint of its own, which comes first.
+        (planted.ReadsTheClock, r"dynamo cannot look into this function|Move the `time\."),
         (planted.DynamicShape, "its output's size depends on values"),
         (lambda: with_hook(planted.printing_hook), "a hook does this"),
     ],
 )
 def test_a_known_cause_comes_with_its_remedy(make, words, x):
-    assert words in find_graph_breaks(make(), x).breaks[0].remedy
+    assert re.search(words, find_graph_breaks(make(), x).breaks[0].remedy)
 
 
 def test_the_report_in_words(x):

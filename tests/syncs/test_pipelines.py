@@ -6,7 +6,7 @@ import torch
 
 from pytest_diffspeed import count_syncs
 from pytest_diffspeed.errors import SourceError, UsageError
-from pytest_diffspeed.pipelines.components import condition
+from pytest_diffspeed.pipelines.condition import condition
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
