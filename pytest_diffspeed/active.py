@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from .about import about_session
 from .adapters.pytest_benchmark_internals import add_arm
 from .collection import Plan
 from .device import Device, resolve_device
@@ -20,9 +22,10 @@ from .gates.base import GateContext
 from .gates.many import over_many_gates
 from .gates.run import run_gates
 from .options import Options
+from .outputs import asked_outputs, write_outputs
 from .prepared import PreparedArm
 from .quiet import third_party
-from .records.journal import write_all
+from .records.finished import Finished
 from .reports.ladder import ladder_rows
 from .reports.progress import Progress
 from .reports.terminal import failure, gate_lines, ladder_table
@@ -111,7 +114,12 @@ def check_gates(
         outcome["gates"].append(result.as_dict())
         outcome["images"] += result.figures.get("pictures", [])[:1]  # the worst; others beside it
 
-    with item.config.stash[STATE_GUARD].without_the_body():
+    outcome["about"] = session.about
+    outcome["records"].append({"kind": "proof", **candidate.proof_record()})
+    with (
+        session.journal.told_to(outcome["records"].append),
+        item.config.stash[STATE_GUARD].without_the_body(),
+    ):
         problems = run_gates(plan.gates, context, on_result)
     try:
         picture = _save_picture(item.nodeid, session, candidate)
@@ -183,6 +191,10 @@ class Summary:
         self._not_run: list[str] = []
         self._images: list[str] = []
         self._ladder: list[dict[str, Any]] = []
+        self._records: dict[str, list[dict[str, Any]]] = {}
+        self._about: dict[str, Any] | None = None
+        self._said: list[str] = []
+        self._problems: list[str] = []
         self._asked = 0
         self._collected = False
         self._collection_failed = False
@@ -213,6 +225,8 @@ class Summary:
         self._asked += ours["asked"]
         self._collected = True  # xdist's controller collects nothing itself
         self.take(report.nodeid, ours)
+        if report.when == "call" or report.outcome != "passed":
+            self._records.setdefault(report.nodeid, []).append(_test_record(report, ours))
 
     def take(self, test: str, outcome: Mapping[str, Any]) -> None:
         """What one test found."""
@@ -224,6 +238,13 @@ class Summary:
         self._not_run += [f"{test}  {claim}" for claim in outcome["not_run"]]
         self._images += outcome["images"]
         self._ladder += outcome["ladder"]
+        self._about = self._about or outcome["about"]
+        if outcome["records"] or outcome["not_run"] or outcome["ladder"]:
+            self._records[test] = [
+                *outcome["records"],
+                *({"kind": "ladder", **row} for row in outcome["ladder"]),
+                *({"kind": "not-run", "test": test, "claim": c} for c in outcome["not_run"]),
+            ]
 
     @property
     def _no_verdict(self) -> bool:
@@ -231,16 +252,19 @@ class Summary:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._options.json_path is not None and not hasattr(self._config, "workerinput"):
-            write_all(
-                self._options.json_path,
-                [
-                    *({"kind": "gate", **result.as_dict()} for result in self._results),
-                    *({"kind": "ladder", **row} for row in self._ladder),
-                ],
-            )
+        asked = asked_outputs(self._options)
+        if asked and not hasattr(self._config, "workerinput"):
+            finished = Finished(self._all_records(), _project(self._config))
+            self._said, self._problems = write_outputs(asked, finished)
+            if self._problems and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._no_verdict and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _all_records(self) -> list[dict[str, Any]]:
+        about = self._about or about_session(self._options, self._device, _project(self._config))
+        tests = [record for records in self._records.values() for record in records]
+        return [{"kind": "session", **about}, *tests]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         say = terminalreporter
@@ -289,8 +313,10 @@ class Summary:
         red = [r for r in self._results if r.blocking]
         if red:
             say.write_line(f"again, this one only: {self._command_for(red[0].test)}")
-        if self._options.json_path is not None:
-            say.write_line(f"records: {self._options.json_path}")
+        for line in self._said:
+            say.write_line(line)
+        for line in self._problems:
+            say.write_line(line, red=True, bold=True)
 
     def _command_for(self, test: str) -> str:
         """The command that runs one test as this session ran it."""
@@ -301,6 +327,22 @@ class Summary:
         prompts = self._config.getoption("--diffspeed-prompts") or ()
         words += [f"--diffspeed-prompts={prompt}" for prompt in prompts]
         return shlex.join([*words, test])
+
+
+def _test_record(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """How pytest saw a test end, with its place: a report points there."""
+    path, line, _ = report.location
+    stacks = {str(found["stack"]) for found in [*ours["gates"], *ours["ladder"]]}
+    return {
+        "kind": "test",
+        "test": report.nodeid,
+        "outcome": report.outcome,
+        "stack": stacks.pop() if len(stacks) == 1 else None,
+        "file": path.replace(os.sep, "/"),
+        "line": (line or 0) + 1,
+        "duration_s": report.duration,
+        "images": [image.replace(os.sep, "/") for image in ours["images"]],
+    }
 
 
 def _reached(result: GateResult) -> bool:

@@ -20,12 +20,10 @@ def add_options(parser: pytest.Parser) -> None:
         "--diffspeed-prompts", metavar="PROMPT", action="append", default=None, help=help_text
     )
     parser.addini("diffspeed_prompts", "prompts, one a line", type="linelist", default=[])
-    group.addoption(
-        "--diffspeed-json",
-        metavar="PATH",
-        default=None,
-        help="write the gates' records to PATH, a JSON object a line",
-    )
+    for name, help_text in _FILES.items():
+        group.addoption(f"--diffspeed-{name}", metavar="PATH", default=None, help=help_text)
+    for name, (metavar, help_text) in _BASE.items():
+        group.addoption(f"--diffspeed-{name}", metavar=metavar, default=None, help=help_text)
     # Not in the ini file: there it would be "until it is green".
     group.addoption(
         "--diffspeed-fresh",
@@ -43,6 +41,20 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
+_FILES = {
+    "json": "write the records of the session to PATH, a JSON object a line",
+    "html": "write a report to PATH: one file that opens without a network",
+    "markdown": "write a report to PATH in GitHub's markdown; appended where PATH is "
+    "$GITHUB_STEP_SUMMARY",
+}
+_BASE = {
+    "base": ("REV", "compare this tree with another commit: a branch, a tag or a hash"),
+    "base-python": (
+        "PATH",
+        "the Python interpreter of the base's environment; without --diffspeed-base the same tree "
+        "is compared in two environments",
+    ),
+}
 _VALUES = (
     ("device", "DEVICE", "auto (default), cpu, cuda or cuda:N"),
     (
@@ -56,8 +68,13 @@ _VALUES = (
     (
         "instances",
         "N",
-        "process instances of each timed arm (1): from 2 on, worker processes that build it anew "
-        "and take turns",
+        "process instances of each timed arm (1; 2 where a base is compared with): from 2 on, "
+        "worker processes that build it anew and take turns",
+    ),
+    (
+        "store",
+        "URL",
+        "history: sqlite:///PATH (default: in .diffspeed), postgresql://…, or none",
     ),
     (
         "inconclusive",
@@ -80,6 +97,9 @@ def any_given(config: pytest.Config) -> bool:
         enabled(config)
         or bool(config.getoption("--diffspeed-fresh"))
         or bool(config.getoption("--diffspeed-save-counts"))
-        or any(config.getoption(f"--diffspeed-{name}") is not None for name in [*in_ini, "json"])
+        or any(
+            config.getoption(f"--diffspeed-{name}") is not None
+            for name in (*in_ini, *_FILES, *_BASE)
+        )
         or any(config.getini(f"diffspeed_{name}") for name in in_ini)
     )

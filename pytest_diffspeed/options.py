@@ -29,7 +29,8 @@ class Options:
     """``budget_s`` is ``None`` for ``auto``; ``techniques`` is empty where markers decide.
 
     ``inconclusive`` is ``None`` where each gate's own default holds; ``instances`` counts the
-    process instances of each arm that is timed.
+    process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``base`` is
+    a revision that git knows, ``base_python`` an interpreter.
     """
 
     device: str
@@ -41,8 +42,30 @@ class Options:
     inconclusive: str | None
     json_path: Path | None
     fresh: bool = False
-    instances: int = 1
+    instances: int | None = None
     save_counts: bool = False
+    html_path: Path | None = None
+    markdown_path: Path | None = None
+    store: str | None = None
+    base: str | None = None
+    base_python: str | None = None
+
+    def instances_of_arm(self, *, against_base: bool = False) -> int:
+        """How many process instances each timed arm gets: one process cannot tell a change from
+        what differs between processes, so a base is compared in two.
+        """
+        return self.instances or (2 if against_base else 1)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether this tree is compared with another commit or another environment."""
+        return self.base is not None or self.base_python is not None
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The files that the session writes when it ends."""
+        paths = (self.json_path, self.html_path, self.markdown_path)
+        return tuple(path for path in paths if path is not None)
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -59,10 +82,15 @@ def read_options(config: pytest.Config) -> Options:
         prompts=_prompts(config),
         budget_s=_checked(config, "budget", "auto", _budget),
         inconclusive=_optional(config, "inconclusive", _policy),
-        json_path=_json_path(config),
+        json_path=_path(config, "json"),
         fresh=bool(config.getoption("--diffspeed-fresh")),
-        instances=_checked(config, "instances", "1", _instances),
+        instances=_optional(config, "instances", _instances),
         save_counts=bool(config.getoption("--diffspeed-save-counts")),
+        html_path=_path(config, "html"),
+        markdown_path=_path(config, "markdown"),
+        store=_given(config, "store")[0],
+        base=_word(config, "base"),
+        base_python=_word(config, "base-python"),
     )
 
 
@@ -135,13 +163,20 @@ def _prompts(config: pytest.Config) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _json_path(config: pytest.Config) -> Path | None:
-    text = config.getoption("--diffspeed-json")
+def _word(config: pytest.Config, name: str) -> str | None:
+    text = config.getoption(f"--diffspeed-{name}")
+    if text is not None and not text.strip():
+        raise pytest.UsageError(f"--diffspeed-{name}: must not be empty")
+    return None if text is None else str(text).strip()
+
+
+def _path(config: pytest.Config, name: str) -> Path | None:
+    text = config.getoption(f"--diffspeed-{name}")
     if text is None:
         return None
     path = Path(text)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise pytest.UsageError(
-            f"--diffspeed-json: cannot write {text!r}: it must be a file in a folder that exists"
+            f"--diffspeed-{name}: cannot write {text!r}: it must be a file in a folder that exists"
         )
     return path

@@ -62,6 +62,15 @@ class PreparedArm:
                 "pipelines, so a body must leave them as they are"
             )
 
+    def proof_record(self) -> dict[str, Any]:
+        """The content of a ``proof`` record: what shows that the stack took hold."""
+        return {
+            "source": self.spec.source,
+            "stack": self.spec.stack.name,
+            "first_call_s": self.applied.first_call_s,
+            "proofs": [vars(proof) for proof in self.applied.proofs],
+        }
+
     def arm_of(self, unit: str) -> Arm:
         """Timed by whole calls, steady steps (``step``) or a component.
 

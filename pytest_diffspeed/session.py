@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .about import about_session
 from .building import Builder
 from .device import Device
 from .errors import MeasurementError, SourceError
@@ -69,8 +70,9 @@ class Session:
         self.clock: Clock = clock_for(device)
         self.journal = Journal.in_folder(self.workdir() / "records")
         # Now, and not when a gate asks: an edit made meanwhile is not what is measured.
-        written = [] if options.json_path is None else [options.json_path]
-        self.tree = working_tree(rootdir, leave_out=written)
+        self.tree = working_tree(rootdir, leave_out=options.written)
+        self.about = about_session(options, device, rootdir, self.tree)
+        self.journal.write("session", **self.about)
         self.counts = SavedCounts(rootdir, save=options.save_counts)
         self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
         self._noise = NoiseMemory(rootdir)
@@ -175,7 +177,7 @@ class Session:
         Raises:
             MeasurementError: a worker could not build its arm, or built one with other weights.
         """
-        count = self.options.instances
+        count = self.options.instances_of_arm()
         if count == 1:
             yield [[arm.arm_of(unit) for arm in prepared]]
             return
@@ -310,13 +312,7 @@ class Session:
         self, spec: ArmSpec, pipeline: DiffusionPipeline, call: PipelineCall
     ) -> PreparedArm:
         prepared = self._builder.prepare(spec, pipeline, call)
-        self.journal.write(
-            "proof",
-            source=spec.source,
-            stack=spec.stack.name,
-            first_call_s=prepared.applied.first_call_s,
-            proofs=[vars(proof) for proof in prepared.applied.proofs],
-        )
+        self.journal.write("proof", **prepared.proof_record())
         return prepared
 
     def _require_same_weights(

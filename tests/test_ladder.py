@@ -1,12 +1,12 @@
 """The zero-code suite: which rows it has, what they say, and what is left when it is stopped."""
 
-import json
 import re
 
 import pytest
 
 from pytest_diffspeed.ladder.steps import GUIDE, Climbed, Step, climb, default_steps, steps_of
 from pytest_diffspeed.records.lines import read_lines
+from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.reports.ladder import ladder_rows
 from pytest_diffspeed.techniques.registry import techniques
 from pytest_diffspeed.techniques.stacks import parse_stack, parse_stacks
@@ -147,8 +147,8 @@ def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_c
             "    channels_last: channels_last: * convolution weights in channels-last strides",
         ]
     )
-    rows = [json.loads(line) for line in (pytester.path / "out.jsonl").read_text().splitlines()]
-    assert [row["kind"] for row in rows] == ["ladder"] * 4
+    rows = read_journal(pytester.path / "out.jsonl").ladder
+    assert len(rows) == 4
     assert [row["status"] for row in rows] == [
         "measured",
         "missing hardware",

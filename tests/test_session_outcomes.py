@@ -14,6 +14,7 @@ from pytest_diffspeed.device import Device
 from pytest_diffspeed.gates.selection import select
 from pytest_diffspeed.markers import MaxSlowdown, MinSpeedup
 from pytest_diffspeed.records.journal import SCHEMA
+from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
 from pytest_diffspeed.techniques.catalog.precision import Bf16
 from pytest_diffspeed.techniques.stacks import parse_stack
@@ -41,6 +42,11 @@ def one_test(pytester):
 def records(path):
     """The objects of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def gates_in(path):
+    """The ``gate`` records of a file."""
+    return [record for record in records(path) if record["kind"] == "gate"]
 
 
 def journal(pytester):
@@ -181,11 +187,22 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
     )
     assert "records: gates.jsonl" in lines
 
-    # The file of --diffspeed-json has one strict JSON object a gate.
-    gates = records(pytester.path / "gates.jsonl")
+    # The file of --diffspeed-json holds the session, and what each test measured and found.
+    whole = records(pytester.path / "gates.jsonl")
+    assert {record["schema"] for record in whole} == {SCHEMA}
+    assert whole[0]["kind"] == "session"
+    assert whole[0]["machine"] and whole[0]["environment"]["device"] == whole[0]["device"]["name"]
+    gates = gates_in(pytester.path / "gates.jsonl")
     assert len(gates) == 7
-    assert {gate["schema"] for gate in gates} == {SCHEMA}
-    assert {gate["kind"] for gate in gates} == {"gate"}
+    told = read_journal(pytester.path / "gates.jsonl")
+    outcomes = {test["test"].partition("[")[0]: test["outcome"] for test in told.tests}
+    assert outcomes["test_mine.py::test_fails"] == "failed"
+    assert outcomes["test_mine.py::test_expected_to_fail"] == "skipped"  # xfail, in pytest's words
+    assert set(outcomes.values()) == {"passed", "failed", "skipped"}
+    assert told.not_run[0]["test"] == "test_mine.py::test_body_raises[channels_last]"
+    assert {test["file"] for test in told.tests} == {"test_mine.py"}
+    assert [len(gate.pairs) for gate in told.gates] == [gate["figures"]["pairs"] for gate in gates]
+    assert {proof["stack"] for proof in told.proofs} == {"channels_last", "bf16"}
     failed = next(
         gate for gate in gates if gate["test"] == "test_mine.py::test_fails[channels_last]"
     )
@@ -195,7 +212,7 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
     assert failed["verdict"] == "FAIL"
     assert failed["evidence"] == "measured"
     assert failed["blocking"] is True
-    figures = failed["figures"]
+    (figures,) = (g.result.figures for g in told.gates if g.result.test == failed["test"])
     assert (figures["over"], figures["need"], figures["ratio"]) == ("fp32", 50.0, 1.0)
     assert figures["pairs"] >= 6
     assert figures["instances"] == 1
@@ -215,8 +232,9 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
         pairs = gate["figures"]["pairs"]
         assert kinds == ["gate-start", *["pair"] * pairs, "gate", "stages"]
         assert [r["index"] for r in own if r["kind"] == "pair"] == list(range(pairs))
-        assert gate["figures"].pop("stages") == own[-1]["stages"]
         assert {key: own[-2][key] for key in gate} == gate
+    stages = {r["test"]: r["stages"] for r in found if r["kind"] == "stages"}
+    assert {g.result.test: g.result.figures["stages"] for g in told.gates} == stages
 
     # Pictures, for the tests whose arms drew images, and nothing that git would see.
     pictures = [line.strip() for line in lines if line.strip().endswith(".png")]
@@ -229,7 +247,7 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
 def test_gitignore_is_there_as_soon_as_the_folder_is(pytester, run_diffspeed):
     pytester.makepyfile("def test_baseline(baseline_pipeline): ...")
     run_diffspeed().assert_outcomes(passed=1)
-    assert [record["kind"] for record in journal(pytester)] == ["proof"]
+    assert [record["kind"] for record in journal(pytester)] == ["session", "proof"]
     assert (pytester.path / ".diffspeed" / ".gitignore").read_text().splitlines()[-1] == "*"
 
 
@@ -428,7 +446,7 @@ def test_stack_and_device_in_a_session(pytester, run_diffspeed, constant_clock):
     result.stdout.fnmatch_lines(["*::test_it[[]bf16+channels_last] FAILED*"])
     found = {
         (gate["stack"], gate["gate"]): (gate["verdict"], gate["figures"].get("need"))
-        for gate in records(pytester.path / "gates.jsonl")
+        for gate in gates_in(pytester.path / "gates.jsonl")
     }
     assert found == {
         ("channels_last", "min_speedup"): ("PASS", 0.4),
@@ -458,7 +476,7 @@ def test_the_previous_stack(pytester, run_diffspeed, constant_clock):
     )
     run_diffspeed("--diffspeed-json=gates.jsonl").assert_outcomes(passed=2)
     over = {
-        gate["stack"]: gate["figures"]["over"] for gate in records(pytester.path / "gates.jsonl")
+        gate["stack"]: gate["figures"]["over"] for gate in gates_in(pytester.path / "gates.jsonl")
     }
     assert over == {"channels_last": "fp32", "bf16": "channels_last"}
 
@@ -731,7 +749,7 @@ def test_xdist(pytester, private_temp):
         ["PASS", "test_a.py::test_a[channels_last]"],
         ["PASS", "test_b.py::test_b[channels_last]"],
     ]
-    gates = records(pytester.path / "gates.jsonl")
+    gates = gates_in(pytester.path / "gates.jsonl")
     assert sorted(gate["test"] for gate in gates) == [
         "test_a.py::test_a[channels_last]",
         "test_b.py::test_b[channels_last]",

@@ -87,6 +87,29 @@ def commit(rootdir: Path) -> str | None:
         return None
 
 
+@dataclass(frozen=True)
+class Commit:
+    """What is checked out; ``at`` is the committer's time in ISO 8601, ``subject`` the message's
+    first line.  ``dirty``: something that git tracks, or an untracked file, differs from it.
+    """
+
+    name: str
+    at: str
+    subject: str
+    dirty: bool
+
+
+def checked_out(rootdir: Path) -> Commit | None:
+    """The commit that lies under the working tree; ``None`` without git or a commit."""
+    try:
+        top = _top(rootdir)
+        name, at, subject = _git(top, "log", "-1", "--format=%H%n%cI%n%s").split("\n", 2)
+        dirty = bool(_git(top, "status", "--porcelain", "--untracked-files=normal"))
+    except _NoGitError:
+        return None
+    return Commit(name, at, subject.rstrip("\n"), dirty)
+
+
 def _digest(entries: dict[str, str]) -> str:
     whole = sha256()
     for name, content in sorted(entries.items()):

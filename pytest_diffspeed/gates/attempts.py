@@ -42,7 +42,7 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
             "min_ratio": marker.min_ratio,
             "alpha": marker.alpha,
             "method": marker.method,
-            "instances": session.options.instances,
+            "instances": session.options.instances_of_arm(),
             "environment": session.environment(),
         }
     )

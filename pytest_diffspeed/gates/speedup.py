@@ -227,7 +227,7 @@ class _Block:
         if pair.dropped is None:
             asked.counted.append(pair)
             assert asked.instance is not None
-            worker = pair.instance if self._session.options.instances > 1 else None
+            worker = pair.instance if self._session.options.instances_of_arm() > 1 else None
             asked.instance.pair(pair.baseline_s, pair.candidate_s, worker)
         ratio = pair.baseline_s / pair.candidate_s
         self._session.progress.transient(

@@ -1,9 +1,8 @@
 """The journal of a session: one JSON object a line, flushed as it happens.
 
-``{"schema": "diffspeed/1", "kind": …, ...}``, with the kinds ``proof``, ``gate-start``, ``pair``,
-``dropped-pair``, ``gate``, ``stages`` and ``gate-error``.  A pair is written
-before the next one is timed and a verdict before it is raised, so a killed run loses at most the
-pair in progress.
+``{"schema": "diffspeed/1", "kind": …, ...}``; the kinds and their fields stand in ``schema.json``.
+A pair is written before the next one is timed and a verdict before it is raised, so a killed run
+loses at most the pair in progress.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._listener: Callable[[dict[str, Any]], None] | None = None
 
     @classmethod
     def in_folder(cls, folder: Path) -> Journal:
@@ -36,6 +37,17 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(as_line({"kind": kind, **content}))
+        if self._listener is not None:
+            self._listener({"kind": kind, **content})
+
+    @contextmanager
+    def told_to(self, listener: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+        """Tell ``listener`` each record too, once it is written."""
+        before, self._listener = self._listener, listener
+        try:
+            yield
+        finally:
+            self._listener = before
 
 
 def as_line(content: Mapping[str, Any]) -> str:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import RecordError
-from ..verdict import Evidence, VerdictKind
 from .journal import SCHEMA
+from .schema import fits
 
 _SCHEMA_NAME = re.compile(r"diffspeed/([0-9]+)(?:\.[0-9]+)*")
 MAJOR = SCHEMA.partition("/")[2]
@@ -86,104 +84,8 @@ def _record(line: bytes, path: Path) -> dict[str, Any] | None:
             f"pytest-diffspeed reads {SCHEMA} only; use the version that wrote them"
         )
     kind = record.get("kind")
-    if not isinstance(kind, str) or not _has_fields(record, _FIELDS.get(kind, {})):
-        return None
-    return record
+    return record if isinstance(kind, str) and fits(kind, record) else None
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
-
-
-def _has_fields(record: Mapping[str, Any], fields: Mapping[str, Callable[[Any], bool]]) -> bool:
-    return all(name in record and check(record[name]) for name, check in fields.items())
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _seconds(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return 0.0 < value <= sys.float_info.max  # 1e999 is JSON, and reads as infinity
-
-
-def _reason_or_none(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _pairs(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(_seconds, pair)) for pair in value
-    )
-
-
-def _verdict(value: object) -> bool:
-    return isinstance(value, str) and value in [kind.value for kind in VerdictKind]
-
-
-def _evidence(value: object) -> bool:
-    return value is None or (isinstance(value, str) and value in [kind.value for kind in Evidence])
-
-
-def _mapping(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-_RESULT: dict[str, Callable[[Any], bool]] = {
-    "gate": _text,
-    "claim": _text,
-    "test": _text,
-    "stack": _text,
-    "verdict": _verdict,
-    "reason": _text,
-    "evidence": _evidence,
-    "blocking": _flag,
-    "figures": _mapping,
-}
-
-
-def _result(value: object) -> bool:
-    return isinstance(value, dict) and _has_fields(value, _RESULT)
-
-
-_GATE: dict[str, Callable[[Any], bool]] = {"test": _text, "stack": _text, "claim": _text}
-_INSTANCE: dict[str, Callable[[Any], bool]] = {
-    "key": _text,
-    "attempt": _count,
-    "instance": _text,
-    "session": _text,
-    "at": _text,
-}
-_FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
-    "gate-start": {**_GATE, "seed": _count},
-    "pair": {
-        **_GATE,
-        "index": _count,
-        "baseline_s": _seconds,
-        "candidate_s": _seconds,
-        "candidate_first": _flag,
-        "dropped": _reason_or_none,
-    },
-    "gate": _RESULT,
-    "gate-error": {**_GATE, "error": _text},
-    "instance-start": {**_INSTANCE, "parts": _mapping},
-    "instance-pair": {
-        **_INSTANCE,
-        "process": _text,
-        "baseline_s": _seconds,
-        "candidate_s": _seconds,
-    },
-    "instance-end": {**_INSTANCE, "result": _result},
-    "noise-floor": {"key": _text, "at": _text, "pairs": _pairs},
-}
-"""The fields that each kind must have; further ones are kept."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..verdict import Evidence, GateResult, VerdictKind
 from .lines import read_lines
+
+_AFTERWARDS = ("stages", "memory")
+"""Kinds that tell more about a gate's arms once its verdict is written: they become figures."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,22 @@ class RecordedGate:
 
 @dataclass(frozen=True)
 class RecordedSession:
-    """The gates of a journal in the order in which they began.
+    """What one session found, in the order in which it began.
 
-    ``note`` says how many lines could not be read, and is ``None`` where all could.
+    ``about`` is its ``session`` line (commit, environment, device), empty where that is lost;
+    ``tests``, ``proofs``, ``ladder`` and ``not_run`` are lines of these kinds.  ``note`` says how
+    many lines could not be read, and is ``None`` where all could.
     """
 
     path: Path
     gates: tuple[RecordedGate, ...]
     left_out: int
     note: str | None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    tests: tuple[Mapping[str, Any], ...] = ()
+    proofs: tuple[Mapping[str, Any], ...] = ()
+    ladder: tuple[Mapping[str, Any], ...] = ()
+    not_run: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass
@@ -67,6 +77,7 @@ class _Open:
     pairs: list[RecordedPair] = field(default_factory=list)
     result: GateResult | None = None
     error: str | None = None
+    afterwards: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -74,20 +85,36 @@ class _Open:
 
 
 def read_journal(path: Path) -> RecordedSession:
-    """The gates in the journal at ``path``.
+    """What the journal at ``path`` tells, or the file that ``--diffspeed-json`` wrote.
 
     Raises:
         RecordError: the file cannot be opened, or was written in another major version.
     """
     lines = read_lines(path)
+    return recorded_session(lines.records, path, lines.left_out, lines.note)
+
+
+def recorded_session(
+    records: Iterable[Mapping[str, Any]], path: Path, left_out: int = 0, note: str | None = None
+) -> RecordedSession:
+    """The session that checked ``records`` tell of; ``path`` is where they stand."""
+    others: dict[str, list[Mapping[str, Any]]] = {
+        kind: [] for kind in ("session", "test", "proof", "ladder", "not-run")
+    }
     gates: list[_Open] = []
     latest: dict[tuple[str, str, str], _Open] = {}
-    for record in lines.records:
+    for record in records:
         kind = record["kind"]
-        if kind not in ("gate-start", "pair", "gate", "gate-error"):
+        if kind in others:
+            others[kind].append(record)
+        if kind not in ("gate-start", "pair", "gate", "gate-error", *_AFTERWARDS):
             continue
         identity = record["test"], record["stack"], record["claim"]
         gate = latest.get(identity)
+        if kind in _AFTERWARDS:
+            if gate is not None:
+                gate.afterwards[kind] = record[kind]
+            continue
         # The same gate may run several times in a session: pytest-rerunfailures, for one.
         if gate is None or gate.ended or kind == "gate-start":
             gate = latest[identity] = _Open(record)
@@ -100,7 +127,17 @@ def read_journal(path: Path) -> RecordedSession:
             gate.result = as_result(record)
         else:
             gate.error = record["error"]
-    return RecordedSession(path, tuple(map(_rebuilt, gates)), lines.left_out, lines.note)
+    return RecordedSession(
+        path,
+        tuple(map(_rebuilt, gates)),
+        left_out,
+        note,
+        about=others["session"][0] if others["session"] else {},
+        tests=tuple(others["test"]),
+        proofs=tuple(others["proof"]),
+        ladder=tuple(others["ladder"]),
+        not_run=tuple(others["not-run"]),
+    )
 
 
 def _pair(record: Mapping[str, Any]) -> RecordedPair:
@@ -115,7 +152,8 @@ def as_result(record: Mapping[str, Any]) -> GateResult:
 def _rebuilt(gate: _Open) -> RecordedGate:
     pairs = tuple(gate.pairs)
     if gate.result is not None:
-        return RecordedGate(gate.result, pairs, True, gate.start)
+        figures = {**gate.result.figures, **gate.afterwards}
+        return RecordedGate(replace(gate.result, figures=figures), pairs, True, gate.start)
     counted = tuple(pair for pair in pairs if pair.dropped is None)
     many = f"{len(counted)} pair{'' if len(counted) == 1 else 's'}"
     if gate.error is None:

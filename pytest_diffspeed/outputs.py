@@ -1,0 +1,65 @@
+"""What a session writes when it ends: each kind of output is one function, imported when asked for.
+
+A writer gets the whole session as records and the folder that paths in them start from; it never
+sees a pipeline or a gate.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from .options import Options
+from .records.finished import Finished
+from .records.journal import write_all
+
+
+def write_json(target: str, finished: Finished) -> str | None:
+    """All records, one JSON object a line; ``target`` is a path."""
+    write_all(Path(target), finished.records)
+    return f"records: {target}"
+
+
+WRITERS: Mapping[str, str] = MappingProxyType(
+    {
+        "json": "outputs:write_json",
+        "html": "reports.html:write",
+        "markdown": "reports.markdown:write",
+        "store": "history.record:write",
+    }
+)
+"""By the name of the option that asks for it: module and function of this package, called with the
+option's value and a :class:`Finished`; it returns a line for the terminal."""
+
+
+def asked_outputs(options: Options) -> dict[str, str]:
+    """The outputs that a session was asked for: option name and its value."""
+    asked = {
+        "json": options.json_path,
+        "html": options.html_path,
+        "markdown": options.markdown_path,
+        "store": options.store,
+    }
+    return {name: str(value) for name, value in asked.items() if value is not None}
+
+
+def write_outputs(asked: Mapping[str, str], finished: Finished) -> tuple[list[str], list[str]]:
+    """Write every output in ``asked``, by option name.
+
+    Returns lines for the terminal, and what went wrong: an output that cannot be written costs the
+    others nothing.
+    """
+    said: list[str] = []
+    problems: list[str] = []
+    for name, target in asked.items():
+        module, _, function = WRITERS[name].partition(":")
+        try:
+            writer = getattr(importlib.import_module(f".{module}", __package__), function)
+            line = writer(target, finished)
+        except Exception as error:
+            problems.append(f"--diffspeed-{name}: not written: {type(error).__name__}: {error}")
+        else:
+            said += [] if line is None else [line]
+    return said, problems

@@ -1,0 +1,24 @@
+"""A session that ended, as writers of reports, exports and history get it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .reader import RecordedSession, recorded_session
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Its records, in order, and pytest's rootdir, from which paths in them start."""
+
+    records: Sequence[Mapping[str, Any]]
+    rootdir: Path
+
+    @cached_property
+    def session(self) -> RecordedSession:
+        """The records put together."""
+        return recorded_session(self.records, self.rootdir)
