@@ -14,6 +14,7 @@ import pytest
 
 from .about import about_session
 from .adapters.pytest_benchmark_internals import add_arm
+from .base.base import Base
 from .collection import Plan
 from .device import Device, resolve_device
 from .errors import UsageError
@@ -52,6 +53,8 @@ _MATTERING = (
     "budget",
     "instances",
     "inconclusive",
+    "base",
+    "base-python",
 )
 HOW_TO_START = (
     "no diffspeed test was collected; a first one is\n"
@@ -72,10 +75,11 @@ def activate(config: pytest.Config, options: Options) -> None:
             device = resolve_device(options.device)
     except UsageError as error:
         raise pytest.UsageError(f"--diffspeed-device: {error}") from None
+    base = _base(config, options)
 
     @functools.cache
     def session() -> Session:
-        made = Session(options, device, _project(config), _progress(config))
+        made = Session(options, device, _project(config), _progress(config), base)
         made.arm_listeners.append(functools.partial(add_arm, config))
         return made
 
@@ -84,7 +88,23 @@ def activate(config: pytest.Config, options: Options) -> None:
     guard = StateGuard()
     config.stash[STATE_GUARD] = guard
     config.pluginmanager.register(guard, "diffspeed-state-guard")
-    config.pluginmanager.register(Summary(config, options, device), _SUMMARY)
+    config.pluginmanager.register(Summary(config, options, device, base), _SUMMARY)
+
+
+def _base(config: pytest.Config, options: Options) -> Base | None:
+    """What this tree is compared with; it is removed when pytest ends.
+
+    Raises:
+        pytest.UsageError: there is no such commit or environment.
+    """
+    if not options.has_base:
+        return None
+    try:
+        base = Base(_project(config), options.base, options.base_python)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.add_cleanup(base.close)
+    return base
 
 
 def _project(config: pytest.Config) -> Path:
@@ -183,8 +203,11 @@ def _progress(config: pytest.Config) -> Progress:
 class Summary:
     """Gathers what reports carry and prints the block at the end; in xdist's controller too."""
 
-    def __init__(self, config: pytest.Config, options: Options, device: Device) -> None:
+    def __init__(
+        self, config: pytest.Config, options: Options, device: Device, base: Base | None = None
+    ) -> None:
         self._config = config
+        self._base = base
         self._options = options
         self._device = device
         self._results: list[GateResult] = []
@@ -204,9 +227,10 @@ class Summary:
         versions = ", ".join(
             f"{name} {_version(name)}" for name in ("torch", "diffusers", "torchao")
         )
+        against = "" if self._base is None else f"; base {self._base.name}"
         return (
             f"diffspeed: {self._device} ({self._device.name}); {versions}; "
-            f"pipeline {self._options.pipeline}; budget {budget}"
+            f"pipeline {self._options.pipeline}; budget {budget}{against}"
         )
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -262,7 +286,9 @@ class Summary:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _all_records(self) -> list[dict[str, Any]]:
-        about = self._about or about_session(self._options, self._device, _project(self._config))
+        about = self._about or about_session(
+            self._options, self._device, _project(self._config), base=self._base
+        )
         tests = [record for records in self._records.values() for record in records]
         return [{"kind": "session", **about}, *tests]
 
