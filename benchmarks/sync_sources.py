@@ -5,10 +5,10 @@
 The table of ops that sync (`pytest_diffspeed/simgpu/rules.py`) names the function behind each row.
 This disassembles those functions in the installed `libtorch_cpu.so` and `libtorch_cuda.so` and
 prints which calls they make that read a value of the device (`item`, `memcpy_and_sync`, a copy by
-`to_dtype_layout`, what `cpu()` calls), and which only let the device check (`_assert_async`).  A function may hold
-one call for each data type or branch, so the calls of *one* branch are what one op does; the
-table's rows were set from that.  Needs `nm` and `objdump` (binutils) and Linux; a build without
-CUDA shows its CPU library only.
+`to_dtype_layout`, what `cpu()` calls), and which only let the device check (`_assert_async`).  A
+function may hold one call for each data type or branch, so the calls of *one* branch are what one
+op does; the table's rows were set from that.  Needs `nm` and `objdump` (binutils) and Linux; a
+build without CUDA shows its CPU library only.
 """
 
 from __future__ import annotations

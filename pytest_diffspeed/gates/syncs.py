@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..markers import GateMarker, NoGpuSyncs
 from ..specs import ArmSpec
-from ..techniques.base import Family
 from ..techniques.stacks import BASELINE_NAME, Stack
 from ..verdict import Evidence, GateResult, VerdictKind
-from .base import Gate, GateContext
+from .base import NOT_SIMULATED, Gate, GateContext
 
 if TYPE_CHECKING:
     from ..prepared import PreparedArm
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 SIMULATED_STEPS = 6
 """Enough for the warm-up of multistep schedulers, some steady steps and the last one."""
-_NOT_SIMULATED = (Family.QUANTIZATION, Family.COMPILE)
 
 
 class SyncGates(Gate):
@@ -61,7 +59,7 @@ class SyncGates(Gate):
 def _simulable(context: GateContext) -> PreparedArm:
     """The candidate, without what cannot run on a simulated GPU: compiled code, int8 weights."""
     spec = context.candidate.spec
-    kept = [t.name for t in spec.stack.techniques() if t.family not in _NOT_SIMULATED]
+    kept = [t.name for t in spec.stack.techniques() if t.family not in NOT_SIMULATED]
     stack = Stack(tuple(kept) or (BASELINE_NAME,))
     if stack == spec.stack:
         context.candidate.require_unchanged()
@@ -92,7 +90,10 @@ def _result(
     if report.may_block and not marker.strict:
         reason += f"; {report.may_block} pageable copies may block (gated with strict=True)"
     if own != stack:
-        reason += f"; counted with {own}, since {stack} cannot run on a simulated GPU"
+        reason += (
+            f"; counted with {own}: {_left_out(stack, own)} change kernels only and do not run on "
+            "a simulated GPU"
+        )
     for allowance in report.unused_allowances:
         reason += f"; allowed, but not seen any more: {allowance}"
     verdict = VerdictKind.FAIL if problems else VerdictKind.PASS
@@ -116,10 +117,15 @@ def _result(
             "strict": marker.strict,
             "counted_on": report.evidence,
             "counted_with": own.name,
+            "not_applied": [name for name in stack.names if name not in own.names],
             "sites": [vars(site) for site in report.sites],
             "unused_allowances": list(report.unused_allowances),
         },
     )
+
+
+def _left_out(stack: Stack, own: Stack) -> str:
+    return " and ".join(name for name in stack.names if name not in own.names)
 
 
 def _counts(kind: str, marker: NoGpuSyncs) -> bool:

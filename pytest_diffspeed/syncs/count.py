@@ -6,15 +6,15 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..adapters.attributes import replaced
-from ..adapters.module_tensors import tensors_replaced
 from ..errors import SourceError, UsageError, nearest
+from ..placing import is_compiled, weights_replaced
 from ..quiet import third_party
 from ..simgpu import SyncEvent, SyncLog
 from .allowances import parse_allowances
@@ -223,48 +223,27 @@ def _watch_scheduler(stack: ExitStack, tracker: Tracker, scheduler: Any) -> None
             stack.enter_context(replaced(scheduler, name, watched))
 
 
-def _placed(counter: Backend, pipeline: DiffusionPipeline) -> AbstractContextManager[None]:
+@contextmanager
+def _placed(counter: Backend, pipeline: DiffusionPipeline) -> Iterator[None]:
     """The pipeline's weights on the device, for a while."""
     from ..pipelines.components import modules
 
-    if not counter.simulated:
-        pipeline.to(counter.device)
-        return nullcontext()
-    return _simulated(counter, list(modules(pipeline).items()))
-
-
-@contextmanager
-def _simulated(counter: Backend, parts: Sequence[tuple[str, torch.nn.Module]]) -> Iterator[None]:
-    for name, part in parts:
-        if _is_compiled(part):
-            raise SourceError(
-                f"{name} is compiled, and a compiled module would run eagerly on a simulated GPU "
-                "(on some versions of torch for good); count syncs before compiling"
-            )
-        for key, tensor in part.state_dict(keep_vars=True).items():
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            if type(tensor.data) is not torch.Tensor or tensor.device.type != "cpu":
-                raise SourceError(
-                    f"{name}.{key} is {type(tensor.data).__name__} on {tensor.device}; the "
-                    "simulated GPU takes plain tensors on the CPU, so count syncs before "
-                    "quantizing or moving the pipeline"
-                )
-    with tensors_replaced([part for _, part in parts], counter.place):
+    if counter.simulated:
+        with weights_replaced(modules(pipeline), counter.place):
+            yield
+        return
+    before = pipeline.device
+    pipeline.to(counter.device)
+    try:
         yield
+    finally:
+        pipeline.to(before)
 
 
 def _compiled(pipeline: DiffusionPipeline) -> bool:
     from ..pipelines.components import modules
 
-    return any(_is_compiled(part) for part in modules(pipeline).values())
-
-
-def _is_compiled(part: torch.nn.Module) -> bool:
-    return any(
-        getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
-        for module in part.modules()
-    )
+    return any(is_compiled(part) for part in modules(pipeline).values())
 
 
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:
