@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from ..errors import SourceError, UsageError, nearest
 from ..placing import is_compiled, weights_replaced
 from ..quiet import third_party
 from ..simgpu import SyncEvent, SyncLog
-from .allowances import parse_allowances
+from .allowances import Allowance, parse_allowances
 from .backends import Backend, backend
 from .position import Position, Tracker
 from .recipes import drive
@@ -67,28 +67,41 @@ def count_syncs(
     if not (isinstance(scope, str) or callable(scope)):
         raise UsageError(f"scope must be one of {', '.join(SCOPES)} or a function, not {scope!r}")
     allowances = parse_allowances(allow)
+    with backend(device) as counter:
+        return count_on(counter, target, scope, steps, allowances, call_kwargs)
+
+
+def count_on(
+    counter: Backend,
+    target: Any,
+    scope: Scope,
+    steps: int,
+    allowances: Sequence[Allowance] = (),
+    call_kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> SyncReport:
+    """As :func:`count_syncs`, on a device that is open already."""
     with third_party():
         import diffusers
-    with backend(device) as counter:
-        if isinstance(target, diffusers.DiffusionPipeline):
-            located, name, ran = _pipeline(counter, target, scope, steps, call_kwargs)
-        elif hasattr(target, "set_timesteps"):
-            located, name, ran = _scheduler(counter, target, scope, steps, call_kwargs)
-        elif callable(target):
-            located, name, ran = _callable(counter, target, scope, steps, call_kwargs)
-        else:
-            raise UsageError(
-                f"count_syncs() takes a pipeline, a scheduler or a function, not {target!r}"
-            )
-        return build_report(
-            located,
-            target=name,
-            scope=_scope_name(scope),
-            steps=max(ran, 1),
-            evidence=counter.evidence,
-            allowances=allowances,
-            blind_spots=counter.blind_spots,
+    given = dict(call_kwargs)
+    if isinstance(target, diffusers.DiffusionPipeline):
+        located, name, ran = _pipeline(counter, target, scope, steps, given)
+    elif hasattr(target, "set_timesteps"):
+        located, name, ran = _scheduler(counter, target, scope, steps, given)
+    elif callable(target):
+        located, name, ran = _callable(counter, target, scope, steps, given)
+    else:
+        raise UsageError(
+            f"count_syncs() takes a pipeline, a scheduler or a function, not {target!r}"
         )
+    return build_report(
+        located,
+        target=name,
+        scope=_scope_name(scope),
+        steps=max(ran, 1),
+        evidence=counter.evidence,
+        allowances=allowances,
+        blind_spots=counter.blind_spots,
+    )
 
 
 def _pipeline(
