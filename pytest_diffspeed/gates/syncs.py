@@ -80,22 +80,15 @@ def _result(
     if marker.strict and report.may_block:
         problems.append(f"{report.may_block} pageable non_blocking copies, none allowed (strict)")
     stack, own = context.candidate.spec.stack, counted.spec.stack
-    reason = f"syncs in {report.scope}, {report.evidence}: "
+    found = f"{once} syncs in the first step, at most {worst} in {len(report.per_step)} steady ones"
+    found += "; ".join([f", {report.evidence}", *_notes(marker, report, stack, own)])
+    reason = f"syncs in {report.scope}: "
     if problems:
         guilty = [s for s in report.sites if s.allowed is None and _counts(s.kind, marker)]
         reason += "; ".join(problems)
         reason += "".join(f"\n  {site}" for site in guilty)
     else:
-        reason += f"{once} in the first step, at most {worst} in {len(report.per_step)} steady ones"
-    if report.may_block and not marker.strict:
-        reason += f"; {report.may_block} pageable copies may block (gated with strict=True)"
-    if own != stack:
-        reason += (
-            f"; counted with {own}: {_left_out(stack, own)} change kernels only and do not run on "
-            "a simulated GPU"
-        )
-    for allowance in report.unused_allowances:
-        reason += f"; allowed, but not seen any more: {allowance}"
+        reason += found
     verdict = VerdictKind.FAIL if problems else VerdictKind.PASS
     return GateResult(
         gate=marker.marker,
@@ -107,6 +100,7 @@ def _result(
         evidence=Evidence.COUNTED,
         blocking=verdict is VerdictKind.FAIL,
         figures={
+            "found": found,
             "scope": report.scope,
             "first_step": report.first_step,
             "per_step": list(report.per_step),
@@ -122,6 +116,20 @@ def _result(
             "unused_allowances": list(report.unused_allowances),
         },
     )
+
+
+def _notes(marker: NoGpuSyncs, report: SyncReport, stack: Stack, own: Stack) -> list[str]:
+    """What the reader of a PASS must know too."""
+    notes = []
+    if report.may_block and not marker.strict:
+        notes.append(f"{report.may_block} pageable copies may block (gated with strict=True)")
+    if own != stack:
+        notes.append(
+            f"counted with {own}: {_left_out(stack, own)} not applied, since techniques that "
+            "change kernels only do not run on a simulated GPU"
+        )
+    notes += [f"allowed, but not seen any more: {text}" for text in report.unused_allowances]
+    return notes
 
 
 def _left_out(stack: Stack, own: Stack) -> str:

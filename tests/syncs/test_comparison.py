@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 
 import diffusers
 import pytest
@@ -98,12 +99,18 @@ def test_kinds_count_unless_the_driver_does_not_say():
     def reads(x, device):
         return x.to(device).sum().item()
 
-    one = count_syncs(reads, device=SIMULATED, steps=2, x=torch.ones(2))
-    lines, none = compare_reports(one, one)
-    assert (lines, none) == (1, ())
-    with real() as layers, layers.record(lambda: None, compiled=True) as log:
-        reads(torch.ones(2), layers.device)
-    assert {str(event.kind) for event in log} == {"unclassified"}
+    report = count_syncs(reads, device=SIMULATED, steps=2, x=torch.ones(2))
+    assert {site.kind for site in report.sites} == {"value_read", "blocking_h2d"}
+    assert compare_reports(report, report) == (1, ())
+
+    def told(kind):
+        return replace(report, sites=tuple(replace(site, kind=kind) for site in report.sites))
+
+    assert compare_reports(told("unclassified"), report) == (1, ())
+    lines, (difference,) = compare_reports(told("synchronize"), report)
+    assert lines == 1
+    assert "(synchronize); simulated:" in str(difference)
+    assert "(blocking_h2d and value_read)" in str(difference)
 
 
 def test_what_cannot_be_run_is_a_row():
