@@ -60,6 +60,12 @@ _VALUES = (
         "and take turns",
     ),
     (
+        "compile-cache",
+        "FOLDER",
+        "keep what inductor compiles in FOLDER, by what makes it valid, and take it from there; "
+        "for CI jobs",
+    ),
+    (
         "inconclusive",
         "POLICY",
         "what an INCONCLUSIVE gate does to its test: fail (default of min_speedup), warn (default "
@@ -81,5 +87,5 @@ def any_given(config: pytest.Config) -> bool:
         or bool(config.getoption("--diffspeed-fresh"))
         or bool(config.getoption("--diffspeed-save-counts"))
         or any(config.getoption(f"--diffspeed-{name}") is not None for name in [*in_ini, "json"])
-        or any(config.getini(f"diffspeed_{name}") for name in in_ini)
+        or any(config.getini(f"diffspeed_{name.replace('-', '_')}") for name in in_ini)
     )

@@ -43,6 +43,7 @@ class Options:
     fresh: bool = False
     instances: int = 1
     save_counts: bool = False
+    compile_cache: Path | None = None
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -63,6 +64,7 @@ def read_options(config: pytest.Config) -> Options:
         fresh=bool(config.getoption("--diffspeed-fresh")),
         instances=_checked(config, "instances", "1", _instances),
         save_counts=bool(config.getoption("--diffspeed-save-counts")),
+        compile_cache=_optional(config, "compile-cache", _folder),
     )
 
 
@@ -85,10 +87,11 @@ def _given(config: pytest.Config, name: str) -> tuple[str | None, str]:
     text = config.getoption(option)
     if text is not None:
         return str(text).strip(), option
-    text = config.getini(f"diffspeed_{name}")
+    in_ini = f"diffspeed_{name.replace('-', '_')}"
+    text = config.getini(in_ini)
     if text is None or str(text).strip() == "":
         return None, option
-    return str(text).strip(), f"diffspeed_{name} in {config.inipath}"
+    return str(text).strip(), f"{in_ini} in {config.inipath}"
 
 
 def _steps(text: str) -> int:
@@ -116,6 +119,13 @@ def _budget(text: str) -> float | None:
     if not (math.isfinite(seconds) and seconds > 0):
         raise UsageError(f"must be a positive number of seconds or 'auto', not {text!r}")
     return seconds
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not text or (path.exists() and not path.is_dir()):
+        raise UsageError(f"must be a folder (it is made if it is not there), not {text!r}")
+    return path.absolute()
 
 
 def _policy(text: str) -> str:
