@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # torch's structured trace: thousands of records a compilation, meant for its own handler alone.
-# Pytest captures every record that reaches the root logger, and since 9.2 also those of loggers that
-# do not propagate (it adds its handlers to them), which slows compilation down and buries a failing
-# test's log.
+# Pytest captures every record that reaches the root logger, and since 9.2 also those of loggers
+# that do not propagate (it adds its handlers to them), which slows compilation down and buries a
+# failing test's log.
 _TRACE_LOGGER = "torch.__trace"
 
 

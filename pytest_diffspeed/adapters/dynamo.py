@@ -22,6 +22,7 @@ import torch._dynamo
 from torch._dynamo import convert_frame, eval_frame, pgo, symbolic_convert
 from torch._dynamo import utils as dynamo_utils
 from torch._dynamo.backends.debugging import ExplainWithBackend as ExplainWithBackend
+from torch._dynamo.guards import DeletedGuardManagerWrapper
 
 from ..errors import DiffspeedError
 
@@ -127,7 +128,7 @@ def watching() -> Iterator[Seen]:
 
     def on_frame(self: Any, frame: Any, *args: Any, **kwargs: Any) -> Any:
         code = frame.f_code
-        entries = len(eval_frame._debug_get_cache_entry_list(code))
+        entries = len(compilations_of(code))
         if not entries:
             seen.untouched.setdefault(id(code), code)
         reasons.clear()
@@ -277,10 +278,20 @@ def quiet_logs() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def is_compile_error(error: BaseException) -> bool:
+    """Whether dynamo or a backend raised it, and not the code that was to be compiled."""
+    return isinstance(error, torch._dynamo.exc.TorchDynamoException)
+
+
 def cache_entries(function: Callable[..., Any] | types.CodeType) -> int:
     """How many compilations of a function dynamo holds, whoever asked for them."""
-    code = function if isinstance(function, types.CodeType) else function.__code__
-    return len(eval_frame._debug_get_cache_entry_list(code))
+    return len(compilations_of(getattr(function, "__code__", function)))
+
+
+def compilations_of(code: types.CodeType) -> list[Any]:
+    """Dynamo's cache entries of some code that are in use: of what was dropped, the shell stays."""
+    entries = eval_frame._debug_get_cache_entry_list(code)
+    return [one for one in entries if not isinstance(one.guard_manager, DeletedGuardManagerWrapper)]
 
 
 def most_compiled(least: int) -> list[tuple[tuple[str, str, int], int]]:

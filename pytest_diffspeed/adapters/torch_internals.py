@@ -186,7 +186,7 @@ def uncompile(module: torch.nn.Module) -> None:
 
 
 def caches_switched_off() -> str | None:
-    """What keeps inductor from keeping compiled graphs, or ``None``; seen in torch 2.13 and 2.14."""
+    """What keeps inductor from keeping compiled graphs, or ``None``; seen in torch 2.13, 2.14."""
     import torch._inductor.config as settings
 
     if settings.force_disable_caches:
