@@ -44,6 +44,7 @@ def require_known_dynamo() -> None:
         (convert_frame, "input_codes"),
         (convert_frame, "FRAME_COMPILE_COUNTER"),
         (eval_frame, "_debug_get_cache_entry_list"),
+        (eval_frame, "_stance"),
         (dynamo_utils, "counters"),
         (pgo, "get_code_state"),
     )
@@ -229,7 +230,10 @@ def _named(frame: Any) -> tuple[str, types.CodeType]:
     """
     code: types.CodeType = frame.f_code
     for cell in getattr(frame, "closure", None) or ():
-        wrapped = getattr(cell, "cell_contents", None)  # an empty cell has none
+        try:
+            wrapped = cell.cell_contents
+        except ValueError:  # an empty cell
+            continue
         if isinstance(wrapped, types.FunctionType) and wrapped.__code__.co_name != code.co_name:
             return wrapped.__qualname__, wrapped.__code__
     return _function(code), code
@@ -303,6 +307,11 @@ def most_compiled(least: int) -> list[tuple[tuple[str, str, int], int]]:
         if code is not None
     ]
     return sorted((one for one in found if one[1] >= least), key=lambda one: -one[1])
+
+
+def compile_stance() -> str:
+    """What ``torch.compiler.set_stance`` was last called with; ``default`` without it."""
+    return str(eval_frame._stance.stance)
 
 
 def is_disabled(fn: Any) -> bool:

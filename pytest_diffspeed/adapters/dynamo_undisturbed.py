@@ -22,7 +22,7 @@ from torch._dynamo import config, convert_frame, eval_frame, pgo
 from torch._dynamo import utils as dynamo_utils
 from torch._dynamo.guards import DeletedGuardManagerWrapper
 
-from .dynamo import TORCH_FOLDER, Seen, compilations_of
+from .dynamo import TORCH_FOLDER, Seen, compilations_of, compile_stance
 
 _LOOK_LIMIT = 10_000
 """Compilations of one function within a look: as many as a model has blocks, and then some."""
@@ -59,10 +59,13 @@ def undisturbed(seen: Seen) -> Iterator[None]:
     backends = set(known_backends)
     metrics = list(dynamo_utils.get_compilation_metrics())
     limits = config.patch(
-        recompile_limit=_LOOK_LIMIT, accumulated_recompile_limit=_LOOK_LIMIT, suppress_errors=False
+        recompile_limit=_LOOK_LIMIT,
+        accumulated_recompile_limit=_LOOK_LIMIT,
+        suppress_errors=False,
+        error_on_recompile=False,
     )
     try:
-        with limits, _copies_of_known_code():
+        with limits, _recompiling_allowed(), _copies_of_known_code():
             yield
     finally:
         for code in seen.untouched.values():
@@ -79,6 +82,16 @@ def undisturbed(seen: Seen) -> Iterator[None]:
             del known_backends[key]
         dynamo_utils.clear_compilation_metrics()
         dynamo_utils._compilation_metrics.extend(metrics)
+
+
+@contextmanager
+def _recompiling_allowed() -> Iterator[None]:
+    """Somebody may forbid recompilation for their own code; "compile nothing" is left in force."""
+    if compile_stance() in ("fail_on_recompile", "eager_on_recompile"):
+        with torch.compiler.set_stance("default"):
+            yield
+    else:
+        yield
 
 
 @contextmanager
