@@ -289,7 +289,8 @@ def is_compile_error(error: BaseException) -> bool:
 
 def cache_entries(function: Callable[..., Any] | types.CodeType) -> int:
     """How many compilations of a function dynamo holds, whoever asked for them."""
-    return len(compilations_of(getattr(function, "__code__", function)))
+    code = function if isinstance(function, types.CodeType) else function.__code__
+    return len(compilations_of(code))
 
 
 def compilations_of(code: types.CodeType) -> list[Any]:
