@@ -25,6 +25,8 @@ class NoGraphBreaksGate(Gate):
     counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
+        from ..compilation.report import plural
+
         assert isinstance(marker, NoGraphBreaks)
         session, candidate = context.session, context.candidate
         candidate.require_unchanged()
@@ -49,7 +51,7 @@ class NoGraphBreaksGate(Gate):
         failed = too_many or bool(ratchet.worse) or (limit == 0 and bool(silent))
         allowed = SAVED if limit is None else str(limit)
         found = "; ".join(f"{report.summary()}, {report.ops} ops" for report in reports)
-        reason = [f"{len(breaks)} graph breaks, allowed: {allowed}"]
+        reason = [f"{plural(len(breaks), 'graph break')}, allowed: {allowed}"]
         if breaks:
             reason += [line for report in reports if report.breaks for line in _told(report)]
         notes = [f"{r.name}: {note}" for r in reports for note in r.notes]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from ..compilation.counts_file import storable
 from ..markers import SAVED, GateMarker, NoRecompiles
 from ..verdict import Evidence, GateResult, VerdictKind
 from .base import Gate, GateContext
+
+if TYPE_CHECKING:
+    from ..compilation.recompiles import RecompileReport
 
 
 class NoRecompilesGate(Gate):
@@ -17,6 +21,8 @@ class NoRecompilesGate(Gate):
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         from ..compilation.recompiles import find_recompiles
+        from ..compilation.report import plural
+        from ..pipelines.compile_failure import explain_compile_failure
         from ..pipelines.components import modules
         from ..pipelines.variants import variants
         from ..techniques.apply import PROOF_STEPS
@@ -36,17 +42,18 @@ class NoRecompilesGate(Gate):
             )
             with arm.running():
                 report = find_recompiles(
-                    modules(arm.pipeline).values(),
+                    modules(arm.pipeline),
                     calls,
                     warm_up=lambda: arm.call(arm.pipeline, steps=PROOF_STEPS),
                     cuda_graphs=session.device.kind == "cuda",
                     skipped_before=arm.compilation.cudagraph_skips,
+                    explain=lambda call, error: explain_compile_failure(
+                        arm.pipeline, lambda pipeline, steps: call(), error
+                    ),
                 )
         count = len(report.recompiles)
         limit = marker.max_recompiles
-        ratchet = session.counts.check(
-            context, {"pipeline": {"recompiles": count}}, needed=limit is None
-        )
+        ratchet = session.counts.check(context, _saved(report), needed=limit is None)
         failed = (
             (limit is not None and count > limit)
             or bool(report.eager or report.cudagraph_skips)
@@ -54,7 +61,7 @@ class NoRecompilesGate(Gate):
         )
         allowed = SAVED if limit is None else str(limit)
         reason = [
-            f"{count} recompilations after warm-up, allowed: {allowed}",
+            f"{plural(count, 'recompilation')} after warm-up, allowed: {allowed}",
             *map(str, report.recompiles),
             *report.eager,
             *report.cudagraph_skips,
@@ -62,7 +69,8 @@ class NoRecompilesGate(Gate):
             *ratchet.told,
         ]
         found = [
-            f"{count} recompilations over {len(report.calls)} calls after warm-up",
+            f"{plural(count, 'recompilation')} over {plural(len(report.calls), 'call')} after "
+            "warm-up",
             *(["parts run eagerly"] if report.eager else []),
             *report.often,
             *ratchet.better,
@@ -85,6 +93,18 @@ class NoRecompilesGate(Gate):
         )
         session.journal.write("gate", **result.as_dict())
         return result
+
+
+def _saved(report: RecompileReport) -> dict[str, dict[str, int]]:
+    """The counts of each component, named with the calls they were counted over.
+
+    Two tests of one stack may ask for different calls; each has entries of its own.
+    """
+    over = ", ".join(report.calls[1:])
+    return {
+        storable(f"{component} over {over}" if over else component): {"recompiles": count}
+        for component, count in report.by_component().items()
+    }
 
 
 GATES = (NoRecompilesGate(),)
