@@ -492,7 +492,7 @@ def gate_cost(rounds: int, timed: Callable[[Callable[[], object]], float]) -> No
     """The same for the whole gate on the demo pipeline: denoiser and `vae.decode`, two steps."""
     from pytest_diffspeed.building import Builder
     from pytest_diffspeed.device import resolve_device
-    from pytest_diffspeed.gates.graph_breaks import graph_breaks
+    from pytest_diffspeed.looks import graph_breaks
     from pytest_diffspeed.pipelines.sources import parse_source
     from pytest_diffspeed.specs import ArmSpec
     from pytest_diffspeed.techniques.stacks import parse_stack

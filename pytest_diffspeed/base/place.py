@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """``path`` is the worker's ``PYTHONPATH``.
+    """``path`` is the worker's ``PYTHONPATH``; ``root`` is the top of the tree that it works on.
 
     ``not_from`` is a tree from which it must import nothing: that of the other arm.
     """
@@ -19,13 +19,14 @@ class Place:
     python: str
     folder: Path
     path: tuple[str, ...]
+    root: Path
     not_from: Path | None = None
 
 
 def here() -> Place:
     """This process's own: all that it can import, a worker can import too."""
     cwd = os.getcwd()
-    return Place(sys.executable, Path(cwd), tuple(entry or cwd for entry in sys.path))
+    return Place(sys.executable, Path(cwd), tuple(entry or cwd for entry in sys.path), Path(cwd))
 
 
 def base_place(
@@ -66,6 +67,7 @@ def base_place(
         python or sys.executable,
         folder,
         tuple(dict.fromkeys(moved)),
+        root=top if tree is None else tree,
         not_from=None if tree is None else top,
     )
 

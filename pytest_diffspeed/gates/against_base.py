@@ -6,14 +6,30 @@ the base's.  A gate that is worse than the base fails the test that it belongs t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import AbsentArmError, DiffspeedError, UncountableError
-from ..markers import GateMarker, MaxSlowdown, SpeedMarker
+from ..markers import (
+    GateMarker,
+    ImageSimilarity,
+    MaxMemory,
+    MaxSlowdown,
+    NoGpuSyncs,
+    NoGraphBreaks,
+    NoRecompiles,
+    SpeedMarker,
+)
+from ..specs import ArmSpec
 from ..techniques.stacks import BASE
 from ..verdict import GateResult
 from .base import GateContext
+
+if TYPE_CHECKING:
+    from ..prepared import PreparedArm
+    from ..worker.arm import WorkerArm
 
 SLOWDOWN_PERCENT = 5.0
 """What a test allows that says nothing of the base itself: smaller changes take more pairs than
@@ -46,10 +62,59 @@ def check_against_base(markers: Sequence[GateMarker], context: GateContext) -> I
 
 
 def _checks(markers: Sequence[GateMarker], context: GateContext) -> Iterator[BaseCheck]:
+    from .base_counts import claim_of, count_against_base
+    from .base_images import compare_with_base
     from .base_speed import speed_against_base
 
-    for marker, checked in speed_against_base(speed_markers(markers), context):
-        yield BaseCheck(marker.marker, marker.claim, checked)
+    counted = [marker for marker in markers if isinstance(marker, _COUNTED)]
+    with _Arms(context) as of_base:
+        for marker in counted:
+            checked: GateResult | DiffspeedError
+            try:
+                if isinstance(marker, ImageSimilarity):
+                    checked = compare_with_base(marker, context, of_base(context.candidate))
+                else:
+                    checked = count_against_base(marker, context, of_base)
+            except DiffspeedError as error:
+                checked = error
+            else:
+                context.session.journal.write("gate", **checked.as_dict())
+            yield BaseCheck(marker.marker, claim_of(marker), checked)
+    for speed, checked in speed_against_base(speed_markers(markers), context):
+        yield BaseCheck(speed.marker, speed.claim, checked)
+
+
+_COUNTED = (NoGraphBreaks, NoRecompiles, NoGpuSyncs, ImageSimilarity, MaxMemory)
+
+
+class _Arms:
+    """The base's arms that gates of one test look at: one at a time lives, and none afterwards."""
+
+    def __init__(self, context: GateContext) -> None:
+        self._context = context
+        self._stack = ExitStack()
+        self._arm: tuple[ArmSpec, WorkerArm] | None = None
+        self._failed: dict[ArmSpec, DiffspeedError] = {}
+
+    def __enter__(self) -> Callable[[PreparedArm], WorkerArm]:
+        return self._of
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _of(self, arm: PreparedArm) -> WorkerArm:
+        if arm.spec in self._failed:  # not once for each gate
+            raise self._failed[arm.spec]
+        if self._arm is None or self._arm[0] != arm.spec:
+            self._stack.close()
+            self._arm = None
+            try:
+                built = self._stack.enter_context(self._context.session.base_arm(arm.spec))
+            except DiffspeedError as error:
+                self._failed[arm.spec] = error
+                raise
+            self._arm = arm.spec, built
+        return self._arm[1]
 
 
 def speed_markers(markers: Sequence[GateMarker]) -> list[SpeedMarker]:

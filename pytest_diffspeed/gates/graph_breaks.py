@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ..errors import DiffspeedError, MeasurementError
+from ..looks import graph_breaks
 from ..markers import SAVED, GateMarker, NoGraphBreaks
 from ..verdict import Evidence, GateResult, VerdictKind
 from .base import Gate, GateContext
 
 if TYPE_CHECKING:
     from ..compilation.report import GraphBreakReport
-    from ..prepared import PreparedArm
 
 
 class NoGraphBreaksGate(Gate):
@@ -73,39 +72,6 @@ class NoGraphBreaksGate(Gate):
         )
         session.journal.write("gate", **result.as_dict())
         return result
-
-
-def graph_breaks(
-    arm: PreparedArm, components: tuple[str, ...] | None
-) -> tuple[GraphBreakReport, ...]:
-    """A look at each of the components of an arm's pipeline; kept for the next gate.
-
-    Raises:
-        MeasurementError: one of them could not be looked at; the sentence names them all.
-    """
-    from ..compilation.look import look_at
-    from ..pipelines.capture import capture, default_components
-    from ..techniques.apply import PROOF_STEPS
-
-    names = components or default_components(arm.pipeline)
-    key = ("graph breaks", names)
-    if key not in arm.memo:
-        reports: list[GraphBreakReport] = []
-        problems: list[str] = []
-        with arm.running():
-            captured = capture(
-                arm.pipeline, lambda: arm.call(arm.pipeline, steps=PROOF_STEPS), names
-            )
-            for one in captured:
-                try:
-                    reports.append(look_at(one.fn, one.calls, name=one.name, restart=one.restart))
-                except DiffspeedError as error:
-                    problems.append(str(error))
-        if problems:
-            raise MeasurementError("; ".join(problems))
-        arm.memo[key] = tuple(reports)
-    found: tuple[GraphBreakReport, ...] = arm.memo[key]
-    return found
 
 
 def _told(report: GraphBreakReport) -> list[str]:

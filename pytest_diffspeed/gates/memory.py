@@ -45,9 +45,9 @@ class MemoryGate(Gate):
             peaks, place = [peak.allocated_bytes for peak in simulated], " on a simulated GPU"
             more, note = _told(simulated)
         else:
-            _require_countable(candidate)
+            require_countable(candidate)
             baseline = session.other(ArmSpec(candidate.spec.source, over))
-            _require_countable(baseline)
+            require_countable(baseline)
             with session.exclusive_device():
                 counted = [arm.peak_memory(allocator) for arm in (baseline, candidate)]
             peaks, place, note = [peak.allocated_bytes for peak in counted], "", ""
@@ -124,7 +124,7 @@ def _require_eager(stack: Stack) -> None:
         )
 
 
-def _require_countable(arm: PreparedArm) -> None:
+def require_countable(arm: PreparedArm) -> None:
     """Refuse a stack that replays CUDA graphs.
 
     A replay takes nothing from the allocator: what its kernels write to lies in a pool that was

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..compilation.counts_file import storable
+from ..looks import recompiles
 from ..markers import SAVED, GateMarker, NoRecompiles
 from ..verdict import Evidence, GateResult, VerdictKind
 from .base import Gate, GateContext
@@ -20,37 +21,13 @@ class NoRecompilesGate(Gate):
     counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
-        from ..compilation.recompiles import find_recompiles
         from ..compilation.report import plural
-        from ..pipelines.compile_failure import explain_compile_failure
-        from ..pipelines.components import modules
-        from ..pipelines.variants import variants
-        from ..techniques.apply import PROOF_STEPS
 
         assert isinstance(marker, NoRecompiles)
         session, arm = context.session, context.candidate
         arm.require_unchanged()
         with session.progress.phase(f"looking for recompilations of {arm.spec.stack}"):
-            calls = variants(
-                arm.pipeline,
-                arm.call,
-                steps=PROOF_STEPS,
-                sizes=marker.sizes or (),
-                batch_sizes=marker.batch_sizes or (),
-                prompts=marker.prompts or (),
-                guidance=marker.guidance or (),
-            )
-            with arm.running():
-                report = find_recompiles(
-                    modules(arm.pipeline),
-                    calls,
-                    warm_up=lambda: arm.call(arm.pipeline, steps=PROOF_STEPS),
-                    cuda_graphs=session.device.kind == "cuda",
-                    skipped_before=arm.compilation.cudagraph_skips,
-                    explain=lambda call, error: explain_compile_failure(
-                        arm.pipeline, lambda pipeline, steps: call(), error
-                    ),
-                )
+            report = recompiles(arm, **calls_of(marker))
         count = len(report.recompiles)
         limit = marker.max_recompiles
         ratchet = session.counts.check(context, _saved(report), needed=limit is None)
@@ -93,6 +70,18 @@ class NoRecompilesGate(Gate):
         )
         session.journal.write("gate", **result.as_dict())
         return result
+
+
+def calls_of(marker: NoRecompiles) -> dict[str, Any]:
+    """The kinds of calls that a marker asks for, as :func:`pytest_diffspeed.looks.recompiles` takes
+    them.
+    """
+    return {
+        "sizes": marker.sizes or (),
+        "batch_sizes": marker.batch_sizes or (),
+        "prompts": marker.prompts or (),
+        "guidance": marker.guidance or (),
+    }
 
 
 def _saved(report: RecompileReport) -> dict[str, dict[str, int]]:

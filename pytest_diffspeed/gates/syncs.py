@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from ..looks import syncs
 from ..markers import GateMarker, NoGpuSyncs
 from ..specs import ArmSpec
 from ..techniques.stacks import BASELINE_NAME, Stack
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from ..prepared import PreparedArm
     from ..syncs.report import SyncReport
 
-SIMULATED_STEPS = 6
-"""Enough for the warm-up of multistep schedulers, some steady steps and the last one."""
-
 
 class SyncGates(Gate):
     """Counts on the GPU of the session, or on a simulated one where the session has none."""
@@ -25,38 +23,17 @@ class SyncGates(Gate):
     counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
-        from ..syncs.count import count_syncs  # torch: not at collection
-
         assert isinstance(marker, NoGpuSyncs)
         session, candidate = context.session, context.candidate
-        on_gpu = session.device.kind == "cuda"
-        if not on_gpu:
-            candidate = _simulable(context)
-        steps = candidate.call.defaults.steps
-        if not on_gpu:
-            steps = min(steps, SIMULATED_STEPS)
-        whole = marker.scope != "scheduler.step"
-        arguments = candidate.call.arguments(
-            candidate.pipeline, output="pt" if whole else "latent", steps=steps
-        )
-        # That of a timed call is a CPU generator, whose noise a stochastic scheduler would copy to
-        # the device in each step; without one the device draws.
-        arguments.pop("generator", None)
-        with candidate.running():
-            report = count_syncs(
-                candidate.pipeline,
-                scope=marker.scope,
-                device=str(session.device) if on_gpu else "simulated",
-                steps=steps,
-                allow=marker.allow,
-                **arguments,
-            )
+        if session.device.kind != "cuda":
+            candidate = simulable(context)
+        report = syncs(candidate, scope=marker.scope, allow=marker.allow)
         result = _result(marker, context, candidate, report)
         session.journal.write("gate", **result.as_dict())
         return result
 
 
-def _simulable(context: GateContext) -> PreparedArm:
+def simulable(context: GateContext) -> PreparedArm:
     """The candidate, without what cannot run on a simulated GPU: compiled code, int8 weights."""
     spec = context.candidate.spec
     kept = [t.name for t in spec.stack.techniques() if t.family not in NOT_SIMULATED]

@@ -92,9 +92,10 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
 def _obey(order: dict[str, Any], prepared: PreparedArm, unit: str, clock: Clock) -> dict[str, Any]:
     do = order.get("do")
     if do == "look":
-        from .looks import look
+        from ..looks import look
 
-        return {"seen": look(prepared, str(order["at"]), order.get("with") or {})}
+        seen = look(prepared, str(order["at"]), str(order["root"]), order.get("with") or {})
+        return {"seen": seen.as_dict()}
     arm = prepared.arm_of(unit)
     if do == "discard":
         arm.discarded_call()

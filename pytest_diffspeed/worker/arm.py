@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..base.place import Place, here
 from ..errors import AbsentArmError, MeasurementError
+from ..looks import Seen
 from .protocol import BuildOrder, as_line, from_line
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class WorkerArm:
         place: Place | None = None,
         call_s: float = CALL_S,
     ) -> None:
-        place = place or here()
+        self._place = place = place or here()
         self.name = name
         self.last_call_s = math.nan
         self.last_output: object = None
@@ -113,17 +114,19 @@ class WorkerArm:
     def discarded_call(self) -> None:
         self._call("discard")
 
-    def look(self, at: str, **how: Any) -> dict[str, Any]:
-        """What the worker counts of its arm; see :mod:`pytest_diffspeed.worker.looks`.
+    def look(self, at: str, **how: Any) -> Seen:
+        """What the worker counts of its arm; see :mod:`pytest_diffspeed.looks`.
 
         Raises:
             MeasurementError: it could not be counted, or the worker ended.
         """
-        self._send({"do": "look", "at": at, "with": how})
+        self._send({"do": "look", "at": at, "root": str(self._place.root), "with": how})
         seen = self._answer(f"looking at {at}", BUILD_S).get("seen")
-        if not isinstance(seen, dict):
-            raise self._failure(f"looking at {at}", "it answered something else than it was asked")
-        return seen
+        try:
+            return Seen.from_dict(seen)  # type: ignore[arg-type]
+        except (KeyError, TypeError):
+            said = "it answered something else than it was asked"
+            raise self._failure(f"looking at {at}", said) from None
 
     def end(self) -> None:
         """End the process, however busy it is; safe to call twice."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from pytest_diffspeed.gates.graph_breaks import graph_breaks
+from pytest_diffspeed.looks import graph_breaks
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.prepared import PreparedArm
