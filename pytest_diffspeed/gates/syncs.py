@@ -48,16 +48,16 @@ def _result(
     marker: NoGpuSyncs, context: GateContext, counted: PreparedArm, report: SyncReport
 ) -> GateResult:
     once, worst = report.first_step + report.outside, max(report.per_step, default=0)
+    place = "the first step" if not report.outside else "the first step and outside the steps"
     problems = []
     if once > marker.first_step:
-        place = "the first step" if not report.outside else "the first step and outside the steps"
         problems.append(f"{once} in {place}, {marker.first_step} allowed")
     if worst > marker.per_step:
         problems.append(f"up to {worst} in a steady step, {marker.per_step} allowed")
     if marker.strict and report.may_block:
         problems.append(f"{report.may_block} pageable non_blocking copies, none allowed (strict)")
     stack, own = context.candidate.spec.stack, counted.spec.stack
-    found = f"{once} syncs in the first step, at most {worst} in {len(report.per_step)} steady ones"
+    found = f"{once} syncs in {place}, at most {worst} in {len(report.per_step)} steady ones"
     found += "; ".join([f", {report.evidence}", *_notes(marker, report, stack, own)])
     reason = f"syncs in {report.scope}: "
     if problems:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UncountableError
 from ..placing import weights_replaced
+from ..syncs.report import short_path
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,6 @@ def simulated_peak(
     return SimulatedPeak(
         allocated_bytes=report.peak_bytes - before,
         weight_bytes=weights,
-        where=None if site is None else f"{site}  {site.source}".strip(),
+        where=None if site is None else f"{short_path(str(site))}  {site.source}".strip(),
         evidence=f"simulated GPU, torch {torch.__version__}",
     )

@@ -89,6 +89,10 @@ def test_takes_0_dim_cpu_tensors_as_numbers(gpu):
     assert torch.where(x > 0, torch.tensor(3.0), x).tolist() == [3, 3, 3, 3]
     with pytest.raises(RuntimeError, match="same device"):
         torch.stack([x[0], torch.tensor(3.0)])  # not an op of TensorIterator: CUDA refuses it
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.addmm(torch.tensor(1.0), x[None], x[:, None])
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.cat([x, torch.ones(1)])
 
 
 def test_refuses_numpy_as_torch_does(gpu):

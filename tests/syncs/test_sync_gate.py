@@ -139,6 +139,7 @@ def test_whole_calls(pytester, private_temp):
     result, text = run(pytester, "scope='call'")
     result.assert_outcomes(failed=1)
     assert "in the first step and outside the steps, 0 allowed" in text
+    assert "syncs in the first step and outside the steps, at most 0 in " in text
 
 
 STRICT = """
