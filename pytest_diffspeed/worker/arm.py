@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -76,6 +77,7 @@ class WorkerArm:
             stderr=self._errors,
             cwd=place.folder,
             env=_environment(place),
+            start_new_session=True,  # so that what it starts itself can be ended with it
         )
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         reader = threading.Thread(target=self._read, name="diffspeed-worker", daemon=True)
@@ -139,10 +141,18 @@ class WorkerArm:
         try:
             process.wait(END_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            self._kill()
             process.wait()
         self._errors.close()
         self._shim.cleanup()
+
+    def _kill(self) -> None:
+        """End the process and what it started, as inductor's compiling processes."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
 
     def _call(self, order: str) -> dict[str, Any]:
         self.calls += 1
@@ -161,11 +171,13 @@ class WorkerArm:
         try:
             line = self._answers.get(timeout=wait_s)
         except queue.Empty:
-            self._process.kill()
+            self._kill()
             raise self._failure(doing, f"no answer within {wait_s:.0f} s") from None
         if line is None:
             code = self._process.wait()
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            if code == -9:
+                how += ", as when memory runs out"
             raise self._failure(doing, f"it ended ({how})")
         answer = from_line(line)
         if answer is None:

@@ -1,16 +1,9 @@
-"""A pull request against its base, in a scratch repository: each change gets the verdict it deserves.
+"""A pull request against its base, in a scratch repository: each gets the verdict it deserves.
 
 The pipeline is a real one with random weights.  Workers are real processes in a real git worktree.
 """
 
-import subprocess
-import tempfile
-from pathlib import Path
-
 import pytest
-
-from pytest_diffspeed.base.checkout import PREFIX
-from pytest_diffspeed.records.reader import read_journal
 
 PIPELINE = '''
 """A pipeline whose speed, structure, syncs and images a commit can change."""
@@ -67,66 +60,26 @@ CHANGES = {
 """What a pull request edits."""
 
 
-def git(folder, *words):
-    subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
-
-
 @pytest.fixture
-def repository(pytester, monkeypatch):
-    """The base commit, checked out, and nothing else."""
-    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
-        monkeypatch.setenv(name, "somebody")
-    for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
-        monkeypatch.setenv(name, "somebody@example.org")
+def project(repository, pytester):
+    """The base commit, and a branch on which nothing is changed yet."""
     pytester.makepyfile(fast_pipeline=PIPELINE, test_fast=TESTS)
-    pytester.path.joinpath("README.md").write_text("Fast.\n")
-    pytester.path.joinpath(".gitignore").write_text("__pycache__/\n*.jsonl\n")
-    git(pytester.path, "init", "--quiet", "--initial-branch=main")
-    git(pytester.path, "add", "--all")
-    git(pytester.path, "commit", "--quiet", "--message=The base")
-    git(pytester.path, "switch", "--quiet", "--create", "change")
-    pytester.syspathinsert()
-    return pytester.path
+    (repository.path / "README.md").write_text("Fast.\n")
+    repository.commit("The base")
+    repository.git("switch", "--quiet", "--create", "change")
+    return repository
 
 
-@pytest.fixture
-def gated(repository, run_diffspeed, pytester):
-    """Runs the tests of the repository against ``main`` and gives the gates against the base."""
-
-    def run(*words):
-        result = run_diffspeed(
-            "--diffspeed-base=main",
-            "--diffspeed-instances=1",
-            "--diffspeed-json=out.jsonl",
-            *words,
-        )
-        told = read_journal(pytester.path / "out.jsonl")
-        return result, {
-            gate.result.claim: gate.result for gate in told.gates if "base" in gate.result.claim
-        }
-
-    yield run
-    listed = subprocess.run(
-        ["git", "worktree", "list"], cwd=repository, check=True, capture_output=True, text=True
-    )
-    assert len(listed.stdout.splitlines()) == 1, "a worktree was left behind"
-    assert not [p for p in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if p.is_dir()]
-
-
-def edit(repository, change):
-    before, after = CHANGES[change]
-    path = repository / "fast_pipeline.py"
-    text = path.read_text()
-    assert text.count(before) == 1
-    path.write_text(text.replace(before, after))
-    git(repository, "commit", "--all", "--quiet", f"--message={change}")
+def edit(project, change):
+    project.replace("fast_pipeline.py", *CHANGES[change])
+    project.commit(change)
 
 
 @pytest.mark.slow
-def test_docs_only_passes(repository, gated):
-    (repository / "README.md").write_text("Fast, and explained.\n")
-    git(repository, "commit", "--all", "--quiet", "--message=Explain")
-    result, gates = gated()
+def test_docs_only_passes(project, against_main):
+    (project.path / "README.md").write_text("Fast, and explained.\n")
+    project.commit("Explain")
+    result, gates = against_main()
     result.assert_outcomes(passed=2)
     assert {claim: str(gate.verdict) for claim, gate in gates.items()} == {
         "max_slowdown over base per call": "PASS",
@@ -137,9 +90,9 @@ def test_docs_only_passes(repository, gated):
 
 
 @pytest.mark.slow
-def test_slower_fails_its_test(repository, gated):
-    edit(repository, "slower")
-    result, gates = gated("test_fast.py::test_speed")
+def test_slower_fails_its_test(project, against_main):
+    edit(project, "slower")
+    result, gates = against_main("test_fast.py::test_speed")
     result.assert_outcomes(failed=1)
     (gate,) = gates.values()
     assert str(gate.verdict) == "FAIL"
@@ -164,9 +117,9 @@ def test_slower_fails_its_test(repository, gated):
         ("picture", "image_similarity against base", "against main (*): image * PSNR*"),
     ],
 )
-def test_other_changes_fail_their_gate_and_no_other(repository, gated, change, claim, said):
-    edit(repository, change)
-    result, gates = gated("test_fast.py::test_counts")
+def test_other_changes_fail_their_gate_and_no_other(project, against_main, change, claim, said):
+    edit(project, change)
+    result, gates = against_main("test_fast.py::test_counts")
     verdicts = {claim: str(gate.verdict) for claim, gate in gates.items()}
     result.assert_outcomes(failed=1)
     assert verdicts.pop(claim) == "FAIL"
