@@ -11,6 +11,10 @@ from pytest_diffspeed.similarity import SkippedMetricWarning, as_images, compare
 from pytest_diffspeed.similarity.extras import ExtraUnavailableError, extra
 
 
+def pairs(baseline, candidate):
+    return zip(baseline, candidate, strict=True)
+
+
 @pytest.fixture
 def absent(monkeypatch):
     """As on a machine without either."""
@@ -53,19 +57,20 @@ def test_an_exit_of_flip_is_an_error_of_this_metric_only(gallery, monkeypatch):
     monkeypatch.setitem(sys.modules, "flip_evaluator", fake)
     images = as_images(gallery)
     with pytest.raises(ExtraUnavailableError, match=r"SystemExit: 1 \(Invalid tonemapper.\)"):
-        extra("flip", images, images)
+        extra("flip", pairs(images, images))
 
 
 def test_flip_orders_images_as_the_eye_does(gallery):
     pytest.importorskip("flip_evaluator", reason="the extra [flip] is not installed")
     images = as_images(gallery)
     slightly, strongly = (images * factor for factor in (0.98, 0.6))
-    assert extra("flip", images, images) == [0.0] * 8
-    near, far = extra("flip", images, slightly), extra("flip", images, strongly)
+    assert extra("flip", pairs(images, images)) == [0.0] * 8
+    near, far = extra("flip", pairs(images, slightly)), extra("flip", pairs(images, strongly))
     assert all(0 < a < b for a, b in zip(near, far, strict=True))
     grey = images[:, :1]
-    assert extra("flip", grey, grey * 0.9) == pytest.approx(
-        extra("flip", grey.expand(-1, 3, -1, -1), grey.expand(-1, 3, -1, -1) * 0.9)
+    coloured = grey.expand(-1, 3, -1, -1)
+    assert extra("flip", pairs(grey, grey * 0.9)) == pytest.approx(
+        extra("flip", pairs(coloured, coloured * 0.9))
     )
     report = compare_images(gallery, gallery * 0.6, flip_worst=0.01)
     assert report.verdict == "FAIL"
@@ -80,7 +85,7 @@ def test_the_real_flip_cannot_end_the_run(monkeypatch):
     )
     images = torch.rand(1, 3, 16, 16)
     with pytest.raises(ExtraUnavailableError, match=r"SystemExit: 1 .The number of pixels per"):
-        extra("flip", images, images)
+        extra("flip", pairs(images, images))
 
 
 def test_an_lpips_that_does_not_load_is_said(gallery, monkeypatch):
