@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from .extras import EXTRAS, ExtraUnavailableError, extra
-from .filters import comparison_size
-from .inputs import ImageBatch, ImageInputError, read_images, shape_text
+from .filters import comparison_shape, comparison_size
+from .inputs import ImageBatch, ImageInputError, read_images, shape_text, to_float
 from .metrics import pixel_errors, ssim, ssim_and_ms_ssim
 from .presets import (
     HIGHER_IS_BETTER,
@@ -163,19 +163,26 @@ def _compute(
     prompts: Sequence[Hashable],
     floor_rmse: float,
 ) -> tuple[dict[str, list[float]], Ranking]:
-    """The metrics of the images ``sane``, a few at a time."""
+    """The metrics of the images ``sane``, a few at a time, in the same memory again and again."""
     pixels = x.shape[-1] * x.shape[-2]
-    at_a_time = max(1, (CPU_PIXELS if x.device.type == "cpu" else ACCELERATOR_PIXELS) // pixels)
+    limit = CPU_PIXELS if x.device.type == "cpu" else ACCELERATOR_PIXELS
+    at_a_time = min(len(sane), max(1, limit // pixels))
+    rooms = x.room(at_a_time), y.room(at_a_time, x.device)
+    small = [
+        torch.empty((len(sane), *comparison_shape(x.shape)[1:]), dtype=room.dtype, device=x.device)
+        for room in rooms
+    ]
     values: dict[str, list[float]] = {}
-    small: list[tuple[torch.Tensor, torch.Tensor]] = []
     with torch.no_grad():
         for start in range(0, len(sane), at_a_time):
             some = sane[start : start + at_a_time]
-            pair = x.floats(some), y.floats(some, x.device)
-            small.append((comparison_size(pair[0]), comparison_size(pair[1])))
-            for name, figures in _pixel_metrics(pair, small[-1]).items():
+            pair = x.read(some, rooms[0]), y.read(some, rooms[1])
+            shrunk = comparison_size(pair[0]), comparison_size(pair[1])
+            for images, part in zip(small, shrunk, strict=True):
+                images[start : start + len(some)] = part
+            for name, figures in _pixel_metrics(pair, shrunk).items():
                 values.setdefault(name, []).extend(figures.tolist())
-        ranking = rank_small(*map(torch.cat, zip(*small, strict=True)), prompts, floor_rmse)
+        ranking = rank_small(small[0], small[1], prompts, floor_rmse)
     for name, ranks in (
         ("other_image_ratio", ranking.other_image_ratio),
         ("rank1", ranking.rank1),
@@ -214,7 +221,7 @@ def _add_extras(
         asked = [limit for limit in wanted if metric_of(limit) == name]
         if not asked or not sane:
             continue
-        pairs = ((x.floats([i])[0], y.floats([i], x.device)[0]) for i in sane)
+        pairs = ((to_float(x.images[i]), to_float(y.images[i]).to(x.device)) for i in sane)
         try:
             computed[name] = extra(name, pairs)
         except ExtraUnavailableError as error:

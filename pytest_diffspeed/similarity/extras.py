@@ -43,9 +43,7 @@ def extra(name: str, pairs: Pairs) -> list[float]:
             warnings.simplefilter("ignore")  # torchvision's, about how LPIPS calls it
             figures = {"lpips": _lpips, "flip": _flip}[name](pairs)
     except ModuleNotFoundError as error:
-        raise ExtraUnavailableError(
-            f"{name} is not installed (no module {error.name!r}); {INSTALL[name]}"
-        ) from error
+        raise ExtraUnavailableError(_missing(name, error.name)) from error
     except (Exception, SystemExit) as error:  # FLIP calls sys.exit on arguments that it dislikes
         reason = f"{type(error).__name__}: {error}" + "".join(
             f" ({line.strip()})" for line in said.getvalue().splitlines()[:1]
@@ -54,6 +52,12 @@ def extra(name: str, pairs: Pairs) -> list[float]:
     if not all(math.isfinite(figure) for figure in figures):
         raise ExtraUnavailableError(f"{name} failed: it gave {figures}")
     return figures
+
+
+def _missing(name: str, module: str | None) -> str:
+    if module == "torchvision":  # its releases are each for one of torch, so the extra names none
+        return f"{name} needs torchvision; install the release that fits torch {torch.__version__}"
+    return f"{name} is not installed (no module {module!r}); {INSTALL[name]}"
 
 
 def _lpips(pairs: Pairs) -> list[float]:

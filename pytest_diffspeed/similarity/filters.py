@@ -8,6 +8,7 @@ to round as much, on CPUs too.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -47,5 +48,14 @@ def average_pool(images: torch.Tensor, factor: int) -> torch.Tensor:
 
 def comparison_size(images: torch.Tensor) -> torch.Tensor:
     """Down-sampled by the whole factor that brings the shorter side nearest to 256 pixels."""
-    shorter = min(images.shape[-2:])
-    return average_pool(images, max(1, round(shorter / TARGET_SIDE)))
+    return average_pool(images, _factor(images.shape))
+
+
+def comparison_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Of ``N × C × H × W`` images after that."""
+    factor = _factor(shape)
+    return (*shape[:-2], *(-(-side // factor) for side in shape[-2:]))
+
+
+def _factor(shape: Sequence[int]) -> int:
+    return max(1, round(min(shape[-2:]) / TARGET_SIDE))

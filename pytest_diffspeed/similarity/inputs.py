@@ -45,12 +45,21 @@ class ImageBatch:
     def device(self) -> torch.device:
         return self.images[0].device
 
-    def floats(
-        self, indices: Sequence[int] | None = None, device: torch.device | None = None
-    ) -> torch.Tensor:
-        """All of them, or some, as one floating-point tensor ``N × C × H × W``."""
-        chosen = self.images if indices is None else [self.images[i] for i in indices]
-        return torch.stack([to_float(image.to(device or self.device)) for image in chosen])
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the floating-point images."""
+        return torch.float64 if self.images[0].dtype == torch.float64 else torch.float32
+
+    def room(self, number: int, device: torch.device | None = None) -> torch.Tensor:
+        """An empty tensor for so many of these images in floating point."""
+        shape = (number, *self.shape[1:])
+        return torch.empty(shape, dtype=self.dtype, device=device or self.device)
+
+    def read(self, indices: Sequence[int], room: torch.Tensor) -> torch.Tensor:
+        """Those images in floating point, ``N × C × H × W``, in ``room`` for as many or more."""
+        for place, index in enumerate(indices):
+            room[place] = to_float(self.images[index])
+        return room[: len(indices)]
 
 
 def as_images(value: object, name: str = "images", layout: str | None = None) -> torch.Tensor:
@@ -70,7 +79,8 @@ def as_images(value: object, name: str = "images", layout: str | None = None) ->
     Raises:
         ImageInputError: another type, rank or number of channels, or an ambiguous layout.
     """
-    return read_images(value, name, layout).floats()
+    batch = read_images(value, name, layout)
+    return batch.read(range(len(batch)), batch.room(len(batch)))
 
 
 def read_images(value: object, name: str = "images", layout: str | None = None) -> ImageBatch:

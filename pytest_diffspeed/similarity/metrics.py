@@ -1,9 +1,9 @@
 """Metrics of image pairs: two tensors ``N × C × H × W`` in [0, 1] to one figure an image, ``(N,)``.
 
 8-bit tensors in 0…255 are read as such.  Errors of pixels are computed in float64 where the device
-has it.  SSIM filters in float32 and is exact to about 1e-6, since the local variances, differences of
-nearly equal numbers, are those of pixels from which the mean of their neighbourhood was subtracted.
-Memory does not grow with the number of images: see :mod:`.blocks`.
+has it.  SSIM filters in float32 and is exact to about 1e-6: the local variances, differences of
+nearly equal numbers, are those of pixels from which the mean around them was subtracted.  Memory
+does not grow with the number of images: see :mod:`.blocks`.
 """
 
 from __future__ import annotations

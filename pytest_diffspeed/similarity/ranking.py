@@ -51,11 +51,8 @@ def rank(
         floor_rmse: how far the baseline is from itself.  Other seeds count as other images where
             they really differ: by more than this and by more than .05.
     """
-    return rank_small(
-        *(comparison_size(to_float(images)) for images in (baseline, candidate)),
-        prompts,
-        floor_rmse,
-    )
+    x, y = (comparison_size(to_float(images)) for images in (baseline, candidate))
+    return rank_small(x, y, prompts, floor_rmse)
 
 
 def rank_small(
