@@ -70,7 +70,16 @@ def limits_of_marker(
     if marker.preset != CALIBRATED:
         return marker.preset, overrides
     spec = candidate.spec
-    known = limits_for(session.rootdir, session.device.name, spec.source, spec.stack.name)
+    told = [] if session.options.steps is None else [f"--steps={session.options.steps}"]
+    told += [f"--prompt={prompt}" for prompt in session.options.prompts]
+    known = limits_for(
+        session.rootdir,
+        session.device.name,
+        spec.source,
+        spec.stack.name,
+        steps=candidate.call.defaults.steps,
+        options=told,
+    )
     try:
         return None, limits_of(None, {**known, **overrides})
     except LimitError as error:

@@ -195,7 +195,7 @@ def test_any_test_id_makes_safe_file_names(pytester, run_demo):
 
 def test_calibrated_limits_come_from_the_repository(pytester, run_demo, capsys, monkeypatch):
     suite(pytester, '"calibrated"')
-    command = "diffspeed calibrate --pipeline=demo --stack=bf16"
+    command = "diffspeed calibrate --pipeline=demo --stack=bf16 --steps=3"
     missing = run_demo()
     missing.assert_outcomes(failed=1)
     missing.stdout.fnmatch_lines([f"*has no limits for bf16 of demo on *run `{command}` on that*"])
@@ -208,6 +208,11 @@ def test_calibrated_limits_come_from_the_repository(pytester, run_demo, capsys, 
     entry = devices["demo"]["bf16"]
     assert entry["measured"]["psnr"][0] > entry["limits"]["psnr_mean"] > 30
     run_demo().assert_outcomes(passed=1)
+
+    # Other steps draw other images.
+    other = run_demo("--diffspeed-steps=2")
+    other.assert_outcomes(failed=1)
+    other.stdout.fnmatch_lines(["*calibrated with 3 steps, and images are drawn with 2 now*"])
 
     # The limits are really those: with stricter ones the same images fail.
     path.write_text(path.read_text().replace('"psnr_mean": ', '"psnr_mean": 1'))
