@@ -48,6 +48,8 @@ def extra(name: str, pairs: Pairs) -> list[float]:
         reason = f"{type(error).__name__}: {error}" + "".join(
             f" ({line.strip()})" for line in said.getvalue().splitlines()[:1]
         )
+        if "torchvision" in reason:  # "operator torchvision::nms does not exist"
+            reason += f"; {_fitting_torchvision()}"
         raise ExtraUnavailableError(f"{name} failed: {reason}") from error
     if not all(math.isfinite(figure) for figure in figures):
         raise ExtraUnavailableError(f"{name} failed: it gave {figures}")
@@ -55,9 +57,14 @@ def extra(name: str, pairs: Pairs) -> list[float]:
 
 
 def _missing(name: str, module: str | None) -> str:
-    if module == "torchvision":  # its releases are each for one of torch, so the extra names none
-        return f"{name} needs torchvision; install the release that fits torch {torch.__version__}"
+    if module == "torchvision":
+        return f"{name} needs torchvision; {_fitting_torchvision()}"
     return f"{name} is not installed (no module {module!r}); {INSTALL[name]}"
+
+
+def _fitting_torchvision() -> str:
+    """Each of its releases is for one of torch, so the extra cannot name one."""
+    return f"install the release and build of torchvision that fits torch {torch.__version__}"
 
 
 def _lpips(pairs: Pairs) -> list[float]:

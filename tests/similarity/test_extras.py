@@ -88,6 +88,44 @@ def test_the_real_flip_cannot_end_the_run(monkeypatch):
         extra("flip", pairs(images, images))
 
 
+def test_a_torchvision_that_is_absent_or_does_not_fit_is_named(gallery, monkeypatch):
+    images = as_images(gallery)
+    fake = types.ModuleType("lpips")
+    monkeypatch.setitem(sys.modules, "lpips", fake)
+    for error in (
+        ModuleNotFoundError("No module named 'torchvision'", name="torchvision"),
+        RuntimeError("operator torchvision::nms does not exist"),
+    ):
+
+        def raises(error=error, **_):
+            raise error
+
+        fake.LPIPS = raises
+        with pytest.raises(ExtraUnavailableError, match="torchvision that fits torch"):
+            extra("lpips", pairs(images, images))
+
+
+def test_the_real_lpips_with_a_random_backbone(gallery, tmp_path, monkeypatch):
+    """Its own backbone comes from the network; what we ask of the library is the same with another
+    one. Its layers' weights are real: they lie in the package.
+    """
+    pytest.importorskip("lpips", reason="the extra [lpips] is not installed")
+    torchvision = pytest.importorskip("torchvision", reason="no torchvision that fits torch")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    backbone = torchvision.models.alexnet().state_dict()
+    torch.save(backbone, folder / "alexnet-owt-7be5be79.pth")
+    images = as_images(gallery)
+    near = extra("lpips", pairs(images, images * 0.98))
+    far = extra("lpips", pairs(images, images * 0.6))
+    assert extra("lpips", pairs(images, images)) == [0.0] * 8
+    assert all(0 < a < b for a, b in zip(near, far, strict=True))
+    report = compare_images(gallery, gallery * 0.6, lpips_worst=1e-9)
+    assert report.verdict == "FAIL"
+    assert report.metrics["lpips"][1] == pytest.approx(max(far))
+
+
 def test_an_lpips_that_does_not_load_is_said(gallery, monkeypatch):
     """LPIPS needs torchvision and a backbone from the network: often enough it is not there."""
     fake = types.ModuleType("lpips")
