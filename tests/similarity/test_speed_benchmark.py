@@ -49,7 +49,7 @@ def test_values_that_differ_or_too_little_speed_are_an_error(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read from `resource`")
 def test_64_large_images_take_less_than_2_gib(benchmark_of_metrics):
-    """The images themselves, in float32, take 1.5 of these."""
+    """The images themselves, in float32, take 1.5 of these; what torch takes does not count."""
     found = benchmark_of_metrics.peak_memory(64, 1024, "float32")
     assert found["images"] == 1.5
-    assert found["peak"] < 2.0
+    assert found["peak"] - found["before"] < 2.0
