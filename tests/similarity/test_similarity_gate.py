@@ -118,15 +118,17 @@ def test_a_dropped_layer_fails_the_loosest_preset(pytester, run_demo):
 
 
 def test_limits_are_overridden_one_by_one(pytester, run_demo):
-    suite(pytester, '"cache", psnr_worst=99, ssim_mean=0.0')
+    suite(pytester, '"cache", psnr_worst=101, ssim_mean=0.0')
     result = run_demo("--diffspeed-json=gates.jsonl")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*psnr_worst is *, need ≥ 99 (worst: image ? (prompt '*', seed 0))"]
+        ["*psnr_worst is *, need ≥ 101 (worst: image ? (prompt '*', seed 0))"]
     )
+    # No candidate can reach what identical images count as at most.
+    result.stdout.fnmatch_lines(["*the limit psnr_worst 101 is under the floor: the baseline*"])
     assert "ssim_mean" not in result.stdout.str()
     limits = record_of(pytester)["figures"]["limits"]
-    assert (limits["psnr_worst"], limits["ssim_mean"]) == (99.0, 0.0)
+    assert (limits["psnr_worst"], limits["ssim_mean"]) == (101.0, 0.0)
 
 
 def test_random_weights_are_a_usage_error_at_collection(pytester, run_diffspeed):
