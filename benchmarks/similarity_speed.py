@@ -5,8 +5,8 @@
 
 All implementations get the same pictures in float32 and take turns in each round, in another order
 each time. Figures are medians over rounds, of the wall clock and of processor time (all threads of
-this process). Processor time decides, since another process on the same cores only disturbs the
-other one. Ends with 1 where SSIM differs from scikit-image's
+this process). Processor time decides, since other processes on the same cores disturb it less.
+Ends with 1 where SSIM differs from scikit-image's
 by more than 1e-4 or is less than 3 times as fast, where MS-SSIM differs from pytorch-msssim's by
 more than 1e-3, or where comparing 64 images takes more than 2 GiB. Implementations that are not
 installed are named: scikit-image and pytorch-msssim come with the extra [dev], torchmetrics does
@@ -207,8 +207,8 @@ def _speed(words: argparse.Namespace) -> list[str]:
         "MS-SSIM": scores.get("MS-SSIM, pytorch-msssim"),
     }
     print(
-        "| metric, implementation | ms of wall clock an image | ms of processor time | times ours | "
-        "differs by at most |\n|---|---|---|---|---|"
+        "| metric, implementation | ms of wall clock an image | ms of processor time | times ours "
+        "| differs by at most |\n|---|---|---|---|---|"
     )
     wrong = []
     for name, took in seconds.items():
