@@ -70,7 +70,16 @@ def limits_of_marker(
     if marker.preset != CALIBRATED:
         return marker.preset, overrides
     spec = candidate.spec
-    known = limits_for(session.rootdir, session.device.name, spec.source, spec.stack.name)
+    told = [] if session.options.steps is None else [f"--steps={session.options.steps}"]
+    told += [f"--prompt={prompt}" for prompt in session.options.prompts]
+    known = limits_for(
+        session.rootdir,
+        session.device.name,
+        spec.source,
+        spec.stack.name,
+        steps=candidate.call.defaults.steps,
+        options=told,
+    )
     try:
         return None, limits_of(None, {**known, **overrides})
     except LimitError as error:
@@ -260,8 +269,6 @@ def save_pictures(
     from ..reports.pictures import Picture, save_gallery
 
     session = context.session
-    if reference.drawn.images.shape != drawn.images.shape:
-        return []
     first, second = (
         images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
         for images in (reference.drawn.images, drawn.images)
