@@ -42,10 +42,12 @@ pytestmark = pytest.mark.diffspeed("channels_last", pipeline="fast_pipeline:make
 @pytest.mark.max_slowdown(50, over="base")
 def test_speed(optimized_pipeline): ...
 
-@pytest.mark.no_graph_breaks(max_breaks=9)
+@pytest.mark.no_graph_breaks(components=["denoiser"], max_breaks=9)
+def test_structure(optimized_pipeline): ...
+
 @pytest.mark.no_gpu_syncs(per_step=99, first_step=99)
 @pytest.mark.image_similarity("exact")
-def test_counts(optimized_pipeline): ...
+def test_output(optimized_pipeline): ...
 """
 
 CHANGES = {
@@ -80,7 +82,7 @@ def test_docs_only_passes(project, against_main):
     (project.path / "README.md").write_text("Fast, and explained.\n")
     project.commit("Explain")
     result, gates = against_main()
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=3)
     assert {claim: str(gate.verdict) for claim, gate in gates.items()} == {
         "max_slowdown over base per call": "PASS",
         "no_graph_breaks against base": "PASS",
@@ -102,26 +104,35 @@ def test_slower_fails_its_test(project, against_main):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "claim", "said"),
+    ("change", "test", "claim", "said"),
     [
         (
             "break",
+            "test_structure",
             "no_graph_breaks against base",
-            "new here: fast_pipeline.py:19 in forward: *print*",
+            "new here: fast_pipeline.py:17 in forward: *print*",
         ),
         (
             "sync",
+            "test_output",
             "no_gpu_syncs in scheduler.step against base",
-            "new here: fast_pipeline.py:13 in step: value read *",
+            "new here: fast_pipeline.py:12 in step: value_read *",
         ),
-        ("picture", "image_similarity against base", "against main (*): image * PSNR*"),
+        (
+            "picture",
+            "test_output",
+            "image_similarity against base",
+            "FAIL image_similarity against base: 8 images: PSNR *",
+        ),
     ],
 )
-def test_other_changes_fail_their_gate_and_no_other(project, against_main, change, claim, said):
+def test_other_changes_fail_their_gate_and_no_other(
+    project, against_main, change, test, claim, said
+):
     edit(project, change)
-    result, gates = against_main("test_fast.py::test_counts")
-    verdicts = {claim: str(gate.verdict) for claim, gate in gates.items()}
+    result, gates = against_main(f"test_fast.py::{test}")
     result.assert_outcomes(failed=1)
+    verdicts = {claim: str(gate.verdict) for claim, gate in gates.items()}
     assert verdicts.pop(claim) == "FAIL"
-    assert set(verdicts.values()) == {"PASS"}
+    assert set(verdicts.values()) <= {"PASS"}
     result.stdout.fnmatch_lines([f"*{said}"])

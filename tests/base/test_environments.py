@@ -1,6 +1,5 @@
 """A dependency upgrade: the same commit in two virtual environments that differ in one package."""
 
-import json
 import os
 import site
 import subprocess
@@ -50,7 +49,7 @@ version = "{version}"
 
 
 WORDS = ("--diffspeed-device=cpu", "--diffspeed-instances=1", "--diffspeed-json=out.jsonl")
-PIP_WORDS = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target")
+PIP_WORDS = ("-qq", "--no-deps", "--no-index", "--no-build-isolation", "--target")
 
 
 def environment(folder, version, wait_s):
