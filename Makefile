@@ -103,6 +103,9 @@ benchmark-wall: $(READY) ## where the wall time of a session goes
 benchmark-recipe: $(READY) ## our optimized_pipeline beside the recipe by hand
 	$(BIN)/python benchmarks/recipe.py $(ARGS)
 
+benchmark-compile-cache: $(READY) ## what carried compile caches save of a first call
+	$(BIN)/python benchmarks/compile_cache.py
+
 benchmark-breaks: $(READY) ## graph breaks of real models, and what looking costs
 	$(BIN)/python benchmarks/graph_breaks.py $(ARGS)
 
