@@ -23,7 +23,8 @@ CHOSEN_TORCH := $(VENV)/.torch
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
-        benchmark-wall benchmark-recipe benchmark-breaks benchmark-simgpu benchmark-images build clean distclean FORCE
+        benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache \
+        benchmark-simgpu benchmark-images build clean distclean FORCE
 
 help: ## show this list
 	@echo 'Targets (each makes $(VENV) first, once):'
