@@ -153,7 +153,13 @@ def _folder(text: str) -> Path:
     path = Path(text)
     if not text or (path.exists() and not path.is_dir()):
         raise UsageError(f"must be a folder (it is made if it is not there), not {text!r}")
-    return path.absolute()
+    path = path.absolute()
+    if any(sign.isspace() for sign in str(path)):
+        raise UsageError(
+            f"must be a folder without blanks in its path, not {str(path)!r}: with them, the C++ "
+            "that inductor writes there does not compile"
+        )
+    return path
 
 
 def _policy(text: str) -> str:

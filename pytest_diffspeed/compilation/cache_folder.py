@@ -2,8 +2,9 @@
 
 ``torch.compiler.save_cache_artifacts()`` would be one file instead, and holds inductor's Python
 code and Triton's kernels, but none of the C++ libraries that inductor builds on a CPU: a first call
-of 21.3 s took 15.8 s with its artifacts and 3.6 s with the folder (two small convolutions, torch
-2.14.1, 2 cores).  So what is kept is inductor's own folder, one for each set of conditions.
+of 171 s took 106 s with its artifacts and 5.9 s with the folder (``benchmarks/compile_cache.py``,
+torch 2.14.1, one thread of a busy machine).  So what is kept is inductor's own folder, one for each
+set of conditions.
 
 Torch finds out by itself which graphs of a folder fit.  The conditions are what it does not look
 at, or what would make it load what this machine cannot run: C++ is built for the processor at hand.

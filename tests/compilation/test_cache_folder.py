@@ -142,6 +142,14 @@ def test_what_is_no_folder_is_a_usage_error(pytester, run_diffspeed, where):
     outcome.stderr.fnmatch_lines([f"*{told}: must be a folder * not 'test_it.py'"])
 
 
+def test_a_path_with_blanks_is_a_usage_error(pytester, run_diffspeed):
+    """With one, g++ takes the first half of the path for a file of its own, and fails."""
+    pytester.makepyfile(test_it=SUITE)
+    outcome = run_diffspeed("--diffspeed-compile-cache=two words")
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["*-compile-cache: must be a folder without blanks in its path*"])
+
+
 def test_caches_that_are_switched_off_are_a_usage_error(pytester, run_diffspeed):
     import torch._inductor.config as settings
 
