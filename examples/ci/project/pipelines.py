@@ -1,6 +1,7 @@
 """The pipeline that this project ships; a pull request that edits it is gated by tests/."""
 
 from diffusers import EulerDiscreteScheduler
+
 from pytest_diffspeed.pipelines.sources import DemoSource
 
 
