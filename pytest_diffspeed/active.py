@@ -253,6 +253,8 @@ class Summary:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         asked = asked_outputs(self._options)
+        if not self._records:
+            asked.pop("store", None)  # nothing to keep: no folder of ours appears
         if asked and not hasattr(self._config, "workerinput"):
             finished = Finished(self._all_records(), _project(self._config))
             self._said, self._problems = write_outputs(asked, finished)

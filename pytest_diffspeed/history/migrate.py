@@ -43,8 +43,8 @@ def migrate(connection: Connection) -> None:
         return
     if found is not None and found > HEAD:
         raise StoreError(
-            f"the history was written by a later version of pytest-diffspeed (schema {found}; this one "
-            f"knows up to {HEAD}): upgrade pytest-diffspeed, or name another store"
+            f"the history was written by a later version of pytest-diffspeed (schema {found}; this "
+            f"one knows up to {HEAD}): upgrade pytest-diffspeed, or name another store"
         )
     from alembic import command
     from alembic.config import Config

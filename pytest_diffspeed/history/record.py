@@ -187,9 +187,7 @@ def _condition(about: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _series_ids(
-    connection: Connection, about: _About, figures: Iterable[Figure]
-) -> dict[str, int]:
+def _series_ids(connection: Connection, about: _About, figures: Iterable[Figure]) -> dict[str, int]:
     """Ids of the series of all figures by digest, made where they are new.
 
     In the order of digests, so that two writers that make the same ones cannot wait for each other.
@@ -253,9 +251,13 @@ def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 def _kept(url: StoreUrl, finished: Finished) -> str:
     """Write what could not be stored beside the journals, and say how to store it."""
-    path = workdir(finished.rootdir) / "unstored" / time.strftime(
-        f"%Y%m%dT%H%M%S-{str(finished.records[0].get('session', 'unknown'))[:8]}.jsonl",
-        time.gmtime(),
+    path = (
+        workdir(finished.rootdir)
+        / "unstored"
+        / time.strftime(
+            f"%Y%m%dT%H%M%S-{str(finished.records[0].get('session', 'unknown'))[:8]}.jsonl",
+            time.gmtime(),
+        )
     )
     try:
         path.parent.mkdir(exist_ok=True)

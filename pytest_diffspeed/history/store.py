@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
@@ -23,6 +23,7 @@ WAIT_S = 60.0
 CONNECT_S = 10
 """How long a PostgreSQL server may take to answer."""
 _WRITES = "diffspeed_writes"
+_LOCK = 0x68697374  # "hist"
 
 
 class Store:
@@ -43,13 +44,20 @@ class Store:
         return self.url.backend != "sqlite" or self.url.path.exists()
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """One transaction, all of it or nothing; the tables are there."""
+    def writing(self, *, alone: bool = False) -> Iterator[Connection]:
+        """One transaction, all of it or nothing; the tables are there.
+
+        ``alone`` keeps other writers out, for what must not pull rows from under them.  In SQLite
+        each writer is alone.
+        """
         with self._errors("write to"):
             if self.asked.is_default:
                 workdir(self._rootdir)  # with its .gitignore
             with self._connection(writes=True) as connection, connection.begin():
                 migrate(connection)
+                if connection.dialect.name == "postgresql":
+                    lock = f"pg_advisory_xact_lock{'' if alone else '_shared'}"
+                    connection.execute(select(getattr(func, lock)(_LOCK)))
                 yield connection
 
     @contextmanager
@@ -162,5 +170,3 @@ def _first_lines(error: BaseException) -> str:
     origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     said = " ".join(str(origin).split()) or type(origin).__name__
     return said if len(said) <= 400 else f"{said[:400]}…"
-
-

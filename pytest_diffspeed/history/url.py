@@ -79,8 +79,11 @@ class StoreUrl:
 
     def secrets(self) -> tuple[str, ...]:
         """Every text that no output may hold, the longest first."""
+        if self.backend == "sqlite":
+            return ()
         plain = [value for name, value in self.query if _SECRET.search(name)]
-        plain += [self.password or "", *map(os.environ.get, (PASSWORD_VARIABLE, "PGPASSWORD"))]
+        plain.append(self.password or "")
+        plain += [os.environ.get(name, "") for name in (PASSWORD_VARIABLE, "PGPASSWORD")]
         found = {text for text in plain if text}
         return tuple(sorted(found | {quote(text, safe="") for text in found}, key=len)[::-1])
 

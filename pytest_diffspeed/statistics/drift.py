@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +52,16 @@ def find_drift(
     if len(array) < 2:
         return None
     ends = sorted({0, len(array), *(jump - anchor for jump in jumps if jump > anchor)})
-    stretches = [np.arange(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    stretches = [np.arange(a, b) for a, b in pairwise(ends)]
     first = array[: min(ANCHOR_POINTS, ends[1])]
     last = array[max(ends[-2], len(array) - ANCHOR_POINTS) :]
     score, variance, slopes = 0.0, 0.0, []
     for stretch in stretches:
-        kept = stretch[np.unique(np.linspace(0, len(stretch) - 1, _MOST).astype(int))] if len(
-            stretch
-        ) > _MOST else stretch
+        kept = (
+            stretch[np.unique(np.linspace(0, len(stretch) - 1, _MOST).astype(int))]
+            if len(stretch) > _MOST
+            else stretch
+        )
         i, j = np.triu_indices(len(kept), 1)
         rises = array[kept[j]] - array[kept[i]]
         score += float(np.sign(rises).sum())
