@@ -128,18 +128,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(_: argparse.Namespace, place: _Place) -> None:
-    latest = (
-        select(POINT.c.id)
-        .where(POINT.c.series_id == SERIES.c.id)
-        .order_by(POINT.c.order_s.desc(), POINT.c.at_s.desc(), POINT.c.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    many = select(func.count()).where(POINT.c.series_id == SERIES.c.id).scalar_subquery()
+    own = POINT.alias()
+    of_series = own.c.series_id == SERIES.c.id
+    many = select(func.count()).select_from(own).where(of_series).correlate(SERIES)
+    newest = own.c.order_s.desc(), own.c.at_s.desc(), own.c.id.desc()
+    latest = select(own.c.id).where(of_series).order_by(*newest).limit(1).correlate(SERIES)
+    columns = POINT.c.value, POINT.c.verdict, POINT.c.order_s
+    joined = SERIES.join(POINT, POINT.c.id == latest.scalar_subquery())
     rows = in_order(
-        select(SERIES, many.label("many"), POINT.c.value, POINT.c.verdict, POINT.c.order_s).join(
-            POINT, POINT.c.id == latest
-        )
+        select(SERIES, many.scalar_subquery().label("many"), *columns).select_from(joined)
     )
     first: str | None = None
     with place.store.reading() as connection:
@@ -296,6 +293,9 @@ def _prune(arguments: argparse.Namespace, place: _Place) -> None:
         place.then("what there is now", "list")
         return
     print(f"would forget {what} and keep {done.kept}; nothing was changed")
+    if not done.sessions:
+        place.then("what there is now", "list")
+        return
     words = [] if keep is None else ["--keep", str(keep)]
     words += [] if days is None else ["--keep-days", f"{days:g}"]
     place.then("a copy first", "export", "history.jsonl")

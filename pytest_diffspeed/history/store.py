@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from ..errors import StoreError
 from ..workdir import workdir
@@ -107,7 +107,7 @@ class Store:
     def _errors(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error, ImportError, UnicodeError) as error:
+        except (DBAPIError, sqlite3.Error, ImportError) as error:
             # Without its cause: a traceback would show the driver's own words, and arguments.
             said = f"cannot {doing} the history {self.asked}: {_first_lines(error)}"
             raise StoreError(self.url.redact(said)) from None
