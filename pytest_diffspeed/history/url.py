@@ -154,10 +154,10 @@ def _sqlite(text: str) -> StoreUrl:
 
 def _without_user(text: str) -> str:
     """A URL that is wrong, without anything that was perhaps meant as a user or a password."""
-    scheme, slashes, rest = text.partition("://")
-    rest = rest.rpartition("@")[2] if "@" in rest else rest
-    shown = f"{scheme}{slashes}{_HIDDEN + '@' if '@' in text else ''}{rest}"
-    return re.sub(r"([?&][^=&]*=)[^&]*", rf"\1{_HIDDEN}", shown) if slashes else scheme
+    scheme, slashes, rest = text.partition("://") if "://" in text else ("", "", text)
+    user, at, rest = rest.rpartition("@")
+    shown = f"{scheme}{slashes}{_HIDDEN if user else ''}{at}{rest}"
+    return re.sub(r"([?&][^=&]*=)[^&]*", rf"\1{_HIDDEN}", shown)
 
 
 def _require_psycopg() -> None:

@@ -25,7 +25,7 @@ The rank sum: Mann & Whitney 1947, who give the recursion of the null distributi
 from __future__ import annotations
 
 import functools
-import statistics
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappush, heappushpop
@@ -43,6 +43,10 @@ _BLOCK = 1024
 _LIKELIHOOD = 3.0
 """A fit that is e³ = 20 times more likely than another under Laplace noise is told from it: a step
 from a line, and a place of a jump from the places beside it."""
+
+_MOST_DEVIATIONS = 6.0
+"""No point counts for more than so many median deviations when a jump is placed: an outlier beside
+it leaves the place open, and does not move it."""
 
 
 @dataclass(frozen=True)
@@ -230,25 +234,26 @@ def _is_drift(array: NDArray[np.float64], place: int) -> bool:
 
 
 def _jumps(array: NDArray[np.float64], places: list[int]) -> list[Jump]:
+    """Jumps at ``places``, each moved a last time, now that the levels on both sides are known."""
     ends = [0, *places, len(array)]
     jumps = []
     for before, place, after in zip(ends, places, ends[2:], strict=False):
         part = array[before:after]
-        costs = _split_costs(part)
-        noise = costs[place - before - 1] / len(part)
-        near = costs <= costs[place - before - 1] + _LIKELIHOOD * noise
-        first = last = place - before - 1
-        while first > 0 and near[first - 1]:
-            first -= 1
-        while last < len(near) - 1 and near[last + 1]:
-            last += 1
+        levels = [np.median(part[: place - before]), np.median(part[place - before :])]
+        old, new = (np.abs(part - level) for level in levels)
+        deviation = float(np.median(np.where(np.arange(len(part)) < place - before, old, new)))
+        most = _MOST_DEVIATIONS * deviation if deviation else math.inf
+        gain = np.minimum(old, most) - np.minimum(new, most)
+        costs = np.cumsum(gain)[:-1]  # of a split after each point, up to a constant
+        near = np.flatnonzero(costs <= costs.min() + _LIKELIHOOD * deviation)
+        index = before + 1 + int(np.argmin(costs))
         jumps.append(
             Jump(
-                index=place,
-                first=before + 1 + first,
-                last=before + 1 + last,
-                before=statistics.median(part[: place - before].tolist()),
-                after=statistics.median(part[place - before :].tolist()),
+                index=index,
+                first=before + 1 + int(near[0]),
+                last=before + 1 + int(near[-1]),
+                before=float(np.median(array[before:index])),
+                after=float(np.median(array[index:after])),
             )
         )
     return jumps

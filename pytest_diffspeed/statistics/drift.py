@@ -68,6 +68,9 @@ def find_drift(
         variance += _variance(array[kept])
         slopes.append(rises / (kept[j] - kept[i]))
     slope = float(np.median(np.concatenate(slopes))) if any(map(len, slopes)) else 0.0
+    drifted = slope * (len(array) - 1)
+    if not drifted:  # it has come to rest: most pairs are level
+        drifted = sum(_rise(array[stretch]) for stretch in stretches)
     p_value = 1.0
     if variance > 0:
         # Less one: the score moves in steps of two.
@@ -76,11 +79,15 @@ def find_drift(
     return SlowChange(
         anchor=statistics.median(first.tolist()),
         now=statistics.median(last.tolist()),
-        drifted=slope * (len(array) - 1),
+        drifted=drifted,
         p_value=p_value,
         # The normal law is no guide to the tails of a handful of points.
-        is_shown=p_value < ALPHA and slope != 0 and len(array) >= 10,
+        is_shown=p_value < ALPHA and drifted != 0 and len(array) >= 10,
     )
+
+
+def _rise(values: NDArray[np.float64]) -> float:
+    return float(np.median(values[-ANCHOR_POINTS:]) - np.median(values[:ANCHOR_POINTS]))
 
 
 def _variance(values: NDArray[np.float64]) -> float:

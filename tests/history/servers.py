@@ -1,4 +1,4 @@
-"""A private PostgreSQL server from the binaries of this machine, on a loopback port and a socket."""
+"""A private PostgreSQL server from the binaries of this machine: a loopback port and a socket."""
 
 import os
 import shutil
@@ -21,7 +21,9 @@ def binaries():
     """The folder of ``initdb`` and ``postgres``, or ``None``."""
     folders = []
     if shutil.which("pg_config"):
-        told = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=False)
+        told = subprocess.run(
+            ["pg_config", "--bindir"], capture_output=True, text=True, check=False
+        )
         folders.append(Path(told.stdout.strip()))
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     if shutil.which("initdb"):
@@ -102,10 +104,11 @@ class RunningServer:
             **other,
         )
         assert made.returncode == 0, made.stdout + made.stderr
+        words = ["-D", data, "-k", self._folder, "-p", str(port), "-h", "127.0.0.1"]
+        words += ["-c", "fsync=off"]
         with (self._folder / "log").open("w") as log:
             self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", data, "-k", self._folder, "-p", str(port)]
-                + ["-h", "127.0.0.1", "-c", "fsync=off"],
+                [self._bin / "postgres", *words],
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,

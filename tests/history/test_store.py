@@ -130,7 +130,7 @@ def test_another_major_version_is_refused(store, tmp_path):
 def test_a_file_without_sessions_is_refused(store, tmp_path):
     path = tmp_path / "r.jsonl"
     write_all(path, gate_lines(ratio=1.5))
-    with pytest.raises(RecordError, match="holds no session .9 lines"):
+    with pytest.raises(RecordError, match=r"holds no session .9 lines"):
         import_file(store, path, nothing)
 
 
@@ -290,7 +290,7 @@ def test_a_file_that_is_no_database_is_said(tmp_path):
     path = tmp_path / "history.sqlite"
     path.write_text("hello " * 1000)
     store = Store(parse_store(f"sqlite:///{path}"), tmp_path)
-    with pytest.raises(StoreError, match="cannot read the history sqlite:.*not a database"):
+    with pytest.raises(StoreError, match=r"cannot read the history sqlite:.*not a database"):
         counts(store)
     assert path.read_text().startswith("hello ")
 
