@@ -23,7 +23,8 @@ CHOSEN_TORCH := $(VENV)/.torch
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
-        benchmark-wall benchmark-recipe benchmark-breaks benchmark-simgpu benchmark-images build clean distclean FORCE
+        benchmark-wall benchmark-recipe benchmark-breaks benchmark-simgpu benchmark-images \
+        benchmark-history build clean distclean FORCE
 
 help: ## show this list
 	@echo 'Targets (each makes $(VENV) first, once):'
@@ -111,6 +112,9 @@ benchmark-simgpu: $(READY) ## what the simulated GPU costs
 
 benchmark-images: $(READY) ## what variants and broken variants of the demo pipeline score
 	$(BIN)/python benchmarks/similarity_matrix.py $(ARGS)
+
+benchmark-history: $(READY) ## the history with 100 000 records: seconds and memory of each command
+	$(BIN)/python benchmarks/history.py $(ARGS)
 
 build: $(READY) ## sdist and wheel in dist/
 	$(BIN)/python -m build --no-isolation

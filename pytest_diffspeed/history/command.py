@@ -276,8 +276,7 @@ def _progress() -> Callable[[Imported], None]:
 
     def tell(done: Imported) -> None:
         count = done.stored + done.known
-        if count % 20 == 1:
-            print(f"\r{count} sessions", end="", file=sys.stderr, flush=True)
+        print(f"\r{count} sessions", end="", file=sys.stderr, flush=True)
 
     return tell
 

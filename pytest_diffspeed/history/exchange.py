@@ -44,24 +44,25 @@ def export_lines(store: Store) -> Iterator[str]:
             yield f"{content}\n"
 
 
-def import_file(store: Store, path: Path, on_session: Callable[[Imported], None]) -> Imported:
+def import_file(store: Store, path: Path, on_group: Callable[[Imported], None]) -> Imported:
     """Store the sessions of a file: of an export, of ``--diffspeed-json``, or a journal.
 
-    Sessions are stored one by one as they are read; those before an error are kept, and importing
-    the file again stores nothing twice.
+    Sessions are stored in groups as they are read, and ``on_group`` is told after each; those before
+    an error are kept, and importing the file again stores nothing twice.
 
     Raises:
         RecordError: no session stands in the file, or its records are of another major version.
         StoreError: the store cannot be written.
     """
     done = Imported()
-    for records in _sessions(path, done):
+    for sessions in _groups(_sessions(path, done)):
         with store.writing() as connection:
-            stored = add_session(connection, records)
-        done.stored += stored.is_new
-        done.known += not stored.is_new
-        done.points += stored.points
-        on_session(done)
+            found = [add_session(connection, records) for records in sessions]
+        for stored in found:
+            done.stored += stored.is_new
+            done.known += not stored.is_new
+            done.points += stored.points
+        on_group(done)
     if not done.stored + done.known:
         raise RecordError(
             f"{path} holds no session ({done.left_out + done.stray} lines were looked at): "
@@ -69,6 +70,18 @@ def import_file(store: Store, path: Path, on_session: Callable[[Imported], None]
             "wrote, and the journals in .diffspeed/records"
         )
     return done
+
+
+def _groups(sessions: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
+    """A transaction each: a commit takes as long as a hundred records do."""
+    group: list[list[Any]] = []
+    for records in sessions:
+        group.append(records)
+        if sum(map(len, group)) >= _AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _sessions(path: Path, done: Imported) -> Iterator[list[dict[str, Any]]]:

@@ -116,7 +116,7 @@ def test_show_says_what_is_wrong(history):
 
 
 def test_export_and_import_round_trip(history, tmp_path):
-    lines, _, status = history("export", "out.jsonl", sessions=jumping(5))
+    lines, _, _ = history("export", "out.jsonl", sessions=jumping(5))
     written = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
     assert written == "".join(as_line(record) for records in jumping(5) for record in records)
     many = len(written.splitlines())
