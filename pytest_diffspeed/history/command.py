@@ -20,7 +20,7 @@ from .prune import prune
 from .series import LAST, in_order, iso, read_series, tests_like
 from .store import Store
 from .tables import POINT, SERIES, SESSION
-from .text import number, plain, series_lines
+from .text import is_worse, number, plain, series_lines, short
 from .url import DEFAULT, check_store, parse_store
 
 
@@ -170,7 +170,7 @@ def _list(_: argparse.Namespace, place: _Place) -> None:
 
 def _show(arguments: argparse.Namespace, place: _Place) -> None:
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    changes: list[tuple[str, str]] = []
+    changes: list[tuple[bool, str, str]] = []
     shown = anchored = 0
     with place.store.reading() as connection:
         tests = tests_like(connection, arguments.test)
@@ -192,7 +192,7 @@ def _show(arguments: argparse.Namespace, place: _Place) -> None:
             shown += 1
             anchored += series.drift is not None
             changes += [
-                (change.after_commit, change.by_commit)
+                (is_worse(series, change), change.after_commit, change.by_commit)
                 for change in series.changes
                 if change.after_commit and change.by_commit
             ]
@@ -208,8 +208,10 @@ def _show(arguments: argparse.Namespace, place: _Place) -> None:
         )
     print()
     if changes:
-        after, by = changes[-1]
-        print(f"what came with the last jump: git log --oneline {plain(after)}..{plain(by)}")
+        # The last one, but what got worse first.
+        worse, after, by = max(enumerate(changes), key=lambda entry: (entry[1][0], entry[0]))[1]
+        what = f"what made it {'worse' if worse else 'better'}"
+        print(f"{what}: git log --oneline {short(after)}..{short(by)}")
     elif not arguments.points:
         place.then("every point", "show", "--points", tests[0])
     else:

@@ -47,8 +47,8 @@ def export_lines(store: Store) -> Iterator[str]:
 def import_file(store: Store, path: Path, on_group: Callable[[Imported], None]) -> Imported:
     """Store the sessions of a file: of an export, of ``--diffspeed-json``, or a journal.
 
-    Sessions are stored in groups as they are read, and ``on_group`` is told after each; those before
-    an error are kept, and importing the file again stores nothing twice.
+    Sessions are stored in groups as they are read, and ``on_group`` is told after each; those
+    before an error are kept, and importing the file again stores nothing twice.
 
     Raises:
         RecordError: no session stands in the file, or its records are of another major version.

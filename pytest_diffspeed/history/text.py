@@ -59,22 +59,30 @@ def series_lines(series: Series, *, points: bool, encoding: str) -> Iterator[str
 
 
 def change_line(series: Series, change: Change) -> str:
-    """Such as ``jump -12.2 % (worse): 1.8 → 1.58, after 1a2b3c by 4d5e6f "subject"``."""
-    rose = change.after > change.before
-    judged = "better" if rose == (series.better == "higher") else "worse"
+    """Such as ``jump -12.2 % (worse): 1.8 → 1.58, after 1a2b3c by 4d5e6f (subject)``."""
+    judged = "worse" if is_worse(series, change) else "better"
     percent = ""
     if change.before:
         percent = f" {100 * (change.after - change.before) / abs(change.before):+.1f} %"
     levels = f"{number(change.before)} → {number(change.after)}"
+    return f"jump{percent} ({judged}): {levels}, {_place(series, change)}"
+
+
+def is_worse(series: Series, change: Change) -> bool:
+    return (change.after > change.before) != (series.better == "higher")
+
+
+def _place(series: Series, change: Change) -> str:
+    first = series.points[change.index]
+    if change.after_commit is None or change.by_commit is None:
+        return f"between {series.points[change.index - 1].at} and {first.at}"
+    if change.after_commit == change.by_commit:
+        return f"between two sessions of {short(change.by_commit)}: no commit is the cause"
     where = f"after {short(change.after_commit)} by {short(change.by_commit)}"
-    if change.by_commit is None:
-        where = f"between {series.points[change.index - 1].at} and {series.points[change.index].at}"
-    elif change.after_commit == change.by_commit:
-        where = f"between two sessions of {short(change.by_commit)}: no commit is the cause"
-    else:
-        subject = next((p.subject for p in series.points if p.commit == change.by_commit), None)
-        where += f" ({plain(subject)})" if subject else ""
-    return f"jump{percent} ({judged}): {levels}, {where}"
+    subject = f" ({plain(first.subject)})" if first.subject else ""
+    if first.commit == change.by_commit:
+        return where + subject
+    return f"{where}, most likely {short(first.commit)}{subject}"
 
 
 def point_lines(series: Series) -> Iterator[str]:

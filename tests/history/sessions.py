@@ -63,3 +63,13 @@ def gate_lines(
 def session(number, *, ratio=1.5, breaks=0, **about):
     """All records of one session with one test."""
     return [session_line(number, **about), *gate_lines(ratio=ratio, breaks=breaks)]
+
+
+def example():
+    """The history that ``docs/history.md`` shows: 90 commits, one of which made it slower."""
+    from random import Random
+
+    shuffle = Random(5)
+    for number in range(90):
+        ratio = (1.72 if number < 61 else 1.51) * shuffle.gauss(1, 0.015)
+        yield session(number, ratio=ratio, breaks=2 if number == 40 else 0)

@@ -74,7 +74,7 @@ def test_show_marks_jumps_with_their_commits_and_tells_drift(history):
         "2026-01-02",
         f"    {'▁' * 40}  0 … 0, last 0 PASS",
         "",
-        f"what came with the last jump: git log --oneline {commit_name(24)}..{commit_name(25)}",
+        f"what made it worse: git log --oneline {commit_name(24)[:10]}..{commit_name(25)[:10]}",
     ]
 
 
