@@ -22,6 +22,7 @@ from .gates.base import GateContext
 from .gates.many import over_many_gates
 from .gates.run import run_gates
 from .options import Options
+from .options import project_folder as _project
 from .outputs import asked_outputs, write_outputs
 from .prepared import PreparedArm
 from .quiet import third_party
@@ -85,17 +86,6 @@ def activate(config: pytest.Config, options: Options) -> None:
     config.stash[STATE_GUARD] = guard
     config.pluginmanager.register(guard, "diffspeed-state-guard")
     config.pluginmanager.register(Summary(config, options, device), _SUMMARY)
-
-
-def _project(config: pytest.Config) -> Path:
-    """Where this package keeps its folder: pytest's rootdir, or where pytest was started.
-
-    ``--pyargs`` with no ini file makes pytest's rootdir the folder that the installed package and
-    the user's own have in common, which may be the root of the file system.
-    """
-    started = config.invocation_params.dir
-    by_package = config.inipath is None and config.option.pyargs
-    return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
 
 
 def check_gates(

@@ -98,6 +98,17 @@ def read_options(config: pytest.Config) -> Options:
     )
 
 
+def project_folder(config: pytest.Config) -> Path:
+    """Where this package keeps its folder: pytest's rootdir, or where pytest was started.
+
+    ``--pyargs`` with no ini file makes pytest's rootdir the folder that the installed package and
+    the user's own have in common, which may be the root of the file system.
+    """
+    started = config.invocation_params.dir
+    by_package = config.inipath is None and config.option.pyargs
+    return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
+
+
 def _checked(config: pytest.Config, name: str, default: str, check: Callable[[str], T]) -> T:
     """The checked value of an option, or of its default where nobody gave it."""
     text, where = _given(config, name)
@@ -158,7 +169,7 @@ def _policy(text: str) -> str:
 
 def _store(config: pytest.Config, text: str) -> StoreUrl | None:
     url = parse_store(text)
-    check_store(url, config.rootpath)
+    check_store(url, project_folder(config))
     return url
 
 

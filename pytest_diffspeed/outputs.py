@@ -47,8 +47,9 @@ def asked_outputs(options: Options) -> dict[str, Target]:
         "markdown": options.markdown_path,
     }
     targets: dict[str, Target] = {n: str(path) for n, path in asked.items() if path is not None}
-    # Not as text, which would hold a password.
-    return targets if options.store is None else {**targets, "store": options.store}
+    # First, so that reports can show this session in its history; and not as text, which would hold
+    # a password.
+    return targets if options.store is None else {"store": options.store, **targets}
 
 
 def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list[str], list[str]]:

@@ -119,7 +119,8 @@ def parse_store(text: str) -> StoreUrl | None:
             "postgresql://USER@HOST:PORT/DATABASE, with / @ : % in a password written as %2F %40 "
             f"%3A %25 (or the password in {PASSWORD_VARIABLE})"
         )
-    _require_psycopg()
+    query = tuple(parse_qsl(parts.query, keep_blank_values=True))
+    _require_psycopg(query)
     return StoreUrl(
         "postgresql",
         database,
@@ -128,7 +129,7 @@ def parse_store(text: str) -> StoreUrl | None:
         username=None if parts.username is None else unquote(parts.username),
         # Our own output pasted back: the password is where it was, in the environment.
         password=None if parts.password in (None, _HIDDEN) else unquote(parts.password),
-        query=tuple(parse_qsl(parts.query, keep_blank_values=True)),
+        query=query,
     )
 
 
@@ -160,11 +161,21 @@ def _without_user(text: str) -> str:
     return re.sub(r"([?&][^=&]*=)[^&]*", rf"\1{_HIDDEN}", shown)
 
 
-def _require_psycopg() -> None:
+def _require_psycopg(query: tuple[tuple[str, str], ...]) -> None:
+    """Whether PostgreSQL can be talked to from here, with these words for libpq."""
     try:
-        import psycopg  # noqa: F401  its libpq may be missing though the package is there
+        from psycopg import ProgrammingError  # its libpq may be missing though the package is there
+        from psycopg.conninfo import make_conninfo
     except ImportError as error:
         raise UsageError(
             f"PostgreSQL needs psycopg 3, which cannot be imported here ({error}): "
             "pip install 'pytest-diffspeed[postgresql]'"
         ) from None
+    for name, _ in query:
+        try:
+            make_conninfo("", **{name: "1"})
+        except (ProgrammingError, TypeError):
+            raise UsageError(
+                f"has the word {name!r} after its ?, which libpq does not know; it knows host, "
+                "sslmode, connect_timeout and the like"
+            ) from None

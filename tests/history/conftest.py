@@ -2,18 +2,13 @@
 
 import itertools
 import os
-import sys
-from pathlib import Path
 
 import pytest
+from servers import RunningServer, binaries
 
 from pytest_diffspeed.history.record import add_session
 from pytest_diffspeed.history.store import Store
 from pytest_diffspeed.history.url import parse_store
-
-sys.path.insert(0, str(Path(__file__).parent))  # `servers` and `sessions`, for child processes too
-
-from servers import RunningServer, binaries
 
 REQUIRED = "DIFFSPEED_REQUIRE_SERVICES"
 _numbers = itertools.count()

@@ -205,6 +205,7 @@ def test_a_defect_shows_no_password(pytester, run_diffspeed, one_test, monkeypat
     assert "hunter2" not in said
 
 
+@pytest.mark.slow
 def test_xdist_stores_one_session(pytester, private_temp, libraries, stored):
     pytester.makepyfile(
         test_mine=ONE_TEST.replace('"channels_last"', '"channels_last", "bf16", "fused_qkv"')
