@@ -17,7 +17,7 @@ from ..errors import DiffspeedError, UsageError
 from ..workdir import NAME
 from .exchange import Imported, export_lines, import_file
 from .prune import prune
-from .series import LAST, in_order, iso, read_series, tests_like
+from .series import LAST, holds, in_order, iso, read_series, tests_like
 from .store import Store
 from .tables import POINT, SERIES, SESSION
 from .text import is_worse, number, plain, series_lines, short
@@ -90,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser(
         "list", parents=[shared], help="tests and their figures, with the last value of each"
     )
+    listing.add_argument(
+        "text", metavar="TEXT", nargs="?", help="only tests with it in their names"
+    )
     listing.set_defaults(run=_list)
 
     show = commands.add_parser(
@@ -127,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(_: argparse.Namespace, place: _Place) -> None:
+def _list(arguments: argparse.Namespace, place: _Place) -> None:
     own = POINT.alias()
     of_series = own.c.series_id == SERIES.c.id
     many = select(func.count()).select_from(own).where(of_series).correlate(SERIES)
@@ -138,6 +141,8 @@ def _list(_: argparse.Namespace, place: _Place) -> None:
     rows = in_order(
         select(SERIES, many.scalar_subquery().label("many"), *columns).select_from(joined)
     )
+    if arguments.text is not None:
+        rows = rows.where(holds(SERIES.c.test, arguments.text))
     first: str | None = None
     with place.store.reading() as connection:
         sessions = connection.execute(select(func.count()).select_from(SESSION)).scalar_one()
@@ -161,11 +166,14 @@ def _list(_: argparse.Namespace, place: _Place) -> None:
                 f"{number(row.value)} {plain(row.verdict)} ({iso(row.order_s)[:10]})"
             )
             first = first or row.test
-    if first is None:
+    if first is not None:
+        place.then("one test over its commits", "show", first)
+    elif arguments.text is not None:
+        print("no test has that in its name")
+        place.then("all tests", "list")
+    else:
         print("no figures yet")
         place.then("an earlier run's journal can be stored", "import", f"{NAME}/records/…")
-    else:
-        place.then("one test over its commits", "show", first)
 
 
 def _show(arguments: argparse.Namespace, place: _Place) -> None:

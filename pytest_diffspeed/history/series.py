@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select
 
 from ..records.series import Change, Drift, Point, Series
 from ..statistics.changes import find_jumps
@@ -98,8 +98,12 @@ def tests_like(connection: Connection, text: str) -> list[str]:
     exact = connection.execute(names.where(SERIES.c.test == text)).scalars().all()
     if exact:
         return list(exact)
-    holding = names.where(func.lower(SERIES.c.test).contains(text.lower(), autoescape=True))
-    return list(connection.execute(holding).scalars())
+    return list(connection.execute(names.where(holds(SERIES.c.test, text))).scalars())
+
+
+def holds(column: Column[str], text: str) -> ColumnElement[bool]:
+    """Whether ``text`` stands in a column, in large or small letters."""
+    return func.lower(column).contains(text.lower(), autoescape=True)
 
 
 def iso(seconds: float) -> str:

@@ -53,6 +53,17 @@ def test_list_names_every_figure_and_the_next_command(history, tmp_path):
     ]
 
 
+def test_list_can_be_narrowed_down(history):
+    other = [session_line(2), *gate_lines(test="test_other.py::test_slow", ratio=1.2)]
+    lines, _, _ = history("list", "TEST_slow", sessions=[session(1), other])
+    assert [line for line in lines if line.startswith("  test")] == [
+        "  test_other.py::test_slow, stack compile"
+    ]
+    lines, _, status = history("list", "_%")
+    assert lines[1:] == ["no test has that in its name", "all tests: diffspeed history list"]
+    assert status == 0
+
+
 def test_show_marks_jumps_with_their_commits_and_tells_drift(history):
     lines, err, status = history("show", "test_FAST", sessions=jumping())
     assert (err, status) == ("", 0)
