@@ -11,9 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from .errors import DiffspeedError
+from .history.url import StoreUrl
 from .options import Options
 from .records.finished import Finished
 from .records.journal import write_all
+
+Target = str | StoreUrl
+"""A path, or where the history is kept."""
 
 
 def write_json(target: str, finished: Finished) -> str | None:
@@ -34,18 +39,20 @@ WRITERS: Mapping[str, str] = MappingProxyType(
 option's value and a :class:`Finished`; it returns a line for the terminal."""
 
 
-def asked_outputs(options: Options) -> dict[str, str]:
+def asked_outputs(options: Options) -> dict[str, Target]:
     """The outputs that a session was asked for: option name and its value."""
     asked = {
         "json": options.json_path,
         "html": options.html_path,
         "markdown": options.markdown_path,
-        "store": options.store,
     }
-    return {name: str(value) for name, value in asked.items() if value is not None}
+    targets: dict[str, Target] = {n: str(path) for n, path in asked.items() if path is not None}
+    # First, so that reports can show this session in its history; and not as text, which would hold
+    # a password.
+    return targets if options.store is None else {"store": options.store, **targets}
 
 
-def write_outputs(asked: Mapping[str, str], finished: Finished) -> tuple[list[str], list[str]]:
+def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list[str], list[str]]:
     """Write every output in ``asked``, by option name.
 
     Returns lines for the terminal, and what went wrong: an output that cannot be written costs the
@@ -58,6 +65,8 @@ def write_outputs(asked: Mapping[str, str], finished: Finished) -> tuple[list[st
         try:
             writer = getattr(importlib.import_module(f".{module}", __package__), function)
             line = writer(target, finished)
+        except DiffspeedError as error:
+            problems.append(f"--diffspeed-{name}: {error}")
         except Exception as error:
             problems.append(f"--diffspeed-{name}: not written: {type(error).__name__}: {error}")
         else:
