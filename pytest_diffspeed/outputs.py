@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -63,6 +64,8 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
     for name, target in asked.items():
         module, _, function = WRITERS[name].partition(":")
         try:
+            if name == "html":
+                finished = _with_history(finished, asked.get("store"))
             writer = getattr(importlib.import_module(f".{module}", __package__), function)
             line = writer(target, finished)
         except DiffspeedError as error:
@@ -72,3 +75,19 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
         else:
             said += [] if line is None else [line]
     return said, problems
+
+
+def _with_history(finished: Finished, store: Target | None) -> Finished:
+    """The same session with the history of its tests, in the environment that it ran in.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    from .history.series import series_of
+
+    machine = finished.session.about.get("machine")
+    if store is None or not machine:
+        return finished
+    tests = {gate.result.test for gate in finished.session.gates}
+    known = series_of(store, finished.rootdir, machine=machine)
+    return replace(finished, series=[one for one in known if one.test in tests])
