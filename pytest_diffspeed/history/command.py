@@ -13,7 +13,7 @@ from typing import IO
 
 from sqlalchemy import func, select
 
-from ..errors import DiffspeedError, UsageError
+from ..errors import DiffspeedError, RecordError, UsageError
 from ..workdir import NAME
 from .exchange import Imported, export_lines, import_file
 from .prune import prune
@@ -267,8 +267,16 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
 
 
 def _import(arguments: argparse.Namespace, place: _Place) -> None:
+    refused = 0
     for path in arguments.files:
-        done = import_file(place.store, path, _progress())
+        try:
+            done = import_file(place.store, path, _progress())
+        except RecordError as error:
+            if len(arguments.files) == 1:
+                raise
+            print(f"diffspeed: {error}", file=sys.stderr)
+            refused += 1
+            continue
         if sys.stderr.isatty():
             print(file=sys.stderr)
         known = f", {done.known} there already" if done.known else ""
@@ -277,6 +285,9 @@ def _import(arguments: argparse.Namespace, place: _Place) -> None:
             print(f"{path}: {done.left_out} lines could not be read and count as not written")
         if done.stray:
             print(f"{path}: {done.stray} records stand before any session and were left out")
+    if refused:
+        many = len(arguments.files)
+        raise RecordError(f"{refused} of {many} files were refused; the others are stored")
     place.then("what there is now", "list")
 
 

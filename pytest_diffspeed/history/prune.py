@@ -35,9 +35,10 @@ def prune(
         StoreError: the store cannot be written.
     """
     assert keep is not None or keep_days is not None, "unreachable because the command checks it"
+    with store.reading() as connection:  # says so where there is no store, and makes none
+        counted = _counted(connection, _old(keep, keep_days))
     if not really:
-        with store.reading() as connection:
-            return _counted(connection, _old(keep, keep_days))
+        return counted
     with store.writing(alone=True) as connection:
         old = list(connection.execute(_old(keep, keep_days)).scalars())
         counted = _counted(connection, _old(keep, keep_days))

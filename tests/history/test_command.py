@@ -165,6 +165,10 @@ def test_import_refuses_what_it_cannot_read(history, tmp_path):
     _, err, status = history("import", "r.jsonl")
     assert status == 2
     assert "r.jsonl holds records of schema diffspeed/7" in err
+    write_all(tmp_path / "good.jsonl", session(2))
+    lines, err, status = history("import", "r.jsonl", "good.jsonl")
+    assert (status, lines) == (2, ["good.jsonl: 1 sessions stored with 2 figures"])
+    assert err.endswith("diffspeed: 1 of 2 files were refused; the others are stored\n")
     _, err, status = history("import", "nowhere.jsonl")
     assert "cannot read the records in nowhere.jsonl: No such file" in err
 
@@ -185,6 +189,9 @@ def test_prune_says_what_it_would_do_and_does_it_when_told(history, tmp_path):
     ]
     lines, _, _ = history("list")
     assert lines[0].endswith(": 3 sessions")
+    _, err, status = history("prune", "--keep", "1", "--yes", "--store", "sqlite:///no.sqlite")
+    assert (status, "there is no history in" in err) == (2, True)
+    assert not (tmp_path / "no.sqlite").exists()
     _, err, status = history("prune")
     assert (status, "prune needs --keep N or --keep-days DAYS" in err) == (2, True)
 

@@ -63,6 +63,29 @@ def test_a_session_is_stored_by_default(pytester, run_diffspeed, one_test, store
     assert len(stored()[0].points) == 2
 
 
+def test_points_carry_their_commit_and_whether_the_tree_was_dirty(
+    pytester, run_diffspeed, one_test, stored
+):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", *who, *words], cwd=pytester.path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    (pytester.path / ".gitignore").write_text("__pycache__\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "First of all")
+    run_diffspeed()
+    one_test.write_text(one_test.read_text() + "# edited\n")
+    run_diffspeed()
+    (series,) = stored()
+    assert [point.commit for point in series.points] == [git("rev-parse", "HEAD")] * 2
+    assert [point.subject for point in series.points] == ["First of all"] * 2
+    assert [point.dirty for point in series.points] == [False, True]
+
+
 def test_the_cache_of_pytest_is_another_thing(pytester, run_diffspeed, one_test, stored):
     run_diffspeed()
     run_diffspeed("--cache-clear")
