@@ -63,9 +63,12 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
     problems: list[str] = []
     for name, target in asked.items():
         module, _, function = WRITERS[name].partition(":")
-        try:
-            if name == "html":
+        if name == "html":
+            try:
                 finished = _with_history(finished, asked.get("store"))
+            except DiffspeedError as error:
+                problems.append(f"--diffspeed-html: without the history: {error}")
+        try:
             writer = getattr(importlib.import_module(f".{module}", __package__), function)
             line = writer(target, finished)
         except DiffspeedError as error:

@@ -96,10 +96,15 @@ def checked_out(rootdir: Path) -> Commit | None:
     try:
         top = _top(rootdir)
         name, at, subject = git(top, "log", "-1", "--format=%H%n%cI%n%s").split("\n", 2)
-        dirty = bool(git(top, "status", "--porcelain", "--untracked-files=normal"))
+        dirty = any(map(_is_edit, _rows(top, "status", "--porcelain", "-z", "--no-renames")))
     except GitError:
         return None
     return Commit(name, at, subject.rstrip("\n"), dirty)
+
+
+def _is_edit(row: str) -> bool:
+    """Whether a row of ``git status`` is more than a report that a run left behind."""
+    return not (row.startswith("??") and PurePosixPath(row).suffix in REPORTS)
 
 
 def _digest(entries: dict[str, str]) -> str:
