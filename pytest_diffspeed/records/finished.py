@@ -8,17 +8,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .lines import Lines
 from .reader import RecordedSession, recorded_session
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Its records, in order, and pytest's rootdir, from which paths in them start."""
+    """Its records, in order, and pytest's rootdir, from which paths in them start.
+
+    ``lines`` is the file that they were read from, where they were: it knows what it could not read.
+    """
 
     records: Sequence[Mapping[str, Any]]
     rootdir: Path
+    lines: Lines | None = None
 
     @cached_property
     def session(self) -> RecordedSession:
         """The records put together."""
-        return recorded_session(self.records, self.rootdir)
+        if self.lines is None:
+            return recorded_session(self.records, self.rootdir)
+        lines = self.lines
+        return recorded_session(self.records, lines.path, lines.left_out, lines.note)
