@@ -10,7 +10,7 @@ from .records.finished import Finished
 from .records.lines import read_lines
 
 
-def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # noqa: SLF001
+def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command among those of ``diffspeed``."""
     parser = commands.add_parser(
         "report", help="a report on the records of a session, of a killed one too"

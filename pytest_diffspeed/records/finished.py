@@ -16,7 +16,7 @@ from .reader import RecordedSession, recorded_session
 class Finished:
     """Its records, in order, and pytest's rootdir, from which paths in them start.
 
-    ``lines`` is the file that they were read from, where they were: it knows what it could not read.
+    ``lines`` is the file that they were read from, where they were: it knows what was unreadable.
     """
 
     records: Sequence[Mapping[str, Any]]

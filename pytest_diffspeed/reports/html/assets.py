@@ -1,4 +1,4 @@
-"""What the page carries: style, script, the chart libraries, and the policy that lets only these run."""
+"""What the page carries: style, scripts, and the policy that lets only these run."""
 
 from __future__ import annotations
 

@@ -44,7 +44,11 @@ def _flat(counts: Mapping[str, Any], before: str = "") -> list[tuple[str, float]
 
 
 def _difference(what: str, base: float | None, head: float | None) -> Difference:
-    change = "" if base is None or head is None else f"{head - base:+g}".replace("-", "−")
+    change = "" if base is None or head is None else f"{head - base:+g}"
     if base == head:
         change = "same"
-    return Difference(what, *("—" if n is None else f"{n:g}" for n in (base, head)), change)
+    return Difference(what, _written(base), _written(head), change)
+
+
+def _written(found: float | None) -> str:
+    return "—" if found is None else f"{found:g}"

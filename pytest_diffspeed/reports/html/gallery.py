@@ -46,7 +46,7 @@ class Shown:
 class Gallery:
     """The pictures of one gate, or of one test without such a gate.
 
-    ``problems`` are why named pictures are not there, ``left_out`` how many the budget did not hold.
+    ``problems`` are why named pictures are not there, ``left_out`` how many did not fit the budget.
     """
 
     title: str
@@ -167,11 +167,7 @@ def _embedded(rootdir: Path, file: str) -> tuple[str, tuple[int, int]]:
 
 
 def _encoded(picture: Image.Image, content: bytes) -> tuple[str, bytes, tuple[int, int]]:
-    if (
-        picture.format == "PNG"
-        and picture.width <= MOST_WIDTH
-        and len(content) <= MOST_BYTES_AS_IS
-    ):
+    if picture.format == "PNG" and picture.width <= MOST_WIDTH and len(content) <= MOST_BYTES_AS_IS:
         picture.load()  # a broken one raises here, and not in the reader's browser
         return "png", content, picture.size
     small = picture.convert("RGB")

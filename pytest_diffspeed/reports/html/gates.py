@@ -176,7 +176,11 @@ def _facts(axis: Axis, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("a call of this stack", sec("candidate_s")),
             ("compile cache", word(figures.get("cache")) or ""),
         ]
+    floor = ((name, word(figures.get(name))) for name in ("floor_again", "floor_kernels"))
+    denominator = number(figures.get("denominator_rmse"))
     return [
+        *((_FLOORS[name], said) for name, said in floor if said is not None),
+        ("other images differ by", "" if denominator is None else f"{denominator:.3f} RMSE"),
         ("counted on", word(figures.get("counted_on")) or ""),
         ("counted with", word(figures.get("counted_with")) or ""),
         ("preset", word(figures.get("preset")) or ""),
@@ -220,6 +224,8 @@ def _times(share: float | None) -> str:
     return "" if share is None else f"{share:.3g} ×"
 
 
+_FLOORS = {"floor_again": "baseline drawn again", "floor_kernels": "baseline, other kernels"}
+
 _STAGES = (
     ("text_encoder_s", "text encoders"),
     ("first_step_s", "first step"),
@@ -233,15 +239,15 @@ _STAGES = (
 
 def _stages(stages: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     arms = [mapping(stages.get(arm)) for arm in ("baseline", "candidate")]
-    rows = [
-        (label, *(seconds(number(arm.get(name))) for arm in arms)) for name, label in _STAGES
-    ]
+    rows = [(label, *(seconds(number(arm.get(name))) for arm in arms)) for name, label in _STAGES]
     return tuple((label, first, second) for label, first, second in rows if first or second)
 
 
 def _notes(figures: Mapping[str, Any]) -> list[str]:
     """What the reader must know, and the gate itself noted beside its reason."""
-    notes = [f"not checked: {limit}: {why}" for limit, why in mapping(figures.get("skipped")).items()]
+    notes = [
+        f"not checked: {limit}: {why}" for limit, why in mapping(figures.get("skipped")).items()
+    ]
     notes += words(figures.get("notes"))
     allowances = words(figures.get("unused_allowances"))
     notes += [f"allowed, but not seen any more: {allowance}" for allowance in allowances]

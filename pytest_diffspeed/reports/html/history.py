@@ -1,4 +1,4 @@
-"""Series of figures over commits, with their change points: as words and as what the script draws."""
+"""Series of figures over commits with their change points, in words and for the script to draw."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .axes import VERDICTS
 from .loose import number
 from .text import name, plural
 
-MOST_SERIES = 60
-MOST_POINTS = 400
+MOST_SERIES = 40
+MOST_POINTS = 250
 ROWS = 12
 """Points in the table of a series: the latest."""
 
@@ -108,12 +108,17 @@ def _sentence(change: Change, series: Series) -> str:
 def _row(point: Point) -> tuple[str, str, str, str, str]:
     value = _value(point.value)
     if point.low is not None or point.high is not None:
-        ends = ("0" if point.low is None else _value(point.low)), (
-            "∞" if point.high is None else _value(point.high)
+        ends = (
+            ("0" if point.low is None else _value(point.low)),
+            ("∞" if point.high is None else _value(point.high)),
         )
         value += f" [{ends[0]}, {ends[1]}]"
-    return point.at[:16].replace("T", " "), _short(point.commit), point.subject or "", value, (
-        point.verdict
+    return (
+        point.at[:16].replace("T", " "),
+        _short(point.commit),
+        point.subject or "",
+        value,
+        point.verdict,
     )
 
 

@@ -12,7 +12,7 @@ from .loose import count, mapping, number, word, words
 from .text import gibibytes, interval, name, plural, ratio, seconds
 
 MOST_ROWS = 60
-"""Of a chart."""
+"""Of a chart and of the table: the steps of the guide and each technique alone are 22."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,23 @@ class LadderRow:
 
 @dataclass(frozen=True)
 class Ladder:
-    """``chart`` is what the script draws, ``summary`` the same in words."""
+    """``chart`` is what the script draws, ``summary`` the same in words; ``left_out`` rows are not
+    shown.
+    """
 
     rows: tuple[LadderRow, ...]
     chart: Sequence[Mapping[str, Any]]
     summary: str
     has_memory: bool
+    left_out: int
 
 
 def ladder(records: Sequence[Mapping[str, Any]]) -> Ladder:
     """The rows in the order of the records: that is the order of the guide."""
+    left_out = max(0, len(records) - MOST_ROWS)
+    records = records[:MOST_ROWS]
     rows = tuple(_row(record) for record in records)
-    chart = [
+    chart: list[dict[str, Any]] = [
         {
             "label": name(str(record["stack"])),
             "ratio": number(over.get("ratio")),
@@ -56,24 +61,23 @@ def ladder(records: Sequence[Mapping[str, Any]]) -> Ladder:
         }
         for record in records
         if number((over := mapping(record.get("over_baseline"))).get("ratio"))
-    ][:MOST_ROWS]
+    ]
     summary = ""
     if chart:
         best = max(chart, key=lambda row: row["ratio"])
         slower = sum(row["high"] is not None and row["high"] < 1 for row in chart)
         summary = (
             f"{plural(len(chart), 'stack')} against fp32; the fastest is {best['label']} at "
-            f"{ratio(best['ratio'])}"
-            + (f"; {slower} slower than fp32." if slower else ".")
+            f"{ratio(best['ratio'])}" + (f"; {slower} slower than fp32." if slower else ".")
         )
-    return Ladder(rows, chart, summary, any(row.memory for row in rows))
+    return Ladder(rows, chart, summary, any(row.memory for row in rows), left_out)
 
 
 def ratio_chart(gates: Sequence[GateView]) -> list[dict[str, Any]]:
     """Every gate on a ratio beside its threshold, failures first."""
     return [
         {
-            "label": name(f"{gate.result.stack} over {word(figures.get('over')) or 'baseline'}"),
+            "label": name(_label(gate)),
             "id": gate.id,
             "verdict": gate.verdict,
             "ratio": found,
@@ -84,6 +88,12 @@ def ratio_chart(gates: Sequence[GateView]) -> list[dict[str, Any]]:
         for gate in gates
         if (found := number((figures := gate.result.figures).get("ratio"))) and gate.plot
     ][:MOST_ROWS]
+
+
+def _label(gate: GateView) -> str:
+    test = gate.result.test.rpartition("::")[2]
+    stack = "" if f"[{gate.result.stack}]" in test else f", {gate.result.stack}"
+    return f"{test}{stack} over {word(gate.result.figures.get('over')) or 'baseline'}"
 
 
 def _row(record: Mapping[str, Any]) -> LadderRow:

@@ -42,25 +42,26 @@ class Overview:
     @property
     def headline(self) -> str:
         """What happened, in one line."""
+        return "".join(words for words, _ in self.headline_parts)
+
+    @property
+    def headline_parts(self) -> tuple[tuple[str, str | None], ...]:
+        """Its words, and the verdict whose colour they have."""
         total = sum(self.counts.values())
         bad = [name for name in ("FAIL", "INCONCLUSIVE") if self.counts[name]]
         if bad:
-            told = " and ".join(f"{self.counts[name]} {name}" for name in bad)
-            return f"{told} of {plural(total, 'gate')}"
+            told: list[tuple[str, str | None]] = []
+            for name in bad:
+                told += [(" and " if told else "", None), (f"{self.counts[name]} {name}", name)]
+            return (*told, (f" of {plural(total, 'gate')}", None))
         failed = sum(row.verdict == FAILED for row in self.rows)
         if failed:
-            return f"{plural(failed, 'test')} failed, and no gate did"
+            return ((f"{plural(failed, 'test')} failed", FAILED), (", and no gate did", None))
         if self.counts["PASS"]:
             rest = self.counts["NOT_APPLICABLE"]
-            told = f"{plural(self.counts['PASS'], 'gate')} PASS"
-            return told if not rest else f"{told}, {rest} NOT_APPLICABLE"
-        return "No gate reached a verdict" if self.rows else "No gate was asked for"
-
-    @property
-    def state(self) -> str:
-        """The verdict whose colour the headline has."""
-        verdicts = [row.verdict for row in self.rows]
-        return min(verdicts, key=severity) if verdicts else "NOT_APPLICABLE"
+            passed = (f"{plural(self.counts['PASS'], 'gate')} PASS", "PASS")
+            return (passed, (f", {rest} NOT_APPLICABLE", None)) if rest else (passed,)
+        return (("No gate reached a verdict" if self.rows else "No gate was asked for", None),)
 
 
 def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:

@@ -25,10 +25,15 @@ from .overview import overview
 
 LIMIT_BYTES = 4_900_000
 """Of the whole file."""
-GATES_BYTES = 2_600_000
-"""Of what is told of gates, their pictures aside: 2 000 gates with ordinary findings take half."""
+GATES_BYTES = 2_200_000
+"""Of what is told of gates, their pictures aside: 2 000 gates with ordinary findings fit."""
 ROWS_BYTES = 800_000
 """Of the table of tests."""
+SHORT_BYTES = 300_000
+"""Of one line for each gate that did not fit above."""
+PROOFS_BYTES = 100_000
+MOST_AGAINST_BASE = 100
+"""Rows of the table against the base; each stands below in full."""
 OPEN_GATES = 12
 """Gates that fail and are unfolded from the start."""
 
@@ -51,6 +56,7 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
     told = history(series)
     macros: Any = environment.get_template("macros.html").module
     room = Budget(GATES_BYTES)
+    shorts, shortened = Budget(SHORT_BYTES), set[str]()
     opened = iter(range(OPEN_GATES))
     blocks: dict[str, Markup] = {}
     data: dict[str, Any] = {
@@ -67,7 +73,11 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
         if room.take(_size(block) + len(_json(plot))):
             blocks[gate.id] = block
             data["pairs"] |= {} if plot is None else {gate.id: plot}
+        elif shorts.take(_size(short := macros.short(gate))):
+            shortened.add(gate.id)
+            blocks[gate.id] = short
     rows, rows_left_out = _that_fit(seen.rows, macros.test_row, Budget(ROWS_BYTES))
+    proofs, _ = _that_fit(session.proofs, macros.proof, Budget(PROOFS_BYTES))
     page = environment.get_template("report.html")
 
     def whole(shown: tuple[Gallery, ...]) -> str:
@@ -79,8 +89,10 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
             groups=_groups(seen.axes, gates),
             rows=rows,
             rows_left_out=rows_left_out,
+            gates_shortened=len(shortened),
             gates_left_out=len(gates) - len(blocks),
-            against_base=[gate for gate in gates if gate.against_base],
+            proofs=proofs,
+            against_base=[gate for gate in gates if gate.against_base][:MOST_AGAINST_BASE],
             ladder=climbed,
             history=told,
             galleries=shown,
@@ -133,8 +145,13 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"name": text.name, "plural": text.plural}
+    environment.filters |= {"name": text.name, "stack": _stack, "plural": text.plural}
     return environment
+
+
+def _stack(name: str) -> Markup:
+    """A stack may break after its pluses."""
+    return Markup.escape(text.name(name)).replace("+", Markup("+<wbr>"))
 
 
 def _json(value: Any) -> str:

@@ -57,7 +57,9 @@ def pair_plot(gate: RecordedGate) -> PairPlot | None:
         "over": word(figures.get("over")) or "",
     }
     counted = len(gate.pairs) - len(dropped)
-    summary = f"{plural(counted, 'pair')} in the order in which they were timed: median {ratio(found)}"
+    summary = (
+        f"{plural(counted, 'pair')} in the order in which they were timed: median {ratio(found)}"
+    )
     if gate.finished:
         summary += f", interval {interval(low, high)}"
     if need is not None:

@@ -33,7 +33,8 @@ class Metric:
     mean_limit: str
     worst_limit: str
     floor: str
-    missed: bool
+    missed_mean: bool
+    missed_worst: bool
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,11 @@ def metrics(figures: Mapping[str, Any]) -> tuple[Metric, ...]:
                 mean_limit=_written(number(bounds[0])),
                 worst_limit=_written(number(bounds[1])),
                 floor=_written(_at(floor.get(name), 0)),
-                missed=any(limit is not None and _metric_of(limit) == name for limit in missed),
+                missed_mean=f"{name}_mean" in missed,
+                missed_worst=f"{name}_worst" in missed,
             )
         )
     return tuple(sorted(rows, key=lambda row: not (row.mean_limit or row.worst_limit)))
-
-
-def _metric_of(limit: str) -> str:
-    return limit.removesuffix("_mean").removesuffix("_worst")
 
 
 def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
@@ -82,7 +80,7 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
         if index is None or not 0 <= index < len(cases):
             continue
         told = [
-            f"{_NAMES[name].partition(',')[0]} {_written(value)}"
+            f"{_NAMES[name].partition(',')[0]} {value:.3g}"
             for name in _CAPTIONED
             if (value := _at(by_image.get(name), index)) is not None
         ]

@@ -55,7 +55,10 @@ def sites_of(figures: Mapping[str, Any]) -> tuple[Sites, ...]:
     scope = word(figures.get("scope"))
     inside = "" if scope is None else f" in {scope}"
     tables.append(_table(f"{plural(len(syncs), 'line')} that made the CPU wait{inside}", syncs))
-    for key, title in (("new_sites", "New against the base"), ("gone_sites", "Gone since the base")):
+    for key, title in (
+        ("new_sites", "New against the base"),
+        ("gone_sites", "Gone since the base"),
+    ):
         found = [_either(one) for one in sequence(figures.get(key))]
         tables.append(_table(title, [site for site in found if site is not None]))
     return tuple(table for table in tables if table.sites)

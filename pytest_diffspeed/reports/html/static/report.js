@@ -21,6 +21,7 @@
   // --- charts
 
   const times = (value) => `${value.toPrecision(value < 0.1 ? 2 : 3)}×`;
+  const tick = (value) => `${Number(value.toPrecision(3))}×`;
   const finite = (values) => values.filter((value) => value !== null && Number.isFinite(value) && value > 0);
   const share = (values, room) => {
     const low = Math.log(Math.min(...values)), high = Math.log(Math.max(...values));
@@ -30,10 +31,10 @@
   const base = { className: "chart", marginTop: 14, marginBottom: 34, marginRight: 16 };
   const axis = { labelArrow: "none", tickSize: 0 };
   const logTicks = (domain, many) => {
-    const wide = domain[1] / domain[0] > 5;
+    const wide = domain[1] / domain[0] > 8;
     if (!wide) return d3.ticks(domain[0], domain[1], many);
     const from = Math.floor(Math.log10(domain[0])), steps = d3.range(from, Math.ceil(Math.log10(domain[1])) + 1);
-    return steps.flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)).filter((tick) => tick >= domain[0] && tick <= domain[1]);
+    return steps.flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)).filter((at) => at >= domain[0] && at <= domain[1]);
   };
 
   function pairs(id, width) {
@@ -45,12 +46,13 @@
     const domain = share(finite([...dots.map((dot) => dot.ratio), d.need, d.low, d.high, d.ratio]), 0.12);
     const title = (dot) => `pair ${dot.index + 1}: ${dot.ratio.toFixed(3)}×, ${dot.order}${dot.dropped ? `; dropped: ${dot.why}` : ""}`;
     const ends = { x1: 0.4, x2: dots.length + 0.6 };
-    const open = d.low === null && d.high === null;
+    const open = !d.low && d.high === null;
     return Plot.plot({
-      ...base, width, height: Math.min(260, Math.max(190, width * 0.36)), marginLeft: 50, marginRight: 74,
-      x: { domain: [0.4, dots.length + 0.6], label: "pair, in order", labelAnchor: "right", ticks: d3.ticks(1, dots.length, Math.min(dots.length, width / 60)).filter(Number.isInteger), tickFormat: "d", ...axis },
-      y: { type: "log", domain, label: null, ticks: logTicks(domain, 5), tickFormat: times, ...axis },
+      ...base, width, height: Math.min(260, Math.max(190, width * 0.36)), marginLeft: 44, marginRight: 94,
+      x: { domain: [0.4, dots.length + 0.6], label: null, ticks: d3.ticks(1, dots.length, Math.min(dots.length, width / 60)).filter(Number.isInteger), tickFormat: "d", ...axis },
+      y: { type: "log", domain, label: null, axis: null },
       marks: [
+        Plot.axisY(logTicks(domain, 5), { ...axis, text: tick, label: null }),
         open ? null : Plot.rect([0], { ...ends, y1: Math.max(d.low ?? 0, domain[0]), y2: Math.min(d.high ?? Infinity, domain[1]), fill: "var(--link)", fillOpacity: 0.14 }),
         Plot.gridY(logTicks(domain, 5), { strokeOpacity: 0.1 }),
         domain[0] < 1 && domain[1] > 1 ? Plot.ruleY([1], { strokeOpacity: 0.45 }) : null,
@@ -80,10 +82,10 @@
     const wide = width > 620;
     const line = wide ? 23 : 38, left = wide ? Math.min(360, Math.max(...rows.map((row) => row.label.length)) * 6.7 + 16) : 4;
     const domain = share(finite([1, ...rows.flatMap((row) => [row.ratio, row.low, row.high, row.need ?? null, row.before ?? null])]), 0.06);
-    const most = Math.floor((wide ? left - 16 : width - 70) / 6.5);
+    const most = Math.floor((wide ? left - 16 : width - 76) / 6.5);
     const placed = rows.map((row, index) => ({
       ...row, y: index + (wide ? 0.5 : 0.72), at: index, name: row.label.length > most ? `${row.label.slice(0, most - 1)}…` : row.label,
-      low: Math.max(row.low ?? 0, domain[0]), high: Math.min(row.high ?? Infinity, domain[1]), open: row.low === null && row.high === null,
+      low: Math.max(row.low ?? 0, domain[0]), high: Math.min(row.high ?? Infinity, domain[1]), open: !row.low && row.high === null,
     }));
     const colour = (row) => (row.verdict === "FAIL" ? "var(--FAIL)" : row.verdict === "INCONCLUSIVE" ? "var(--INCONCLUSIVE)" : "currentColor");
     const title = (row) => `${row.label}: ${times(row.ratio)}${row.open ? "" : ` [${row.low.toFixed(3)}, ${row.high.toFixed(3)}]`}${row.need ? `, need ${times(row.need)}` : ""}`;
@@ -91,10 +93,12 @@
     const ticks = logTicks(domain, Math.max(3, (width - left) / 90));
     const half = wide ? 0.34 : 0.24;
     return Plot.plot({
-      ...base, width, height: rows.length * line + 44, marginLeft: left, marginRight: 58, marginTop: 8,
-      x: { type: "log", domain, ticks, tickFormat: times, label: null, ...axis },
+      ...base, width, height: rows.length * line + 44, marginLeft: left, marginRight: 66, marginTop: 8,
+      x: { type: "log", domain, axis: null },
       y: { domain: [0, rows.length], reverse: true, axis: null },
       marks: [
+        // Not by the scale's own format, which leaves out ticks of a logarithmic scale.
+        Plot.axisX(ticks, { ...axis, text: tick, label: null }),
         Plot.gridX(ticks, { strokeOpacity: 0.1 }),
         Plot.ruleX([1], { strokeOpacity: 0.55 }),
         Plot.ruleY(placed.filter((row) => !row.open), { y: "y", x1: "low", x2: "high", stroke: colour, strokeWidth: 3, strokeOpacity: 0.4 }),
@@ -170,6 +174,7 @@
     for (const details of unfolded) details.open = true;
     printing = true;
     for (const place of places) if (!place.firstChild) drawn(place, 660);
+    for (const place of all("[data-table]")) if (!place.querySelector("table")) fill(place);
   });
   addEventListener("afterprint", () => {
     printing = false;
