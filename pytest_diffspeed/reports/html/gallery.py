@@ -27,6 +27,8 @@ MOST_PIXELS = 64_000_000
 """Three images of 4096 × 4096; a file that claims more is not decoded."""
 MOST_BYTES_AS_IS = 96_000
 """A smaller PNG of fitting width is embedded unchanged."""
+_AROUND_BYTES = 1_000
+"""What tags and caption of a picture take, about."""
 _FORMATS = ("PNG", "JPEG", "WEBP")
 NO_CAPTION = Caption("", "", "", ())
 
@@ -86,10 +88,11 @@ def galleries(
     images_of_test: dict[str, list[str]],
     rootdir: Path,
     budget: Budget,
-) -> tuple[Gallery, ...]:
+) -> tuple[tuple[Gallery, ...], int]:
     """Fill the budget: the worst picture of each gate first, then the second of each.
 
-    ``gates`` and ``rows`` come in the order of the page, failures first.
+    ``gates`` and ``rows`` come in the order of the page, failures first.  Returns the galleries that
+    have something to show, and how many pictures are left out in all.
     """
     wanted: list[_Wanted] = []
     named: set[str] = set()
@@ -117,22 +120,25 @@ def galleries(
             try:
                 src, size = _embedded(rootdir, file)
             except _NotShown as why:
-                one.problems.append(f"{file}: {why}")
+                if budget.take(_AROUND_BYTES):
+                    one.problems.append(f"{file}: {why}")
                 continue
-            if budget.take(len(src) + 600):  # with its tags and caption
+            around = _AROUND_BYTES if one.shown else 2 * _AROUND_BYTES  # the first with a heading
+            if budget.take(len(src) + around):
                 one.shown.append(Shown(src, *size, rank + 1, caption))
             else:
                 one.left_out += 1
                 misfits += 1
-    return tuple(
+    found = tuple(
         Gallery(one.title, one.gate, tuple(one.shown), one.left_out, tuple(one.problems))
         for one in wanted
+        if one.shown or one.problems
     )
+    return found, sum(one.left_out for one in wanted)
 
 
-def left_out_sentence(found: Sequence[Gallery]) -> str | None:
+def left_out_sentence(many: int) -> str | None:
     """What the budget did not hold, or ``None``."""
-    many = sum(gallery.left_out for gallery in found)
     if not many:
         return None
     verb = "is" if many == 1 else "are"

@@ -11,7 +11,7 @@ from ...records.reader import RecordedGate
 from ...verdict import GateResult
 from .axes import AXES, MEMORY, RATIO, STRUCTURE, TIME, Axis, axis_of, severity
 from .base import Difference, differences, is_against_base
-from .loose import count, mapping, number, word, words
+from .loose import count, mapping, number, sequence, word, words
 from .pairs import PairPlot, pair_plot
 from .similarity import Metric, metrics
 from .sites import Sites, sites_of
@@ -97,7 +97,7 @@ def _brief(axis: Axis, result: GateResult) -> tuple[str, float | None]:
     figures = result.figures
     if axis is STRUCTURE:
         told = [(count(figures.get(noun)), singular) for noun, singular in _COUNTS]
-        steps = [count(figures.get("first_step")), *map(count, figures.get("per_step") or ())]
+        steps = [count(figures.get("first_step")), *map(count, sequence(figures.get("per_step")))]
         if "per_step" in figures:
             told.append((sum(filter(None, steps)), "sync"))
         known = [(many, noun) for many, noun in told if many is not None]

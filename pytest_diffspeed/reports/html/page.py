@@ -80,7 +80,7 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
     proofs, _ = _that_fit(session.proofs, macros.proof, Budget(PROOFS_BYTES))
     page = environment.get_template("report.html")
 
-    def whole(shown: tuple[Gallery, ...]) -> str:
+    def whole(shown: tuple[Gallery, ...], left_out: int) -> str:
         return page.render(
             session=session,
             about=about(session.about),
@@ -96,15 +96,15 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
             ladder=climbed,
             history=told,
             galleries=shown,
-            pictures_left_out=left_out_sentence(shown),
+            pictures_left_out=left_out_sentence(left_out),
             assets=assets(),
             data=Markup(_json(data)),
             verdicts=VERDICTS,
         )
 
     images = {str(test["test"]): words(test.get("images")) for test in session.tests}
-    left = Budget(LIMIT_BYTES - _size(whole(())))
-    return whole(galleries(gates, seen.rows, images, rootdir, left))
+    left = Budget(LIMIT_BYTES - _size(whole((), 0)))
+    return whole(*galleries(gates, seen.rows, images, rootdir, left))
 
 
 def _that_fit(

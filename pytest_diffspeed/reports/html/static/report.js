@@ -148,7 +148,7 @@
       const chart = draw[place.dataset.chart](place.dataset.id, width);
       const svg = chart.matches("svg") ? chart : chart.querySelector("svg");
       svg.setAttribute("role", "img");
-      svg.setAttribute("aria-label", place.dataset.label);
+      svg.setAttribute("aria-label", place.nextElementSibling.textContent);
       place.replaceChildren(chart);
     } catch (error) {
       place.textContent = `This chart could not be drawn: ${error.message}`;
@@ -159,6 +159,10 @@
   const places = all(".plot");
   for (const place of places) {
     if (place.dataset.chart === "ratios" && !data.ratios.length) place.closest("figure").hidden = true;
+  }
+  for (const place of places) {  // a legend and, of pairs, a table
+    const more = document.getElementById(`more-${place.dataset.chart}`);
+    if (more) place.closest("figure").append(more.content.cloneNode(true));
   }
   // Drawn when they come near, and again when their width changes: hidden ones cost nothing.
   const near = new IntersectionObserver((entries) => {
@@ -190,7 +194,7 @@
     row.append(made);
   }
   function fill(place) {
-    const d = data.pairs[place.dataset.table];
+    const d = data.pairs[place.closest("figure").querySelector(".plot").dataset.id];
     const table = document.createElement("table");
     const head = table.createTHead().insertRow();
     for (const title of ["pair", "first", "baseline, s", "this stack, s", "ratio", "counts"]) cell(head, "th", title);
