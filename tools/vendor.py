@@ -2,9 +2,9 @@
 
     make vendor
 
-``npm pack`` fetches the published packages; their integrity, as npm knows it, and the hash of the one
-file that we keep of each must be those recorded.  To take another version, edit ``vendor.json``, run
-this with ``--record``, and look at the difference.
+``npm pack`` fetches the published packages; their integrity, as npm knows it, and the hash of the
+one file that we keep of each must be those recorded.  To take another version, edit
+``vendor.json``, run this with ``--record``, and look at the difference.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A real Chromium for tests of the HTML report.
 
-It is looked for on the machine and never downloaded.  Without one these tests are skipped and say so;
-with ``DIFFSPEED_REQUIRE_SERVICES=1``, as in CI, that is a failure.
+It is looked for on the machine and never downloaded.  Without one these tests are skipped and say
+so; with ``DIFFSPEED_REQUIRE_SERVICES=1``, as in CI, that is a failure.
 """
 
 import os
@@ -21,9 +21,14 @@ FLAGS = (
 )
 
 
+def find_chromium():
+    """Where it is installed, or ``None``."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 @pytest.fixture(scope="session")
 def chromium():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = find_chromium()
     if found is None:
         reason = f"no browser is installed (looked for {', '.join(BROWSERS)}): the HTML report"
         if os.environ.get("DIFFSPEED_REQUIRE_SERVICES") == "1":
@@ -39,7 +44,7 @@ def chromium():
 
 @pytest.fixture
 def open_file(chromium):
-    """Open a file in a page; in the end: no request, no error, no word on the console, no dialog."""
+    """Open a file in a page; in the end: no request, no error, no word on the console or a dialog."""
     contexts, heard, requests = [], [], []
 
     def open_(path, *, ready=True, **options):

@@ -73,7 +73,13 @@ def ratio(test, stack, verdict, *, need=1.1, true=1.3, pairs=9, over="fp32", see
     claim = f"min_speedup over {over} per call"
     noise = random.Random(f"{seed} {test!a}")
     lines = [
-        {"kind": "gate-start", **identity(test, stack, claim), "seed": 1, "over": over, "need": need}
+        {
+            "kind": "gate-start",
+            **identity(test, stack, claim),
+            "seed": 1,
+            "over": over,
+            "need": need,
+        }
     ]
     ratios = []
     for index in range(pairs):
@@ -198,7 +204,11 @@ def strips(folder, many, size=(576, 192), seed=0):
 
 def mixed():
     """One test of each kind: what most tests of the page look at."""
-    slow, broken, drawn = "tests/test_a.py::test_slow[bf16]", "tests/test_a.py::test_b", "test_c.py::t"
+    slow, broken, drawn = (
+        "tests/test_a.py::test_slow[bf16]",
+        "tests/test_a.py::test_b",
+        "test_c.py::t",
+    )
     fine, dead = "tests/test_d.py::test_fine[compile]", "tests/test_d.py::test_dead"
     return [
         about(),
@@ -231,10 +241,20 @@ def ladder():
     return [
         about(),
         {**row, "stack": "bf16", "over_baseline": over(1.242)},
-        {**row, "stack": "bf16+channels_last+compile", "over_baseline": over(1.602),
-         "over_previous": over(1.42), "peak_bytes": 3 * 2**30},  # fmt: skip
-        {**row, "stack": "fp16", "over_baseline": over(0.073), "break_even_images": None,
-         "known_slow": ["fp16 is slow on this processor"]},  # fmt: skip
+        {
+            **row,
+            "stack": "bf16+channels_last+compile",
+            "over_baseline": over(1.602),
+            "over_previous": over(1.42),
+            "peak_bytes": 3 * 2**30,
+        },
+        {
+            **row,
+            "stack": "fp16",
+            "over_baseline": over(0.073),
+            "break_even_images": None,
+            "known_slow": ["fp16 is slow on this processor"],
+        },
         {**row, "stack": "fused_qkv", "over_baseline": over(0.989, "INCONCLUSIVE")},
         {"kind": "ladder", "stack": "tf32", "reason": "TF32 is a mode of NVIDIA's tensor cores"},
         told("pytest_diffspeed/ladder/test_ladder.py::test_step[bf16]"),

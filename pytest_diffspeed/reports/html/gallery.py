@@ -91,8 +91,8 @@ def galleries(
 ) -> tuple[tuple[Gallery, ...], int]:
     """Fill the budget: the worst picture of each gate first, then the second of each.
 
-    ``gates`` and ``rows`` come in the order of the page, failures first.  Returns the galleries that
-    have something to show, and how many pictures are left out in all.
+    ``gates`` and ``rows`` come in the order of the page, failures first.  Returns the galleries
+    that have something to show, and how many pictures are left out in all.
     """
     wanted: list[_Wanted] = []
     named: set[str] = set()
