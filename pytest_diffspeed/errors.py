@@ -22,6 +22,10 @@ class SourceError(DiffspeedError):
     """A pipeline source did not give a pipeline."""
 
 
+class AbsentSourceError(SourceError):
+    """There is no such pipeline source: its module, its function or its folder does not exist."""
+
+
 class UnknownStackError(UsageError):
     """A stack names a technique that does not exist, or two that contradict each other."""
 
@@ -52,6 +56,10 @@ class NotUndoneError(DiffspeedError):
 
 class MeasurementError(DiffspeedError):
     """A timed call failed or gave something that cannot be compared."""
+
+
+class AbsentArmError(MeasurementError):
+    """The base has no such pipeline source, so there is nothing to compare with."""
 
 
 class RecordError(DiffspeedError):

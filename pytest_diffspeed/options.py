@@ -49,6 +49,7 @@ class Options:
     store: str | None = None
     base: str | None = None
     base_python: str | None = None
+    compile_cache: Path | None = None
 
     def instances_of_arm(self, *, against_base: bool = False) -> int:
         """How many process instances each timed arm gets: one process cannot tell a change from
@@ -91,6 +92,7 @@ def read_options(config: pytest.Config) -> Options:
         store=_given(config, "store")[0],
         base=_word(config, "base"),
         base_python=_word(config, "base-python"),
+        compile_cache=_optional(config, "compile-cache", _folder),
     )
 
 
@@ -113,10 +115,11 @@ def _given(config: pytest.Config, name: str) -> tuple[str | None, str]:
     text = config.getoption(option)
     if text is not None:
         return str(text).strip(), option
-    text = config.getini(f"diffspeed_{name}")
+    in_ini = f"diffspeed_{name.replace('-', '_')}"
+    text = config.getini(in_ini)
     if text is None or str(text).strip() == "":
         return None, option
-    return str(text).strip(), f"diffspeed_{name} in {config.inipath}"
+    return str(text).strip(), f"{in_ini} in {config.inipath}"
 
 
 def _steps(text: str) -> int:
@@ -144,6 +147,19 @@ def _budget(text: str) -> float | None:
     if not (math.isfinite(seconds) and seconds > 0):
         raise UsageError(f"must be a positive number of seconds or 'auto', not {text!r}")
     return seconds
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not text or (path.exists() and not path.is_dir()):
+        raise UsageError(f"must be a folder (it is made if it is not there), not {text!r}")
+    path = path.absolute()
+    if any(sign.isspace() for sign in str(path)):
+        raise UsageError(
+            f"must be a folder without blanks in its path, not {str(path)!r}: with them, the C++ "
+            "that inductor writes there does not compile"
+        )
+    return path
 
 
 def _policy(text: str) -> str:
