@@ -26,7 +26,7 @@ def find_chromium():
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs no longer than its tests
 def chromium():
     found = find_chromium()
     if found is None:
@@ -44,7 +44,7 @@ def chromium():
 
 @pytest.fixture
 def open_file(chromium):
-    """Open a file in a page; in the end: no request, no error, no word on the console or a dialog."""
+    """Open a file in a page.  In the end: no request, no error, no word on the console."""
     contexts, heard, requests = [], [], []
 
     def open_(path, *, ready=True, **options):

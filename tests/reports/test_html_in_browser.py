@@ -317,7 +317,7 @@ def test_nothing_that_a_name_holds_is_executed_or_breaks_the_page(opened, word):
               base={"rev": word, word: word}),
         *ratio(test, word, "FAIL", over=word),
         gate(test, word, f"no_graph_breaks {word}", "FAIL", reason=word, found=word, breaks=1,
-             components={word: {"breaks": [site]}}, new_sites=[word, site],
+             components={word: {"breaks": [site]}}, new_sites=[word, site, {"what": word, "component": word}],
              base={word: 1}, head={word: 2}),
         {**images(test, word, "FAIL", [word], prompts=(word,)), "claim": "image_similarity"},
         gate(test, word, word, "INCONCLUSIVE", reason=word),

@@ -132,7 +132,10 @@ def test_a_base_stands_beside_its_head(page):
         TEST, "fp32", "no_graph_breaks against base", "FAIL",
         base={"unet": {"breaks": 0}, "vae.decode": 1},
         head={"unet": {"breaks": 2}, "vae.decode": 1},
-        new_sites=["unet.py:12 in forward: a print"], gone_sites=[],
+        new_sites=[{"component": "unet", "what": "a print", "file": "unet.py", "line": 12,
+                    "function": "forward", "source": "print(1)", "count": 2}],
+        gone_sites=["somewhere else"], against_base={"name": "main"},
+        reason="against main: unet: breaks 0 → 2\n  new here: unet.py:12\n  better: graphs 3 → 2",
     )  # fmt: skip
     over = ratio(TEST, "fp32", "PASS", over="base")
     base = {"rev": "main", "commit": "a30cedf", "python": "3.11.7"}
@@ -141,7 +144,9 @@ def test_a_base_stands_beside_its_head(page):
     assert "Against the base rev main commit a30cedf" in text
     assert "unet.breaks 0 → 2" in text
     assert "unet.breaks 0 2 +2" in text and "vae.decode 1 1 same" in text
-    assert "New against the base unet.py:12 in forward: a print" in text
+    assert "New against the base unet.py:12 in forward 2 × print(1) unet: a print" in text
+    assert "Gone since the base somewhere else" in text
+    assert "unet: breaks 0 → 2 better: graphs 3 → 2" in text
     assert "min_speedup over base per call" in html.partition('id="tests"')[0]
     assert "--diffspeed-base=main" in text
 

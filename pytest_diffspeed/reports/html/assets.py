@@ -11,6 +11,7 @@ from importlib import resources
 
 _SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "report.js")
 _STYLE = "report.css"
+_LICENCES = ("vendor/d3.LICENSE", "vendor/plot.LICENSE", "vendor/plot.bundled.LICENSE")
 
 PLOT_CLASS = "chart"
 """The class name that ``report.js`` gives each chart: it stands in the style below."""
@@ -24,11 +25,15 @@ _PLOT_STYLE = (
 
 @dataclass(frozen=True)
 class Assets:
-    """``policy`` is a Content-Security-Policy: nothing is fetched, and only these run."""
+    """``policy`` is a Content-Security-Policy: nothing is fetched, and only these run.
+
+    ``licences`` are of the chart libraries, and ask to stand in each copy of them.
+    """
 
     style: str
     scripts: tuple[str, ...]
     policy: str
+    licences: tuple[str, ...]
 
 
 @functools.cache
@@ -46,7 +51,7 @@ def assets() -> Assets:
             "form-action 'none'",
         )
     )
-    return Assets(style, scripts, policy)
+    return Assets(style, scripts, policy, tuple(map(_read, _LICENCES)))
 
 
 def _read(name: str) -> str:

@@ -24,11 +24,14 @@ def is_against_base(result: GateResult) -> bool:
     """Whether a gate compares with another commit or environment."""
     figures = result.figures
     counts = isinstance(figures.get("base"), Mapping) and isinstance(figures.get("head"), Mapping)
-    return figures.get("over") == "base" or counts or result.claim.endswith("against base")
+    named = "against_base" in figures or result.claim.endswith("against base")
+    return figures.get("over") == "base" or counts or named
 
 
 def differences(figures: Mapping[str, Any]) -> tuple[Difference, ...]:
     """Every count that either side has; nested counts are named with a dot between."""
+    if not isinstance(figures.get("head"), Mapping):
+        return ()  # a ratio's "base" says which commit that was
     base, head = (dict(_flat(mapping(figures.get(side)))) for side in ("base", "head"))
     return tuple(_difference(what, base.get(what), head.get(what)) for what in {**base, **head})
 

@@ -123,7 +123,7 @@ def _brief(axis: Axis, result: GateResult) -> tuple[str, float | None]:
 _COUNTS = (("breaks", "break"), ("recompiles", "recompilation"))
 
 # Lines of a reason that repeat what stands in a table of sites: indented, or over such lines.
-_OF_A_SITE = re.compile(r"\s+\S|\S+ \([^()]*\):$")
+_OF_A_SITE = re.compile(r"\s+(?!better: )\S|\S+ \([^()]*\):$")
 
 
 def _reason(result: GateResult, sites: tuple[Sites, ...]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .loose import count, mapping, mappings, sequence, word, words
+from .loose import count, mapping, mappings, sequence, word
 from .text import plural, short_path
 
 MOST_SITES = 60
@@ -131,15 +131,15 @@ def _either(found: Any) -> Site | None:
     told = mapping(found)
     if not told:
         return None
-    site = _graph_break(told) if "reason" in told else _sync(told)
-    component = word(told.get("component"))
-    notes = (*site.notes, *words(told.get("notes")))
+    if "reason" in told:
+        return _graph_break(told)
+    if "what" not in told:
+        return _sync(told)
+    many = count(told.get("count"))
     return Site(
-        where=site.where,
-        function=site.function,
-        what=" · ".join(filter(None, (component, site.what))),
-        source=site.source,
-        how_often=site.how_often,
-        notes=notes,
-        allowed=site.allowed,
+        where=_where(told),
+        function=word(told.get("function")) or "",
+        what=": ".join(filter(None, (word(told.get("component")), word(told.get("what"))))),
+        source=word(told.get("source")) or "",
+        how_often="" if many is None else f"{many} ×",
     )
