@@ -60,7 +60,8 @@ endif
 
 # Without pytest-benchmark, whose table would stand below ours.
 demo: $(READY) ## run the example suite on the demo pipeline
-	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v $(ARGS)
+	@mkdir -p build
+	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v --diffspeed-html=build/demo.html $(ARGS)
 
 ladder: $(READY) ## what every technique buys on the demo pipeline (about 20 minutes)
 	$(BIN)/python -m pytest --diffspeed -p no:benchmark --pyargs pytest_diffspeed.ladder $(ARGS)

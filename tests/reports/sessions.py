@@ -276,7 +276,9 @@ def series(points=40, jump=20, **changes):
         )
         for index, level in enumerate(levels)
     ]
-    change = Change(jump, 1.5, 1.2, made[jump - 1].commit, made[jump].commit)
+    jumps = []
+    if jump < points:
+        jumps.append(Change(jump, 1.5, 1.2, made[jump - 1].commit, made[jump].commit))
     content = {
         "test": "tests/test_a.py::test_slow[bf16]",
         "stack": "bf16",
@@ -285,7 +287,7 @@ def series(points=40, jump=20, **changes):
         "better": "higher",
         "machine": "1bf0c90d048a20b9",
         "points": made,
-        "changes": [change],
+        "changes": jumps,
         "drift": Drift(1.5, 1.2, True, "1.2 now, 1.5 at the beginning: more than its noise"),
         **changes,
     }

@@ -134,7 +134,7 @@ def test_a_base_stands_beside_its_head(page):
         head={"unet": {"breaks": 2}, "vae.decode": 1},
         new_sites=[{"component": "unet", "what": "a print", "file": "unet.py", "line": 12,
                     "function": "forward", "source": "print(1)", "count": 2}],
-        gone_sites=["somewhere else"], against_base={"name": "main"},
+        gone_sites=["somewhere else"], worse=["unet: breaks 0 → 2"], against_base={"name": "main"},
         reason="against main: unet: breaks 0 → 2\n  new here: unet.py:12\n  better: graphs 3 → 2",
     )  # fmt: skip
     over = ratio(TEST, "fp32", "PASS", over="base")
@@ -145,6 +145,7 @@ def test_a_base_stands_beside_its_head(page):
     assert "unet.breaks 0 → 2" in text
     assert "unet.breaks 0 2 +2" in text and "vae.decode 1 1 same" in text
     assert "New against the base unet.py:12 in forward 2 × print(1) unet: a print" in text
+    assert "✕ 1 count worse than base" in text
     assert "Gone since the base somewhere else" in text
     assert "unet: breaks 0 → 2 better: graphs 3 → 2" in text
     assert "min_speedup over base per call" in html.partition('id="tests"')[0]
@@ -227,7 +228,7 @@ def test_a_picture_that_is_none_is_said_and_not_embedded(page, tmp_path, name, w
 def test_a_picture_without_a_gate_is_shown_as_that(page, tmp_path):
     names = strips(tmp_path / "pictures", 1)
     text = words_of(page([*ratio(TEST, "bf16", "PASS"), told(TEST, images=names)]))
-    assert "Drawn last by this test; no gate judged it." in text
+    assert "What 1 further test drew last, which no gate judged" in text
 
 
 # --- size

@@ -95,6 +95,9 @@ def _interval(figures: Mapping[str, Any]) -> str:
 
 def _brief(axis: Axis, result: GateResult) -> tuple[str, float | None]:
     figures = result.figures
+    if "head" in figures and "worse" in figures:
+        worse = len(sequence(figures["worse"]))
+        return (f"{plural(worse, 'count')} worse than base" if worse else "as base"), worse
     if axis is STRUCTURE:
         told = [(count(figures.get(noun)), singular) for noun, singular in _COUNTS]
         steps = [count(figures.get("first_step")), *map(count, sequence(figures.get("per_step")))]
