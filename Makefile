@@ -24,7 +24,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
         benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
-        benchmark-image-speed build clean distclean FORCE
+        benchmark-image-speed benchmark-history build clean distclean FORCE
 
 help: ## show this list
 	@echo 'Targets (each makes $(VENV) first, once):'
@@ -125,6 +125,9 @@ benchmark-images: $(READY) ## what variants and broken variants of the demo pipe
 
 benchmark-image-speed: $(READY) ## image metrics beside scikit-image and others: time, values, memory
 	$(BIN)/python benchmarks/similarity_speed.py $(ARGS)
+
+benchmark-history: $(READY) ## the history with 100 000 records: seconds and memory of each command
+	$(BIN)/python benchmarks/history.py $(ARGS)
 
 build: $(READY) ## sdist and wheel in dist/
 	$(BIN)/python -m build --no-isolation

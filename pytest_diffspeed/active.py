@@ -24,6 +24,7 @@ from .gates.base import GateContext
 from .gates.many import over_many_gates
 from .gates.run import run_gates
 from .options import Options
+from .options import project_folder as _project
 from .outputs import asked_outputs, write_outputs
 from .prepared import PreparedArm
 from .quiet import third_party
@@ -136,17 +137,6 @@ def _compile_cache(
         ) from None
     config.add_cleanup(in_use.close)
     return cache, found
-
-
-def _project(config: pytest.Config) -> Path:
-    """Where this package keeps its folder: pytest's rootdir, or where pytest was started.
-
-    ``--pyargs`` with no ini file makes pytest's rootdir the folder that the installed package and
-    the user's own have in common, which may be the root of the file system.
-    """
-    started = config.invocation_params.dir
-    by_package = config.inipath is None and config.option.pyargs
-    return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
 
 
 def check_gates(
@@ -318,6 +308,8 @@ class Summary:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         asked = asked_outputs(self._options)
+        if not self._records:
+            asked.pop("store", None)  # nothing to keep: no folder of ours appears
         if asked and not hasattr(self._config, "workerinput"):
             finished = Finished(self._all_records(), _project(self._config))
             self._said, self._problems = write_outputs(asked, finished)

@@ -18,6 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .calibrate import main as calibrate
 
         return calibrate(words[1:])
+    if words[:1] == ["history"]:  # so has this one
+        from .history.command import main as history
+
+        return history(words[1:])
     arguments = _parser().parse_args(words)
     try:
         return int(arguments.run(arguments))
@@ -30,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffspeed", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("calibrate", help="measure image limits of stacks on your pipeline")
+    commands.add_parser("history", help="look at what sessions found over commits")
     add_report(commands)
     audit = commands.add_parser("audit", help="look at all of something")
     subjects = audit.add_subparsers(required=True, metavar="SUBJECT")

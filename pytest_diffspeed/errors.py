@@ -66,6 +66,10 @@ class RecordError(DiffspeedError):
     """A file of records cannot be read, or is of a version that this one does not know."""
 
 
+class StoreError(DiffspeedError):
+    """A history cannot be opened, read or written."""
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """The clause that helps with a misspelt word: the nearest match, then all that is valid."""
     names = sorted(valid)

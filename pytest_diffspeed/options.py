@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import pytest
 
 from .device import check_device_word
 from .errors import DiffspeedError, UsageError, nearest
+from .history.url import DEFAULT as DEFAULT_STORE
+from .history.url import StoreUrl, check_store, parse_store
 from .pipelines.names import check_source_text
 from .techniques.stacks import Stack, parse_stacks
 
@@ -29,8 +32,9 @@ class Options:
     """``budget_s`` is ``None`` for ``auto``; ``techniques`` is empty where markers decide.
 
     ``inconclusive`` is ``None`` where each gate's own default holds; ``instances`` counts the
-    process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``base`` is
-    a revision that git knows, ``base_python`` an interpreter.
+    process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``store`` is
+    ``None`` where no history is kept.  ``base`` is a revision that git knows, ``base_python`` an
+    interpreter.
     """
 
     device: str
@@ -46,7 +50,7 @@ class Options:
     save_counts: bool = False
     html_path: Path | None = None
     markdown_path: Path | None = None
-    store: str | None = None
+    store: StoreUrl | None = None
     base: str | None = None
     base_python: str | None = None
     compile_cache: Path | None = None
@@ -89,11 +93,22 @@ def read_options(config: pytest.Config) -> Options:
         save_counts=bool(config.getoption("--diffspeed-save-counts")),
         html_path=_path(config, "html"),
         markdown_path=_path(config, "markdown"),
-        store=_given(config, "store")[0],
+        store=_checked(config, "store", DEFAULT_STORE, functools.partial(_store, config)),
         base=_word(config, "base"),
         base_python=_word(config, "base-python"),
         compile_cache=_optional(config, "compile-cache", _folder),
     )
+
+
+def project_folder(config: pytest.Config) -> Path:
+    """Where this package keeps its folder: pytest's rootdir, or where pytest was started.
+
+    ``--pyargs`` with no ini file makes pytest's rootdir the folder that the installed package and
+    the user's own have in common, which may be the root of the file system.
+    """
+    started = config.invocation_params.dir
+    by_package = config.inipath is None and config.option.pyargs
+    return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
 
 
 def _checked(config: pytest.Config, name: str, default: str, check: Callable[[str], T]) -> T:
@@ -166,6 +181,12 @@ def _policy(text: str) -> str:
     if text not in INCONCLUSIVE_POLICIES:
         raise UsageError(f"does not know {text!r}; {nearest(text, INCONCLUSIVE_POLICIES)}")
     return text
+
+
+def _store(config: pytest.Config, text: str) -> StoreUrl | None:
+    url = parse_store(text)
+    check_store(url, project_folder(config))
+    return url
 
 
 def _prompts(config: pytest.Config) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def run_report(arguments: argparse.Namespace) -> int:
     if arguments.html is None:
         raise UsageError("name what to write: --html FILE")
     lines = read_lines(arguments.records)
-    finished = Finished(lines.records, arguments.rootdir.resolve(), lines)
+    finished = Finished(lines.records, arguments.rootdir.resolve(), lines=lines)
     from .reports.html import write
 
     try:

@@ -10,17 +10,20 @@ from typing import Any
 
 from .lines import Lines
 from .reader import RecordedSession, recorded_session
+from .series import Series
 
 
 @dataclass(frozen=True)
 class Finished:
     """Its records, in order, and pytest's rootdir, from which paths in them start.
 
-    ``lines`` is the file that they were read from, where they were: it knows what was unreadable.
+    ``series`` is the history of its tests, where there is one; ``lines`` is the file that the
+    records were read from, where they were: it knows what could not be read.
     """
 
     records: Sequence[Mapping[str, Any]]
     rootdir: Path
+    series: Sequence[Series] = ()
     lines: Lines | None = None
 
     @cached_property

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import RecordError
 from .journal import SCHEMA
@@ -18,6 +19,8 @@ from .schema import fits
 
 _SCHEMA_NAME = re.compile(r"diffspeed/([0-9]+)(?:\.[0-9]+)*")
 MAJOR = SCHEMA.partition("/")[2]
+MOST_BYTES = 64 * 2**20
+"""A longer line is no record of ours, and is never held in memory."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +51,37 @@ def read_lines(path: Path) -> Lines:
     Raises:
         RecordError: the file cannot be opened, or was written in another major version.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"cannot read the records in {path}: {error.strerror}") from error
     records: list[dict[str, Any]] = []
     left_out = 0
-    for line in content.split(b"\n"):
-        if not line.strip():
-            continue
-        record = _record(line, path)
+    for record in each_line(path):
         if record is None:
             left_out += 1
         else:
             records.append(record)
     return Lines(path, tuple(records), left_out)
+
+
+def each_line(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The record in each line, as the file is read; ``None`` for a line that cannot be read.
+
+    Raises:
+        RecordError: as :func:`read_lines`, as soon as it is seen.
+    """
+    try:
+        with path.open("rb") as file:
+            for line in _whole_lines(file):
+                if line.strip():
+                    yield _record(line, path)
+    except OSError as error:
+        raise RecordError(f"cannot read the records in {path}: {error.strerror}") from error
+
+
+def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Lines; of one that is too long, the beginning, which is no JSON."""
+    while line := file.readline(MOST_BYTES):
+        yield line
+        while len(line) == MOST_BYTES and not line.endswith(b"\n"):
+            line = file.readline(MOST_BYTES)
 
 
 def _record(line: bytes, path: Path) -> dict[str, Any] | None:

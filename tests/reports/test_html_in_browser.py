@@ -16,7 +16,7 @@ SLOW = "tests/test_a.py::test_slow[bf16]"
 def report(tmp_path):
     def report_(records, history=()):
         path = tmp_path / "report.html"
-        write(str(path), Finished(records, tmp_path), history)
+        write(str(path), Finished(records, tmp_path, history))
         return path
 
     return report_
