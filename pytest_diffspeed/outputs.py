@@ -65,7 +65,7 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
         module, _, function = WRITERS[name].partition(":")
         try:
             if name == "html":
-                finished = _with_history(finished, asked.get("store"))
+                finished = with_history(finished, asked.get("store"))
             writer = getattr(importlib.import_module(f".{module}", __package__), function)
             line = writer(target, finished)
         except DiffspeedError as error:
@@ -77,7 +77,7 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
     return said, problems
 
 
-def _with_history(finished: Finished, store: Target | None) -> Finished:
+def with_history(finished: Finished, store: Target | None) -> Finished:
     """The same session with the history of its tests, in the environment that it ran in.
 
     Raises:

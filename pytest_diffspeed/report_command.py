@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from .errors import UsageError
+from .history.url import check_store, parse_store
+from .outputs import with_history
 from .records.finished import Finished
 from .records.lines import read_lines
 
@@ -23,6 +25,11 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=Path(),
         help="the folder that paths of pictures start from (default: the current one)",
     )
+    parser.add_argument(
+        "--store",
+        metavar="URL",
+        help="show the history of these tests too, from a store named as for --diffspeed-store",
+    )
     parser.set_defaults(run=run_report)
 
 
@@ -31,12 +38,21 @@ def run_report(arguments: argparse.Namespace) -> int:
 
     Raises:
         RecordError: the records cannot be read.
+        StoreError: the store cannot be read.
         UsageError: no report was asked for, or it cannot be written.
     """
     if arguments.html is None:
         raise UsageError("name what to write: --html FILE")
     lines = read_lines(arguments.records)
     finished = Finished(lines.records, arguments.rootdir.resolve(), lines=lines)
+    if arguments.store is not None:
+        try:
+            store = parse_store(arguments.store)
+            if store is not None:
+                check_store(store, finished.rootdir)
+        except UsageError as error:
+            raise UsageError(f"--store: {error}") from None
+        finished = with_history(finished, store)
     from .reports.html import write
 
     try:

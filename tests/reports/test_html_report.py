@@ -12,6 +12,7 @@ from PIL import Image
 from sessions import about, gate, identity, images, ladder, many, mixed, ratio, strips, told
 
 from pytest_diffspeed.cli import main
+from pytest_diffspeed.history.url import parse_store
 from pytest_diffspeed.outputs import WRITERS
 from pytest_diffspeed.records.finished import Finished
 from pytest_diffspeed.records.journal import as_line, write_all
@@ -350,6 +351,29 @@ def test_the_command_writes_it_from_records_and_from_a_torn_journal(tmp_path, ca
     html = out.read_text(encoding="utf-8")
     assert "<img " in html
     assert "could not be read and counts as not written" in html
+
+
+def test_the_command_shows_the_history_of_a_store(tmp_path, capsys):
+    from pytest_diffspeed.history.record import write as store_session
+
+    store = parse_store("sqlite:///history.db")
+    for number in range(30):
+        session = about(
+            session=f"{number:032x}", commit=f"{number:040x}",
+            committed_at=f"2026-10-{number + 1:02d}T12:00:00+00:00", dirty=False,
+        )  # fmt: skip
+        records = [session, *ratio(TEST, "bf16", "PASS", true=1.5 if number < 15 else 1.2)]
+        store_session(store, Finished(records, tmp_path))
+    path = tmp_path / "r.jsonl"
+    write_all(path, records)
+    words = ["report", str(path), "--html", str(tmp_path / "r.html"), "--rootdir", str(tmp_path)]
+    assert main([*words, "--store", "sqlite:///history.db"]) == 0
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    text = words_of(html)
+    assert "1 change point" in text and "(worse), with a commit after" in text
+    assert '"history":{"series-0":' in html
+    assert main([*words, "--store", "mysql://somewhere"]) == 2
+    assert "--store" in capsys.readouterr().err
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys):
