@@ -60,7 +60,8 @@ endif
 
 # Without pytest-benchmark, whose table would stand below ours.
 demo: $(READY) ## run the example suite on the demo pipeline
-	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v $(ARGS)
+	@mkdir -p build
+	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v --diffspeed-html=build/demo.html $(ARGS)
 
 ladder: $(READY) ## what every technique buys on the demo pipeline (about 20 minutes)
 	$(BIN)/python -m pytest --diffspeed -p no:benchmark --pyargs pytest_diffspeed.ladder $(ARGS)
@@ -112,6 +113,12 @@ benchmark-breaks: $(READY) ## graph breaks of real models, and what looking cost
 
 benchmark-simgpu: $(READY) ## what the simulated GPU costs
 	$(BIN)/python benchmarks/simgpu.py $(ARGS)
+
+benchmark-report: $(READY) ## what the HTML report costs to write and to open (needs Chromium)
+	$(BIN)/python benchmarks/report.py $(ARGS)
+
+vendor: $(READY) ## fetch the chart libraries of the HTML report again and check their hashes (needs npm)
+	$(BIN)/python tools/vendor.py $(ARGS)
 
 benchmark-images: $(READY) ## what variants and broken variants of the demo pipeline score
 	$(BIN)/python benchmarks/similarity_matrix.py $(ARGS)

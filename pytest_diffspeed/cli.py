@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .errors import DiffspeedError
+from .report_command import add_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("calibrate", help="measure image limits of stacks on your pipeline")
     commands.add_parser("history", help="look at what sessions found over commits")
+    add_report(commands)
     audit = commands.add_parser("audit", help="look at all of something")
     subjects = audit.add_subparsers(required=True, metavar="SUBJECT")
     schedulers = subjects.add_parser(

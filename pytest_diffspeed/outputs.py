@@ -65,7 +65,7 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
         module, _, function = WRITERS[name].partition(":")
         if name == "html":
             try:
-                finished = _with_history(finished, asked.get("store"))
+                finished = with_history(finished, asked.get("store"))
             except DiffspeedError as error:
                 problems.append(f"--diffspeed-html: without the history: {error}")
         try:
@@ -80,7 +80,7 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
     return said, problems
 
 
-def _with_history(finished: Finished, store: Target | None) -> Finished:
+def with_history(finished: Finished, store: Target | None) -> Finished:
     """The same session with the history of its tests, in the environment that it ran in.
 
     Raises:

@@ -146,6 +146,12 @@ def test_wheel_holds_the_package_and_nothing_else(distributions: Distributions) 
 
 
 @pytest.mark.slow
+def test_wheel_brings_the_parts_of_the_html_report(distributions: Distributions) -> None:
+    folder = "pytest_diffspeed/reports/html"
+    parts = ("static/report.css", "static/vendor/d3.min.js", "templates/report.html")
+    assert {f"{folder}/{part}" for part in parts} <= distributions.wheel_names()
+
+
 def test_wheel_brings_the_demo_weights(distributions: Distributions) -> None:
     names = distributions.wheel_names()
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .lines import Lines
 from .reader import RecordedSession, recorded_session
 from .series import Series
 
@@ -16,14 +17,19 @@ from .series import Series
 class Finished:
     """Its records, in order, and pytest's rootdir, from which paths in them start.
 
-    ``series`` is the history of its tests, where there is one.
+    ``series`` is the history of its tests, where there is one; ``lines`` is the file that the
+    records were read from, where they were: it knows what could not be read.
     """
 
     records: Sequence[Mapping[str, Any]]
     rootdir: Path
     series: Sequence[Series] = ()
+    lines: Lines | None = None
 
     @cached_property
     def session(self) -> RecordedSession:
         """The records put together."""
-        return recorded_session(self.records, self.rootdir)
+        if self.lines is None:
+            return recorded_session(self.records, self.rootdir)
+        lines = self.lines
+        return recorded_session(self.records, lines.path, lines.left_out, lines.note)

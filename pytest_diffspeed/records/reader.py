@@ -19,6 +19,9 @@ from .lines import read_lines
 _AFTERWARDS = ("stages", "memory")
 """Kinds that tell more about a gate's arms once its verdict is written: they become figures."""
 
+_PAIRS = ("pair", "dropped-pair")
+"""The second is a kind of its own, so that nobody who reads lines counts it by mistake."""
+
 
 @dataclass(frozen=True)
 class RecordedPair:
@@ -107,7 +110,7 @@ def recorded_session(
         kind = record["kind"]
         if kind in others:
             others[kind].append(record)
-        if kind not in ("gate-start", "pair", "gate", "gate-error", *_AFTERWARDS):
+        if kind not in ("gate-start", *_PAIRS, "gate", "gate-error", *_AFTERWARDS):
             continue
         identity = record["test"], record["stack"], record["claim"]
         gate = latest.get(identity)
@@ -121,7 +124,7 @@ def recorded_session(
             gates.append(gate)
         if kind == "gate-start":
             gate.start = record
-        elif kind == "pair":
+        elif kind in _PAIRS:
             gate.pairs.append(_pair(record))
         elif kind == "gate":
             gate.result = as_result(record)

@@ -1,0 +1,114 @@
+"""What a session rests on: commit, environment, options, and the command that runs it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .loose import mapping, sequence, word
+
+_MOST_ROWS = 40
+"""Of each table here: a file of a stranger may hold any number."""
+
+_ROWS = ("device", "torch", "diffusers", "transformers", "torchao", "python", "threads")
+
+
+@dataclass(frozen=True)
+class About:
+    """Rows of label and value, and lines for the head of the page."""
+
+    commit: str
+    subject: str
+    dirty: bool
+    at: str
+    device: str
+    pipeline: str
+    base: tuple[tuple[str, str], ...]
+    environment: tuple[tuple[str, str], ...]
+    options: tuple[tuple[str, str], ...]
+    command: str
+
+
+def about(line: Mapping[str, Any]) -> About:
+    """From the ``session`` line, which may be lost."""
+    device = mapping(line.get("device"))
+    environment = mapping(line.get("environment"))
+    ordered = [name for name in _ROWS if name in environment]
+    ordered += [name for name in environment if name not in ordered]
+    rows = [(name, _value(environment[name])) for name in ordered]
+    rows += [
+        (label, _value(line[name]))
+        for name, label in (
+            ("commit", "commit"),
+            ("committed_at", "committed at"),
+            ("at", "session began at"),
+            *([] if "pytest-diffspeed" in environment else [("version", "pytest-diffspeed")]),
+            ("machine", "environment digest"),
+            ("session", "session"),
+        )
+        if line.get(name) is not None
+    ]
+    return About(
+        commit=(word(line.get("commit")) or "")[:12],
+        subject=word(line.get("subject")) or "",
+        dirty=line.get("dirty") is True,
+        at=(word(line.get("at")) or "").replace("T", " "),
+        device=word(device.get("name")) or word(environment.get("device")) or "",
+        pipeline=word(line.get("pipeline")) or "",
+        base=tuple((key, _value(value)) for key, value in mapping(line.get("base")).items())[
+            :_MOST_ROWS
+        ],
+        environment=tuple((label, text) for label, text in rows if text)[:_MOST_ROWS],
+        options=tuple(
+            (name, text)
+            for name, value in mapping(line.get("options")).items()
+            if (text := _value(value))
+        )[:_MOST_ROWS],
+        command=rerun_command(line),
+    )
+
+
+def rerun_command(line: Mapping[str, Any], test: str | None = None) -> str:
+    """The words that run this session again, or one test of it, as it ran."""
+    words = ["pytest", "--diffspeed"]
+    device = mapping(line.get("device"))
+    kind, index = word(device.get("kind")), device.get("index")
+    if kind is not None:
+        numbered = kind != "cpu" and isinstance(index, int)
+        words.append(
+            f"--diffspeed-device={kind}:{index}" if numbered else f"--diffspeed-device={kind}"
+        )
+    pipeline = word(line.get("pipeline"))
+    if pipeline is not None:
+        words.append(f"--diffspeed-pipeline={pipeline}")
+    options = mapping(line.get("options"))
+    for name, option in (
+        ("steps", "steps"),
+        ("budget_s", "budget"),
+        ("instances", "instances"),
+        ("inconclusive", "inconclusive"),
+    ):
+        if options.get(name) is not None:
+            words.append(f"--diffspeed-{option}={_value(options[name])}")
+    techniques = [str(stack) for stack in sequence(options.get("techniques"))]
+    if techniques:
+        words.append(f"--diffspeed-techniques={','.join(techniques)}")
+    words += [f"--diffspeed-prompts={prompt}" for prompt in sequence(options.get("prompts"))]
+    base = word(mapping(line.get("base")).get("rev"))
+    if base is not None:
+        words.append(f"--diffspeed-base={base}")
+    return shlex.join([*words, *([] if test is None else [test])])
+
+
+def _value(value: Any) -> str:
+    if value is None or value == [] or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,258 @@
+"""One gate as the page shows it: plain strings and rows, whatever kind of gate it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...records.reader import RecordedGate
+from ...verdict import GateResult
+from .axes import AXES, MEMORY, RATIO, STRUCTURE, TIME, Axis, axis_of, severity
+from .base import Difference, differences, is_against_base
+from .loose import count, mapping, number, sequence, word, words
+from .pairs import PairPlot, pair_plot
+from .similarity import Metric, metrics
+from .sites import Sites, sites_of
+from .text import gibibytes, interval, percent, plural, ratio, seconds
+
+
+@dataclass(frozen=True)
+class GateView:
+    """``found`` is its finding in a line, ``brief`` in a table's cell, ``key`` what that sorts by.
+
+    ``facts`` are labels with values, ``stages`` rows of (stage, baseline, candidate).
+    """
+
+    id: str
+    axis: Axis
+    result: GateResult
+    verdict: str
+    finished: bool
+    found: str
+    brief: str
+    key: float | None
+    reason: str
+    facts: tuple[tuple[str, str], ...]
+    sites: tuple[Sites, ...]
+    metrics: tuple[Metric, ...]
+    plot: PairPlot | None
+    stages: tuple[tuple[str, str, str], ...]
+    differences: tuple[Difference, ...]
+    against_base: bool
+    notes: tuple[str, ...]
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Failures first, then by reliability."""
+        return severity(self.verdict), AXES.index(self.axis), self.result.test
+
+
+def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
+    """``number_of_it`` names it within the page."""
+    result, figures = gate.result, gate.result.figures
+    axis = axis_of(result)
+    sites = sites_of(figures)
+    brief, key = _brief(axis, result)
+    return GateView(
+        id=f"gate-{number_of_it}",
+        axis=axis,
+        result=result,
+        verdict=str(result.verdict),
+        finished=gate.finished,
+        found=_found(axis, figures),
+        brief=brief,
+        key=key,
+        reason=_reason(result, sites),
+        facts=tuple((label, text) for label, text in _facts(axis, figures) if text),
+        sites=sites,
+        metrics=metrics(figures),
+        plot=pair_plot(gate),
+        stages=_stages(mapping(figures.get("stages"))),
+        differences=differences(figures),
+        against_base=is_against_base(result),
+        notes=tuple(_notes(figures)),
+    )
+
+
+def _found(axis: Axis, figures: Mapping[str, Any]) -> str:
+    said = word(figures.get("found"))
+    if said is not None:
+        return said
+    if axis is not RATIO:
+        return ""
+    if not count(figures.get("pairs")):
+        return ""
+    told = f"{ratio(number(figures.get('ratio')))} {_interval(figures)}"
+    need = number(figures.get("need"))
+    return told if need is None else f"{told}, need ≥ {need:.3g}×"
+
+
+def _interval(figures: Mapping[str, Any]) -> str:
+    return interval(number(figures.get("low")), number(figures.get("high")))
+
+
+def _brief(axis: Axis, result: GateResult) -> tuple[str, float | None]:
+    figures = result.figures
+    if "head" in figures and "worse" in figures:
+        worse = len(sequence(figures["worse"]))
+        return (f"{plural(worse, 'count')} worse than base" if worse else "as base"), worse
+    if axis is STRUCTURE:
+        told = [(count(figures.get(noun)), singular) for noun, singular in _COUNTS]
+        steps = [count(figures.get("first_step")), *map(count, sequence(figures.get("per_step")))]
+        if "per_step" in figures:
+            told.append((sum(filter(None, steps)), "sync"))
+        known = [(many, noun) for many, noun in told if many is not None]
+        if known:
+            return ", ".join(plural(many, noun) for many, noun in known), known[0][0]
+    found = number(figures.get("ratio"))
+    if axis is RATIO and found is not None and count(figures.get("pairs")):
+        return ratio(found), found
+    share = number(figures.get("memory_ratio"))
+    if axis is MEMORY and share is not None:
+        return f"{share:.3g} ×", share
+    first = number(figures.get("first_call_s"))
+    if axis is TIME and first is not None:
+        return seconds(first), first
+    for name, label in (("ssim", "SSIM"), ("psnr", "PSNR")):
+        pair = mapping(figures.get("metrics")).get(name)
+        worst = number(pair[1]) if isinstance(pair, list) and len(pair) == 2 else None
+        if worst is not None:
+            return f"{label} {worst:.4g}", worst
+    return "", None
+
+
+_COUNTS = (("breaks", "break"), ("recompiles", "recompilation"))
+
+# Lines of a reason that repeat what stands in a table of sites: indented, or over such lines.
+_OF_A_SITE = re.compile(r"\s+(?!better: )\S|\S+ \([^()]*\):$")
+
+
+def _reason(result: GateResult, sites: tuple[Sites, ...]) -> str:
+    if not sites:
+        return result.reason
+    again = {f"{site.how_often}: {site.function} (" for table in sites for site in table.sites}
+    return "\n".join(
+        line
+        for line in result.reason.splitlines()
+        if not _OF_A_SITE.match(line) and not line.startswith(tuple(again))
+    )
+
+
+def _facts(axis: Axis, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def sec(name: str) -> str:
+        return seconds(number(figures.get(name)))
+
+    def whole(name: str) -> str:
+        found = count(figures.get(name))
+        return "" if found is None else str(found)
+
+    over = word(figures.get("over")) or "baseline"
+    if axis is RATIO:
+        noise = number(figures.get("noise"))
+        coverage = number(figures.get("coverage"))
+        unit = word(figures.get("unit")) or "call"
+        return [
+            ("interval", f"{_interval(figures)}{_coverage(coverage)}" if noise is not None else ""),
+            ("pairs", _pairs(figures)),
+            ("noise a pair", "" if noise is None else percent(noise)),
+            ("baseline against itself", _floor(figures)),
+            ("process instances", whole("instances")),
+            (f"a {unit} of {over}", sec("baseline_s")),
+            (f"a {unit} of this stack", sec("candidate_s")),
+            ("its first call", sec("candidate_first_call_s")),
+            ("error rate", _error_rate(figures)),
+            ("attempt", _attempt(figures)),
+            ("peak memory", _peaks(mapping(figures.get("memory")))),
+        ]
+    if axis is MEMORY:
+        return [
+            (f"peak of {over}", gibibytes(number(figures.get("baseline_peak_bytes")))),
+            ("peak of this stack", gibibytes(number(figures.get("candidate_peak_bytes")))),
+            ("allowed", _times(number(figures.get("max_ratio")))),
+        ]
+    if axis is TIME:
+        return [
+            ("allowed", sec("allowed_s")),
+            ("a call of fp32", sec("baseline_s")),
+            ("a call of this stack", sec("candidate_s")),
+            ("compile cache", word(figures.get("cache")) or ""),
+        ]
+    floor = ((name, word(figures.get(name))) for name in ("floor_again", "floor_kernels"))
+    denominator = number(figures.get("denominator_rmse"))
+    return [
+        *((_FLOORS[name], said) for name, said in floor if said is not None),
+        ("other images differ by", "" if denominator is None else f"{denominator:.3f} RMSE"),
+        ("counted on", word(figures.get("counted_on")) or ""),
+        ("counted with", word(figures.get("counted_with")) or ""),
+        ("preset", word(figures.get("preset")) or ""),
+    ]
+
+
+def _coverage(coverage: float | None) -> str:
+    return "" if coverage is None else f", covers {coverage:.0%}"
+
+
+def _pairs(figures: Mapping[str, Any]) -> str:
+    pairs, dropped = count(figures.get("pairs")), count(figures.get("dropped_pairs"))
+    if pairs is None:
+        return ""
+    return f"{pairs}, {dropped} more dropped" if dropped else str(pairs)
+
+
+def _floor(figures: Mapping[str, Any]) -> str:
+    floor = number(figures.get("noise_floor"))
+    return "" if floor is None or not count(figures.get("noise_floor_pairs")) else percent(floor)
+
+
+def _error_rate(figures: Mapping[str, Any]) -> str:
+    alpha = number(figures.get("alpha"))
+    return "" if alpha is None else f"at most {alpha:.3g}, for these instances"
+
+
+def _attempt(figures: Mapping[str, Any]) -> str:
+    attempt = count(figures.get("attempt"))
+    return "" if attempt is None or attempt < 2 else f"{attempt} for this tree"
+
+
+def _peaks(memory: Mapping[str, Any]) -> str:
+    peaks = [
+        number(mapping(memory.get(arm)).get("allocated_bytes")) for arm in ("baseline", "candidate")
+    ]
+    return "" if None in peaks else " → ".join(map(gibibytes, peaks))
+
+
+def _times(share: float | None) -> str:
+    return "" if share is None else f"{share:.3g} ×"
+
+
+_FLOORS = {"floor_again": "baseline drawn again", "floor_kernels": "baseline, other kernels"}
+
+_STAGES = (
+    ("text_encoder_s", "text encoders"),
+    ("first_step_s", "first step"),
+    ("steady_step_s", "a steady step"),
+    ("denoiser_s", "denoiser, all steps"),
+    ("vae_decode_s", "VAE decode"),
+    ("rest_s", "rest"),
+    ("call_s", "whole call"),
+)
+
+
+def _stages(stages: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    arms = [mapping(stages.get(arm)) for arm in ("baseline", "candidate")]
+    rows = [(label, *(seconds(number(arm.get(name))) for arm in arms)) for name, label in _STAGES]
+    return tuple((label, first, second) for label, first, second in rows if first or second)
+
+
+def _notes(figures: Mapping[str, Any]) -> list[str]:
+    """What the reader must know, and the gate itself noted beside its reason."""
+    notes = [
+        f"not checked: {limit}: {why}" for limit, why in mapping(figures.get("skipped")).items()
+    ]
+    notes += words(figures.get("notes"))
+    allowances = words(figures.get("unused_allowances"))
+    notes += [f"allowed, but not seen any more: {allowance}" for allowance in allowances]
+    error = word(figures.get("pictures_error"))
+    return notes if error is None else [*notes, f"no pictures were written: {error}"]

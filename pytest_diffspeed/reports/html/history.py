@@ -1,0 +1,130 @@
+"""Series of figures over commits with their change points, in words and for the script to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...records.series import Change, Point, Series
+from .axes import VERDICTS
+from .loose import number
+from .text import name, plural
+
+MOST_SERIES = 40
+MOST_POINTS = 250
+ROWS = 12
+"""Points in the table of a series: the latest."""
+
+_COUNTED = ("breaks", "recompiles", "syncs", "graphs")
+
+
+@dataclass(frozen=True)
+class Told:
+    """One series.  ``changes`` and ``drift`` are sentences, ``rows`` its latest points."""
+
+    series: Series
+    title: str
+    changes: tuple[str, ...]
+    drift: str
+    rows: tuple[tuple[str, str, str, str, str], ...]
+    summary: str
+    chart: Mapping[str, Any]
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing changed."""
+        return not self.changes and not self.drift
+
+
+@dataclass(frozen=True)
+class History:
+    """``left_out`` series are not shown."""
+
+    told: tuple[Told, ...]
+    left_out: int
+
+
+def history(series: Sequence[Series]) -> History:
+    """What changed first; among equals counts before measured figures."""
+    told = sorted(map(_told, series), key=_order)
+    return History(tuple(told[:MOST_SERIES]), max(0, len(told) - MOST_SERIES))
+
+
+def _order(told: Told) -> tuple[bool, bool, str]:
+    return told.is_calm, told.series.figure not in _COUNTED, told.title
+
+
+def _told(series: Series) -> Told:
+    changes = tuple(_sentence(change, series) for change in series.changes)
+    drift = series.drift
+    said = drift.sentence if drift is not None and drift.is_shown else ""
+    skipped = max(0, len(series.points) - MOST_POINTS)
+    values = [point.value for point in series.points]
+    summary = f"{plural(len(values), 'session')} of {series.figure}"
+    if values:
+        summary += f" from {_value(values[0])} to {_value(values[-1])}"
+    summary += f", {plural(len(changes), 'change point')}."
+    return Told(
+        series=series,
+        title=f"{series.figure}: {series.claim}",
+        changes=changes,
+        drift=said,
+        rows=tuple(_row(point) for point in reversed(series.points[-ROWS:])),
+        summary=summary,
+        chart={
+            "figure": series.figure,
+            "points": [
+                [
+                    point.at,
+                    name(_short(point.commit)),
+                    number(point.value),
+                    None if point.low is None else number(point.low),
+                    None if point.high is None else number(point.high),
+                    VERDICTS.index(point.verdict) if point.verdict in VERDICTS else -1,
+                ]
+                for point in series.points[skipped:]
+            ],
+            "changes": [
+                [change.index - skipped, number(change.before), number(change.after)]
+                for change in series.changes
+                if change.index >= skipped
+            ],
+            "anchor": None if drift is None or not drift.is_shown else number(drift.anchor),
+        },
+    )
+
+
+def _sentence(change: Change, series: Series) -> str:
+    rises = change.after > change.before
+    better = "better" if rises == (series.better == "higher") else "worse"
+    told = f"{_value(change.before)} → {_value(change.after)} ({better})"
+    if change.by_commit is None:
+        return told
+    after = "" if change.after_commit is None else f" after {_short(change.after_commit)}"
+    return f"{told}, with a commit{after} and not after {_short(change.by_commit)}"
+
+
+def _row(point: Point) -> tuple[str, str, str, str, str]:
+    value = _value(point.value)
+    if point.low is not None or point.high is not None:
+        ends = (
+            ("0" if point.low is None else _value(point.low)),
+            ("∞" if point.high is None else _value(point.high)),
+        )
+        value += f" [{ends[0]}, {ends[1]}]"
+    return (
+        point.at[:16].replace("T", " "),
+        _short(point.commit),
+        point.subject or "",
+        value,
+        point.verdict,
+    )
+
+
+def _value(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _short(commit: str | None) -> str:
+    return "" if commit is None else commit[:9]

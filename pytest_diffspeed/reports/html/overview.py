@@ -1,0 +1,133 @@
+"""The tests of a session as one table: a row a test, a cell an axis, failures first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...records.reader import RecordedSession
+from .axes import AXES, FAILED, Axis, severity, worst
+from .gates import GateView
+from .loose import count, number, word
+from .text import plural, seconds
+
+
+@dataclass(frozen=True)
+class TestRow:
+    """``cells`` holds the gates of each axis in use, in the order of reliability."""
+
+    test: str
+    where: str
+    stack: str
+    verdict: str
+    took: str
+    cells: tuple[tuple[GateView, ...], ...]
+    not_run: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """``counts`` are gates by verdict; ``without_gates`` are tests that asked for none."""
+
+    axes: tuple[Axis, ...]
+    rows: tuple[TestRow, ...]
+    counts: Mapping[str, int]
+    by_axis: tuple[tuple[Axis, Mapping[str, int]], ...]
+    not_run: int
+    without_gates: int
+    unfinished: int
+
+    @property
+    def headline(self) -> str:
+        """What happened, in one line."""
+        return "".join(words for words, _ in self.headline_parts)
+
+    @property
+    def headline_parts(self) -> tuple[tuple[str, str | None], ...]:
+        """Its words, and the verdict whose colour they have."""
+        total = sum(self.counts.values())
+        bad = [name for name in ("FAIL", "INCONCLUSIVE") if self.counts[name]]
+        if bad:
+            told: list[tuple[str, str | None]] = []
+            for name in bad:
+                told += [(" and " if told else "", None), (f"{self.counts[name]} {name}", name)]
+            return (*told, (f" of {plural(total, 'gate')}", None))
+        failed = sum(row.verdict == FAILED for row in self.rows)
+        if failed:
+            return ((f"{plural(failed, 'test')} failed", FAILED), (", and no gate did", None))
+        if self.counts["PASS"]:
+            rest = self.counts["NOT_APPLICABLE"]
+            passed = (f"{plural(self.counts['PASS'], 'gate')} PASS", "PASS")
+            return (passed, (f", {rest} NOT_APPLICABLE", None)) if rest else (passed,)
+        return (("No gate reached a verdict" if self.rows else "No gate was asked for", None),)
+
+
+def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
+    """All tests that a record names, those of an unfinished session too."""
+    axes = tuple(axis for axis in AXES if any(gate.axis is axis for gate in gates))
+    of_test: dict[str, list[GateView]] = {}
+    for gate in gates:
+        of_test.setdefault(gate.result.test, []).append(gate)
+    not_run: dict[str, list[str]] = {}
+    for line in session.not_run:
+        not_run.setdefault(str(line["test"]), []).append(str(line["claim"]))
+    told: dict[str, Mapping[str, Any]] = {}
+    for line in session.tests:  # a test has one for each phase that failed, too
+        before = told.get(str(line["test"]))
+        if before is None or before["outcome"] != "failed" or line["outcome"] == "failed":
+            told[str(line["test"])] = line
+    rows = [
+        _row(test, told.get(test, {}), of_test.get(test, []), not_run.get(test, []), axes)
+        for test in dict.fromkeys([*told, *of_test, *not_run])
+        if test in of_test or test in not_run or told[test]["outcome"] == "failed"
+    ]
+    counts = Counter(gate.verdict for gate in gates)
+    return Overview(
+        axes=axes,
+        rows=tuple(sorted(rows, key=_order)),
+        counts=counts,
+        by_axis=tuple(
+            (axis, Counter(gate.verdict for gate in gates if gate.axis is axis)) for axis in axes
+        ),
+        not_run=sum(map(len, not_run.values())),
+        without_gates=len(told) - sum(row.test in told for row in rows),
+        unfinished=sum(not gate.finished for gate in gates),
+    )
+
+
+def _row(
+    test: str,
+    told: Mapping[str, Any],
+    gates: Sequence[GateView],
+    not_run: Sequence[str],
+    axes: Sequence[Axis],
+) -> TestRow:
+    verdict = worst([gate.result.verdict for gate in gates])
+    if told.get("outcome") == "failed" and not any(gate.result.blocking for gate in gates):
+        verdict = FAILED
+    file, line = word(told.get("file")), count(told.get("line"))
+    stack = word(told.get("stack")) or (gates[0].result.stack if gates else "")
+    return TestRow(
+        test=test,
+        where="" if file is None else f"{file}:{line}" if line else file,
+        stack=stack,
+        verdict=verdict,
+        took=seconds(number(told.get("duration_s"))),
+        cells=tuple(
+            tuple(sorted((g for g in gates if g.axis is axis), key=lambda gate: gate.order))
+            for axis in axes
+        ),
+        not_run=tuple(not_run),
+    )
+
+
+def _order(row: TestRow) -> tuple[int, int, str]:
+    """Worst verdict first; among equals the one that the more reliable axis shows."""
+    shows = [
+        index
+        for index, cell in enumerate(row.cells)
+        if any(gate.verdict == row.verdict for gate in cell)
+    ]
+    return severity(row.verdict), min(shows, default=len(AXES)), row.test

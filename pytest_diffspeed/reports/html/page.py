@@ -1,0 +1,174 @@
+"""The page: records in, one self-contained HTML file out, within its size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ...records.reader import RecordedSession
+from ...records.series import Series
+from . import text
+from .about import about, rerun_command
+from .assets import assets
+from .axes import VERDICTS, Axis
+from .gallery import Budget, Gallery, galleries, left_out_sentence
+from .gates import GateView, gate_view
+from .history import history
+from .ladder import ladder, ratio_chart
+from .loose import words
+from .overview import overview
+
+LIMIT_BYTES = 4_900_000
+"""Of the whole file."""
+GATES_BYTES = 2_200_000
+"""Of what is told of gates, their pictures aside: 2 000 gates with ordinary findings fit."""
+ROWS_BYTES = 800_000
+"""Of the table of tests."""
+SHORT_BYTES = 300_000
+"""Of one line for each gate that did not fit above."""
+PROOFS_BYTES = 100_000
+MOST_AGAINST_BASE = 100
+"""Rows of the table against the base; each stands below in full."""
+OPEN_GATES = 12
+"""Gates that fail and are unfolded from the start."""
+
+
+def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = ()) -> str:
+    """The whole file.
+
+    Args:
+        session: what was recorded.
+        rootdir: the folder that paths of pictures start from.
+        series: history of figures of these tests.
+    """
+    environment = _environment()
+    gates = sorted(
+        (gate_view(gate, place) for place, gate in enumerate(session.gates, start=1)),
+        key=lambda gate: gate.order,
+    )
+    seen = overview(session, gates)
+    climbed = ladder(session.ladder)
+    told = history(series)
+    macros: Any = environment.get_template("macros.html").module
+    room = Budget(GATES_BYTES)
+    shorts, shortened = Budget(SHORT_BYTES), set[str]()
+    opened = iter(range(OPEN_GATES))
+    blocks: dict[str, Markup] = {}
+    data: dict[str, Any] = {
+        "ladder": climbed.chart,
+        "ratios": ratio_chart(gates),
+        "history": {f"series-{place}": one.chart for place, one in enumerate(told.told)},
+        "pairs": {},
+    }
+    for gate in gates:
+        is_open = gate.verdict in ("FAIL", "INCONCLUSIVE") and next(opened, None) is not None
+        again = rerun_command(session.about, gate.result.test) if gate.result.blocking else ""
+        block = macros.gate(gate, is_open, again)
+        plot = None if gate.plot is None else gate.plot.data
+        if room.take(_size(block) + len(_json(plot))):
+            blocks[gate.id] = block
+            data["pairs"] |= {} if plot is None else {gate.id: plot}
+        elif shorts.take(_size(short := macros.short(gate))):
+            shortened.add(gate.id)
+            blocks[gate.id] = short
+    rows, rows_left_out = _that_fit(seen.rows, macros.test_row, Budget(ROWS_BYTES))
+    proofs, _ = _that_fit(session.proofs, macros.proof, Budget(PROOFS_BYTES))
+    page = environment.get_template("report.html")
+
+    def whole(shown: tuple[Gallery, ...], left_out: int) -> str:
+        return page.render(
+            session=session,
+            about=about(session.about),
+            overview=seen,
+            blocks=blocks,
+            groups=_groups(seen.axes, gates),
+            rows=rows,
+            rows_left_out=rows_left_out,
+            gates_shortened=len(shortened),
+            gates_left_out=len(gates) - len(blocks),
+            proofs=proofs,
+            against_base=[gate for gate in gates if gate.against_base][:MOST_AGAINST_BASE],
+            ladder=climbed,
+            history=told,
+            galleries=shown,
+            pictures_left_out=left_out_sentence(left_out),
+            assets=assets(),
+            data=Markup(_json(data)),
+            verdicts=VERDICTS,
+        )
+
+    images = {str(test["test"]): words(test.get("images")) for test in session.tests}
+    left = Budget(LIMIT_BYTES - _size(whole((), 0)))
+    return whole(*galleries(gates, seen.rows, images, rootdir, left))
+
+
+def _that_fit(
+    rows: Sequence[Any], block: Callable[[Any], Markup], room: Budget
+) -> tuple[list[Markup], int]:
+    blocks = []
+    for row in rows:
+        made = block(row)
+        if not room.take(_size(made)):
+            break
+        blocks.append(made)
+    return blocks, len(rows) - len(blocks)
+
+
+def _groups(
+    axes: Sequence[Axis], gates: Sequence[GateView]
+) -> list[tuple[Axis, list[tuple[str, list[GateView]]]]]:
+    """By axis, then by verdict, worst first."""
+    return [
+        (
+            axis,
+            [
+                (verdict, of_it)
+                for verdict in VERDICTS
+                if (of_it := [g for g in gates if g.axis is axis and g.verdict == verdict])
+            ],
+        )
+        for axis in axes
+    ]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__),
+        autoescape=True,
+        finalize=text.plain,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"name": text.name, "stack": _stack, "plural": text.plural}
+    return environment
+
+
+def _stack(name: str) -> Markup:
+    """A stack may break after its pluses."""
+    return Markup.escape(text.name(name)).replace("+", Markup("+<wbr>"))
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand in a script element: it holds no ``<``, and only ASCII."""
+    plain = json.dumps(_clean(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return text.shown(value)
+    if isinstance(value, dict):
+        return {_clean(key): _clean(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(inner) for inner in value]
+    return value
+
+
+def _size(written: str) -> int:
+    return len(written.encode("utf-8"))

@@ -1,0 +1,110 @@
+"""The metrics of ``image_similarity`` and the captions of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .loose import count, mapping, mappings, number, sequence, word
+
+_NAMES = {
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "ssim_full": "SSIM at full size",
+    "ms_ssim": "MS-SSIM",
+    "mae": "mean difference",
+    "max_abs": "largest difference",
+    "other_image_ratio": "other-image ratio",
+    "rank1": "rank-1",
+    "latent_l2": "latents, relative L2",
+    "denoiser_l2": "denoiser, relative L2",
+}
+_CAPTIONED = ("psnr", "ssim", "other_image_ratio")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row: what was found and what is allowed, on the mean and on the worst image."""
+
+    name: str
+    mean: str
+    worst: str
+    mean_limit: str
+    worst_limit: str
+    floor: str
+    missed_mean: bool
+    missed_worst: bool
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Of one picture."""
+
+    prompt: str
+    seed: str
+    figures: str
+    missed: tuple[str, ...]
+
+
+def metrics(figures: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """The rows, limited ones first."""
+    limits = mapping(figures.get("limits"))
+    floor = mapping(figures.get("floor"))
+    missed = {word(miss.get("limit")) for miss in mappings(figures.get("misses"))}
+    rows = []
+    for name, pair in mapping(figures.get("metrics")).items():
+        mean, worst = (_at(pair, index) for index in (0, 1))
+        bounds = [limits.get(f"{name}_{of}") for of in ("mean", "worst")]
+        rows.append(
+            Metric(
+                name=_NAMES.get(name, name),
+                mean=_written(mean),
+                worst=_written(worst),
+                mean_limit=_written(number(bounds[0])),
+                worst_limit=_written(number(bounds[1])),
+                floor=_written(_at(floor.get(name), 0)),
+                missed_mean=f"{name}_mean" in missed,
+                missed_worst=f"{name}_worst" in missed,
+            )
+        )
+    return tuple(sorted(rows, key=lambda row: not (row.mean_limit or row.worst_limit)))
+
+
+def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
+    """In the order of the pictures: worst first."""
+    cases = mappings(figures.get("cases"))
+    by_image = mapping(figures.get("images"))
+    found: list[Caption] = []
+    for index in map(count, sequence(figures.get("order"))):
+        if index is None or not 0 <= index < len(cases):
+            continue
+        told = [
+            f"{_NAMES[name].partition(',')[0]} {value:.3g}"
+            for name in _CAPTIONED
+            if (value := _at(by_image.get(name), index)) is not None
+        ]
+        seed = count(cases[index].get("seed"))
+        problems = [
+            word(one.get("problem")) or ""
+            for one in mappings(figures.get("findings"))
+            if count(one.get("image")) == index
+        ]
+        found.append(
+            Caption(
+                prompt=word(cases[index].get("prompt")) or "",
+                seed="" if seed is None else str(seed),
+                figures=", ".join(told),
+                missed=tuple(filter(None, problems)),
+            )
+        )
+    return tuple(found)
+
+
+def _at(values: Any, index: int) -> float | None:
+    found = sequence(values)
+    return number(found[index]) if index < len(found) else None
+
+
+def _written(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

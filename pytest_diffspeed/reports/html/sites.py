@@ -1,0 +1,145 @@
+"""Graph breaks, recompilations and host syncs: tables of places in somebody's source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .loose import count, mapping, mappings, sequence, word
+from .text import plural, short_path
+
+MOST_SITES = 60
+"""Of one table; a compiler that fails everywhere is not understood by reading on."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place.  ``notes`` are sentences, ``allowed`` says by which allowance it may be there."""
+
+    where: str
+    function: str
+    what: str
+    source: str = ""
+    how_often: str = ""
+    notes: tuple[str, ...] = ()
+    allowed: str = ""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """``left_out`` of them are not shown."""
+
+    title: str
+    sites: tuple[Site, ...]
+    left_out: int = 0
+
+
+def sites_of(figures: Mapping[str, Any]) -> tuple[Sites, ...]:
+    """All tables of one gate; empty where it found no place."""
+    tables: list[Sites] = []
+    for name, component in mapping(figures.get("components")).items():
+        told = mapping(component)
+        breaks = [_graph_break(found) for found in mappings(told.get("breaks"))]
+        graphs, ops = count(told.get("graphs")), count(told.get("ops"))
+        title = f"{name}: {plural(len(breaks), 'graph break')}"
+        if graphs is not None:
+            title += f", {plural(graphs, 'graph')}"
+        if ops is not None:
+            title += f", {plural(ops, 'operation')}"
+        tables.append(_table(title, breaks))
+    report = mapping(figures.get("report"))
+    again = [_recompile(found) for found in mappings(report.get("recompiles"))]
+    tables.append(_table(plural(len(again), "recompilation"), again))
+    syncs = [_sync(found) for found in mappings(figures.get("sites"))]
+    scope = word(figures.get("scope"))
+    inside = "" if scope is None else f" in {scope}"
+    tables.append(_table(f"{plural(len(syncs), 'line')} that made the CPU wait{inside}", syncs))
+    for key, title in (
+        ("new_sites", "New against the base"),
+        ("gone_sites", "Gone since the base"),
+    ):
+        found = [_either(one) for one in sequence(figures.get(key))]
+        tables.append(_table(title, [site for site in found if site is not None]))
+    return tuple(table for table in tables if table.sites)
+
+
+def _table(title: str, sites: list[Site]) -> Sites:
+    return Sites(title, tuple(sites[:MOST_SITES]), max(0, len(sites) - MOST_SITES))
+
+
+def _where(found: Mapping[str, Any]) -> str:
+    file = short_path(word(found.get("file")) or "")
+    line = count(found.get("line"))
+    return f"{file}:{line}" if line else file
+
+
+def _graph_break(found: Mapping[str, Any]) -> Site:
+    notes: list[str] = []
+    skipped, remedy = word(found.get("skipped")), word(found.get("remedy"))
+    if found.get("disabled") is True:
+        notes.append("somebody asked for it, by torch.compiler.disable")
+    if skipped is not None:
+        notes.append(
+            f"all of {skipped} runs without compilation because of it, and breaks further on in it "
+            "cannot be seen yet"
+        )
+    if remedy is not None:
+        notes.append(f"remedy: {remedy}")
+    runs = count(found.get("runs"))
+    return Site(
+        where=_where(found),
+        function=word(found.get("function")) or "",
+        what=word(found.get("reason")) or "",
+        source=word(found.get("source")) or "",
+        how_often="" if runs is None else f"runs {runs} × a call",
+        notes=tuple(notes),
+    )
+
+
+def _recompile(found: Mapping[str, Any]) -> Site:
+    return Site(
+        where=_where(found),
+        function=word(found.get("function")) or "",
+        what=word(found.get("why")) or "",
+        how_often=word(found.get("when")) or "",
+    )
+
+
+def _sync(found: Mapping[str, Any]) -> Site:
+    parts = [
+        (count(found.get("first_step")), "in the first step"),
+        (count(found.get("steady_steps")), "in steady steps"),
+        (count(found.get("outside")), "outside the steps"),
+    ]
+    told = ", ".join(f"{many} {where}" for many, where in parts if many)
+    total = count(found.get("count"))
+    return Site(
+        where=_where(found),
+        function=word(found.get("function")) or "",
+        what=" · ".join(filter(None, (word(found.get("kind")), word(found.get("op"))))),
+        source=word(found.get("source")) or "",
+        how_often=told or ("" if total is None else f"{total} ×"),
+        allowed=word(found.get("allowed")) or "",
+    )
+
+
+def _either(found: Any) -> Site | None:
+    """A place of a comparison with the base: an object of any of the kinds above, or a sentence."""
+    if isinstance(found, str):
+        return Site(where=found, function="", what="")
+    told = mapping(found)
+    if not told:
+        return None
+    if "reason" in told:
+        return _graph_break(told)
+    if "what" not in told:
+        return _sync(told)
+    many = count(told.get("count"))
+    return Site(
+        where=_where(told),
+        function=word(told.get("function")) or "",
+        what=": ".join(filter(None, (word(told.get("component")), word(told.get("what"))))),
+        source=word(told.get("source")) or "",
+        how_often="" if many is None else f"{many} ×",
+    )

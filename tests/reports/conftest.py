@@ -1,0 +1,78 @@
+"""A real Chromium for tests of the HTML report.
+
+It is looked for on the machine and never downloaded.  Without one these tests are skipped and say
+so; with ``DIFFSPEED_REQUIRE_SERVICES=1``, as in CI, that is a failure.
+"""
+
+import os
+import shutil
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def find_chromium():
+    """Where it is installed, or ``None``."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="module")  # its event loop runs no longer than its tests
+def chromium():
+    found = find_chromium()
+    if found is None:
+        reason = f"no browser is installed (looked for {', '.join(BROWSERS)}): the HTML report"
+        if os.environ.get("DIFFSPEED_REQUIRE_SERVICES") == "1":
+            pytest.fail(f"{reason} cannot be tested, and DIFFSPEED_REQUIRE_SERVICES=1 asks for it")
+        pytest.skip(f"{reason} is not opened in one; on Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_file(chromium):
+    """Open a file in a page.  In the end: no request, no error, no word on the console."""
+    contexts, heard, requests = [], [], []
+
+    def open_(path, *, ready=True, **options):
+        options = {"viewport": {"width": 1180, "height": 900}, **options}
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+        url = path.as_uri()
+
+        def on_route(route):
+            if route.request.url.partition("#")[0] == url:
+                route.continue_()
+            else:
+                requests.append(route.request.url)
+                route.abort()
+
+        context.route("**/*", on_route)
+        page = context.new_page()
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("dialog", lambda dialog: (heard.append("a dialog"), dialog.dismiss()))
+        page.goto(url)
+        if ready:
+            page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert requests == []
+    assert heard == []
