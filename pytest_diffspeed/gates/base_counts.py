@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UncountableError
 from ..looks import Seen, Site, look
 from ..markers import GateMarker, MaxMemory, NoGpuSyncs, NoGraphBreaks, NoRecompiles
-from ..prepared import PreparedArm
 from ..verdict import Evidence, GateResult, VerdictKind
-from ..worker.arm import WorkerArm
 from .base import GateContext
 from .memory import require_countable
 from .recompiles import calls_of
 from .syncs import simulable
 
+if TYPE_CHECKING:
+    from ..prepared import PreparedArm
+    from ..worker.arm import WorkerArm
+
 MEMORY_PERCENT = 5.0
 """What the peak of a call may grow by: a rounding of the allocator is no regression."""
-ArmOfBase = Callable[[PreparedArm], WorkerArm]
+ArmOfBase = Callable[["PreparedArm"], "WorkerArm"]
 """Gives the base's arm with the same stack as an arm of this tree."""
 
 
