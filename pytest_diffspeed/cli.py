@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .errors import DiffspeedError
+from .exports.command import add_parser as add_export
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     schedulers.add_argument("--no-sites", action="store_true", help="one line a scheduler")
     schedulers.add_argument("--json", action="store_true", help="one JSON object a scheduler")
     schedulers.set_defaults(run=_audit_schedulers)
+    add_export(commands)
     return parser
 
 
