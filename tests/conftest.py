@@ -46,10 +46,11 @@ def libraries():
 def pytester(libraries, pytester, monkeypatch):
     """No test may forget to import the libraries first: torch cannot be imported twice.
 
-    What pytest prints must not depend on where we run: under CI it does not shorten its summary,
-    and in a worker of xdist pytest-benchmark prints no table.
+    What is printed must not depend on where we run: under CI pytest does not shorten its summary,
+    under GitHub Actions we annotate, and in a worker of xdist pytest-benchmark prints no table.
     """
-    for name in ("CI", "BUILD_NUMBER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+    ci = ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE")
+    for name in (*ci, "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)
     return pytester
 

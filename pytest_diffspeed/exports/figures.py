@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..records.reader import RecordedGate, RecordedSession
+from ..records.reader import RecordedSession
 from ..verdict import GateResult
 
 KINDS = RATIO, COUNT, SIMILARITY, SECONDS = "ratio", "count", "similarity", "seconds"
@@ -49,15 +49,9 @@ def one_line(text: str) -> str:
     return " ".join(shown.split())
 
 
-def latest(session: RecordedSession) -> tuple[RecordedGate, ...]:
-    """The gates, the last run of each: other tools find a figure by its name."""
-    by_identity = {(g.result.test, g.result.stack, g.result.claim): g for g in session.gates}
-    return tuple(by_identity.values())
-
-
 def figures_of(session: RecordedSession, *, milliseconds: bool = False) -> tuple[Figure, ...]:
     """All figures that a session may be exported with, in the order of its gates."""
-    found = (figure for gate in latest(session) for figure in figures_of_result(gate.result))
+    found = (figure for gate in session.latest for figure in figures_of_result(gate.result))
     return tuple(figure for figure in found if milliseconds or figure.kind != SECONDS)
 
 
@@ -167,6 +161,6 @@ def without_figures(session: RecordedSession, figures: Iterable[Figure]) -> tupl
     have = {(f.test, f.stack, f.claim) for f in figures}
     return tuple(
         one_line(f"{r.verdict} {r.test} ({r.stack}): {r.claim}")
-        for r in (gate.result for gate in latest(session))
+        for r in (gate.result for gate in session.latest)
         if (r.test, r.stack, r.claim) not in have
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..records.reader import RecordedGate
 from .base import Exported, Format
-from .figures import RATIO, SECONDS, is_number, latest, one_line
+from .figures import RATIO, SECONDS, is_number, one_line
 
 VERSION = "5.3.1"
 """The pytest-benchmark whose format this is."""
@@ -27,7 +27,7 @@ VERSION = "5.3.1"
 
 def render(exported: Exported) -> dict[str, str]:
     """One file with a group for each gate on a ratio; counts and similarity have no place in it."""
-    rows = [row for gate in latest(exported.session) for row in _rows(gate, exported.milliseconds)]
+    rows = [row for gate in exported.session.latest for row in _rows(gate, exported.milliseconds)]
     if not rows:
         return {}
     about = exported.session.about

@@ -67,6 +67,12 @@ class RecordedSession:
     ladder: tuple[Mapping[str, Any], ...] = ()
     not_run: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def latest(self) -> tuple[RecordedGate, ...]:
+        """The gates, of one that ran several times its last run alone."""
+        known = {(g.result.test, g.result.stack, g.result.claim): g for g in self.gates}
+        return tuple(known.values())
+
 
 @dataclass
 class _Open:

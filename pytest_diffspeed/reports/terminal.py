@@ -4,11 +4,11 @@ FAIL            test_a.py::test_fast[bf16]  min_speedup over fp32 per call
 1.612× [1.548, 1.671], need ≥ 1.8×; 9 pairs, noise 3.1 % a pair, …
 the gate's reason
 PASS            test_a.py::test_fast[compile]  no_graph_breaks  unet: 1 graph, 0 breaks (counted)
-PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call  1.612× [1.548, 1.671],
-need ≥ 1.5×; 9 pairs, 1 process instance (measured)
+PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call  1.612× [1.548,
+1.671], need ≥ 1.5×; 9 pairs, 1 process instance (measured)
 
-Within a verdict what is counted stands before images, ratios, memory and seconds: the surer a figure
-is, the earlier it is read.
+Within a verdict what is counted stands before images, ratios, memory and seconds: the surer a
+figure is, the earlier it is read.
 
 stack    over  ratio [interval]       a call  first call  pairs  verdict
 compile  fp32  1.612× [1.548, 1.671]  0.28 s  61.2 s      9      PASS
