@@ -256,8 +256,6 @@ class Summary:
         again = {(result.test, result.stack, result.claim) for result in found}
         self._results = [r for r in self._results if (r.test, r.stack, r.claim) not in again]
         self._results += found
-        self._unchecked = [error for error in self._unchecked if error["test"] != test]
-        self._unchecked += [r for r in outcome["records"] if r["kind"] == "gate-error"]
         self._not_run += [
             f"{test}  {claim} (the test's body did not end)" for claim in outcome["not_run"]
         ]
@@ -265,6 +263,8 @@ class Summary:
         self._ladder += outcome["ladder"]
         self._about = self._about or outcome["about"]
         if outcome["records"] or outcome["not_run"] or outcome["ladder"]:
+            self._unchecked = [error for error in self._unchecked if error["test"] != test]
+            self._unchecked += [r for r in outcome["records"] if r["kind"] == "gate-error"]
             self._records[test] = [
                 *outcome["records"],
                 *({"kind": "ladder", **row} for row in outcome["ladder"]),

@@ -46,6 +46,8 @@ def write(target: str, finished: Finished) -> str | None:
             f"markdown: not appended to {target}, which holds {before} bytes: GitHub shows no "
             f"summary of more than {LIMIT_BYTES}"
         )
+    if appends and before and not path.read_bytes().endswith(b"\n"):
+        text = f"\n\n{text}"  # of what another step wrote
     with path.open("a" if appends else "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
     return f"markdown: {'appended to ' if appends else ''}{target}"

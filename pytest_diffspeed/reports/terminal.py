@@ -129,10 +129,8 @@ def has_ratio(figures: Mapping[str, Any]) -> bool:
     too, and a gate of somebody's own may mean another thing by ``pairs``.
     """
     needed = ("ratio", "need", "pairs", "instances")
-    return all(
-        isinstance(figures.get(name), (int, float)) and math.isfinite(figures[name])
-        for name in needed
-    ) and bool(figures["pairs"])
+    numbers = all(isinstance(figures.get(name), (int, float)) for name in needed)
+    return numbers and math.isfinite(figures["ratio"]) and bool(figures["pairs"])
 
 
 def _floor(result: GateResult) -> str:
@@ -154,7 +152,9 @@ def interval(figures: Mapping[str, Any]) -> str:
     low, high = figures.get("low"), figures.get("high")
     left = f"{low:.3f}" if low is not None and math.isfinite(low) and low > 0 else "0"
     right = f"{high:.3f}" if high is not None and math.isfinite(high) else "∞"
-    return f"{figures['ratio']:.3f}× [{left}, {right}]"
+    ratio = figures.get("ratio")
+    middle = f"{ratio:.3f}" if ratio is not None and math.isfinite(ratio) else "?"
+    return f"{middle}× [{left}, {right}]"
 
 
 def ladder_table(results: Iterable[GateResult]) -> list[str]:

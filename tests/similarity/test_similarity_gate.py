@@ -58,7 +58,8 @@ def test_a_pass_shows_every_metric_the_floor_and_pictures_and_is_cached(
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [
-            "PASS * test_it.py::test_images?bf16?  image_similarity  8 images: PSNR * dB, SSIM *, at full size *, MS-SSIM *, MAE *, max *, other-image "
+            "PASS * test_it.py::test_images?bf16?  image_similarity  8 "
+            "images: PSNR * dB, SSIM *, at full size *, MS-SSIM *, MAE *, max *, other-image "
             "ratio *, rank-1 100%, latents *, denoiser *; other images differ by * RMSE; floor: *"
             "with other kernels PSNR *",
         ]
