@@ -144,9 +144,11 @@ def test_its_own_compare_reads_the_file(export, tmp_path):
     assert f"FAIL {TEST} (compile): no_graph_breaks" in said
     export("pytest-benchmark", "--milliseconds", output="seconds.json")
     compared = subprocess.run(
-        [sys.executable, "-m", "pytest_benchmark", "compare", "out.json", "seconds.json"]
-        + ["--csv=compared.csv", "--columns=min,max,mean,stddev,median,iqr,outliers,ops,rounds"]
-        + ["--group-by=group", "--name=long"],
+        [
+            *(sys.executable, "-m", "pytest_benchmark", "compare", "out.json", "seconds.json"),
+            *("--csv=compared.csv", "--group-by=group", "--name=long"),
+            "--columns=min,max,mean,stddev,median,iqr,outliers,ops,rounds",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
