@@ -106,8 +106,8 @@ def _result(
         evidence=Evidence.COUNTED,
         blocking=verdict is VerdictKind.FAIL,
         figures={
-            "found": f"{once} syncs in the first step, at most {worst} in "
-            f"{len(report.per_step)} steady ones",
+            "found": f"{once} syncs in the first step{' and outside' if report.outside else ''}, "
+            f"at most {worst} in {len(report.per_step)} steady ones",
             "scope": report.scope,
             "first_step": report.first_step,
             "per_step": list(report.per_step),

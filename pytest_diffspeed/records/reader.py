@@ -39,13 +39,14 @@ class RecordedGate:
     """A gate as its journal tells it; ``start`` is its ``gate-start`` line, empty if it has none.
 
     ``pairs`` are all that were flushed, those that do not count too.  ``finished`` says whether the
-    verdict is the gate's own.
+    verdict is the gate's own; ``error`` says why it could not be checked, where it was tried.
     """
 
     result: GateResult
     pairs: tuple[RecordedPair, ...]
     finished: bool
     start: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _rebuilt(gate: _Open) -> RecordedGate:
         blocking=True,  # what nobody saw to its end may not look like a success
         figures=_figures(gate.start, counted),
     )
-    return RecordedGate(result, pairs, False, gate.start)
+    return RecordedGate(result, pairs, False, gate.start, gate.error)
 
 
 def _figures(start: Mapping[str, Any], pairs: tuple[RecordedPair, ...]) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def _annotation(
     workspace: Path | None,
 ) -> str:
     result = gate.result
-    properties = {"title": f"{result.verdict} {result.claim} [{result.stack}]"}
+    verdict = result.verdict if gate.error is None else "not checked:"
+    properties = {"title": f"{verdict} {result.claim} [{result.stack}]"}
     if "file" in place:
         properties = {
             "file": _from_workspace(str(place["file"]), root, workspace),

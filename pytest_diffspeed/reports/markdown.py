@@ -96,8 +96,10 @@ def markdown(session: RecordedSession, *, limit: int = LIMIT_BYTES) -> str:
 
 
 def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
-    counts = Counter(result.verdict for result in results)
-    told = ", ".join(f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind])
+    unchecked = _unchecked(session)
+    counts = Counter(result.verdict for result in results if id(result) not in unchecked)
+    many = [f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind]]
+    told = ", ".join([*many, *([f"{len(unchecked)} not checked"] if unchecked else [])])
     about = session.about
     device, base = about.get("device"), about.get("base")
     parts = []
@@ -112,6 +114,11 @@ def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
         parts.append(f"against {code(base.get('rev') or base.get('python') or 'base')}")
     lines = [f"## diffspeed: {told or 'no gate ran'}", "", ", ".join(parts), ""]
     return "\n".join(lines) + "\n"
+
+
+def _unchecked(session: RecordedSession) -> set[int]:
+    """Results, by identity, of gates that could not be checked."""
+    return {id(gate.result) for gate in session.latest if gate.error is not None}
 
 
 _ORDER = (
@@ -133,8 +140,11 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     """From what matters most to what matters least: cuts begin at the end."""
     told = [r for r in results if r.verdict in (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)]
     quiet = [r for r in results if r not in told]
-    yield _Section("gates that did not pass", _TABLE, [_row(r) for r in told], "\n")
-    yield _Section("reasons", "", [_reason(r) for r in told])
+    unchecked = _unchecked(session)
+    marks = {id(r): "⚠️ not checked" if id(r) in unchecked else _MARKS[r.verdict] for r in told}
+    rows = [_row(r, marks[id(r)]) for r in told]
+    yield _Section("gates that did not pass", _TABLE, rows, "\n")
+    yield _Section("reasons", "", [_reason(r, marks[id(r)]) for r in told])
     lost = [
         f"| {code(row['test'])} | {code(row['claim'])} | "
         f"{code(row.get('reason') or 'the body of the test did not end')} |\n"
@@ -157,31 +167,31 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     yield _Section(
         "gates that passed or do not apply",
         f"<details><summary>{summary}</summary>\n\n{_TABLE}",
-        [_row(r) for r in quiet],
+        [_row(r, _MARKS[r.verdict]) for r in quiet],
         "\n</details>\n\n",
     )
     environment = session.about.get("environment")
-    rows = environment.items() if isinstance(environment, dict) else ()
+    known = environment.items() if isinstance(environment, dict) else ()
     yield _Section(
         "lines on the environment",
         "<details><summary>environment</summary>\n\n| what | is |\n|---|---|\n",
-        [f"| {code(name)} | {code(value)} |\n" for name, value in rows],
+        [f"| {code(name)} | {code(value)} |\n" for name, value in known],
         "\n</details>\n\n",
     )
 
 
-def _row(result: GateResult) -> str:
+def _row(result: GateResult, mark: str) -> str:
     found = describe(result) or result.reason
-    cells = (_MARKS[result.verdict], code(result.test), code(result.claim), code(found))
+    cells = (mark, code(result.test), code(result.claim), code(found))
     return f"| {' | '.join(cells)} |\n"
 
 
-def _reason(result: GateResult) -> str:
+def _reason(result: GateResult, mark: str) -> str:
     reason = result.reason
     if len(reason) > _LONGEST_REASON:
         more = len(reason) - _LONGEST_REASON
         reason = f"{reason[:_LONGEST_REASON]}\n… {more} more characters"
-    title = f"{result.verdict}: {code(result.test)} {code(result.claim)}"
+    title = f"{mark}: {code(result.test)} {code(result.claim)}"
     # A blank line before <pre> ends the block of <details>, in which nothing else would be read.
     return (
         f"<details><summary>{title}</summary>\n\n<pre>\n{block(reason)}\n</pre>\n\n</details>\n\n"

@@ -69,7 +69,9 @@ def test_inconclusive_is_a_warning_where_it_does_not_block():
 def test_a_gate_that_could_not_be_checked_is_an_error():
     identity = {"test": "t.py::t0[bf16]", "stack": "bf16", "claim": "min_speedup over fp32"}
     (line,) = lines({"kind": "gate-error", **identity, "error": "no steady step"}, place())
-    assert "no steady step" in as_runner_reads(line)[2]
+    _, properties, message = as_runner_reads(line)
+    assert properties["title"] == "not checked: min_speedup over fp32 [bf16]"
+    assert "no steady step" in message
 
 
 def test_a_test_that_was_expected_to_fail_says_nothing():
