@@ -106,7 +106,7 @@ def test_each_claim_stands_beside_what_the_baseline_makes_against_itself(
     pytester, run_diffspeed, alternating_clock
 ):
     pytester.makepyfile(ONE_GATE.format(ratio=0.5))
-    result = run_diffspeed()
+    result = run_diffspeed("-v")
     # The earlier call of each of these pairs is a slow one.
     result.stdout.fnmatch_lines(["*(baseline against itself 0.0 %, the later call 9.5 % faster)*"])
     (gate,) = records(pytester, "gate")

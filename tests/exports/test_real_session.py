@@ -4,7 +4,6 @@ import json
 
 import jsonschema
 import pytest
-from conftest import assert_documented
 
 from pytest_diffspeed.cli import main
 from pytest_diffspeed.exports import formats
@@ -34,7 +33,7 @@ TESTS = """
 
 
 def test_a_session_with_all_its_outputs(
-    pytester, run_diffspeed, constant_clock, monkeypatch, capsys
+    pytester, run_diffspeed, constant_clock, assert_documented, monkeypatch, capsys
 ):
     summary = pytester.path / "summary.md"
     summary.write_text("of another step\n")
