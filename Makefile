@@ -23,7 +23,8 @@ CHOSEN_TORCH := $(VENV)/.torch
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
-        benchmark-wall benchmark-recipe benchmark-breaks benchmark-simgpu benchmark-images build clean distclean FORCE
+        benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
+        benchmark-image-speed benchmark-history build clean distclean FORCE
 
 help: ## show this list
 	@echo 'Targets (each makes $(VENV) first, once):'
@@ -103,6 +104,9 @@ benchmark-wall: $(READY) ## where the wall time of a session goes
 benchmark-recipe: $(READY) ## our optimized_pipeline beside the recipe by hand
 	$(BIN)/python benchmarks/recipe.py $(ARGS)
 
+benchmark-compile-cache: $(READY) ## what carried compile caches save of a first call
+	$(BIN)/python benchmarks/compile_cache.py
+
 benchmark-breaks: $(READY) ## graph breaks of real models, and what looking costs
 	$(BIN)/python benchmarks/graph_breaks.py $(ARGS)
 
@@ -111,6 +115,12 @@ benchmark-simgpu: $(READY) ## what the simulated GPU costs
 
 benchmark-images: $(READY) ## what variants and broken variants of the demo pipeline score
 	$(BIN)/python benchmarks/similarity_matrix.py $(ARGS)
+
+benchmark-image-speed: $(READY) ## image metrics beside scikit-image and others: time, values, memory
+	$(BIN)/python benchmarks/similarity_speed.py $(ARGS)
+
+benchmark-history: $(READY) ## the history with 100 000 records: seconds and memory of each command
+	$(BIN)/python benchmarks/history.py $(ARGS)
 
 build: $(READY) ## sdist and wheel in dist/
 	$(BIN)/python -m build --no-isolation

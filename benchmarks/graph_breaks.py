@@ -483,8 +483,50 @@ def cost(rounds: int = 3) -> None:
             torch.compiler.reset()
         compiled = functools.partial(torch.compile(model), **inputs)
         times["first call, with inductor (once)"] = [timed(compiled)]
+    print("small SDXL UNet")
+    show(times)
+    gate_cost(rounds, timed)
+
+
+def gate_cost(rounds: int, timed: Callable[[Callable[[], object]], float]) -> None:
+    """The same for the whole gate on the demo pipeline: denoiser and `vae.decode`, two steps."""
+    from pytest_diffspeed.building import Builder
+    from pytest_diffspeed.device import resolve_device
+    from pytest_diffspeed.looks import graph_breaks
+    from pytest_diffspeed.pipelines.sources import parse_source
+    from pytest_diffspeed.specs import ArmSpec
+    from pytest_diffspeed.techniques.stacks import parse_stack
+
+    builder = Builder(resolve_device("cpu"))
+    source = parse_source("demo")
+    times: dict[str, list[float]] = {}
+    with third_party():
+        pipeline = source.build()
+        spec = ArmSpec("demo", parse_stack("channels_last"))
+        arm = builder.prepare(spec, pipeline, builder.call(source, pipeline))
+        for _ in range(rounds):
+            with arm.running():
+                call = functools.partial(arm.call, arm.pipeline)
+                short = functools.partial(arm.call, arm.pipeline, steps=2)
+                times.setdefault("one eager call, 20 steps", []).append(timed(call))
+                times.setdefault("one eager call, 2 steps", []).append(timed(short))
+            arm.memo.clear()
+            gate = functools.partial(graph_breaks, arm, None)
+            times.setdefault("the gate, first on this arm", []).append(timed(gate))
+            times.setdefault("the gate, again on this arm", []).append(timed(gate))
+        pipeline = source.build()
+        spec = ArmSpec("demo", parse_stack("compile"))
+        torch.compiler.reset()
+        arm = builder.prepare(spec, pipeline, builder.call(source, pipeline))
+        seconds, cache = arm.applied.first_call_s, arm.compilation.cache
+        times[f"first compiled call ({cache} cache, once)"] = [seconds]
+    print("\ndemo pipeline")
+    show(times)
+
+
+def show(times: dict[str, list[float]]) -> None:
     for name, seconds in times.items():
-        print(f"{name:34} {min(seconds):8.3f} – {max(seconds):.3f} s")
+        print(f"{name:38} {min(seconds):8.3f} – {max(seconds):.3f} s")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from .base.base import Base
 from .device import Device
 from .evidence.key import EvidenceKey, environment
 from .evidence.memory import utc_now
@@ -15,7 +16,11 @@ from .options import Options
 
 
 def about_session(
-    options: Options, device: Device, rootdir: Path, tree: Tree | None = None
+    options: Options,
+    device: Device,
+    rootdir: Path,
+    tree: Tree | None = None,
+    base: Base | None = None,
 ) -> dict[str, Any]:
     """The content of the ``session`` line of a journal; ``tree`` is left out where nobody took it.
 
@@ -36,6 +41,7 @@ def about_session(
         **({} if tree is None else {"tree": vars(tree)}),
         "environment": rests_on,
         "machine": EvidenceKey(rests_on).digest,
+        "base": None if base is None else base.about(),
         "device": {"kind": device.kind, "index": device.index, "name": device.name},
         "pipeline": options.pipeline,
         "options": {

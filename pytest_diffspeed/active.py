@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +13,10 @@ import pytest
 
 from .about import about_session
 from .adapters.pytest_benchmark_internals import add_arm
+from .base.base import Base
 from .closing import github_lines, next_command
 from .collection import Plan
+from .compilation.cache_folder import CompileCache, conditions, megabytes
 from .device import Device, device_of_worker, resolve_device, visible_cuda_devices
 from .errors import UsageError
 from .evidence.key import installed_version
@@ -23,6 +25,7 @@ from .gates.base import GateContext
 from .gates.many import over_many_gates
 from .gates.run import run_gates
 from .options import Options
+from .options import project_folder as _project
 from .outputs import asked_outputs, write_outputs
 from .prepared import PreparedArm
 from .quiet import third_party
@@ -66,12 +69,14 @@ def activate(config: pytest.Config, options: Options) -> None:
             device = resolve_device(device_of_worker(options.device, worker, count))
     except UsageError as error:
         raise pytest.UsageError(f"--diffspeed-device: {error}") from None
+    base = _base(config, options)
 
-    summary = Summary(config, options, device)
+    cache = _compile_cache(config, options, device)
+    summary = Summary(config, options, device, cache, base)
 
     @functools.cache
     def session() -> Session:
-        made = Session(options, device, _project(config), _progress(config))
+        made = Session(options, device, _project(config), _progress(config), base)
         made.arm_listeners.append(functools.partial(add_arm, config))
         summary.journal = made.journal.path
         return made
@@ -84,15 +89,49 @@ def activate(config: pytest.Config, options: Options) -> None:
     config.pluginmanager.register(summary, _SUMMARY)
 
 
-def _project(config: pytest.Config) -> Path:
-    """Where this package keeps its folder: pytest's rootdir, or where pytest was started.
+def _base(config: pytest.Config, options: Options) -> Base | None:
+    """What this tree is compared with; it is removed when pytest ends.
 
-    ``--pyargs`` with no ini file makes pytest's rootdir the folder that the installed package and
-    the user's own have in common, which may be the root of the file system.
+    Raises:
+        pytest.UsageError: there is no such commit or environment.
     """
-    started = config.invocation_params.dir
-    by_package = config.inipath is None and config.option.pyargs
-    return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
+    if not options.has_base:
+        return None
+    try:
+        base = Base(_project(config), options.base, options.base_python)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.add_cleanup(base.close)
+    return base
+
+
+def _compile_cache(
+    config: pytest.Config, options: Options, device: Device
+) -> tuple[CompileCache, str] | None:
+    """The folder of ``--diffspeed-compile-cache``, in use until pytest ends, and what was in it.
+
+    Raises:
+        pytest.UsageError: it cannot be written, or nothing would ever be kept in it.
+    """
+    if options.compile_cache is None:
+        return None
+    with third_party():
+        from .adapters.torch_internals import caches_switched_off
+
+        cache = CompileCache(options.compile_cache, conditions(device, installed_version("triton")))
+        off = caches_switched_off()
+    if off is not None:
+        raise pytest.UsageError(f"--diffspeed-compile-cache: {off}, so nothing would be kept")
+    found = cache.found()
+    in_use = ExitStack()
+    try:
+        in_use.enter_context(cache.used())
+    except OSError as error:
+        raise pytest.UsageError(
+            f"--diffspeed-compile-cache: cannot write to {cache.folder}: {error.strerror}"
+        ) from None
+    config.add_cleanup(in_use.close)
+    return cache, found
 
 
 def check_gates(
@@ -183,8 +222,17 @@ def _progress(config: pytest.Config) -> Progress:
 class Summary:
     """Gathers what reports carry and prints the block at the end; in xdist's controller too."""
 
-    def __init__(self, config: pytest.Config, options: Options, device: Device) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        options: Options,
+        device: Device,
+        cache: tuple[CompileCache, str] | None = None,
+        base: Base | None = None,
+    ) -> None:
         self._config = config
+        self._cache = cache
+        self._base = base
         self._options = options
         self._device = device
         self._results: list[GateResult] = []
@@ -203,15 +251,20 @@ class Summary:
         self._collected = False
         self._collection_failed = False
 
-    def pytest_report_header(self) -> str:
+    def pytest_report_header(self) -> list[str]:
         budget = "auto" if self._options.budget_s is None else f"{self._options.budget_s:g} s"
         versions = ", ".join(
             f"{name} {_version(name)}" for name in ("torch", "diffusers", "torchao")
         )
-        return (
+        against = "" if self._base is None else f"; base {self._base.name}"
+        lines = [
             f"diffspeed: {self._device} ({self._device.name}); {versions}; "
-            f"pipeline {self._options.pipeline}; budget {budget}"
-        )
+            f"pipeline {self._options.pipeline}; budget {budget}{against}"
+        ]
+        if self._cache is not None:
+            cache, found = self._cache
+            lines.append(f"diffspeed: compile cache {cache.folder}: {found}")
+        return lines
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._collection_failed |= report.failed
@@ -278,6 +331,8 @@ class Summary:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         asked = asked_outputs(self._options)
+        if not self._records:
+            asked.pop("store", None)  # nothing to keep: no folder of ours appears
         if asked and not hasattr(self._config, "workerinput"):
             finished = Finished(self._all_records(), _project(self._config))
             self._said, self._problems = write_outputs(asked, finished)
@@ -287,7 +342,9 @@ class Summary:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _all_records(self) -> list[dict[str, Any]]:
-        about = self._about or about_session(self._options, self._device, _project(self._config))
+        about = self._about or about_session(
+            self._options, self._device, _project(self._config), base=self._base
+        )
         tests = [record for records in self._records.values() for record in records]
         return [{"kind": "session", **about}, *tests]
 
@@ -341,6 +398,11 @@ class Summary:
             say.write_line("images (baseline, optimized, difference × 8):")
             for image in dict.fromkeys(self._images):
                 say.write_line(f"    {image}")
+        if self._cache is not None:
+            cache, found = self._cache
+            say.write_line(
+                f"compile cache {cache.folder}: {found}; {megabytes(cache.size_bytes())} now"
+            )
         for line in self._said:
             say.write_line(line)
         for line in self._problems:

@@ -15,7 +15,7 @@ from .errors import MeasurementError, UsageError
 from .evidence.baseline_images import BaselineImageCache
 from .evidence.key import EvidenceKey, environment
 from .pipelines.call import Case, image_cases
-from .pipelines.fingerprints import content_fingerprint
+from .pipelines.fingerprints import code_fingerprint, content_fingerprint
 from .pipelines.kernels import other_kernels
 from .pipelines.sources import FactorySource, parse_source
 from .similarity import ImageInputError, SimilarityReport, compare_images, findings
@@ -108,16 +108,38 @@ def draw(
     Raises:
         MeasurementError: a call raised, or gave no single image.
     """
-    images, latents = [], []
-    for number, case in enumerate(cases, start=1):
-        session.progress.transient(f"image {number} of {len(cases)}: {arm.spec.stack}")
-        with _told(arm, case), arm.running(), kernels():
-            drawn = arm.call.of(case).draw(arm.pipeline)
-        images.append(drawn.image.to("cpu", torch.float32))
-        if drawn.latents is not None:
-            latents.append(drawn.latents.to("cpu", torch.float32))
-    shown = torch.stack(latents) if len(latents) == len(images) else None
-    return Images(torch.stack(images), shown)
+    images: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    all_shown = True
+    for number, case in enumerate(cases):
+        session.progress.transient(f"image {number + 1} of {len(cases)}: {arm.spec.stack}")
+        with _told(arm, case):
+            with arm.running(), kernels():
+                drawn = arm.call.of(case).draw(arm.pipeline)
+            images = _put(images, drawn.image, number, len(cases))
+            if drawn.latents is None:
+                all_shown = False
+            else:
+                latents = _put(latents, drawn.latents, number, len(cases))
+    assert images is not None, "unreachable because there are at least two cases"
+    return Images(images, latents if all_shown else None)
+
+
+def _put(room: torch.Tensor | None, one: torch.Tensor, place: int, number: int) -> torch.Tensor:
+    """Into one tensor for all, since a list that is stacked at the end takes twice the memory.
+
+    Raises:
+        MeasurementError: its size is another one than that of those before.
+    """
+    if room is None:
+        room = torch.empty((number, *one.shape), dtype=torch.float32)
+    if room.shape[1:] != one.shape:
+        raise MeasurementError(
+            f"the pipeline gave images (or latents) of different sizes, {tuple(room.shape[1:])} "
+            f"and {tuple(one.shape)}; only images of one size can be compared"
+        )
+    room[place] = one
+    return room
 
 
 @contextmanager
@@ -193,21 +215,30 @@ def _worse_of(reports: list[SimilarityReport]) -> dict[str, tuple[float, float]]
 
 
 def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> EvidenceKey:
-    """Everything that decides the images.  A factory's own code is part of it: the whole tree."""
+    """Everything that decides the images.  A factory's own code is part of it: its package, and the
+    whole tree, where its data may be.
+    """
     with baseline.running():
         weights = content_fingerprint(baseline.pipeline)
     source = baseline.spec.source
     own_code = isinstance(parse_source(source), FactorySource)
+    factory = [source.partition(":")[0]] if own_code else []
     return EvidenceKey(
         {
-            "what": "baseline images, 1",
+            "what": "baseline images, 2",
             "source": source,
             "weights": weights,
+            "code": code_fingerprint(baseline.pipeline, also=["pytest_diffspeed", *factory]),
             "call": vars(baseline.call.defaults),
             "cases": [[case.prompt, case.seed, _latents(baseline, case)] for case in cases],
             "tree": vars(session.tree) if own_code else None,
             "torch": str(torch.__version__),
             "machine": platform.machine(),
+            "kernels": {
+                "cpu": torch.backends.cpu.get_cpu_capability(),
+                "cudnn": torch.backends.cudnn.version(),
+                "deterministic": torch.are_deterministic_algorithms_enabled(),
+            },
             "environment": environment(session.device.name, torch.get_num_threads()),
         }
     )

@@ -23,6 +23,8 @@ _MATTERING = (
     "budget",
     "instances",
     "inconclusive",
+    "base",
+    "base-python",
 )
 
 

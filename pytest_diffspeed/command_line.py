@@ -77,6 +77,12 @@ _VALUES = (
         "history: sqlite:///PATH (default: in .diffspeed), postgresql://…, or none",
     ),
     (
+        "compile-cache",
+        "FOLDER",
+        "keep what inductor compiles in FOLDER, by what makes it valid, and take it from there; "
+        "for CI jobs",
+    ),
+    (
         "inconclusive",
         "POLICY",
         "what an INCONCLUSIVE gate does to its test: fail (default of min_speedup), warn (default "
@@ -101,5 +107,5 @@ def any_given(config: pytest.Config) -> bool:
             config.getoption(f"--diffspeed-{name}") is not None
             for name in (*in_ini, *_FILES, *_BASE)
         )
-        or any(config.getini(f"diffspeed_{name}") for name in in_ini)
+        or any(config.getini(f"diffspeed_{name.replace('-', '_')}") for name in in_ini)
     )

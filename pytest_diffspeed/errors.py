@@ -22,6 +22,10 @@ class SourceError(DiffspeedError):
     """A pipeline source did not give a pipeline."""
 
 
+class AbsentSourceError(SourceError):
+    """There is no such pipeline source: its module, its function or its folder does not exist."""
+
+
 class UnknownStackError(UsageError):
     """A stack names a technique that does not exist, or two that contradict each other."""
 
@@ -54,8 +58,16 @@ class MeasurementError(DiffspeedError):
     """A timed call failed or gave something that cannot be compared."""
 
 
+class AbsentArmError(MeasurementError):
+    """The base has no such pipeline source, so there is nothing to compare with."""
+
+
 class RecordError(DiffspeedError):
     """A file of records cannot be read, or is of a version that this one does not know."""
+
+
+class StoreError(DiffspeedError):
+    """A history cannot be opened, read or written."""
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ GROUPS = {"pytest_diffspeed.techniques": "technique", "pytest_diffspeed.sources"
 _TECHNIQUE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]+")  # one letter would be a Windows drive
 _RESERVED_PREFIXES = frozenset({"demo", "random"})
-_RESERVED_TECHNIQUES = frozenset({"previous"})
+_RESERVED_TECHNIQUES = frozenset({"base", "previous"})
 
 
 def gather(config: pytest.Config) -> None:

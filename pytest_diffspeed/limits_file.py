@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,30 @@ NAME = "diffspeed-image-limits.json"
 FORMAT = "diffspeed-image-limits/1"
 
 
-def limits_for(rootdir: Path, device: str, source: str, stack: str) -> dict[str, float]:
+def limits_for(
+    rootdir: Path,
+    device: str,
+    source: str,
+    stack: str,
+    *,
+    steps: int | None = None,
+    options: Sequence[str] = (),
+) -> dict[str, float]:
     """The limits that were calibrated for a stack on a device.
 
+    ``steps`` are those that images are drawn with now; ``options`` are words for the command, where
+    this session's calls are not the source's own.
+
     Raises:
-        UsageError: there are none, with the command that makes them, or the file is broken.
+        UsageError: there are none, or none for as many steps, with the command that makes them, or
+            the file is broken.
     """
     entry = _read(rootdir / NAME).get(device, {}).get(source, {}).get(stack)
+    again = command(source, stack, options)
     if entry is None:
         raise UsageError(
             f"{NAME} has no limits for {stack} of {source} on {device!r}; run "
-            f"`{command(source, stack)}` on that device and commit the file"
+            f"`{again}` on that device and commit the file"
         )
     limits = entry.get("limits") if isinstance(entry, Mapping) else None
     if (
@@ -39,7 +52,13 @@ def limits_for(rootdir: Path, device: str, source: str, stack: str) -> dict[str,
     ):
         raise UsageError(
             f"{NAME}: the entry of {stack} of {source} on {device!r} has no `limits` with numbers; "
-            f"make it again with `{command(source, stack)}`"
+            f"make it again with `{again}`"
+        )
+    if steps is not None and entry.get("steps", steps) != steps:
+        raise UsageError(
+            f"{NAME}: the limits for {stack} of {source} on {device!r} were calibrated with "
+            f"{entry['steps']} steps, and images are drawn with {steps} now; calibrate with as "
+            f"many (`{again}`), or draw with {entry['steps']}"
         )
     return {str(name): float(value) for name, value in limits.items()}
 
@@ -63,9 +82,10 @@ def store(rootdir: Path, device: str, source: str, stack: str, entry: Mapping[st
     return path
 
 
-def command(source: str, stack: str) -> str:
+def command(source: str, stack: str, options: Sequence[str] = ()) -> str:
     """The command that calibrates a stack."""
-    return shlex.join(["diffspeed", "calibrate", f"--pipeline={source}", f"--stack={stack}"])
+    words = ["diffspeed", "calibrate", f"--pipeline={source}", f"--stack={stack}", *options]
+    return shlex.join(words)
 
 
 def _read(path: Path) -> dict[str, Any]:

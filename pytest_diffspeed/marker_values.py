@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from .errors import UsageError, nearest
-from .techniques.stacks import PREVIOUS, Stack, parse_stack
+from .techniques.stacks import BASE, PREVIOUS, Stack, parse_stack
 
 DEVICE_KINDS = ("cpu", "cuda")
 
@@ -120,11 +120,13 @@ def as_words(argument: str, value: object, *, least: int = 1) -> tuple[str, ...]
     return tuple(value)
 
 
-def as_stack(argument: str, value: object, *, previous: bool = False) -> Stack:
+def as_stack(argument: str, value: object, *, previous: bool = False, base: bool = False) -> Stack:
     if not isinstance(value, str):
         raise BadValueError(argument, f"must be a stack such as 'bf16+compile', not {value!r}")
     if previous and value == PREVIOUS.name:
         return PREVIOUS
+    if base and value == BASE.name:
+        return BASE
     try:
         return parse_stack(value)
     except UsageError as error:

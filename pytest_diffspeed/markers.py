@@ -126,7 +126,7 @@ class SpeedMarker(GateMarker):
         over: str, alpha: float, unit: str, method: str, stack: str | None, device: str | None
     ) -> tuple[Stack, float, str, str, Stack | None, str | None]:
         return (
-            as_stack("over", over, previous=True),
+            as_stack("over", over, previous=True, base=True),
             as_number("alpha", alpha, above=0.0, below=0.5, example="0.05"),
             as_one_of("unit", unit, UNITS + COMPONENT_UNITS),
             as_one_of("method", method, METHODS),

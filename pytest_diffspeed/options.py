@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import pytest
 
 from .device import check_device_word
 from .errors import DiffspeedError, UsageError, nearest
+from .history.url import DEFAULT as DEFAULT_STORE
+from .history.url import StoreUrl, check_store, parse_store
 from .pipelines.names import check_source_text
 from .techniques.stacks import Stack, parse_stacks
 
@@ -29,8 +32,9 @@ class Options:
     """``budget_s`` is ``None`` for ``auto``; ``techniques`` is empty where markers decide.
 
     ``inconclusive`` is ``None`` where each gate's own default holds; ``instances`` counts the
-    process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``base`` is
-    a revision that git knows, ``base_python`` an interpreter.
+    process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``store`` is
+    ``None`` where no history is kept.  ``base`` is a revision that git knows, ``base_python`` an
+    interpreter.
     """
 
     device: str
@@ -46,9 +50,10 @@ class Options:
     save_counts: bool = False
     html_path: Path | None = None
     markdown_path: Path | None = None
-    store: str | None = None
+    store: StoreUrl | None = None
     base: str | None = None
     base_python: str | None = None
+    compile_cache: Path | None = None
 
     def instances_of_arm(self, *, against_base: bool = False) -> int:
         """How many process instances each timed arm gets: one process cannot tell a change from
@@ -88,10 +93,22 @@ def read_options(config: pytest.Config) -> Options:
         save_counts=bool(config.getoption("--diffspeed-save-counts")),
         html_path=_path(config, "html"),
         markdown_path=_path(config, "markdown"),
-        store=_given(config, "store")[0],
+        store=_checked(config, "store", DEFAULT_STORE, functools.partial(_store, config)),
         base=_word(config, "base"),
         base_python=_word(config, "base-python"),
+        compile_cache=_optional(config, "compile-cache", _folder),
     )
+
+
+def project_folder(config: pytest.Config) -> Path:
+    """Where this package keeps its folder: pytest's rootdir, or where pytest was started.
+
+    ``--pyargs`` with no ini file makes pytest's rootdir the folder that the installed package and
+    the user's own have in common, which may be the root of the file system.
+    """
+    started = config.invocation_params.dir
+    by_package = config.inipath is None and config.option.pyargs
+    return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
 
 
 def _checked(config: pytest.Config, name: str, default: str, check: Callable[[str], T]) -> T:
@@ -113,10 +130,11 @@ def _given(config: pytest.Config, name: str) -> tuple[str | None, str]:
     text = config.getoption(option)
     if text is not None:
         return str(text).strip(), option
-    text = config.getini(f"diffspeed_{name}")
+    in_ini = f"diffspeed_{name.replace('-', '_')}"
+    text = config.getini(in_ini)
     if text is None or str(text).strip() == "":
         return None, option
-    return str(text).strip(), f"diffspeed_{name} in {config.inipath}"
+    return str(text).strip(), f"{in_ini} in {config.inipath}"
 
 
 def _steps(text: str) -> int:
@@ -146,10 +164,29 @@ def _budget(text: str) -> float | None:
     return seconds
 
 
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not text or (path.exists() and not path.is_dir()):
+        raise UsageError(f"must be a folder (it is made if it is not there), not {text!r}")
+    path = path.absolute()
+    if any(sign.isspace() for sign in str(path)):
+        raise UsageError(
+            f"must be a folder without blanks in its path, not {str(path)!r}: with them, the C++ "
+            "that inductor writes there does not compile"
+        )
+    return path
+
+
 def _policy(text: str) -> str:
     if text not in INCONCLUSIVE_POLICIES:
         raise UsageError(f"does not know {text!r}; {nearest(text, INCONCLUSIVE_POLICIES)}")
     return text
+
+
+def _store(config: pytest.Config, text: str) -> StoreUrl | None:
+    url = parse_store(text)
+    check_store(url, project_folder(config))
+    return url
 
 
 def _prompts(config: pytest.Config) -> tuple[str, ...]:

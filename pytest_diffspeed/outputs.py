@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from .errors import DiffspeedError
+from .history.url import StoreUrl
 from .options import Options
 from .records.finished import Finished
 from .records.journal import write_all
+
+Target = str | StoreUrl
+"""A path, or where the history is kept."""
 
 
 def write_json(target: str, finished: Finished) -> str | None:
@@ -34,18 +40,20 @@ WRITERS: Mapping[str, str] = MappingProxyType(
 option's value and a :class:`Finished`; it returns a line for the terminal."""
 
 
-def asked_outputs(options: Options) -> dict[str, str]:
+def asked_outputs(options: Options) -> dict[str, Target]:
     """The outputs that a session was asked for: option name and its value."""
     asked = {
         "json": options.json_path,
         "html": options.html_path,
         "markdown": options.markdown_path,
-        "store": options.store,
     }
-    return {name: str(value) for name, value in asked.items() if value is not None}
+    targets: dict[str, Target] = {n: str(path) for n, path in asked.items() if path is not None}
+    # First, so that reports can show this session in its history; and not as text, which would hold
+    # a password.
+    return targets if options.store is None else {"store": options.store, **targets}
 
 
-def write_outputs(asked: Mapping[str, str], finished: Finished) -> tuple[list[str], list[str]]:
+def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list[str], list[str]]:
     """Write every output in ``asked``, by option name.
 
     Returns lines for the terminal, and what went wrong: an output that cannot be written costs the
@@ -56,10 +64,30 @@ def write_outputs(asked: Mapping[str, str], finished: Finished) -> tuple[list[st
     for name, target in asked.items():
         module, _, function = WRITERS[name].partition(":")
         try:
+            if name == "html":
+                finished = _with_history(finished, asked.get("store"))
             writer = getattr(importlib.import_module(f".{module}", __package__), function)
             line = writer(target, finished)
+        except DiffspeedError as error:
+            problems.append(f"--diffspeed-{name}: {error}")
         except Exception as error:
             problems.append(f"--diffspeed-{name}: not written: {type(error).__name__}: {error}")
         else:
             said += [] if line is None else [line]
     return said, problems
+
+
+def _with_history(finished: Finished, store: Target | None) -> Finished:
+    """The same session with the history of its tests, in the environment that it ran in.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    from .history.series import series_of
+
+    machine = finished.session.about.get("machine")
+    if store is None or not machine:
+        return finished
+    tests = {gate.result.test for gate in finished.session.gates}
+    known = series_of(store, finished.rootdir, machine=machine)
+    return replace(finished, series=[one for one in known if one.test in tests])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .adapters.attributes import replaced
 from .compilation.cost import Compilation
 from .errors import MeasurementError
 from .pipelines.boundaries import require_unit, stage_boundaries
@@ -20,6 +22,7 @@ from .timing.arm import Arm
 from .timing.clock import StampClock
 from .timing.collector import collector_off
 from .timing.memory import Allocator, PeakMemory, bytes_of, peak_of
+from .timing.simulated_memory import SimulatedPeak, simulated_peak
 from .timing.stages import Boundaries, StageTimer, StageTimes, time_stages
 from .timing.timer import whole_call
 
@@ -99,6 +102,21 @@ class PreparedArm:
         arm.discarded_call()
         own = bytes_of(modules(self.pipeline).values(), self.pipeline.device)
         return peak_of(arm.discarded_call, own, allocator)
+
+    def simulated_peak(self) -> SimulatedPeak:
+        """Of one more call, on a simulated GPU: for sessions on the CPU, eager stacks only.
+
+        Raises:
+            UncountableError: there can be no simulated GPU here.
+            MeasurementError: the pipeline was changed, or the call raised.
+            SourceError: the weights are not plain tensors on the CPU.
+        """
+        self.require_unchanged()
+        arm = self.arm_of("call")
+        # A copy, since set_timesteps leaves tensors of the device in its scheduler.
+        scheduler = copy.deepcopy(getattr(self.pipeline, "scheduler", None))
+        with replaced(self.pipeline, "scheduler", scheduler):
+            return simulated_peak(arm.discarded_call, modules(self.pipeline))
 
     def _once(self) -> object:
         return self.call(self.pipeline)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .about import about_session
+from .base.base import Base
+from .base.place import Place
 from .building import Builder
 from .device import Device
 from .errors import MeasurementError, SourceError
@@ -23,7 +26,7 @@ from .gates.saved_counts import SavedCounts
 from .options import Options
 from .pipelines.call import PipelineCall
 from .pipelines.components import modules, weights_fingerprint
-from .pipelines.sources import PipelineSource, parse_source
+from .pipelines.sources import FolderSource, PipelineSource, parse_source
 from .prepared import PreparedArm
 from .quiet import third_party
 from .records.journal import Journal
@@ -36,7 +39,7 @@ from .timing.clock import Clock, clock_for
 from .timing.lock import device_lock
 from .timing.noise import measure_noise
 from .workdir import workdir
-from .worker.arm import worker_arms
+from .worker.arm import WorkerArm, worker_arms
 from .worker.protocol import BuildOrder
 
 if TYPE_CHECKING:
@@ -62,8 +65,16 @@ class _Baseline:
 class Session:
     """Builds arms from sources and hands them out; one per pytest process."""
 
-    def __init__(self, options: Options, device: Device, rootdir: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        options: Options,
+        device: Device,
+        rootdir: Path,
+        progress: Progress,
+        base: Base | None = None,
+    ) -> None:
         self.options = options
+        self.base = base
         self.device = device
         self.rootdir = rootdir
         self.progress = progress
@@ -71,7 +82,7 @@ class Session:
         self.journal = Journal.in_folder(self.workdir() / "records")
         # Now, and not when a gate asks: an edit made meanwhile is not what is measured.
         self.tree = working_tree(rootdir, leave_out=options.written)
-        self.about = about_session(options, device, rootdir, self.tree)
+        self.about = about_session(options, device, rootdir, self.tree, base)
         self.journal.write("session", **self.about)
         self.counts = SavedCounts(rootdir, save=options.save_counts)
         self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
@@ -181,22 +192,14 @@ class Session:
         if count == 1:
             yield [[arm.arm_of(unit) for arm in prepared]]
             return
-        orders = [(arm.spec.stack.name, self._order(arm.spec, unit)) for arm in prepared]
+        orders = [(arm.spec.stack.name, self.order(arm.spec, unit)) for arm in prepared]
         names = " and ".join(name for name, _ in orders)
         with ExitStack() as stack:
             with self.progress.phase(f"building {names} in {count} worker processes each"):
                 workers = stack.enter_context(worker_arms(orders, count))
             for number, arms in enumerate(workers):
                 for arm, own in zip(arms, prepared, strict=True):
-                    self.journal.write(
-                        "worker",
-                        source=own.spec.source,
-                        stack=arm.name,
-                        instance=number,
-                        pid=arm.pid,
-                        first_call_s=arm.first_call_s,
-                        proofs=arm.proofs,
-                    )
+                    self._write_worker(arm, own.spec, number)
                     if arm.weights != self.weights(own.spec.source):
                         raise MeasurementError(
                             f"the worker process of {arm.name} built {own.spec.source!r} with "
@@ -204,7 +207,66 @@ class Session:
                         )
             yield workers
 
-    def _order(self, spec: ArmSpec, unit: str) -> BuildOrder:
+    @contextmanager
+    def base_and_head(
+        self, candidate: PreparedArm, unit: str
+    ) -> Iterator[Sequence[Sequence[WorkerArm]]]:
+        """The base's arm and this tree's with the candidate's stack, for each process instance.
+
+        Raises:
+            AbsentArmError: the base has no such pipeline source.
+            MeasurementError: a worker could not build its arm.
+            UsageError: the base cannot be checked out.
+        """
+        spec = candidate.spec
+        count = self.options.instances_of_arm(against_base=True)
+        base, place = self.order_in_base(spec, unit)
+        orders = [("base", base), ("head", self.order(spec, unit))]
+        with ExitStack() as stack:
+            with self.progress.phase(f"building {spec.stack} in {count} worker processes each"):
+                workers = stack.enter_context(worker_arms(orders, count, [place, None]))
+            for number, arms in enumerate(workers):
+                for arm in arms:
+                    self._write_worker(arm, spec, number)
+            yield workers
+
+    @contextmanager
+    def base_arm(self, spec: ArmSpec) -> Iterator[WorkerArm]:
+        """The base's arm in one worker process, to be looked at.
+
+        Raises:
+            AbsentArmError, MeasurementError, UsageError: see :meth:`base_and_head`.
+        """
+        base, place = self.order_in_base(spec, "call")
+        with ExitStack() as stack:
+            with self.progress.phase(f"building {spec.stack} of the base"):
+                ((arm,),) = stack.enter_context(worker_arms([("base", base)], 1, [place]))
+            yield arm
+
+    def order_in_base(self, spec: ArmSpec, unit: str) -> tuple[BuildOrder, Place]:
+        """What a worker of the base is told to build, and where."""
+        assert self.base is not None, "a gate against a base asks for one first"
+        place = self.base.place()
+        order = self.order(spec, unit)
+        source = order.source
+        if isinstance(parse_source(source), FolderSource) and not (place.folder / source).is_dir():
+            source = os.path.abspath(os.path.expanduser(source))  # weights that git does not have
+        not_from = None if place.not_from is None else str(place.not_from)
+        return replace(order, source=source, not_from=not_from), place
+
+    def _write_worker(self, arm: WorkerArm, spec: ArmSpec, number: int) -> None:
+        self.journal.write(
+            "worker",
+            source=spec.source,
+            stack=spec.stack.name,
+            arm=arm.name,
+            instance=number,
+            pid=arm.pid,
+            first_call_s=arm.first_call_s,
+            proofs=arm.proofs,
+        )
+
+    def order(self, spec: ArmSpec, unit: str) -> BuildOrder:
         """What a worker process is told to build.
 
         Raises:

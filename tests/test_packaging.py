@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -57,7 +58,7 @@ def test_imports_point_in_one_direction() -> None:
         ("statistics", "from ..errors import UsageError", "statistics imports nothing of ours"),
         ("gates", "import pytest_diffspeed.plugin", "gates never import the plugin"),
         ("reports", "import pytest_diffspeed.adapters", "reports read records, nothing else"),
-        ("records", "import torch", "records and reports need no torch"),
+        ("records", "import torch", "history, records and reports need no torch"),
         ("plugin", "def late():\n    import torch", "what every session loads names no torch"),
         ("timing", "import pytest", "the engine does not know pytest"),
     ],
@@ -282,3 +283,21 @@ def test_installed_wheel_skips_without_the_option(clean_venv: CleanVenv, tmp_pat
     assert done.returncode == 0, done.stdout
     assert "1 skipped" in done.stdout
     assert "needs --diffspeed" in done.stdout
+
+
+@pytest.mark.slow
+def test_installed_wheel_brings_the_migrations_of_the_history(
+    clean_venv: CleanVenv, tmp_path: Path
+) -> None:
+    session = {"session": "a1", "at": "2026-01-01T00:00:00+00:00", "environment": {}, "device": {}}
+    line = json.dumps({"schema": "diffspeed/1", "kind": "session", **session})
+    (tmp_path / "r.jsonl").write_text(f"{line}\n")
+    script = "import sys; from pytest_diffspeed.cli import main; sys.exit(main(sys.argv[1:]))"
+    command: list[str | Path] = [clean_venv.python, "-c", script, "history"]
+
+    done = run([*command, "import", "r.jsonl"], cwd=tmp_path, env=clean_venv.env)
+
+    assert done.returncode == 0, done.stdout
+    assert "1 sessions stored" in done.stdout
+    done = run([*command, "export", "-"], cwd=tmp_path, env=clean_venv.env)
+    assert done.stdout == f"{line}\n"

@@ -171,13 +171,59 @@ def test_a_budget_that_is_not_expected_to_decide_is_said_before_the_first_pair(
     assert said[0] < pairs[0]
 
 
-def test_on_the_cpu_nobody_counts_memory(pytester, run_diffspeed, constant_clock):
+@pytest.mark.parametrize(
+    ("stack", "ratio", "outcome"), [("bf16", 0.6, "passed"), ("channels_last", 0.9, "failed")]
+)
+def test_without_a_gpu_the_simulated_one_counts_memory(
+    pytester, run_diffspeed, constant_clock, stack, ratio, outcome
+):
+    """Half the bytes in half precision; as many in another memory format."""
     pytester.makepyfile(
-        """
+        f"""
         import pytest
 
-        @pytest.mark.diffspeed("channels_last")
-        @pytest.mark.max_memory(0.9)
+        @pytest.mark.diffspeed("{stack}")
+        @pytest.mark.max_memory({ratio})
+        def test_memory(optimized_pipeline): pass
+        """
+    )
+    result = run_diffspeed()
+    result.assert_outcomes(**{outcome: 1})
+    (gate,) = records(pytester, "gate")
+    figures = gate["figures"]
+    assert gate["evidence"] == "counted"
+    assert figures["counted_on"].startswith("simulated GPU, torch")
+    assert figures["not_counted"] == [
+        "workspaces of kernels",
+        "what a caching allocator rounds up, splits and keeps",
+    ]
+    for arm in ("baseline", "candidate"):
+        assert figures[f"{arm}_peak_bytes"] > figures[f"{arm}_weight_bytes"] > 0
+        assert ".py:" in figures[f"{arm}_peak_at"]
+    assert "baseline_reserved_bytes" not in figures
+    share = figures["candidate_weight_bytes"] / figures["baseline_weight_bytes"]
+    # Some buffers hold whole numbers, which no precision halves.
+    assert share == pytest.approx(0.5 if stack == "bf16" else 1, rel=1e-3)
+    assert "counted on a simulated GPU, without workspaces of kernels and without" in gate["reason"]
+    assert "\n  the peak is at " in gate["reason"]
+    result.stdout.fnmatch_lines(["*MiB, * of fp32's on a simulated GPU (counted)"])
+
+
+@pytest.mark.parametrize(
+    ("stack", "over"), [("compile", "fp32"), ("channels_last", "int8_dynamic")]
+)
+def test_without_a_gpu_only_eager_stacks_are_counted(
+    pytester, run_diffspeed, constant_clock, monkeypatch, stack, over
+):
+    from pytest_diffspeed.techniques.catalog.compile import Compile
+
+    monkeypatch.setattr(Compile, "backend", "eager")
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.diffspeed("{stack}")
+        @pytest.mark.max_memory(0.9, over="{over}")
         def test_memory(optimized_pipeline): pass
         """
     )
@@ -186,8 +232,8 @@ def test_on_the_cpu_nobody_counts_memory(pytester, run_diffspeed, constant_clock
     assert result.ret == pytest.ExitCode.TESTS_FAILED  # nothing was checked
     result.stdout.fnmatch_lines(
         [
-            "NOT_APPLICABLE  *test_memory[[]channels_last[]]  max_memory over fp32",
-            "*nobody counts the memory of cpu: it takes a GPU, whose allocator does*",
+            f"NOT_APPLICABLE  *test_memory[[]{stack}[]]  max_memory over {over}",
+            "*cannot be counted without a GPU: * gate an eager stack such as 'bf16'*",
         ]
     )
 
@@ -227,7 +273,7 @@ def test_counted_peaks_decide_max_memory(
     result = run_diffspeed()
     result.assert_outcomes(**{outcome: 1})
     share = candidate / 1000
-    result.stdout.fnmatch_lines([f"*GiB, {share:.3g} of fp32's (counted)"])
+    result.stdout.fnmatch_lines([f"*MiB, {share:.3g} of fp32's (counted)"])
     (gate,) = records(pytester, "gate")
     assert gate["evidence"] == "counted"
     assert gate["figures"]["baseline_peak_bytes"] == 1000

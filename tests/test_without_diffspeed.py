@@ -11,6 +11,7 @@ from pytest_diffspeed.markers import GATE_MARKERS, Diffspeed
 from pytest_diffspeed.surface import SIGNATURES
 
 HEAVY = {"accelerate", "diffusers", "numpy", "safetensors", "torch", "torchao", "transformers"}
+HEAVY |= {"alembic", "psycopg", "sqlalchemy"}
 
 REPORT_MODULES = """
     import json, sys

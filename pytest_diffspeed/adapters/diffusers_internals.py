@@ -2,11 +2,16 @@
 
 All of it was seen in diffusers 0.42.1: ``attn_processors`` and ``set_attn_processor`` of models,
 and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules: ``to_qkv``,
-``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on the model.
+``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on the model;
+``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` of what keeps their state, and
+``_reset_stateful_cache`` of models.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -83,3 +88,24 @@ def unfuse(model: Any, processors: dict[str, Any]) -> None:
             f"{type(model).__name__} keeps fused projections in {', '.join(left)}: this version of "
             "diffusers fuses in another way than 0.42, with which pytest-diffspeed was tested"
         )
+
+
+def cache_surroundings(model: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes the ``cache_context`` in which ``model`` is called right now; its cache hooks need it.
+
+    Pipelines open it around the call of the denoiser, so a call alone is not all of it.
+    """
+    for module in model.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        for hook in getattr(registry, "hooks", {}).values():
+            contexts = (getattr(value, "_context", None) for value in vars(hook).values())
+            for context in filter(dataclasses.is_dataclass, contexts):
+                fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(context)}
+                return lambda: model.cache_context(**fields)
+    return nullcontext
+
+
+def forget_cached(model: Any) -> None:
+    """Empty the caches of a model's hooks, as pipelines do at the end of a call."""
+    if getattr(model, "is_cache_enabled", False):
+        model._reset_stateful_cache()

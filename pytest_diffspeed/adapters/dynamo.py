@@ -22,6 +22,7 @@ import torch._dynamo
 from torch._dynamo import convert_frame, eval_frame, pgo, symbolic_convert
 from torch._dynamo import utils as dynamo_utils
 from torch._dynamo.backends.debugging import ExplainWithBackend as ExplainWithBackend
+from torch._dynamo.guards import DeletedGuardManagerWrapper
 
 from ..errors import DiffspeedError
 
@@ -43,6 +44,7 @@ def require_known_dynamo() -> None:
         (convert_frame, "input_codes"),
         (convert_frame, "FRAME_COMPILE_COUNTER"),
         (eval_frame, "_debug_get_cache_entry_list"),
+        (eval_frame, "_stance"),
         (dynamo_utils, "counters"),
         (pgo, "get_code_state"),
     )
@@ -127,7 +129,7 @@ def watching() -> Iterator[Seen]:
 
     def on_frame(self: Any, frame: Any, *args: Any, **kwargs: Any) -> Any:
         code = frame.f_code
-        entries = len(eval_frame._debug_get_cache_entry_list(code))
+        entries = len(compilations_of(code))
         if not entries:
             seen.untouched.setdefault(id(code), code)
         reasons.clear()
@@ -228,7 +230,10 @@ def _named(frame: Any) -> tuple[str, types.CodeType]:
     """
     code: types.CodeType = frame.f_code
     for cell in getattr(frame, "closure", None) or ():
-        wrapped = getattr(cell, "cell_contents", None)  # an empty cell has none
+        try:
+            wrapped = cell.cell_contents
+        except ValueError:  # an empty cell
+            continue
         if isinstance(wrapped, types.FunctionType) and wrapped.__code__.co_name != code.co_name:
             return wrapped.__qualname__, wrapped.__code__
     return _function(code), code
@@ -277,10 +282,21 @@ def quiet_logs() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def is_compile_error(error: BaseException) -> bool:
+    """Whether dynamo or a backend raised it, and not the code that was to be compiled."""
+    return isinstance(error, torch._dynamo.exc.TorchDynamoException)
+
+
 def cache_entries(function: Callable[..., Any] | types.CodeType) -> int:
     """How many compilations of a function dynamo holds, whoever asked for them."""
     code = function if isinstance(function, types.CodeType) else function.__code__
-    return len(eval_frame._debug_get_cache_entry_list(code))
+    return len(compilations_of(code))
+
+
+def compilations_of(code: types.CodeType) -> list[Any]:
+    """Dynamo's cache entries of some code that are in use: of what was dropped, the shell stays."""
+    entries = eval_frame._debug_get_cache_entry_list(code)
+    return [one for one in entries if not isinstance(one.guard_manager, DeletedGuardManagerWrapper)]
 
 
 def most_compiled(least: int) -> list[tuple[tuple[str, str, int], int]]:
@@ -292,6 +308,11 @@ def most_compiled(least: int) -> list[tuple[tuple[str, str, int], int]]:
         if code is not None
     ]
     return sorted((one for one in found if one[1] >= least), key=lambda one: -one[1])
+
+
+def compile_stance() -> str:
+    """What ``torch.compiler.set_stance`` was last called with; ``default`` without it."""
+    return str(eval_frame._stance.stance)
 
 
 def is_disabled(fn: Any) -> bool:

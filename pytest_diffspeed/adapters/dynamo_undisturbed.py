@@ -10,6 +10,7 @@ import gc
 import inspect
 import sys
 import types
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ import torch
 from torch._C._dynamo.eval_frame import reset_code
 from torch._dynamo import config, convert_frame, eval_frame, pgo
 from torch._dynamo import utils as dynamo_utils
+from torch._dynamo.guards import DeletedGuardManagerWrapper
 
-from .dynamo import TORCH_FOLDER, Seen
+from .dynamo import TORCH_FOLDER, Seen, compilations_of, compile_stance
 
 _LOOK_LIMIT = 10_000
 """Compilations of one function within a look: as many as a model has blocks, and then some."""
@@ -57,10 +59,13 @@ def undisturbed(seen: Seen) -> Iterator[None]:
     backends = set(known_backends)
     metrics = list(dynamo_utils.get_compilation_metrics())
     limits = config.patch(
-        recompile_limit=_LOOK_LIMIT, accumulated_recompile_limit=_LOOK_LIMIT, suppress_errors=False
+        recompile_limit=_LOOK_LIMIT,
+        accumulated_recompile_limit=_LOOK_LIMIT,
+        suppress_errors=False,
+        error_on_recompile=False,
     )
     try:
-        with limits, _copies_of_known_code():
+        with limits, _recompiling_allowed(), _copies_of_known_code():
             yield
     finally:
         for code in seen.untouched.values():
@@ -79,6 +84,64 @@ def undisturbed(seen: Seen) -> Iterator[None]:
         dynamo_utils._compilation_metrics.extend(metrics)
 
 
+@contextmanager
+def _recompiling_allowed() -> Iterator[None]:
+    """Somebody may forbid recompilation for their own code; "compile nothing" is left in force."""
+    if compile_stance() in ("fail_on_recompile", "eager_on_recompile"):
+        with torch.compiler.set_stance("default"):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def new_compilations_forgotten() -> Iterator[None]:
+    """What is compiled inside is dropped afterwards; what was compiled before stays in use.
+
+    Otherwise an arm that was called with another size would go on with code for any size: dynamo
+    asks the newest compilation first.  Its profile of changing sizes is put back too.
+    """
+    before = {id(code): _made_of(code) for code in _known_codes()}
+    shapes = _copied_code_state()
+    numbers = dict(convert_frame.FRAME_COMPILE_COUNTER)
+    try:
+        yield
+    finally:
+        for code in _known_codes():
+            kept = before.get(id(code), [])
+            entries = compilations_of(code)
+            if not kept and entries:
+                reset_code(code)
+                continue
+            for entry in entries:
+                if not any(entry.code is one for one in kept):
+                    entry.guard_manager.extra_state.invalidate(entry, _Dropped())
+        pgo._CODE_STATE = shapes
+        convert_frame.FRAME_COMPILE_COUNTER.clear()
+        convert_frame.FRAME_COMPILE_COUNTER.update(numbers)
+
+
+class _Dropped(DeletedGuardManagerWrapper):
+    """Stands where a compilation was.  Dynamo keeps such shells, and counts each to the limit of
+    the frames whose objects it was compiled for: this one was for nobody's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("compiled while somebody only looked")
+        self.id_matched_objs = {"no local variable is called this": weakref.ref(_Dropped)}
+
+
+def _known_codes() -> list[types.CodeType]:
+    """All code that dynamo has looked at."""
+    codes = (reference() for reference in convert_frame.input_codes.seen)
+    return [code for code in codes if code is not None]
+
+
+def _made_of(code: types.CodeType) -> list[types.CodeType]:
+    """What dynamo made of some code; held on to, so that none of it is taken for a later one."""
+    return [entry.code for entry in compilations_of(code)]
+
+
 def _copied_code_state() -> Any:
     """Dynamo's profile of which sizes change, which decides what is compiled as dynamic."""
     return None if pgo._CODE_STATE is None else copy.deepcopy(pgo._CODE_STATE)
@@ -87,9 +150,7 @@ def _copied_code_state() -> Any:
 @contextmanager
 def _copies_of_known_code() -> Iterator[None]:
     known = {
-        id(code): code
-        for code in (reference() for reference in convert_frame.input_codes.seen)
-        if code is not None and not code.co_filename.startswith(TORCH_FOLDER)
+        id(code): code for code in _known_codes() if not code.co_filename.startswith(TORCH_FOLDER)
     }
     functions = {
         id(function): function

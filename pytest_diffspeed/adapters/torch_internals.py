@@ -185,6 +185,17 @@ def uncompile(module: torch.nn.Module) -> None:
     vars(module).pop("_compiled_call_impl", None)
 
 
+def caches_switched_off() -> str | None:
+    """What keeps inductor from keeping compiled graphs, or ``None``; seen in torch 2.13, 2.14."""
+    import torch._inductor.config as settings
+
+    if settings.force_disable_caches:
+        return "TORCHINDUCTOR_FORCE_DISABLE_CACHES switches inductor's caches off"
+    if not settings.fx_graph_cache:
+        return "TORCHINDUCTOR_FX_GRAPH_CACHE=0 switches inductor's cache of graphs off"
+    return None
+
+
 def inductor_options(mode: str | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     """``options=`` of ``torch.compile`` for ``mode`` with ``flags`` on top.
 

@@ -110,6 +110,11 @@ def compare(entry: Entry, saved: Counts | None, now: Counts) -> tuple[list[str],
     return worse, better
 
 
+def storable(part: str) -> str:
+    """A name, a prompt in it for example, as it can stand in the file."""
+    return re.sub(r"[|\[\]\s]+", " ", part).strip()
+
+
 def checked_entry(parts: Iterable[str]) -> Entry:
     """An entry whose parts can stand in the file.
 

@@ -13,7 +13,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..adapters.dynamo import (
     ExplainWithBackend,
     Seen,
     SeenBreak,
+    compile_stance,
     graph_break_counters,
     is_disabled,
     original_of,
@@ -50,14 +51,15 @@ _GENERATOR_CALLED = "Attempt to trace generator"
 
 @dataclass(frozen=True)
 class Call:
-    """The inputs of one call, and whether it records gradients."""
+    """The inputs of one call, whether it records gradients, and in what else it happened."""
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     grad: bool = True
+    surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def run(self, fn: Callable[..., Any]) -> Any:
-        with nullcontext() if self.grad else torch.no_grad():
+        with nullcontext() if self.grad else torch.no_grad(), self.surroundings():
             return fn(*self.args, **self.kwargs)
 
 
@@ -92,7 +94,7 @@ def look_at(
     restart: Callable[[], object] = lambda: None,
 ) -> GraphBreakReport:
     """Like :func:`find_graph_breaks`, for several calls in a row; ``restart`` comes before the
-    first of them, each time they are run.
+    first of them, each time they are run, and at the end.
 
     What the first call captured is used again by the later ones.
     """
@@ -106,28 +108,30 @@ def look_at(
     explain = ExplainWithBackend("eager")
     new_graphs: list[int] = []
     started = time.perf_counter()
-    with _quiet(), watching() as seen, undisturbed(seen), _same_random_numbers():
-        before = graph_break_counters()
+    with ExitStack() as afterwards:
+        afterwards.callback(restart)
+        with _quiet(), watching() as seen, undisturbed(seen), _same_random_numbers():
+            before = graph_break_counters()
 
-        def compile_(part: Callable[..., Any]) -> Callable[..., Any]:
-            return compile_for_looking(part, explain)
+            def compile_(part: Callable[..., Any]) -> Callable[..., Any]:
+                return compile_for_looking(part, explain)
 
-        with target.prepared(compile_) as compiled:
-            restart()
-            for call in calls:
-                captured = len(explain.graphs)
-                _run(call, compiled, target, name, restart)
-                new_graphs.append(len(explain.graphs) - captured)
-        counted = graph_break_counters() - before
-        found = explain.output()
-        sites = _sites(seen, found.break_reasons, counted)
-    if not found.graph_count and not sites:
-        raise NothingCompiledError(_nothing(name, target, seen))
-    if sites:
-        with _quiet(), _same_random_numbers(), target.uncompiled() as eager:
-            restart()
-            runs = count_lines(lambda: calls[-1].run(eager), {(s.file, s.line) for s in sites})
-        sites = [_with_runs(site, runs) for site in sites]
+            with target.prepared(compile_) as compiled:
+                restart()
+                for call in calls:
+                    captured = len(explain.graphs)
+                    _run(call, compiled, target, name, restart)
+                    new_graphs.append(len(explain.graphs) - captured)
+            counted = graph_break_counters() - before
+            found = explain.output()
+            sites = _sites(seen, found.break_reasons, counted)
+        if not found.graph_count and not sites:
+            raise NothingCompiledError(_nothing(name, target, seen))
+        if sites:
+            with _quiet(), _same_random_numbers(), target.uncompiled() as eager:
+                restart()
+                runs = count_lines(lambda: calls[-1].run(eager), {(s.file, s.line) for s in sites})
+            sites = [_with_runs(site, runs) for site in sites]
     return GraphBreakReport(
         name=name,
         graphs=found.graph_count,
@@ -259,6 +263,11 @@ def _nothing(name: str, target: Target, seen: Seen) -> str:
     reasons = list(dict.fromkeys(f"{function}: {reason}" for function, reason in seen.skips))
     if is_disabled(getattr(target.whole, "forward", None)):
         why = "its forward is under torch.compiler.disable"
+    elif compile_stance() == "force_eager":
+        why = "torch.compiler.set_stance('force_eager') switches compilation off"
+    elif target.regions:
+        parts = ", ".join(sorted({mark.label for mark in target.regions}))
+        why = f"only parts of it are compiled ({parts}), and the calls ran none of them"
     elif reasons:
         why = "dynamo left out " + "; ".join(reasons[:3])
     else:

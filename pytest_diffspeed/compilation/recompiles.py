@@ -1,14 +1,15 @@
 """What compiles again after warm-up, why, and what has stopped being compiled at all.
 
 Unlike a look at graph breaks this runs the *compiled* callables as they are, with their own
-backend: what it counts is what a user pays for.
+backend: what it counts is what a user pays for.  What compiles meanwhile is dropped afterwards: the
+next gate finds, and times, what was there before.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,23 +21,31 @@ from ..adapters.dynamo import (
     SeenCompile,
     cudagraph_skip_reasons,
     inductor_counters,
+    is_compile_error,
     most_compiled,
     quiet_logs,
     watching,
 )
+from ..adapters.dynamo_undisturbed import new_compilations_forgotten
 from ..adapters.torch_internals import compiled_frames_run
 from ..quiet import third_party
-from .report import NothingCompiledError, plural, short_path
+from .look import root_error
+from .report import CompileFailedError, NothingCompiledError, plural, short_path
 from .targets import Mark, outermost_marks
 
 _GUARD_NUMBER = re.compile(r"^\d+(/\d+)*: ")
+_GUARD_COMMENT = re.compile(r"\s+# .*$")
+"""Where dynamo made the guard, several lines long in one: the values stand before it."""
+ELSEWHERE = "elsewhere"
+"""The component of what compiles outside all compiled parts."""
 
 
 @dataclass(frozen=True)
 class Recompile:
     """One compilation after warm-up.
 
-    ``when`` names the call; ``why`` is dynamo's guard with the value that failed it.
+    ``when`` names the call; ``why`` is dynamo's guard with the value that failed it; ``component``
+    is what was called, such as ``unet`` or ``vae.decode``.
     """
 
     when: str
@@ -44,6 +53,7 @@ class Recompile:
     file: str
     line: int
     why: str
+    component: str
 
     def __str__(self) -> str:
         where = f"{self.function} ({short_path(self.file)}:{self.line})"
@@ -56,6 +66,7 @@ class RecompileReport:
 
     Attributes:
         calls: their names.
+        components: what is compiled, by the names in ``recompiles``.
         recompiles: in order.
         eager: what runs eagerly although it was meant to be compiled, a sentence each.
         cudagraph_skips: why inductor left out CUDA graphs, a sentence each.
@@ -64,6 +75,7 @@ class RecompileReport:
     """
 
     calls: tuple[str, ...]
+    components: tuple[str, ...]
     recompiles: tuple[Recompile, ...]
     eager: tuple[str, ...] = ()
     cudagraph_skips: tuple[str, ...] = ()
@@ -72,6 +84,13 @@ class RecompileReport:
     @property
     def ok(self) -> bool:
         return not (self.recompiles or self.eager or self.cudagraph_skips)
+
+    def by_component(self) -> dict[str, int]:
+        """How often each component compiled again, 0 included."""
+        counts = dict.fromkeys(self.components, 0)
+        for one in self.recompiles:
+            counts[one.component] = counts.get(one.component, 0) + 1
+        return counts
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,39 +103,46 @@ class RecompileReport:
 
 
 def find_recompiles(
-    modules: Iterable[torch.nn.Module],
+    modules: Mapping[str, torch.nn.Module],
     calls: Sequence[tuple[str, Callable[[], object]]],
     *,
     warm_up: Callable[[], object],
     often: int = 3,
     cuda_graphs: bool = True,
     skipped_before: Sequence[str] = (),
+    explain: Callable[[Callable[[], object], Exception], str] | None = None,
 ) -> RecompileReport:
     """Run ``warm_up()`` once more, then each call, and report what compiled and what did not run
     compiled.
 
     Args:
-        modules: those of which something is compiled; submodules count.
+        modules: by name, those of which something is compiled; submodules count.
         calls: a name and what to run, in this order; each is run twice, the second time to see
             that compiled code runs.
         warm_up: the call that compiled everything before.
         often: from how many compilations of one function on it is told.
         cuda_graphs: whether leaving out CUDA graphs is worth telling: on a CPU there are none.
         skipped_before: why they were left out during warm-up.
+        explain: says why a call did not compile, given the call and what it raised.
 
     Raises:
+        CompileFailedError: a call does not compile: with ``fullgraph=True``, a graph break.
         NothingCompiledError: nothing of ``modules`` is compiled, so nothing could compile again.
     """
-    marks = [mark for module in modules for mark in outermost_marks(module)]
+    marks = [
+        (_component(name, module, mark), mark)
+        for name, module in modules.items()
+        for mark in outermost_marks(module)
+    ]
     if not marks:
         raise NothingCompiledError(
             "nothing of the pipeline is compiled, so nothing could ever compile again; use a stack "
             "with a technique that compiles"
         )
-    found = _Found()
+    found = _Found(explain or (lambda call, error: root_error(error)))
     skips_before = inductor_counters()["cudagraph_skips"]
     known = len(cudagraph_skip_reasons())
-    with third_party(), quiet_logs():
+    with third_party(), quiet_logs(), new_compilations_forgotten():
         repeated = [
             f"{function} ({short_path(file)}:{line}) was compiled {count} times during warm-up"
             for (function, file, line), count in most_compiled(often)
@@ -132,31 +158,56 @@ def find_recompiles(
             skipped = [f"CUDA graphs were left out {skips} times; torch kept no reason"]
     names = ("the same call again", *(name for name, _ in calls))
     eager = tuple(dict.fromkeys(found.eager))
-    return RecompileReport(names, tuple(found.recompiles), eager, tuple(skipped), tuple(repeated))
+    return RecompileReport(
+        names,
+        tuple(dict.fromkeys(component for component, _ in marks)),
+        tuple(found.recompiles),
+        eager,
+        tuple(skipped),
+        tuple(repeated),
+    )
+
+
+def _component(name: str, module: torch.nn.Module, mark: Mark) -> str:
+    """``vae.decode`` where a method is compiled, else the name of the component."""
+    whole = mark.owner is not module or mark.attribute in ("_compiled_call_impl", "forward")
+    return name if whole else f"{name}.{mark.attribute}"
 
 
 @dataclass
 class _Found:
+    explain: Callable[[Callable[[], object], Exception], str]
     recompiles: list[Recompile] = field(default_factory=list)
     eager: list[str] = field(default_factory=list)
 
-    def observe(self, name: str, call: Callable[[], object], marks: Sequence[Mark]) -> None:
+    def observe(
+        self, name: str, call: Callable[[], object], marks: Sequence[tuple[str, Mark]]
+    ) -> None:
         """Two calls: what compiles in the first one, and whether compiled code runs in the second.
 
         Past its limit a module compiled with ``fullgraph=True`` raises instead of running eagerly;
         that is an answer, every other error is the caller's to see.
         """
+        begun: list[tuple[int, str]] = []
         with watching() as seen:
-            failure = _failure(call)
+            with _around(marks, lambda component: begun.append((len(seen.compiles), component))):
+                failure = _failure(call)
             silent = [] if failure is not None else _uncompiled(name, marks, call)
-        self.recompiles += [
-            Recompile(name, one.function, one.file, one.line, _why(one))
-            for one in seen.compiles
-            if one.compiled
-        ]
+        for number, one in enumerate(seen.compiles):
+            if one.compiled:
+                component = next((c for n, c in reversed(begun) if n <= number), ELSEWHERE)
+                where = one.function, one.file, one.line
+                self.recompiles.append(Recompile(name, *where, _why(one), component))
         self.eager += [*_limits(name, seen.compiles), *silent]
-        if failure is not None and not any(one.limit_exceeded for one in seen.compiles):
+        if failure is None or any(one.limit_exceeded for one in seen.compiles):
+            return
+        if not is_compile_error(failure):
             raise failure
+        _run_uncompiled(call, marks)  # what it raises without compilation too is the user's to see
+        raise CompileFailedError(
+            f"{name}: it compiled during warm-up and does not compile for this call: "
+            f"{self.explain(call, failure)}"
+        ) from failure
 
 
 def _failure(call: Callable[[], object]) -> Exception | None:
@@ -167,9 +218,17 @@ def _failure(call: Callable[[], object]) -> Exception | None:
     return None
 
 
+def _run_uncompiled(call: Callable[[], object], marks: Sequence[tuple[str, Mark]]) -> None:
+    with ExitStack() as stack:
+        for _, mark in marks:
+            stack.enter_context(replaced(mark.owner, mark.attribute, mark.original))
+        call()
+
+
 def _why(one: SeenCompile) -> str:
     if one.reasons:
-        return _GUARD_NUMBER.sub("", one.reasons[0].strip().splitlines()[0])
+        guard = _GUARD_NUMBER.sub("", one.reasons[0].strip().splitlines()[0])
+        return _GUARD_COMMENT.sub("", guard)
     if one.earlier:
         return f"for another object than in its {one.earlier} earlier compilations"
     return "for the first time: the calls before did not run it"
@@ -185,9 +244,12 @@ def _limits(when: str, compiles: Iterable[SeenCompile]) -> list[str]:
     ]
 
 
-def _uncompiled(when: str, marks: Sequence[Mark], call: Callable[[], object]) -> list[str]:
+def _uncompiled(
+    when: str, marks: Sequence[tuple[str, Mark]], call: Callable[[], object]
+) -> list[str]:
     """Compare how often compiled callables are called with how often compiled code runs."""
-    with _counting(marks) as calls:
+    calls: Counter[str] = Counter()
+    with _around(marks, lambda component: calls.update([component])):
         runs = sum(compiled_frames_run(call).values())
     called = sum(calls.values())
     if runs >= called:
@@ -200,18 +262,17 @@ def _uncompiled(when: str, marks: Sequence[Mark], call: Callable[[], object]) ->
 
 
 @contextmanager
-def _counting(marks: Sequence[Mark]) -> Iterator[Counter[str]]:
-    """Count the calls of what is compiled, from outside: compiled code begins further in."""
-    counts: Counter[str] = Counter()
+def _around(marks: Sequence[tuple[str, Mark]], on_call: Callable[[str], object]) -> Iterator[None]:
+    """Tell each call of what is compiled, from outside: compiled code begins further in."""
 
-    def counted(mark: Mark) -> Callable[..., Any]:
+    def told(component: str, mark: Mark) -> Callable[..., Any]:
         def calling(*args: Any, **kwargs: Any) -> Any:
-            counts[mark.label] += 1
+            on_call(component)
             return mark.compiled(*args, **kwargs)
 
         return calling
 
     with ExitStack() as stack:
-        for mark in marks:
-            stack.enter_context(replaced(mark.owner, mark.attribute, counted(mark)))
-        yield counts
+        for component, mark in marks:
+            stack.enter_context(replaced(mark.owner, mark.attribute, told(component, mark)))
+        yield

@@ -50,6 +50,7 @@ _BY_MESSAGE: tuple[tuple[str, str], ...] = (
     ),
 )
 _OUTPUT_CLASS = re.compile(r"(utils/outputs\.py|transformers/utils/generic\.py)$")
+_HOOKS_OF_LIBRARIES = re.compile(r"(diffusers/hooks/\w+|accelerate/hooks)\.py$")
 _HOOK_CALL = re.compile(r"\bhook\(")
 _HINT = re.compile(r"^\s*Hint: (.+)$", re.MULTILINE)
 _CONTINUED = re.compile(r"\n\n\*\*\* While handling this graph break")
@@ -62,6 +63,11 @@ def remedy(
 
     ``lines`` are the source lines of ``stack``, ``source`` that of the break.
     """
+    if any(_HOOKS_OF_LIBRARIES.search(file) for file, _, _ in stack):
+        return (
+            "an offload, cache or casting hook does this: compile without it, or only the blocks "
+            "inside it (`compile_repeated_blocks`)"
+        )
     if any(_HOOK_CALL.search(line) for line in lines):
         return (
             "a hook does this: take it off the module before compiling, or let it do tensor "

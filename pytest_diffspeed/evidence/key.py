@@ -11,7 +11,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-_DISTRIBUTIONS = ("torch", "diffusers", "transformers", "torchao", "pytest-diffspeed")
+DISTRIBUTIONS = ("torch", "diffusers", "transformers", "torchao", "pytest-diffspeed")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class EvidenceKey:
 
 def environment(device: str, threads: int) -> dict[str, Any]:
     """What a measurement rests on beside the tree; ``device`` is the name its maker gave it."""
-    versions = {name: installed_version(name) for name in _DISTRIBUTIONS}
+    versions = {name: installed_version(name) for name in DISTRIBUTIONS}
     return {"device": device, "threads": threads, "python": platform.python_version(), **versions}
 
 

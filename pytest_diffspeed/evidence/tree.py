@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
+from ..git import GitError, git
 from ..workdir import NAME
 
 LARGE_BYTES = 64 * 2**20
@@ -44,14 +44,6 @@ SOURCES = frozenset(
 )
 """Without git, files with these endings count, whatever lies around them."""
 
-GIT_SECONDS = 60.0
-# A git hook that runs pytest sets these, for an index that is not the working tree's.
-_GIT_OWN = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE")
-
-
-class _NoGitError(Exception):
-    """Git is not there, or cannot tell about this folder."""
-
 
 @dataclass(frozen=True)
 class Tree:
@@ -72,7 +64,7 @@ def working_tree(rootdir: Path, *, leave_out: Iterable[Path] = ()) -> Tree:
     try:
         top = _top(rootdir)
         return Tree(_digest(_Contents(mine).of_repository(top)), "git")
-    except _NoGitError:
+    except GitError:
         files = list(_source_files(rootdir))
         looked_at = files[:MOST_FILES]
         how = "source files" if looked_at == files else f"the first {MOST_FILES} source files"
@@ -82,8 +74,8 @@ def working_tree(rootdir: Path, *, leave_out: Iterable[Path] = ()) -> Tree:
 def commit(rootdir: Path) -> str | None:
     """The commit that is checked out where ``rootdir`` lies; ``None`` without git or a commit."""
     try:
-        return _git(_top(rootdir), "rev-parse", "--verify", "HEAD").strip()
-    except _NoGitError:
+        return git(_top(rootdir), "rev-parse", "--verify", "HEAD").strip()
+    except GitError:
         return None
 
 
@@ -103,9 +95,9 @@ def checked_out(rootdir: Path) -> Commit | None:
     """The commit that lies under the working tree; ``None`` without git or a commit."""
     try:
         top = _top(rootdir)
-        name, at, subject = _git(top, "log", "-1", "--format=%H%n%cI%n%s").split("\n", 2)
-        dirty = bool(_git(top, "status", "--porcelain", "--untracked-files=normal"))
-    except _NoGitError:
+        name, at, subject = git(top, "log", "-1", "--format=%H%n%cI%n%s").split("\n", 2)
+        dirty = bool(git(top, "status", "--porcelain", "--untracked-files=normal"))
+    except GitError:
         return None
     return Commit(name, at, subject.rstrip("\n"), dirty)
 
@@ -188,7 +180,7 @@ class _Contents:
             about = os.lstat(path)
             if stat.S_ISLNK(about.st_mode):
                 target = os.fsencode(os.readlink(path))
-                entries[name] = _git(top, "hash-object", "--stdin", given=target).strip()
+                entries[name] = git(top, "hash-object", "--stdin", given=target).strip()
             elif stat.S_ISREG(about.st_mode) and os.access(path, os.R_OK):
                 by_stat = self._by_stat(about)
                 if by_stat is not None:
@@ -199,7 +191,7 @@ class _Contents:
                     ask.append(name)
         if ask:
             given = os.fsencode("".join(f"{name}\n" for name in ask))
-            blobs = _git(top, "hash-object", "--stdin-paths", given=given).split()
+            blobs = git(top, "hash-object", "--stdin-paths", given=given).split()
             entries |= dict(zip(ask, blobs, strict=True))
         return entries
 
@@ -243,33 +235,15 @@ def _top(rootdir: Path) -> str:
     A folder that its repository ignores (a scratch folder below it) has no git of its own: all of
     its edits would be invisible.
     """
-    top = _git(rootdir, "rev-parse", "--show-toplevel").rstrip("\n")
+    top = git(rootdir, "rev-parse", "--show-toplevel").rstrip("\n")
     if os.path.realpath(top) != os.path.realpath(rootdir):
         try:
-            _git(rootdir, "check-ignore", "--quiet", os.path.realpath(rootdir))
-        except _NoGitError:
+            git(rootdir, "check-ignore", "--quiet", os.path.realpath(rootdir))
+        except GitError:
             return top
-        raise _NoGitError
+        raise GitError(f"{rootdir} is ignored by the repository around it") from None
     return top
 
 
 def _rows(top: str, *words: str) -> list[str]:
-    return [row for row in _git(top, *words).split("\0") if row]
-
-
-def _git(folder: Path | str, *words: str, given: bytes = b"") -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in _GIT_OWN}
-    environment["GIT_OPTIONAL_LOCKS"] = "0"  # the user may be committing meanwhile
-    try:
-        done = subprocess.run(
-            ["git", *words],
-            cwd=folder,
-            input=given,
-            env=environment,
-            capture_output=True,
-            timeout=GIT_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise _NoGitError from error
-    return os.fsdecode(done.stdout)
+    return [row for row in git(top, *words).split("\0") if row]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..evidence.key import EvidenceKey
+from ..techniques.stacks import BASE
 
 if TYPE_CHECKING:
     from ..evidence.memory import Attempt
@@ -28,6 +29,8 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
     The test is part of it, since its body may do things to the pipeline.
     """
     session, candidate = context.session, context.candidate
+    against_base = over == BASE
+    base = {"base": session.base.identity()} if against_base and session.base is not None else {}
     return EvidenceKey(
         {
             "tree": vars(session.tree),
@@ -42,7 +45,8 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
             "min_ratio": marker.min_ratio,
             "alpha": marker.alpha,
             "method": marker.method,
-            "instances": session.options.instances_of_arm(),
+            "instances": session.options.instances_of_arm(against_base=against_base),
             "environment": session.environment(),
+            **base,
         }
     )

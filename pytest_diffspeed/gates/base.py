@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import DiffspeedError
 from ..markers import GateMarker
+from ..techniques.base import Family
 from ..verdict import GateResult
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class GateContext:
     candidate: PreparedArm
     previous: Stack
 
+
+NOT_SIMULATED = (Family.QUANTIZATION, Family.COMPILE)
+"""Techniques that change kernels only, and that a simulated GPU cannot run."""
 
 Checked = tuple[GateMarker, "GateResult | DiffspeedError"]
 """A marker with its verdict, or with why it could not be checked."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ..errors import DiffspeedError, MeasurementError
+from ..looks import graph_breaks
 from ..markers import SAVED, GateMarker, NoGraphBreaks
 from ..verdict import Evidence, GateResult, VerdictKind
 from .base import Gate, GateContext
 
 if TYPE_CHECKING:
     from ..compilation.report import GraphBreakReport
-    from ..prepared import PreparedArm
 
 
 class NoGraphBreaksGate(Gate):
@@ -25,6 +24,8 @@ class NoGraphBreaksGate(Gate):
     counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
+        from ..compilation.report import plural
+
         assert isinstance(marker, NoGraphBreaks)
         session, candidate = context.session, context.candidate
         candidate.require_unchanged()
@@ -49,7 +50,7 @@ class NoGraphBreaksGate(Gate):
         failed = too_many or bool(ratchet.worse) or (limit == 0 and bool(silent))
         allowed = SAVED if limit is None else str(limit)
         found = "; ".join(f"{report.summary()}, {report.ops} ops" for report in reports)
-        reason = [f"{len(breaks)} graph breaks, allowed: {allowed}"]
+        reason = [f"{plural(len(breaks), 'graph break')}, allowed: {allowed}"]
         if breaks:
             reason += [line for report in reports if report.breaks for line in _told(report)]
         notes = [f"{r.name}: {note}" for r in reports for note in r.notes]
@@ -71,39 +72,6 @@ class NoGraphBreaksGate(Gate):
         )
         session.journal.write("gate", **result.as_dict())
         return result
-
-
-def graph_breaks(
-    arm: PreparedArm, components: tuple[str, ...] | None
-) -> tuple[GraphBreakReport, ...]:
-    """A look at each of the components of an arm's pipeline; kept for the next gate.
-
-    Raises:
-        MeasurementError: one of them could not be looked at; the sentence names them all.
-    """
-    from ..compilation.look import look_at
-    from ..pipelines.capture import capture, default_components
-    from ..techniques.apply import PROOF_STEPS
-
-    names = components or default_components(arm.pipeline)
-    key = ("graph breaks", names)
-    if key not in arm.memo:
-        reports: list[GraphBreakReport] = []
-        problems: list[str] = []
-        with arm.running():
-            captured = capture(
-                arm.pipeline, lambda: arm.call(arm.pipeline, steps=PROOF_STEPS), names
-            )
-            for one in captured:
-                try:
-                    reports.append(look_at(one.fn, one.calls, name=one.name, restart=one.restart))
-                except DiffspeedError as error:
-                    problems.append(str(error))
-        if problems:
-            raise MeasurementError("; ".join(problems))
-        arm.memo[key] = tuple(reports)
-    found: tuple[GraphBreakReport, ...] = arm.memo[key]
-    return found
 
 
 def _told(report: GraphBreakReport) -> list[str]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import MissingHardwareError, SelfComparisonError, UncountableError
+from ..errors import SelfComparisonError, UncountableError
 from ..markers import GateMarker, MaxMemory
 from ..specs import ArmSpec
-from ..techniques.stacks import PREVIOUS
+from ..techniques.stacks import PREVIOUS, Stack
 from ..verdict import Evidence, GateResult, VerdictKind
-from .base import Gate, GateContext
+from .base import NOT_SIMULATED, Gate, GateContext
 
 if TYPE_CHECKING:
     from ..prepared import PreparedArm
+    from ..timing.simulated_memory import SimulatedPeak
 
-_GIB = 2**30
+_GIB, _MIB = 2**30, 2**20
 
 
 class MemoryGate(Gate):
-    """Counts what the device's allocator gave out in one call of each arm, one after the other."""
+    """Counts one call of each arm, one after the other.
+
+    On CUDA what the device's allocator gave out; in a session on the CPU the bytes of tensors on a
+    simulated GPU.
+    """
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (MaxMemory,)
 
@@ -32,18 +38,26 @@ class MemoryGate(Gate):
             raise SelfComparisonError(f"it would compare {over} with itself")
         allocator = allocator_of(session.device)
         if allocator is None:
-            raise MissingHardwareError(
-                f"nobody counts the memory of {session.device}: it takes a GPU, whose allocator "
-                "does (the process's resident set size says little about a pipeline)"
-            )
-        _require_countable(candidate)
-        baseline = session.other(ArmSpec(candidate.spec.source, over))
-        _require_countable(baseline)
-        with session.exclusive_device():
-            peaks = [arm.peak_memory(allocator) for arm in (baseline, candidate)]
-        allowed = marker.ratio * peaks[0].allocated_bytes
-        share = peaks[1].allocated_bytes / peaks[0].allocated_bytes
-        verdict = VerdictKind.PASS if peaks[1].allocated_bytes <= allowed else VerdictKind.FAIL
+            _require_eager(candidate.spec.stack)
+            _require_eager(over)
+            baseline = session.other(ArmSpec(candidate.spec.source, over))
+            simulated = [arm.simulated_peak() for arm in (baseline, candidate)]
+            peaks, place = [peak.allocated_bytes for peak in simulated], " on a simulated GPU"
+            more, note = _told(simulated)
+        else:
+            require_countable(candidate)
+            baseline = session.other(ArmSpec(candidate.spec.source, over))
+            require_countable(baseline)
+            with session.exclusive_device():
+                counted = [arm.peak_memory(allocator) for arm in (baseline, candidate)]
+            peaks, place, note = [peak.allocated_bytes for peak in counted], "", ""
+            more = {
+                "counted_on": session.device.name,
+                "baseline_reserved_bytes": counted[0].reserved_bytes,
+                "candidate_reserved_bytes": counted[1].reserved_bytes,
+            }
+        share = peaks[1] / peaks[0]
+        verdict = VerdictKind.PASS if peaks[1] <= marker.ratio * peaks[0] else VerdictKind.FAIL
         result = GateResult(
             gate=marker.marker,
             claim=marker.claim,
@@ -51,21 +65,19 @@ class MemoryGate(Gate):
             stack=candidate.spec.stack.name,
             verdict=verdict,
             reason=(
-                f"at most {peaks[1].allocated_bytes / _GIB:.3g} GiB of tensors at once, "
-                f"{share:.3g} of the {peaks[0].allocated_bytes / _GIB:.3g} GiB of {over}; "
-                f"{marker.ratio:.3g} are allowed"
+                f"at most {_size(peaks[1])} of tensors at once, {share:.3g} of the "
+                f"{_size(peaks[0])} of {over}; {marker.ratio:.3g} are allowed{note}"
             ),
             evidence=Evidence.COUNTED,
             blocking=verdict is VerdictKind.FAIL,
             figures={
-                "found": f"{peaks[1].allocated_bytes / _GIB:.3g} GiB, {share:.3g} of {over}'s",
+                "found": f"{_size(peaks[1])}, {share:.3g} of {over}'s{place}",
                 "over": over.name,
                 "max_ratio": marker.ratio,
                 "memory_ratio": share,
-                "baseline_peak_bytes": peaks[0].allocated_bytes,
-                "candidate_peak_bytes": peaks[1].allocated_bytes,
-                "baseline_reserved_bytes": peaks[0].reserved_bytes,
-                "candidate_reserved_bytes": peaks[1].reserved_bytes,
+                "baseline_peak_bytes": peaks[0],
+                "candidate_peak_bytes": peaks[1],
+                **more,
                 "environment": session.environment(),
             },
         )
@@ -73,7 +85,46 @@ class MemoryGate(Gate):
         return result
 
 
-def _require_countable(arm: PreparedArm) -> None:
+def _told(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]:
+    """Figures for the record, and what the reason says of a simulated GPU."""
+    from ..timing.simulated_memory import NOT_COUNTED
+
+    baseline, candidate = simulated
+    figures = {
+        "counted_on": candidate.evidence,
+        "not_counted": list(NOT_COUNTED),
+        "baseline_weight_bytes": baseline.weight_bytes,
+        "candidate_weight_bytes": candidate.weight_bytes,
+        "baseline_peak_at": baseline.where,
+        "candidate_peak_at": candidate.where,
+    }
+    note = f"; counted on a simulated GPU, without {' and without '.join(NOT_COUNTED)}"
+    if candidate.where is not None:
+        note += f"\n  the peak is at {candidate.where}"
+    return figures, note
+
+
+def _size(count: int) -> str:
+    """``0.512 GiB``, or MiB where that is the better unit."""
+    return f"{count / _GIB:.3g} GiB" if count >= _GIB / 10 else f"{count / _MIB:.3g} MiB"
+
+
+def _require_eager(stack: Stack) -> None:
+    """Refuse what a simulated GPU cannot run: its memory would be that of another program.
+
+    Raises:
+        UncountableError: the stack compiles or quantizes.
+    """
+    names = [t.name for t in stack.techniques() if t.family in NOT_SIMULATED]
+    if names:
+        raise UncountableError(
+            f"memory of {stack} cannot be counted without a GPU: {' and '.join(names)} cannot run "
+            "on a simulated one, which runs eager operations on plain tensors; gate an eager stack "
+            "such as 'bf16', or run on a machine with a GPU"
+        )
+
+
+def require_countable(arm: PreparedArm) -> None:
     """Refuse a stack that replays CUDA graphs.
 
     A replay takes nothing from the allocator: what its kernels write to lies in a pool that was

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..compilation.counts_file import storable
+from ..looks import recompiles
 from ..markers import SAVED, GateMarker, NoRecompiles
 from ..verdict import Evidence, GateResult, VerdictKind
 from .base import Gate, GateContext
+
+if TYPE_CHECKING:
+    from ..compilation.recompiles import RecompileReport
 
 
 class NoRecompilesGate(Gate):
@@ -16,37 +21,16 @@ class NoRecompilesGate(Gate):
     counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
-        from ..compilation.recompiles import find_recompiles
-        from ..pipelines.components import modules
-        from ..pipelines.variants import variants
-        from ..techniques.apply import PROOF_STEPS
+        from ..compilation.report import plural
 
         assert isinstance(marker, NoRecompiles)
         session, arm = context.session, context.candidate
         arm.require_unchanged()
         with session.progress.phase(f"looking for recompilations of {arm.spec.stack}"):
-            calls = variants(
-                arm.pipeline,
-                arm.call,
-                steps=PROOF_STEPS,
-                sizes=marker.sizes or (),
-                batch_sizes=marker.batch_sizes or (),
-                prompts=marker.prompts or (),
-                guidance=marker.guidance or (),
-            )
-            with arm.running():
-                report = find_recompiles(
-                    modules(arm.pipeline).values(),
-                    calls,
-                    warm_up=lambda: arm.call(arm.pipeline, steps=PROOF_STEPS),
-                    cuda_graphs=session.device.kind == "cuda",
-                    skipped_before=arm.compilation.cudagraph_skips,
-                )
+            report = recompiles(arm, **calls_of(marker))
         count = len(report.recompiles)
         limit = marker.max_recompiles
-        ratchet = session.counts.check(
-            context, {"pipeline": {"recompiles": count}}, needed=limit is None
-        )
+        ratchet = session.counts.check(context, _saved(report), needed=limit is None)
         failed = (
             (limit is not None and count > limit)
             or bool(report.eager or report.cudagraph_skips)
@@ -54,7 +38,7 @@ class NoRecompilesGate(Gate):
         )
         allowed = SAVED if limit is None else str(limit)
         reason = [
-            f"{count} recompilations after warm-up, allowed: {allowed}",
+            f"{plural(count, 'recompilation')} after warm-up, allowed: {allowed}",
             *map(str, report.recompiles),
             *report.eager,
             *report.cudagraph_skips,
@@ -62,7 +46,8 @@ class NoRecompilesGate(Gate):
             *ratchet.told,
         ]
         found = [
-            f"{count} recompilations over {len(report.calls)} calls after warm-up",
+            f"{plural(count, 'recompilation')} over {plural(len(report.calls), 'call')} after "
+            "warm-up",
             *(["parts run eagerly"] if report.eager else []),
             *report.often,
             *ratchet.better,
@@ -85,6 +70,30 @@ class NoRecompilesGate(Gate):
         )
         session.journal.write("gate", **result.as_dict())
         return result
+
+
+def calls_of(marker: NoRecompiles) -> dict[str, Any]:
+    """The kinds of calls that a marker asks for, as :func:`pytest_diffspeed.looks.recompiles` takes
+    them.
+    """
+    return {
+        "sizes": marker.sizes or (),
+        "batch_sizes": marker.batch_sizes or (),
+        "prompts": marker.prompts or (),
+        "guidance": marker.guidance or (),
+    }
+
+
+def _saved(report: RecompileReport) -> dict[str, dict[str, int]]:
+    """The counts of each component, named with the calls they were counted over.
+
+    Two tests of one stack may ask for different calls; each has entries of its own.
+    """
+    over = ", ".join(report.calls[1:])
+    return {
+        storable(f"{component} over {over}" if over else component): {"recompiles": count}
+        for component, count in report.by_component().items()
+    }
 
 
 GATES = (NoRecompilesGate(),)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..errors import MissingHardwareError, SelfComparisonError, UncountableError
+from ..errors import DiffspeedError, MissingHardwareError, SelfComparisonError, UncountableError
 from ..markers import GateMarker
 from ..verdict import GateResult, VerdictKind
 from . import gates
+from .against_base import NO_BASE, check_against_base, is_against_base
 from .base import GateContext
 from .selection import select
 
@@ -28,10 +29,10 @@ def run_gates(
     holding, without = select(markers, spec.stack, device)
     problems: list[str] = []
 
-    def not_applicable(marker: GateMarker, reason: str) -> None:
+    def not_applicable(gate: str, claim: str, reason: str) -> None:
         result = GateResult(
-            gate=marker.marker,
-            claim=marker.claim,
+            gate=gate,
+            claim=claim,
             test=context.test,
             stack=spec.stack.name,
             verdict=VerdictKind.NOT_APPLICABLE,
@@ -44,24 +45,36 @@ def run_gates(
 
     for marker in without:
         reason = f"its markers are for another stack or device than {spec.stack} on {device.name}"
-        not_applicable(marker, reason)
-    asked = holding[::-1]  # as written, top to bottom
+        not_applicable(marker.marker, marker.claim, reason)
+
+    def take(gate: str, claim: str, checked: GateResult | DiffspeedError) -> None:
+        if isinstance(checked, GateResult):
+            on_result(checked)
+        elif isinstance(checked, _NOT_APPLICABLE):
+            not_applicable(gate, claim, str(checked))
+        else:
+            context.session.journal.write(
+                "gate-error",
+                test=context.test,
+                stack=spec.stack.name,
+                claim=claim,
+                error=str(checked),
+            )
+            problems.append(f"{claim} could not be checked: {checked}")
+
+    written = holding[::-1]  # as written, top to bottom
+    asked = [marker for marker in written if not is_against_base(marker)]
     # What is counted comes first, so that looking never runs between things that are timed.
     kinds = dict.fromkeys(gates()[type(marker)] for marker in asked)
     for gate in sorted(kinds, key=lambda gate: not gate.counts):
         own = [marker for marker in asked if gates()[type(marker)] is gate]
         for marker, checked in gate.check_all(own, context):
-            if isinstance(checked, GateResult):
-                on_result(checked)
-            elif isinstance(checked, _NOT_APPLICABLE):
-                not_applicable(marker, str(checked))
-            else:
-                context.session.journal.write(
-                    "gate-error",
-                    test=context.test,
-                    stack=spec.stack.name,
-                    claim=marker.claim,
-                    error=str(checked),
-                )
-                problems.append(f"{marker.claim} could not be checked: {checked}")
+            take(marker.marker, marker.claim, checked)
+    if context.session.base is None:
+        for marker in written:
+            if is_against_base(marker):
+                not_applicable(marker.marker, marker.claim, NO_BASE)
+    else:
+        for check in check_against_base(written, context):
+            take(check.gate, check.claim, check.checked)
     return problems

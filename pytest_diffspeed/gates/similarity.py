@@ -45,9 +45,9 @@ class SimilarityGate(Gate):
         preset, limits = limits_of_marker(marker, session, candidate)
         reference, drawn, errors = draw_both(session, candidate)
         report = compare(session, reference, drawn, errors, preset=preset, **limits)
-        result = _gate_result(marker, context, report, reference)
+        result = gate_result(marker, context, report, reference)
         try:
-            result.figures["pictures"] = _save_pictures(context, reference, drawn, report)
+            result.figures["pictures"] = save_pictures(context, reference, drawn, report)
         except Exception as error:  # a picture must not cost a verdict
             result.figures["pictures_error"] = f"{type(error).__name__}: {error}"
         session.journal.write("gate", **result.as_dict())
@@ -70,7 +70,16 @@ def limits_of_marker(
     if marker.preset != CALIBRATED:
         return marker.preset, overrides
     spec = candidate.spec
-    known = limits_for(session.rootdir, session.device.name, spec.source, spec.stack.name)
+    told = [] if session.options.steps is None else [f"--steps={session.options.steps}"]
+    told += [f"--prompt={prompt}" for prompt in session.options.prompts]
+    known = limits_for(
+        session.rootdir,
+        session.device.name,
+        spec.source,
+        spec.stack.name,
+        steps=candidate.call.defaults.steps,
+        options=told,
+    )
     try:
         return None, limits_of(None, {**known, **overrides})
     except LimitError as error:
@@ -161,7 +170,7 @@ def _teacher_forced(
     return tuple(errors)
 
 
-def _gate_result(
+def gate_result(
     marker: ImageSimilarity,
     context: GateContext,
     report: SimilarityReport,
@@ -245,15 +254,21 @@ def _metric_text(name: str, mean: float, worst: float) -> str:
     return f"{word} {mean:.3g} ({worst:.3g})"
 
 
-def _save_pictures(
-    context: GateContext, reference: Reference, drawn: Images, report: SimilarityReport
+def save_pictures(
+    context: GateContext,
+    reference: Reference,
+    drawn: Images,
+    report: SimilarityReport,
+    *,
+    beside: str = "",
 ) -> list[str]:
-    """A PNG per image, worst first; paths from the rootdir."""
+    """A PNG per image, worst first; paths from the rootdir.
+
+    ``beside`` tells a test's second set of pictures from its first.
+    """
     from ..reports.pictures import Picture, save_gallery
 
     session = context.session
-    if reference.drawn.images.shape != drawn.images.shape:
-        return []
     first, second = (
         images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
         for images in (reference.drawn.images, drawn.images)
@@ -264,7 +279,7 @@ def _save_pictures(
         words = re.sub(r"\s+", "-", case.prompt)[:40]
         name = safe_name(f"{words}-seed{case.seed}")
         pictures.append(Picture(name, first[index], second[index]))
-    folder = session.workdir() / "images" / safe_name(context.test)
+    folder = session.workdir() / "images" / safe_name(f"{context.test} {beside}".strip())
     paths = save_gallery(folder, pictures)
     return [path.relative_to(session.rootdir).as_posix() for path in paths]
 

@@ -6,8 +6,10 @@ stands in ``over=`` are called in turn, and each gate takes its pair from each r
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ..evidence.memory import Attempt, Instance
     from ..evidence.noise import KnownFloor
     from ..prepared import PreparedArm
-    from ..timing.arm import WarmUp
+    from ..timing.arm import TimedArm, WarmUp
     from ..timing.budget import Projection
     from ..timing.clock import Clock
     from ..timing.comparison import Question, SpeedupResult
@@ -46,7 +48,7 @@ class SpeedupGates(Gate):
         return checked
 
     def check_all(self, markers: Sequence[GateMarker], context: GateContext) -> Iterator[Checked]:
-        open_: list[_Open] = []
+        open_: list[Open] = []
         for marker in markers:
             assert isinstance(marker, SpeedMarker)
             try:
@@ -60,38 +62,44 @@ class SpeedupGates(Gate):
             else:
                 open_.append(asked)
         for unit in dict.fromkeys(asked.marker.unit for asked in open_):
-            block = _Block(unit, [a for a in open_ if a.marker.unit == unit], context)
-            failed: DiffspeedError | None = None
-            try:
-                block.measure()
-            except DiffspeedError as error:
-                failed = error
-            except BaseException:  # Ctrl-C, a full disk: what is decided is told all the same
-                yield from ((a.marker, a.result) for a in block.asked if a.result is not None)
-                raise
-            for asked in block.asked:
-                if asked.result is not None:
-                    yield asked.marker, asked.result
-                else:
-                    assert failed is not None, "a block ends with a verdict or an error for each"
-                    yield asked.marker, failed
-            block.tell_arms()
+            block = Block(unit, [a for a in open_ if a.marker.unit == unit], context)
+            yield from decided(block)
+
+
+def decided(block: Block) -> Iterator[tuple[SpeedMarker, GateResult | DiffspeedError]]:
+    """Measure a block and give each of its gates with its verdict, or why it has none."""
+    failed: DiffspeedError | None = None
+    try:
+        block.measure()
+    except DiffspeedError as error:
+        failed = error
+    except BaseException:  # Ctrl-C, a full disk: what is decided is told all the same
+        yield from ((a.marker, a.result) for a in block.asked if a.result is not None)
+        raise
+    for asked in block.asked:
+        if asked.result is not None:
+            yield asked.marker, asked.result
+        else:
+            assert failed is not None, "a block ends with a verdict or an error for each"
+            yield asked.marker, failed
+    block.tell_arms()
 
 
 @dataclass
-class _Open:
+class Open:
     """One gate that is to be measured, and what came of it."""
 
     marker: SpeedMarker
     over: Stack
-    baseline: PreparedArm
+    baseline: PreparedArm | None
+    """``None``: it is built in worker processes only."""
     attempt: Attempt
     instance: Instance | None = None
     counted: list[Pair] = field(default_factory=list)
     result: GateResult | None = None
 
 
-def _asked(marker: SpeedMarker, context: GateContext) -> _Open | GateResult:
+def _asked(marker: SpeedMarker, context: GateContext) -> Open | GateResult:
     """The gate with the arm that it compares with; the FAIL that it ended with already."""
     candidate = context.candidate
     over = context.previous if marker.over == PREVIOUS else marker.over
@@ -103,13 +111,13 @@ def _asked(marker: SpeedMarker, context: GateContext) -> _Open | GateResult:
     baseline = context.session.other(ArmSpec(candidate.spec.source, over))
     for arm in (baseline, candidate):
         arm.require_unchanged()
-    return _Open(marker, over, baseline, attempt)
+    return Open(marker, over, baseline, attempt)
 
 
-class _Block:
+class Block:
     """The gates of one test and unit, measured together."""
 
-    def __init__(self, unit: str, asked: list[_Open], context: GateContext) -> None:
+    def __init__(self, unit: str, asked: list[Open], context: GateContext) -> None:
         self.unit = unit
         self.asked = asked
         self._context = context
@@ -127,16 +135,13 @@ class _Block:
         from ..timing.conditions import conditions_of_this_machine
         from ..timing.speedup import measure_speedups  # numpy: not at collection
 
-        session, source = self._session, self._candidate.spec.source
-        baselines = {asked.over: asked.baseline for asked in self.asked}
-        prepared = [*(baselines[over] for over in self._overs), self._candidate]
+        session = self._session
         seed = random.SystemRandom().randrange(2**32)
-        for asked in self.asked:
-            self._write_start(asked, seed)
         with session.exclusive_device():
-            self._floor = session.noise_floor(source, self.unit)
-            with session.instances(prepared, self.unit) as instances:
+            self._floor = self._noise_floor()
+            with self._instances() as instances:
                 for asked in self.asked:
+                    self._write_start(asked, seed)
                     asked.instance = asked.attempt.begin()
                 measure_speedups(
                     instances,
@@ -144,14 +149,27 @@ class _Block:
                     budget_s=session.options.budget_s,
                     clock=session.clock,
                     seed=seed,
-                    noise=self._floor.floor.noise,
+                    noise=math.nan if self._floor is None else self._floor.floor.noise,
                     conditions=conditions_of_this_machine(session.device),
                     on_warm=self._on_warm,
                     on_pair=self._on_pair,
                     on_result=self._on_result,
                 )
-            self._record_stages()
-            self._record_memory()
+            self._afterwards()
+
+    def _noise_floor(self) -> KnownFloor | None:
+        return self._session.noise_floor(self._candidate.spec.source, self.unit)
+
+    def _instances(self) -> AbstractContextManager[Sequence[Sequence[TimedArm]]]:
+        """The arms, once for each process instance: those of ``over``, then the candidate."""
+        baselines = {asked.over: asked.baseline for asked in self.asked}
+        prepared = [*(baselines[over] for over in self._overs), self._candidate]
+        return self._session.instances([arm for arm in prepared if arm is not None], self.unit)
+
+    def _afterwards(self) -> None:
+        """What is told of the arms beside the verdicts, which are on record by now."""
+        self._record_stages()
+        self._record_memory()
 
     def tell_arms(self) -> None:
         """Tell the session's listeners the seconds of each arm."""
@@ -176,13 +194,18 @@ class _Block:
     def _stack(self) -> str:
         return self._candidate.spec.stack.name
 
-    def _identity(self, asked: _Open) -> dict[str, Any]:
+    def _identity(self, asked: Open) -> dict[str, Any]:
         return {"test": self._context.test, "stack": self._stack, "claim": asked.marker.claim}
 
-    def _first_calls(self, asked: _Open) -> tuple[float, float]:
+    def _first_calls(self, asked: Open) -> tuple[float, float]:
+        assert asked.baseline is not None
         return asked.baseline.applied.first_call_s, self._candidate.applied.first_call_s
 
-    def _question(self, asked: _Open) -> Question:
+    @property
+    def _in_workers(self) -> bool:
+        return self._session.options.instances_of_arm() > 1
+
+    def _question(self, asked: Open) -> Question:
         from ..timing.comparison import Question
 
         return Question(
@@ -195,7 +218,7 @@ class _Block:
             earlier_instances=len(asked.attempt.processes),
         )
 
-    def _write_start(self, asked: _Open, seed: int) -> None:
+    def _write_start(self, asked: Open, seed: int) -> None:
         first_calls = self._first_calls(asked)
         self._session.journal.write(
             "gate-start",
@@ -227,7 +250,7 @@ class _Block:
         if pair.dropped is None:
             asked.counted.append(pair)
             assert asked.instance is not None
-            worker = pair.instance if self._session.options.instances_of_arm() > 1 else None
+            worker = pair.instance if self._in_workers else None
             asked.instance.pair(pair.baseline_s, pair.candidate_s, worker)
         ratio = pair.baseline_s / pair.candidate_s
         self._session.progress.transient(
@@ -236,17 +259,21 @@ class _Block:
 
     def _on_result(self, number: int, measured: SpeedupResult) -> None:
         asked = self.asked[number]
-        assert asked.instance is not None and self._floor is not None
+        assert asked.instance is not None
         found = gate_result(
             asked.marker,
             self._context,
             asked.over.name,
             measured,
             first_calls=self._first_calls(asked),
-            floor=self._floor.figures(),
+            floor={} if self._floor is None else self._floor.figures(),
         )
-        asked.result = asked.instance.end(found)
+        asked.result = asked.instance.end(self._told(found))
         self._session.journal.write("gate", **asked.result.as_dict())
+
+    def _told(self, found: GateResult) -> GateResult:
+        """The result with what else this block knows of its arms."""
+        return found
 
     def _record_stages(self) -> None:
         """Only now: the verdicts are written, whatever these calls do."""
@@ -254,6 +281,7 @@ class _Block:
         stages: dict[str, Any] = {}
         for asked in measured:
             for prepared in (asked.baseline, self._candidate):
+                assert prepared is not None
                 name = prepared.spec.stack.name
                 if name not in stages:
                     stages[name] = _stages(prepared, self._session.clock)
@@ -276,6 +304,7 @@ class _Block:
             if asked.result is None:
                 continue
             for prepared in (asked.baseline, self._candidate):
+                assert prepared is not None
                 name = prepared.spec.stack.name
                 if name not in peaks:
                     try:

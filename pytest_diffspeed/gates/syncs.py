@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from ..looks import syncs
 from ..markers import GateMarker, NoGpuSyncs
 from ..specs import ArmSpec
-from ..techniques.base import Family
 from ..techniques.stacks import BASELINE_NAME, Stack
 from ..verdict import Evidence, GateResult, VerdictKind
-from .base import Gate, GateContext
+from .base import NOT_SIMULATED, Gate, GateContext
 
 if TYPE_CHECKING:
     from ..prepared import PreparedArm
     from ..syncs.report import SyncReport
-
-SIMULATED_STEPS = 6
-"""Enough for the warm-up of multistep schedulers, some steady steps and the last one."""
-_NOT_SIMULATED = (Family.QUANTIZATION, Family.COMPILE)
 
 
 class SyncGates(Gate):
@@ -27,41 +23,20 @@ class SyncGates(Gate):
     counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
-        from ..syncs.count import count_syncs  # torch: not at collection
-
         assert isinstance(marker, NoGpuSyncs)
         session, candidate = context.session, context.candidate
-        on_gpu = session.device.kind == "cuda"
-        if not on_gpu:
-            candidate = _simulable(context)
-        steps = candidate.call.defaults.steps
-        if not on_gpu:
-            steps = min(steps, SIMULATED_STEPS)
-        whole = marker.scope != "scheduler.step"
-        arguments = candidate.call.arguments(
-            candidate.pipeline, output="pt" if whole else "latent", steps=steps
-        )
-        # That of a timed call is a CPU generator, whose noise a stochastic scheduler would copy to
-        # the device in each step; without one the device draws.
-        arguments.pop("generator", None)
-        with candidate.running():
-            report = count_syncs(
-                candidate.pipeline,
-                scope=marker.scope,
-                device=str(session.device) if on_gpu else "simulated",
-                steps=steps,
-                allow=marker.allow,
-                **arguments,
-            )
+        if session.device.kind != "cuda":
+            candidate = simulable(context)
+        report = syncs(candidate, scope=marker.scope, allow=marker.allow)
         result = _result(marker, context, candidate, report)
         session.journal.write("gate", **result.as_dict())
         return result
 
 
-def _simulable(context: GateContext) -> PreparedArm:
+def simulable(context: GateContext) -> PreparedArm:
     """The candidate, without what cannot run on a simulated GPU: compiled code, int8 weights."""
     spec = context.candidate.spec
-    kept = [t.name for t in spec.stack.techniques() if t.family not in _NOT_SIMULATED]
+    kept = [t.name for t in spec.stack.techniques() if t.family not in NOT_SIMULATED]
     stack = Stack(tuple(kept) or (BASELINE_NAME,))
     if stack == spec.stack:
         context.candidate.require_unchanged()
@@ -73,28 +48,24 @@ def _result(
     marker: NoGpuSyncs, context: GateContext, counted: PreparedArm, report: SyncReport
 ) -> GateResult:
     once, worst = report.first_step + report.outside, max(report.per_step, default=0)
+    place = "the first step" if not report.outside else "the first step and outside the steps"
     problems = []
     if once > marker.first_step:
-        place = "the first step" if not report.outside else "the first step and outside the steps"
         problems.append(f"{once} in {place}, {marker.first_step} allowed")
     if worst > marker.per_step:
         problems.append(f"up to {worst} in a steady step, {marker.per_step} allowed")
     if marker.strict and report.may_block:
         problems.append(f"{report.may_block} pageable non_blocking copies, none allowed (strict)")
     stack, own = context.candidate.spec.stack, counted.spec.stack
-    reason = f"syncs in {report.scope}, {report.evidence}: "
+    found = f"{once} syncs in {place}, at most {worst} in {len(report.per_step)} steady ones"
+    found += "; ".join([f", {report.evidence}", *_notes(marker, report, stack, own)])
+    reason = f"syncs in {report.scope}: "
     if problems:
         guilty = [s for s in report.sites if s.allowed is None and _counts(s.kind, marker)]
         reason += "; ".join(problems)
         reason += "".join(f"\n  {site}" for site in guilty)
     else:
-        reason += f"{once} in the first step, at most {worst} in {len(report.per_step)} steady ones"
-    if report.may_block and not marker.strict:
-        reason += f"; {report.may_block} pageable copies may block (gated with strict=True)"
-    if own != stack:
-        reason += f"; counted with {own}, since {stack} cannot run on a simulated GPU"
-    for allowance in report.unused_allowances:
-        reason += f"; allowed, but not seen any more: {allowance}"
+        reason += found
     verdict = VerdictKind.FAIL if problems else VerdictKind.PASS
     return GateResult(
         gate=marker.marker,
@@ -106,8 +77,7 @@ def _result(
         evidence=Evidence.COUNTED,
         blocking=verdict is VerdictKind.FAIL,
         figures={
-            "found": f"{once} syncs in the first step{' and outside' if report.outside else ''}, "
-            f"at most {worst} in {len(report.per_step)} steady ones",
+            "found": found,
             "scope": report.scope,
             "first_step": report.first_step,
             "per_step": list(report.per_step),
@@ -118,10 +88,29 @@ def _result(
             "strict": marker.strict,
             "counted_on": report.evidence,
             "counted_with": own.name,
+            "not_applied": [name for name in stack.names if name not in own.names],
             "sites": [vars(site) for site in report.sites],
             "unused_allowances": list(report.unused_allowances),
         },
     )
+
+
+def _notes(marker: NoGpuSyncs, report: SyncReport, stack: Stack, own: Stack) -> list[str]:
+    """What the reader of a PASS must know too."""
+    notes = []
+    if report.may_block and not marker.strict:
+        notes.append(f"{report.may_block} pageable copies may block (gated with strict=True)")
+    if own != stack:
+        notes.append(
+            f"counted with {own}: {_left_out(stack, own)} not applied, since techniques that "
+            "change kernels only do not run on a simulated GPU"
+        )
+    notes += [f"allowed, but not seen any more: {text}" for text in report.unused_allowances]
+    return notes
+
+
+def _left_out(stack: Stack, own: Stack) -> str:
+    return " and ".join(name for name in stack.names if name not in own.names)
 
 
 def _counts(kind: str, marker: NoGpuSyncs) -> bool:

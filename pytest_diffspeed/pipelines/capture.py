@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ..adapters.attributes import replaced
+from ..adapters.diffusers_internals import cache_surroundings, forget_cached
 from ..adapters.torch_internals import around_calls
 from ..compilation.look import Call
 from ..errors import MeasurementError, SourceError, UsageError, nearest
@@ -31,7 +32,8 @@ DEFAULT_COMPONENTS = ("denoiser", "vae.decode")
 class Captured:
     """One component: what to call, uncompiled or not, and the inputs of its calls in order.
 
-    ``restart`` puts a component with a state (a scheduler) back to where its first call found it.
+    ``restart`` puts a component with a state (a scheduler, caches of hooks) back to where its first
+    call found it.
     """
 
     name: str
@@ -113,7 +115,10 @@ def _component(pipeline: DiffusionPipeline, name: str) -> Iterator[tuple[Capture
 
 
 def _module(name: str, module: torch.nn.Module) -> tuple[Captured, _Watch]:
-    return Captured(name, module), lambda kept: around_calls(module, _keeping(kept))
+    captured = Captured(name, module, restart=lambda: forget_cached(module))
+    return captured, lambda kept: around_calls(
+        module, _keeping(kept, surroundings=lambda: cache_surroundings(module))
+    )
 
 
 @contextmanager
@@ -146,13 +151,16 @@ def _stateful(scheduler: Any) -> tuple[Captured, _Watch]:
 
 
 def _keeping(
-    kept: Captured, before: Callable[[], object] = lambda: None
+    kept: Captured,
+    before: Callable[[], object] = lambda: None,
+    surroundings: Callable[[], Callable[[], AbstractContextManager[Any]]] = lambda: nullcontext,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def calling(*args: Any, **kwargs: Any) -> Any:
             before()
             args_kept, kwargs_kept = _copied((args, kwargs))
-            kept.calls.append(Call(args_kept, kwargs_kept, torch.is_grad_enabled()))
+            grad = torch.is_grad_enabled()
+            kept.calls.append(Call(args_kept, kwargs_kept, grad, surroundings()))
             return function(*args, **kwargs)
 
         return calling

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +28,41 @@ def content_fingerprint(pipeline: DiffusionPipeline) -> dict[str, str]:
     for name, part in sorted(pipeline.components.items()):
         digests[name] = _digest_of(_component(part))
     return digests
+
+
+def code_fingerprint(pipeline: DiffusionPipeline, also: Iterable[str] = ()) -> dict[str, str]:
+    """A digest of each package that classes of the pipeline come from, and of those in ``also``: of
+    the path, size and time of change of every Python file.
+
+    A version does not change when somebody edits what was installed with ``pip install -e``. torch,
+    whose kernels are compiled, counts by the commit that it was built from; the standard library
+    by the version of Python.
+    """
+    import torch
+
+    packages = {name.partition(".")[0] for name in also} | {
+        base.__module__.partition(".")[0]
+        for part in (pipeline, *pipeline.components.values())
+        for module in (part.modules() if isinstance(part, torch.nn.Module) else (part,))
+        for base in type(module).__mro__
+    }
+    found = {name: _files(name) for name in packages - {"torch"} - sys.stdlib_module_names}
+    return {"torch": str(torch.version.git_version), **dict(sorted(found.items()))}
+
+
+def _files(package: str) -> str:
+    module = sys.modules.get(package)
+    folders = [*getattr(module, "__path__", ())]
+    single = getattr(module, "__file__", None)
+    paths = [] if folders or single is None else [single]
+    for folder in folders:
+        for parent, _, names in os.walk(folder):
+            paths += [os.path.join(parent, name) for name in names if name.endswith(".py")]
+    lines = []
+    for path in sorted(paths):
+        about = os.stat(path)
+        lines.append(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return _digest_of(iter(lines))
 
 
 def _component(part: Any) -> Iterator[bytes | memoryview]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import DiffspeedError, SourceError, UsageError, nearest
+from ..errors import AbsentSourceError, DiffspeedError, SourceError, UsageError, nearest
 from ..extensions import extensions
 from ..quiet import third_party
 from .call import CallDefaults
@@ -206,7 +206,7 @@ class FolderSource(PipelineSource):
 
     def _load(self, shared: dict[str, Any]) -> object:
         if not self.folder.is_dir():
-            raise SourceError(
+            raise AbsentSourceError(
                 f"pipeline source {self.name!r}: there is no such folder; give one that "
                 f"`pipeline.save_pretrained` wrote, or another source: {WAYS}"
             )
@@ -271,7 +271,7 @@ class FactorySource(PipelineSource):
         except ModuleNotFoundError as error:
             if error.name is None or not (self.module + ".").startswith(error.name + "."):
                 raise self._raised(f"importing {self.module!r}", error) from error
-            raise SourceError(
+            raise AbsentSourceError(
                 f"pipeline source {self.name!r}: there is no module {error.name!r} on the import "
                 f"path of {sys.executable}; run `python -m pytest` in the folder that holds it "
                 "(plain `pytest` does not look there), or install it"
@@ -286,7 +286,7 @@ class FactorySource(PipelineSource):
                     for name, value in getattr(factory, "__dict__", {}).items()
                     if callable(value) and getattr(value, "__module__", None) == self.module
                 ]
-                raise SourceError(
+                raise AbsentSourceError(
                     f"pipeline source {self.name!r}: module {self.module!r} has no "
                     f"{self.attribute!r}; {nearest(part, own) if own else 'it defines nothing'}"
                 )

@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from .reader import RecordedSession, recorded_session
+from .series import Series
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Its records, in order, and pytest's rootdir, from which paths in them start."""
+    """Its records, in order, and pytest's rootdir, from which paths in them start.
+
+    ``series`` is the history of its tests, where there is one.
+    """
 
     records: Sequence[Mapping[str, Any]]
     rootdir: Path
+    series: Sequence[Series] = ()
 
     @cached_property
     def session(self) -> RecordedSession:

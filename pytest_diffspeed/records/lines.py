@@ -10,16 +10,19 @@ import json
 import math
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
-from ..errors import DiffspeedError, RecordError
+from ..errors import RecordError
 from .journal import SCHEMA
 from .schema import fits
 
 _SCHEMA_NAME = re.compile(r"diffspeed/([0-9]+)(?:\.[0-9]+)*")
 MAJOR = SCHEMA.partition("/")[2]
+MOST_BYTES = 64 * 2**20
+"""A longer line is no record of ours, and is never held in memory."""
 
 
 @dataclass(frozen=True)
@@ -52,35 +55,43 @@ def read_lines(path: Path) -> Lines:
     """
     records: list[dict[str, Any]] = []
     left_out = 0
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, for ever
-            raise RecordError(f"cannot read the records in {path}: it is no regular file")
-        with path.open("rb") as file:
-            while line := file.readline(LONGEST_LINE_BYTES + 1):
-                if len(line) > LONGEST_LINE_BYTES:
-                    left_out += 1
-                    _skip_line(file)
-                elif line.strip():
-                    record = _record(line, path)
-                    left_out += record is None
-                    records += [] if record is None else [record]
-    except OSError as error:
-        raise RecordError(f"cannot read the records in {path}: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name, in Python's words
-        if isinstance(error, DiffspeedError):
-            raise
-        raise RecordError(f"cannot read the records in {str(path)!r}: {error}") from error
+    for record in each_line(path):
+        if record is None:
+            left_out += 1
+        else:
+            records.append(record)
     return Lines(path, tuple(records), left_out)
 
 
-LONGEST_LINE_BYTES = 32 * 1024 * 1024
-"""Of a line that is read.  A gate with 500 pairs and 100 places takes some 100 KB."""
+def each_line(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The record in each line, as the file is read; ``None`` for a line that cannot be read.
+
+    Raises:
+        RecordError: as :func:`read_lines`, as soon as it is seen.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, for ever
+            raise RecordError(f"cannot read the records in {path}: it is no regular file")
+        file = path.open("rb")
+    except OSError as error:
+        raise RecordError(f"cannot read the records in {path}: {error.strerror}") from error
+    except ValueError as error:  # a name that no file can have: a NUL, half a character
+        raise RecordError(f"cannot read the records in {str(path)!r}: {error}") from error
+    try:
+        with file:
+            for line in _whole_lines(file):
+                if line.strip():
+                    yield _record(line, path)
+    except OSError as error:
+        raise RecordError(f"cannot read the records in {path}: {error.strerror}") from error
 
 
-def _skip_line(file: BinaryIO) -> None:
-    """Read on to the line's end, a piece at a time."""
-    while (piece := file.readline(LONGEST_LINE_BYTES)) and not piece.endswith(b"\n"):
-        pass
+def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Lines; of one that is too long, the beginning, which is no JSON."""
+    while line := file.readline(MOST_BYTES):
+        yield line
+        while len(line) == MOST_BYTES and not line.endswith(b"\n"):
+            line = file.readline(MOST_BYTES)
 
 
 def _record(line: bytes, path: Path) -> dict[str, Any] | None:

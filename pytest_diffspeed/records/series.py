@@ -11,7 +11,8 @@ class Point:
     """One session.  ``at`` is the commit's time where there is one, else the session's (ISO 8601).
 
     ``low`` and ``high`` bound ``value`` where it was measured, and are ``None`` where it was
-    counted.
+    counted.  ``dirty``: the tree had changes that nobody committed, so the point stands for no
+    commit; it is shown, and no change and no anchor rests on it.
     """
 
     at: str
@@ -21,13 +22,15 @@ class Point:
     low: float | None
     high: float | None
     verdict: str
+    dirty: bool = False
 
 
 @dataclass(frozen=True)
 class Change:
     """A jump: from ``points[index]`` on the figure lies at another level.
 
-    It came with a commit after ``after_commit`` and not after ``by_commit``.
+    It came with a commit after ``after_commit`` and not after ``by_commit``; the two are neighbours
+    in the series unless its noise leaves more places.
     """
 
     index: int
@@ -53,7 +56,8 @@ class Drift:
 @dataclass(frozen=True)
 class Series:
     """``figure`` names what ``Point.value`` is, as ``ratio`` or ``breaks``; ``better`` is
-    ``"higher"`` or ``"lower"``; ``machine`` is the digest of the environment that all points share.
+    ``"higher"`` or ``"lower"``; ``machine`` is the digest of the environment that all points share,
+    ``machine_name`` its device, and ``condition`` what was called: pipeline, steps, prompts.
     """
 
     test: str
@@ -65,3 +69,5 @@ class Series:
     points: Sequence[Point]
     changes: Sequence[Change] = ()
     drift: Drift | None = None
+    machine_name: str = ""
+    condition: str = ""

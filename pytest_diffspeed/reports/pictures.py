@@ -17,6 +17,9 @@ AMPLIFY = 8.0
 SHOWN_SIDE = 192
 """Smaller images are enlarged by whole factors to about this many pixels."""
 
+NOT_FINITE = (1.0, 0.0, 1.0)
+"""Magenta, since black is a defect of its own."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -30,12 +33,15 @@ class Picture:
 def save_comparison(path: Path, baseline: Pixels, optimized: Pixels) -> Path:
     """Write a PNG of one image: baseline | optimized | amplified difference.
 
-    Both are ``height × width × 3`` in [0, 1], of the same shape; NaN is drawn black.
+    Both are ``height × width × 3`` in [0, 1]; what is not finite is drawn magenta.  Images of
+    different sizes stand beside each other, on grey, without a difference.
     """
-    shown = np.nan_to_num(optimized)
-    difference = np.abs(shown - baseline) * AMPLIFY
-    strip = np.clip(np.concatenate([baseline, shown, difference], axis=1), 0.0, 1.0)
-    picture = Image.fromarray(np.rint(strip * 255.0).astype(np.uint8))
+    panels = [_shown(baseline), _shown(optimized)]
+    if baseline.shape == optimized.shape:
+        panels.append(np.abs(panels[1] - panels[0]) * AMPLIFY)
+    height = max(panel.shape[0] for panel in panels)
+    strip = np.concatenate([_on_grey(panel, height) for panel in panels], axis=1)
+    picture = Image.fromarray(np.rint(np.clip(strip, 0.0, 1.0) * 255.0).astype(np.uint8))
     factor = max(1, SHOWN_SIDE // baseline.shape[1])
     picture = picture.resize(
         (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
@@ -43,6 +49,16 @@ def save_comparison(path: Path, baseline: Pixels, optimized: Pixels) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
     return path
+
+
+def _shown(image: Pixels) -> Pixels:
+    broken = ~np.isfinite(image).all(axis=2, keepdims=True)
+    return np.where(broken, np.array(NOT_FINITE, np.float32), image)
+
+
+def _on_grey(image: Pixels, height: int) -> Pixels:
+    below = ((0, height - image.shape[0]), (0, 0), (0, 0))
+    return np.pad(image, below, constant_values=0.5)
 
 
 def save_gallery(folder: Path, pictures: Sequence[Picture]) -> list[Path]:

@@ -183,7 +183,7 @@ def _attention(query: Any, *args: Any, **kwargs: Any) -> Any:
     tensors = [value for value in given if isinstance(value, torch.Tensor)]
     if torch.is_grad_enabled() or not all(isinstance(t, DeviceTensor) for t in tensors):
         return _REAL_ATTENTION(query, *args, **kwargs)
-    if torch.is_autocast_enabled(query.device.type) or query.gpu.autocast.on:
+    if torch.is_autocast_enabled(query.device.type) or query.gpu.autocast.on or _only_math():
         return _REAL_ATTENTION(query, *args, **kwargs)
 
     def content(value: Any) -> Any:
@@ -196,6 +196,14 @@ def _attention(query: Any, *args: Any, **kwargs: Any) -> Any:
         **{name: content(value) for name, value in kwargs.items()},
     )
     return gpu.wrap(result, "scaled_dot_product_attention")
+
+
+def _only_math() -> bool:
+    """Whether the fused kernels are off: then a GPU too holds all weights of the attention."""
+    cuda = torch.backends.cuda
+    return not (
+        cuda.flash_sdp_enabled() or cuda.mem_efficient_sdp_enabled() or cuda.cudnn_sdp_enabled()
+    )
 
 
 class SimulatedGpu:

@@ -6,7 +6,7 @@ import linecache
 import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import CodeType
@@ -51,7 +51,7 @@ class CallSite:
     file: str
     line: int
     function: str
-    code: CodeType | None = None
+    code: CodeType | None = field(default=None, repr=False)
 
     @property
     def source(self) -> str:

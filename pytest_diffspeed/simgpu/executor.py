@@ -30,6 +30,10 @@ _NO_CPU_SCALARS = frozenset(
     # TensorIterator takes 0-dim CPU tensors as numbers; these ops do not use it.
     {"cat", "stack", "gather", "scatter", "scatter_", "scatter_add", "scatter_add_"}
     | {"index_select", "embedding", "take", "nonzero", "cumsum", "sort", "topk"}
+    | {"addmm", "addmv", "addr", "addbmm", "baddbmm", "convolution", "native_layer_norm"}
+    | {"native_group_norm", "native_batch_norm", "index_add", "index_add_", "index_copy"}
+    | {"index_copy_", "masked_select", "masked_scatter", "masked_scatter_", "searchsorted"}
+    | {"bucketize", "put_", "repeat_interleave"}
 )
 _CPU = torch.device("cpu")
 

@@ -24,6 +24,10 @@ class MemoryReport:
     peak_op: str | None
     peak_site: CallSite | None
 
+    def __str__(self) -> str:
+        where = "" if self.peak_site is None else f" at {self.peak_site} ({self.peak_op})"
+        return f"{self.live_bytes} bytes live, {self.peak_bytes} at the peak{where} (counted)"
+
 
 class DeviceMemory:
     """Counts each storage once, however many views it has, until the last of them is gone."""

@@ -3,10 +3,11 @@
 What PyTorch decides above its kernels (``bool()``, ``in``, indexing by a 0-dim tensor, …) reaches
 the dispatcher as one of the ops below by itself.  This table says what *CUDA kernels* do, since a
 CPU kernel is what really runs here.  Each row names the function of PyTorch's CUDA backend that
-waits (paths below ``aten/src/ATen``).  Checked are: headers (``.h``), as shipped with torch 2.13.0
-and 2.14.1; the copies, in PyTorch's Copy.cpp and Copy.cu of 2025; and what PyTorch's own
-``test_sync_warning`` expects.  The sources of the other rows are named from knowledge of them and
-were neither looked up in these versions nor compared with a GPU.
+waits (paths below ``aten/src/ATen``).  They were checked against the headers (``.h``) and the
+machine code of torch 2.13.0 and 2.14.1 (``benchmarks/sync_sources.py`` prints what those functions
+call; the CUDA library only of 2.14.1), the copies against PyTorch's Copy.cpp and Copy.cu of 2025,
+and indexing against what PyTorch's own ``test_sync_warning`` expects.  The ``linalg`` kernels that
+check inside themselves are named from knowledge.  Nothing was compared with a GPU.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from . import torch_private as private
 from .events import SyncKind
 from .tensor import DeviceTensor
 
@@ -62,6 +64,18 @@ def _always(*kinds: SyncKind) -> Callable[[OpCall], Kinds]:
     def rule(call: OpCall) -> Kinds:
         """Of a tensor of the device only."""
         return kinds if any(_on_device(arg) for arg in _tensors(call)) else ()
+
+    return rule
+
+
+def _filled(value: object) -> bool:
+    return isinstance(value, DeviceTensor) and value.numel() > 0
+
+
+def _of_filled(*kinds: SyncKind) -> Callable[[OpCall], Kinds]:
+    def rule(call: OpCall) -> Kinds:
+        """Of a tensor of the device with elements: without any, the kernel returns before."""
+        return kinds if _filled(call.args[0]) else ()
 
     return rule
 
@@ -146,8 +160,10 @@ def _masked_fill(call: OpCall) -> Kinds:
 
 
 def _repeat_interleave(call: OpCall) -> Kinds:
+    repeats = call.args[0]
     sized = call.kwargs.get("output_size") is not None
-    return () if sized or not _on_device(call.args[0]) else (_SHAPE,)
+    empty = not (isinstance(repeats, DeviceTensor) and repeats.numel())
+    return () if sized or empty else (_SHAPE, _READ)  # the total, then whether any is negative
 
 
 def _equal(call: OpCall) -> Kinds:
@@ -162,15 +178,9 @@ def _equal(call: OpCall) -> Kinds:
     return () if one.shape != other.shape or one.numel() == 0 or same else (_READ,)
 
 
-def _multinomial(call: OpCall) -> Kinds:
-    samples, replacement = call.args[1], bool(call.get(2, "replacement", False))
-    checked = _on_device(call.args[0]) and (not replacement or samples == 1)
-    return (_READ, _READ) if checked else ()
-
-
 def _histc(call: OpCall) -> Kinds:
     low, high = call.get(2, "min", 0), call.get(3, "max", 0)
-    return (_TO_HOST, _TO_HOST) if _on_device(call.args[0]) and low == high else ()
+    return (_READ, _READ) if _filled(call.args[0]) and low == high else ()
 
 
 def _scalar_arguments(call: OpCall) -> Kinds:
@@ -181,7 +191,7 @@ def _isin(call: OpCall) -> Kinds:
     elements, tested = call.args[0], call.args[1]
     if not (isinstance(elements, torch.Tensor) and isinstance(tested, torch.Tensor)):
         return ()
-    if not _on_device(elements):
+    if not _filled(elements):
         return ()
     unique = bool(call.kwargs.get("assume_unique", False))
     few = tested.numel() < int(10.0 * elements.numel() ** 0.145)
@@ -193,8 +203,9 @@ def _searchsorted(call: OpCall) -> Kinds:
 
 
 def _normal(call: OpCall) -> Kinds:
-    spread = call.get(1, "std")
-    return (_READ,) if isinstance(spread, DeviceTensor) and spread.numel() else ()
+    if private.VERSION >= (2, 14):  # from then on `_assert_async` where the tensor is CUDA's
+        return ()
+    return (_READ,) if _filled(call.get(1, "std")) else ()
 
 
 @dataclass(frozen=True)
@@ -235,30 +246,25 @@ _ROWS = (
     ),
     _Row(
         ("_unique2", "unique_dim", "unique_consecutive", "_unique", "unique_dim_consecutive"),
-        _always(_SHAPE),
+        _of_filled(_SHAPE),
         "native/cuda/Unique.cu, UniqueCub.cu: the number of elements is read",
     ),
     _Row(
         ("bincount",),
-        _always(_TO_HOST, _READ),
+        _of_filled(_TO_HOST, _READ),
         "native/cuda/SummaryOps.cu _bincount_cuda_template: min().cpu(), then max().item()",
     ),
     _Row(
-        ("histc",), _histc, "native/cuda/SummaryOps.cu: min().cpu() and max().cpu() if min == max"
+        ("histc",), _histc, "native/cuda/SummaryOps.cu: item() of both of aminmax() if min == max"
     ),
     _Row(
         ("repeat_interleave",),
         _repeat_interleave,
-        "native/Repeat.h: cumsum[-1].item() without output_size",
+        "native/Repeat.h without output_size: cumsum[-1].item(), then (repeats >= 0).all().item()",
     ),
     _Row(("equal",), _equal, "native/cuda/Equal.cpp: eq(…).all().item(), past its fast paths"),
     _Row(("allclose",), _always(_READ), "native/TensorCompare.cpp: isclose(…).all().item()"),
     _Row(("isin",), _isin, "native/TensorCompare.cpp: _unique2 of both, above a size"),
-    _Row(
-        ("multinomial",),
-        _multinomial,
-        "native/Distributions.cpp multinomial_out: two checks of the probabilities",
-    ),
     _Row(
         ("linspace", "logspace"),
         _scalar_arguments,
@@ -282,7 +288,7 @@ _ROWS = (
     _Row(
         ("normal",),
         _normal,
-        "native/DistributionTemplates.h CHECK_NORMAL_TENSOR_STD: std.min().item()",
+        "native/DistributionTemplates.h CHECK_NORMAL_TENSOR_STD: item(), up to torch 2.13",
     ),
 )
 

@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 TESTED = "2.13 and 2.14"
+VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
+"""Major and minor: some kernels wait in one version and not in another."""
 NO_TORCH_FUNCTION = torch._C._disabled_torch_function_impl
 _UNNAMED = "privateuseone"
 _NEEDED = (

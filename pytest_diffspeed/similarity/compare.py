@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from .extras import EXTRAS, ExtraUnavailableError, extra
-from .inputs import ImageInputError, as_images, shape_text
-from .metrics import mae, max_abs, ms_ssim, psnr, ssim, ssim_downsampled
+from .filters import comparison_shape, comparison_size
+from .inputs import ImageBatch, ImageInputError, read_images, shape_text, to_float
+from .metrics import pixel_errors, ssim, ssim_and_ms_ssim
 from .presets import (
     HIGHER_IS_BETTER,
     HIGHEST_PSNR,
@@ -24,11 +25,13 @@ from .presets import (
     met,
     metric_of,
 )
-from .ranking import Ranking, rank
+from .ranking import Ranking, rank_small
 from .sanity import Finding, findings
 
 GIVEN = ("latent_l2", "denoiser_l2")
 """Metrics that are not of images: the caller measures them and hands them in."""
+CPU_PIXELS, ACCELERATOR_PIXELS = 2**20, 2**23
+"""As many are in floating point at a time: 64 images of 1024 × 1024 would take 1.5 GiB."""
 
 
 class SkippedMetricWarning(UserWarning):
@@ -99,8 +102,8 @@ def compare_images(
         LimitError: an unknown preset or limit.
     """
     wanted = limits_of(preset, limits)
-    x = as_images(baseline, "the baseline's images", layout)
-    y = as_images(candidate, "the candidate's images", layout).to(x.device)
+    x = read_images(baseline, "the baseline's images", layout)
+    y = read_images(candidate, "the candidate's images", layout)
     labels = _labels(len(x), prompts, seeds)
     for finding in findings(x):
         raise ImageInputError(
@@ -117,11 +120,11 @@ def compare_images(
     denominator = None
     if sane:
         keys: Sequence[Hashable] = range(len(x)) if prompts is None else prompts
-        computed, ranking = _compute(x[sane], y[sane], [keys[i] for i in sane], floor_rmse)
+        computed, ranking = _compute(x, y, sane, [keys[i] for i in sane], floor_rmse)
         denominator = ranking.denominator
         notes += [] if ranking.unused is None else [ranking.unused]
     skipped: dict[str, str] = {}
-    _add_extras(computed, skipped, notes, wanted, x[sane], y[sane])
+    _add_extras(computed, skipped, notes, wanted, x, y, sane)
     images = {name: _spread(values, sane, len(x)) for name, values in computed.items()}
     images |= _given(given or {}, len(x))
     images = {name: images[name] for name in METRICS if name in images}
@@ -154,26 +157,54 @@ def compare_images(
 
 
 def _compute(
-    x: torch.Tensor, y: torch.Tensor, prompts: Sequence[Hashable], floor_rmse: float
+    x: ImageBatch,
+    y: ImageBatch,
+    sane: Sequence[int],
+    prompts: Sequence[Hashable],
+    floor_rmse: float,
 ) -> tuple[dict[str, list[float]], Ranking]:
-    functions = {
-        "psnr": psnr,
-        "ssim": ssim_downsampled,
-        "ssim_full": ssim,
-        "ms_ssim": ms_ssim,
-        "mae": mae,
-        "max_abs": max_abs,
-    }
+    """The metrics of the images ``sane``, a few at a time, in the same memory again and again."""
+    pixels = x.shape[-1] * x.shape[-2]
+    limit = CPU_PIXELS if x.device.type == "cpu" else ACCELERATOR_PIXELS
+    at_a_time = min(len(sane), max(1, limit // pixels))
+    rooms = x.room(at_a_time), y.room(at_a_time, x.device)
+    small = [
+        torch.empty((len(sane), *comparison_shape(x.shape)[1:]), dtype=room.dtype, device=x.device)
+        for room in rooms
+    ]
+    values: dict[str, list[float]] = {}
     with torch.no_grad():
-        values = {name: function(x, y) for name, function in functions.items()}
-        ranking = rank(x, y, prompts, floor_rmse)
+        for start in range(0, len(sane), at_a_time):
+            some = sane[start : start + at_a_time]
+            pair = x.read(some, rooms[0]), y.read(some, rooms[1])
+            shrunk = comparison_size(pair[0]), comparison_size(pair[1])
+            for images, part in zip(small, shrunk, strict=True):
+                images[start : start + len(some)] = part
+            for name, figures in _pixel_metrics(pair, shrunk).items():
+                values.setdefault(name, []).extend(figures.tolist())
+        ranking = rank_small(small[0], small[1], prompts, floor_rmse)
     for name, ranks in (
         ("other_image_ratio", ranking.other_image_ratio),
         ("rank1", ranking.rank1),
     ):
         if ranks is not None:
-            values[name] = ranks
-    return {name: value.tolist() for name, value in values.items()}, ranking
+            values[name] = ranks.tolist()
+    return values, ranking
+
+
+def _pixel_metrics(
+    pair: tuple[torch.Tensor, torch.Tensor], small: tuple[torch.Tensor, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    full, multi_scale = ssim_and_ms_ssim(*pair)
+    errors = pixel_errors(*pair)
+    return {
+        "psnr": errors.psnr,
+        "ssim": full if small[0].shape == pair[0].shape else ssim(*small),
+        "ssim_full": full,
+        "ms_ssim": multi_scale,
+        "mae": errors.mae,
+        "max_abs": errors.max_abs,
+    }
 
 
 def _add_extras(
@@ -181,16 +212,18 @@ def _add_extras(
     skipped: dict[str, str],
     notes: list[str],
     wanted: Mapping[str, float],
-    x: torch.Tensor,
-    y: torch.Tensor,
+    x: ImageBatch,
+    y: ImageBatch,
+    sane: Sequence[int],
 ) -> None:
     """Those that a limit asks for; where one is absent, its limits are skipped and said."""
     for name in EXTRAS:
         asked = [limit for limit in wanted if metric_of(limit) == name]
-        if not asked or not len(x):
+        if not asked or not sane:
             continue
+        pairs = ((to_float(x.images[i]), to_float(y.images[i]).to(x.device)) for i in sane)
         try:
-            computed[name] = extra(name, x, y)
+            computed[name] = extra(name, pairs)
         except ExtraUnavailableError as error:
             skipped.update(dict.fromkeys(asked, str(error)))
             notes.append(str(error))
@@ -231,13 +264,13 @@ def _labels(
 
 
 def _unlike(
-    x: torch.Tensor, y: torch.Tensor, limits: dict[str, float], labels: tuple[str, ...]
+    x: ImageBatch, y: ImageBatch, limits: dict[str, float], labels: tuple[str, ...]
 ) -> SimilarityReport:
     return SimilarityReport(
         verdict="FAIL",
         reason=(
-            f"the candidate's images have the shape {shape_text(y)} (N × C × H × W), the "
-            f"baseline's {shape_text(x)}"
+            f"the candidate's images have the shape {shape_text(y.shape)} (N × C × H × W), the "
+            f"baseline's {shape_text(x.shape)}"
         ),
         metrics={},
         images={},

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,52 +27,71 @@ class ExtraUnavailableError(RuntimeError):
     """An optional metric cannot be computed here, with the reason and what to do."""
 
 
-def extra(name: str, baseline: torch.Tensor, candidate: torch.Tensor) -> list[float]:
-    """The metric ``name`` of each pair of ``N × 3 × H × W`` images in [0, 1].
+Pairs = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
+def extra(name: str, pairs: Pairs) -> list[float]:
+    """The metric ``name`` of each pair of images, ``C × H × W`` in [0, 1].
 
     Raises:
         ExtraUnavailableError: it is not installed, does not load, or failed on these images.
     """
+    # What it prints (FLIP before it exits, LPIPS while it loads) is said by our error.
+    said = io.StringIO()
     try:
-        # What it prints (FLIP before it exits, LPIPS while it loads) is said by our error.
-        with contextlib.redirect_stdout(io.StringIO()) as said:
-            figures = {"lpips": _lpips, "flip": _flip}[name](baseline, candidate)
+        with contextlib.redirect_stdout(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchvision's, about how LPIPS calls it
+            figures = {"lpips": _lpips, "flip": _flip}[name](pairs)
     except ModuleNotFoundError as error:
-        raise ExtraUnavailableError(
-            f"{name} is not installed (no module {error.name!r}); {INSTALL[name]}"
-        ) from error
+        raise ExtraUnavailableError(_missing(name, error.name)) from error
     except (Exception, SystemExit) as error:  # FLIP calls sys.exit on arguments that it dislikes
         reason = f"{type(error).__name__}: {error}" + "".join(
             f" ({line.strip()})" for line in said.getvalue().splitlines()[:1]
         )
+        if "torchvision" in reason:  # "operator torchvision::nms does not exist"
+            reason += f"; {_fitting_torchvision()}"
         raise ExtraUnavailableError(f"{name} failed: {reason}") from error
     if not all(math.isfinite(figure) for figure in figures):
         raise ExtraUnavailableError(f"{name} failed: it gave {figures}")
     return figures
 
 
-def _lpips(baseline: torch.Tensor, candidate: torch.Tensor) -> list[float]:
+def _missing(name: str, module: str | None) -> str:
+    if module == "torchvision":
+        return f"{name} needs torchvision; {_fitting_torchvision()}"
+    return f"{name} is not installed (no module {module!r}); {INSTALL[name]}"
+
+
+def _fitting_torchvision() -> str:
+    """Each of its releases is for one of torch, so the extra cannot name one."""
+    return f"install the release and build of torchvision that fits torch {torch.__version__}"
+
+
+def _lpips(pairs: Pairs) -> list[float]:
     import lpips
 
-    network: Any = lpips.LPIPS(net="alex", verbose=False).to(baseline.device)
+    network: Any = lpips.LPIPS(net="alex", verbose=False)
+    figures = []
     with torch.no_grad():
-        return [
-            float(network(x.float(), y.float(), normalize=True))
-            for x, y in zip(_rgb(baseline).split(1), _rgb(candidate).split(1), strict=True)
-        ]
+        for x, y in pairs:
+            network = network.to(x.device)
+            first, second = (_rgb(image).float().unsqueeze(0) for image in (x, y))
+            figures.append(float(network(first, second, normalize=True)))
+    return figures
 
 
-def _flip(baseline: torch.Tensor, candidate: torch.Tensor) -> list[float]:
+def _flip(pairs: Pairs) -> list[float]:
     import flip_evaluator
 
-    pairs = zip(_pixels(baseline), _pixels(candidate), strict=True)
-    return [float(flip_evaluator.evaluate(x, y, "LDR", applyMagma=False)[1]) for x, y in pairs]
+    return [
+        float(flip_evaluator.evaluate(_pixels(x), _pixels(y), "LDR", applyMagma=False)[1])
+        for x, y in pairs
+    ]
 
 
-def _pixels(images: torch.Tensor) -> list[Any]:
-    array = _rgb(images).permute(0, 2, 3, 1).to("cpu", torch.float32).contiguous().numpy()
-    return list(array)
+def _pixels(image: torch.Tensor) -> Any:
+    return _rgb(image).permute(1, 2, 0).to("cpu", torch.float32).contiguous().numpy()
 
 
-def _rgb(images: torch.Tensor) -> torch.Tensor:
-    return images.expand(-1, 3, -1, -1).clamp(0.0, 1.0)
+def _rgb(image: torch.Tensor) -> torch.Tensor:
+    return image.expand(3, -1, -1).clamp(0.0, 1.0)

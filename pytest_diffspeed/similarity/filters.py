@@ -1,12 +1,14 @@
 """Valid-window filters and down-sampling, on any device and in any precision.
 
 Filtering is a sum of shifted slices and no convolution: cuDNN convolves float32 in TF32 by default,
-and the difference of two local moments does not survive its ten bits.
+and the difference of two local moments does not survive its ten bits.  Matrix products can be told
+to round as much, on CPUs too.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -28,11 +30,11 @@ def gaussian_filter(images: torch.Tensor) -> torch.Tensor:
     """From ``H × W`` to ``(H - 10) × (W - 10)``: only windows that lie inside the image."""
     weights = gaussian_weights()
     height, width = images.shape[-2] - WINDOW + 1, images.shape[-1] - WINDOW + 1
-    rows = torch.zeros_like(images[..., :height, :])
-    for offset, weight in enumerate(weights):
+    rows = images[..., :height, :] * weights[0]
+    for offset, weight in enumerate(weights[1:], start=1):
         rows.add_(images[..., offset : offset + height, :], alpha=weight)
-    filtered = torch.zeros_like(rows[..., :width])
-    for offset, weight in enumerate(weights):
+    filtered = rows[..., :width] * weights[0]
+    for offset, weight in enumerate(weights[1:], start=1):
         filtered.add_(rows[..., offset : offset + width], alpha=weight)
     return filtered
 
@@ -46,5 +48,14 @@ def average_pool(images: torch.Tensor, factor: int) -> torch.Tensor:
 
 def comparison_size(images: torch.Tensor) -> torch.Tensor:
     """Down-sampled by the whole factor that brings the shorter side nearest to 256 pixels."""
-    shorter = min(images.shape[-2:])
-    return average_pool(images, max(1, round(shorter / TARGET_SIDE)))
+    return average_pool(images, _factor(images.shape))
+
+
+def comparison_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Of ``N × C × H × W`` images after that."""
+    factor = _factor(shape)
+    return (*shape[:-2], *(-(-side // factor) for side in shape[-2:]))
+
+
+def _factor(shape: Sequence[int]) -> int:
+    return max(1, round(min(shape[-2:]) / TARGET_SIDE))

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from .filters import comparison_size
-from .metrics import working_precision
+from .inputs import to_float
 
 SMALLEST_DENOMINATOR = 0.05
 """Where the baseline's images of other prompts differ by less (RMSE), they are no yardstick."""
+
+COLUMNS = 2**14
+"""That many values of each image are held in double precision at a time."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,18 @@ def rank(
         floor_rmse: how far the baseline is from itself.  Other seeds count as other images where
             they really differ: by more than this and by more than .05.
     """
-    x, y = (
-        working_precision(comparison_size(images)).flatten(1) for images in (baseline, candidate)
-    )
+    x, y = (comparison_size(to_float(images)) for images in (baseline, candidate))
+    return rank_small(x, y, prompts, floor_rmse)
+
+
+def rank_small(
+    baseline: torch.Tensor,
+    candidate: torch.Tensor,
+    prompts: Sequence[Hashable],
+    floor_rmse: float = 0.0,
+) -> Ranking:
+    """The same of images that are at their :func:`~.filters.comparison_size` already."""
+    x, y = (images.flatten(1) for images in (baseline, candidate))
     own = _rmse(x, y).diagonal()
     between = _rmse(x, x)
     same_prompt = torch.tensor(
@@ -78,8 +90,12 @@ def rank(
 
 
 def _rmse(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Root mean square difference of each row of ``x`` and each of ``y``; no expansion into
-    products, which would lose small distances.
+    """Root mean square difference of each row of ``x`` and each of ``y``, in float64 where the
+    device has it; no expansion into products, which would lose small distances.
     """
-    distance = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-    return distance.div(x.shape[1] ** 0.5)
+    precise = torch.float32 if x.device.type == "mps" else torch.float64
+    squares = torch.zeros(len(x), len(y), dtype=precise, device=x.device)
+    for one, other in zip(x.split(COLUMNS, dim=1), y.split(COLUMNS, dim=1), strict=True):
+        parts = one.to(precise), other.to(precise)
+        squares += torch.cdist(*parts, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return squares.div(x.shape[1]).sqrt()

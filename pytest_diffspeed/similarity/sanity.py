@@ -5,11 +5,13 @@ A black image has a respectable PSNR against a dark one, and VIF gives it the be
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
-from .inputs import RANGE_TOLERANCE
+from .inputs import RANGE_TOLERANCE, to_float
 
 LEVEL = 1.0 / 255.0
 """One step of an 8-bit image."""
@@ -26,22 +28,24 @@ class Finding:
     problem: str
 
 
-def findings(images: torch.Tensor) -> tuple[Finding, ...]:
-    """The problems of ``N × C × H × W`` images, meant to be finite and in [0, 1], at most one each:
-    the first that holds.
+def findings(images: Iterable[torch.Tensor]) -> tuple[Finding, ...]:
+    """The problems of images ``C × H × W`` (a tensor ``N × C × H × W`` is an iterable of those),
+    meant to be finite and in [0, 1], at most one each: the first that holds.
     """
-    problems = [(index, _problem(image)) for index, image in enumerate(images)]
+    problems = [(index, _problem(to_float(image))) for index, image in enumerate(images)]
     return tuple(Finding(index, *problem) for index, problem in problems if problem is not None)
 
 
 def _problem(image: torch.Tensor) -> tuple[str, str] | None:
-    finite = torch.isfinite(image)
-    if not bool(finite.all()):
-        share = 1.0 - float(finite.to(torch.float32).mean())
-        nans = int(torch.isnan(image).sum())
-        kind = "NaN" if nans else "infinite"
+    bounds = [torch.aminmax(channel) for channel in image]
+    low, high = (
+        float(torch.stack([found.min for found in bounds]).min()),
+        float(torch.stack([found.max for found in bounds]).max()),
+    )
+    if not (math.isfinite(low) and math.isfinite(high)):  # both are NaN if a single pixel is
+        share = 1.0 - float(torch.isfinite(image).to(torch.float32).mean())
+        kind = "NaN" if bool(torch.isnan(image).any()) else "infinite"
         return "not finite", f"has {kind} values ({share:.1%} of them are not finite)"
-    low, high = float(image.min()), float(image.max())
     if low < -RANGE_TOLERANCE or high > 1.0 + RANGE_TOLERANCE:
         hint = _range_hint(low, high)
         return "range", f"has values from {low:.4g} to {high:.4g} instead of [0, 1]{hint}"
@@ -49,21 +53,15 @@ def _problem(image: torch.Tensor) -> tuple[str, str] | None:
         return "blank", "is black"
     if low >= 1.0 - LEVEL:
         return "blank", "is white"
-    if _flat(image):
-        return "constant", "is of one colour"
-    dark = (image <= LEVEL).all(dim=0)
-    light = (image >= 1.0 - LEVEL).all(dim=0)
+    if all(bool(found.max - found.min <= LEVEL) for found in bounds):
+        return "constant", "is of one colour"  # a plain colour is no picture
+    dark = image.amax(dim=0) <= LEVEL
+    light = image.amin(dim=0) >= 1.0 - LEVEL
     for name, mask in (("black", dark), ("white", light)):
         share = float(mask.to(torch.float32).mean())
         if share >= BLANK_SHARE:
             return "blank", f"is {name} but for {1.0 - share:.2%} of its pixels"
     return None
-
-
-def _flat(image: torch.Tensor) -> bool:
-    """Whether each channel is constant: a plain colour is no picture."""
-    flat = image.flatten(1)
-    return bool((flat.amax(dim=1) - flat.amin(dim=1) <= LEVEL).all())
 
 
 def _range_hint(low: float, high: float) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from types import CodeType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from types import CodeType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..adapters.attributes import replaced
-from ..adapters.module_tensors import tensors_replaced
 from ..errors import SourceError, UsageError, nearest
+from ..placing import is_compiled, weights_replaced
 from ..quiet import third_party
 from ..simgpu import SyncEvent, SyncLog
-from .allowances import parse_allowances
+from .allowances import Allowance, parse_allowances
 from .backends import Backend, backend
 from .position import Position, Tracker
 from .recipes import drive
@@ -67,28 +67,41 @@ def count_syncs(
     if not (isinstance(scope, str) or callable(scope)):
         raise UsageError(f"scope must be one of {', '.join(SCOPES)} or a function, not {scope!r}")
     allowances = parse_allowances(allow)
+    with backend(device) as counter:
+        return count_on(counter, target, scope, steps, allowances, call_kwargs)
+
+
+def count_on(
+    counter: Backend,
+    target: Any,
+    scope: Scope,
+    steps: int,
+    allowances: Sequence[Allowance] = (),
+    call_kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> SyncReport:
+    """As :func:`count_syncs`, on a device that is open already."""
     with third_party():
         import diffusers
-    with backend(device) as counter:
-        if isinstance(target, diffusers.DiffusionPipeline):
-            located, name, ran = _pipeline(counter, target, scope, steps, call_kwargs)
-        elif hasattr(target, "set_timesteps"):
-            located, name, ran = _scheduler(counter, target, scope, steps, call_kwargs)
-        elif callable(target):
-            located, name, ran = _callable(counter, target, scope, steps, call_kwargs)
-        else:
-            raise UsageError(
-                f"count_syncs() takes a pipeline, a scheduler or a function, not {target!r}"
-            )
-        return build_report(
-            located,
-            target=name,
-            scope=_scope_name(scope),
-            steps=max(ran, 1),
-            evidence=counter.evidence,
-            allowances=allowances,
-            blind_spots=counter.blind_spots,
+    given = dict(call_kwargs)
+    if isinstance(target, diffusers.DiffusionPipeline):
+        located, name, ran = _pipeline(counter, target, scope, steps, given)
+    elif hasattr(target, "set_timesteps"):
+        located, name, ran = _scheduler(counter, target, scope, steps, given)
+    elif callable(target):
+        located, name, ran = _callable(counter, target, scope, steps, given)
+    else:
+        raise UsageError(
+            f"count_syncs() takes a pipeline, a scheduler or a function, not {target!r}"
         )
+    return build_report(
+        located,
+        target=name,
+        scope=_scope_name(scope),
+        steps=max(ran, 1),
+        evidence=counter.evidence,
+        allowances=allowances,
+        blind_spots=counter.blind_spots,
+    )
 
 
 def _pipeline(
@@ -223,48 +236,27 @@ def _watch_scheduler(stack: ExitStack, tracker: Tracker, scheduler: Any) -> None
             stack.enter_context(replaced(scheduler, name, watched))
 
 
-def _placed(counter: Backend, pipeline: DiffusionPipeline) -> AbstractContextManager[None]:
+@contextmanager
+def _placed(counter: Backend, pipeline: DiffusionPipeline) -> Iterator[None]:
     """The pipeline's weights on the device, for a while."""
     from ..pipelines.components import modules
 
-    if not counter.simulated:
-        pipeline.to(counter.device)
-        return nullcontext()
-    return _simulated(counter, list(modules(pipeline).items()))
-
-
-@contextmanager
-def _simulated(counter: Backend, parts: Sequence[tuple[str, torch.nn.Module]]) -> Iterator[None]:
-    for name, part in parts:
-        if _is_compiled(part):
-            raise SourceError(
-                f"{name} is compiled, and a compiled module would run eagerly on a simulated GPU "
-                "(on some versions of torch for good); count syncs before compiling"
-            )
-        for key, tensor in part.state_dict(keep_vars=True).items():
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            if type(tensor.data) is not torch.Tensor or tensor.device.type != "cpu":
-                raise SourceError(
-                    f"{name}.{key} is {type(tensor.data).__name__} on {tensor.device}; the "
-                    "simulated GPU takes plain tensors on the CPU, so count syncs before "
-                    "quantizing or moving the pipeline"
-                )
-    with tensors_replaced([part for _, part in parts], counter.place):
+    if counter.simulated:
+        with weights_replaced(modules(pipeline), counter.place):
+            yield
+        return
+    before = pipeline.device
+    pipeline.to(counter.device)
+    try:
         yield
+    finally:
+        pipeline.to(before)
 
 
 def _compiled(pipeline: DiffusionPipeline) -> bool:
     from ..pipelines.components import modules
 
-    return any(_is_compiled(part) for part in modules(pipeline).values())
-
-
-def _is_compiled(part: torch.nn.Module) -> bool:
-    return any(
-        getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
-        for module in part.modules()
-    )
+    return any(is_compiled(part) for part in modules(pipeline).values())
 
 
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:

@@ -50,6 +50,8 @@ class Stack:
 
 PREVIOUS = Stack(("previous",))
 """Stands for "the stack before this one in the test's marker", in ``over="previous"`` only."""
+BASE = Stack(("base",))
+"""Stands for "the same stack in the base that this tree is compared with", in ``over="base"``."""
 
 
 def parse_stack(text: str) -> Stack:

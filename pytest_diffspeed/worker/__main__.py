@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .imports import leave, require_left
 from .protocol import BuildOrder, as_line, from_line
 
 if TYPE_CHECKING:
-    from ..timing.arm import Arm
+    from ..prepared import PreparedArm
     from ..timing.clock import Clock
 
 
@@ -24,18 +26,23 @@ def main() -> None:
     first = from_line(orders.readline())
     if first is None:
         return  # the parent is gone already
+    build = BuildOrder.from_dict(first)
     try:
-        arm, clock, facts = _build(BuildOrder.from_dict(first))
+        if build.not_from is not None:
+            leave(Path(build.not_from))
+        prepared, clock, facts = _build(build)
+        if build.not_from is not None:
+            require_left(Path(build.not_from))
     except Exception as error:
-        _say(answers, {"error": _sentence(error)})
+        _say(answers, _failed(error))
         return
     _say(answers, {"ready": facts})
     for line in orders:
         order = from_line(line) or {}
         try:
-            _say(answers, _obey(str(order.get("do")), arm, clock))
+            _say(answers, _obey(order, prepared, build.unit, clock))
         except Exception as error:
-            _say(answers, {"error": _sentence(error)})
+            _say(answers, _failed(error))
 
 
 def _private_output() -> BinaryIO:
@@ -46,7 +53,7 @@ def _private_output() -> BinaryIO:
     return private
 
 
-def _build(order: BuildOrder) -> tuple[Arm, Clock, dict[str, Any]]:
+def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
     """The arm, its clock, and what the parent checks: weights, proofs, the first call."""
     import torch
 
@@ -74,17 +81,26 @@ def _build(order: BuildOrder) -> tuple[Arm, Clock, dict[str, Any]]:
     prepared = builder.prepare(spec, pipeline, builder.call(source, pipeline))
     facts = {
         "weights": weights,
+        "inputs": prepared.call.inputs(),
         "first_call_s": prepared.applied.first_call_s,
         "proofs": [proof.found for proof in prepared.applied.proofs],
     }
-    return prepared.arm_of(order.unit), clock_for(device), facts
+    prepared.arm_of(order.unit)  # refuse a unit that the pipeline lacks before anything is timed
+    return prepared, clock_for(device), facts
 
 
-def _obey(order: str, arm: Arm, clock: Clock) -> dict[str, Any]:
-    if order == "discard":
+def _obey(order: dict[str, Any], prepared: PreparedArm, unit: str, clock: Clock) -> dict[str, Any]:
+    do = order.get("do")
+    if do == "look":
+        from ..looks import look
+
+        seen = look(prepared, str(order["at"]), str(order["root"]), order.get("with") or {})
+        return {"seen": seen.as_dict()}
+    arm = prepared.arm_of(unit)
+    if do == "discard":
         arm.discarded_call()
         return {}
-    if order == "call":
+    if do == "call":
         seconds = arm.timed_call(clock)
         shape = getattr(arm.last_output, "shape", None)
         return {
@@ -92,18 +108,19 @@ def _obey(order: str, arm: Arm, clock: Clock) -> dict[str, Any]:
             "call_s": arm.last_call_s,
             "shape": None if shape is None else list(shape),
         }
-    raise ValueError(f"{order!r} is no order")
+    raise ValueError(f"{do!r} is no order")
 
 
 def _say(answers: BinaryIO, content: dict[str, Any]) -> None:
     answers.write(as_line(content))
 
 
-def _sentence(error: Exception) -> str:
-    from ..errors import DiffspeedError
+def _failed(error: Exception) -> dict[str, Any]:
+    from ..errors import AbsentSourceError, DiffspeedError
 
     known = isinstance(error, DiffspeedError)
-    return str(error) if known else f"{type(error).__name__}: {error}"
+    sentence = str(error) if known else f"{type(error).__name__}: {error}"
+    return {"error": sentence, "absent": isinstance(error, AbsentSourceError)}
 
 
 if __name__ == "__main__":

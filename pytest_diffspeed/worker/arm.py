@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import MeasurementError
+from ..base.place import Place, here
+from ..errors import AbsentArmError, MeasurementError
+from ..looks import Seen
 from .protocol import BuildOrder, as_line, from_line
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ CALL_S = 1800.0
 """The same for one call."""
 END_S = 10.0
 """A worker that was told to end may finish the call that it is in."""
+_PACKAGE = Path(__file__).resolve().parents[1]
+_OF_AN_INTERPRETER = ("PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
 TAIL_CHARACTERS = 600
 """Of what a crashed worker printed last, for the message."""
 
@@ -44,22 +50,34 @@ class WorkerArm:
     the ``clock`` that a call is given is not used.
     """
 
-    def __init__(self, name: str, order: BuildOrder, *, call_s: float = CALL_S) -> None:
+    def __init__(
+        self,
+        name: str,
+        order: BuildOrder,
+        *,
+        place: Place | None = None,
+        call_s: float = CALL_S,
+    ) -> None:
+        self._place = place = place or here()
         self.name = name
         self.last_call_s = math.nan
         self.last_output: object = None
         self.calls = 0
         self.first_call_s = math.nan
         self.weights: dict[str, str] = {}
+        self.inputs: dict[str, Any] = {}
         self.proofs: list[str] = []
         self._call_s = call_s
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by end()
+        self._shim = tempfile.TemporaryDirectory(prefix="diffspeed-worker-")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __package__],
+            [place.python, str(_script(Path(self._shim.name)))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_environment(),
+            cwd=place.folder,
+            env=_environment(place),
+            start_new_session=True,  # so that what it starts itself can be ended with it
         )
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         reader = threading.Thread(target=self._read, name="diffspeed-worker", daemon=True)
@@ -82,6 +100,7 @@ class WorkerArm:
             raise self._failure("building it", "it answered something else than it was asked")
         self.first_call_s = float(ready["first_call_s"])
         self.weights = dict(ready["weights"])
+        self.inputs = dict(ready.get("inputs", {}))
         self.proofs = list(ready.get("proofs", ()))
 
     def timed_call(self, clock: Clock) -> float:
@@ -97,6 +116,20 @@ class WorkerArm:
     def discarded_call(self) -> None:
         self._call("discard")
 
+    def look(self, at: str, **how: Any) -> Seen:
+        """What the worker counts of its arm; see :mod:`pytest_diffspeed.looks`.
+
+        Raises:
+            MeasurementError: it could not be counted, or the worker ended.
+        """
+        self._send({"do": "look", "at": at, "root": str(self._place.root), "with": how})
+        seen = self._answer(f"looking at {at}", BUILD_S).get("seen")
+        try:
+            return Seen.from_dict(seen)  # type: ignore[arg-type]
+        except (KeyError, TypeError):
+            said = "it answered something else than it was asked"
+            raise self._failure(f"looking at {at}", said) from None
+
     def end(self) -> None:
         """End the process, however busy it is; safe to call twice."""
         process = self._process
@@ -108,9 +141,18 @@ class WorkerArm:
         try:
             process.wait(END_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            self._kill()
             process.wait()
         self._errors.close()
+        self._shim.cleanup()
+
+    def _kill(self) -> None:
+        """End the process and what it started, as inductor's compiling processes."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
 
     def _call(self, order: str) -> dict[str, Any]:
         self.calls += 1
@@ -129,17 +171,20 @@ class WorkerArm:
         try:
             line = self._answers.get(timeout=wait_s)
         except queue.Empty:
-            self._process.kill()
+            self._kill()
             raise self._failure(doing, f"no answer within {wait_s:.0f} s") from None
         if line is None:
             code = self._process.wait()
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            if code == -9:
+                how += ", as when memory runs out"
             raise self._failure(doing, f"it ended ({how})")
         answer = from_line(line)
         if answer is None:
             raise self._failure(doing, f"it answered {line[:80]!r}, which is no JSON object")
         if "error" in answer:
-            raise MeasurementError(f"worker process of arm {self.name!r}: {answer['error']}")
+            error = AbsentArmError if answer.get("absent") is True else MeasurementError
+            raise error(f"worker process of arm {self.name!r}: {answer['error']}")
         return answer
 
     def _failure(self, doing: str, what: str) -> MeasurementError:
@@ -161,29 +206,51 @@ class WorkerArm:
 
 @contextmanager
 def worker_arms(
-    orders: Sequence[tuple[str, BuildOrder]], instances: int
+    orders: Sequence[tuple[str, BuildOrder]],
+    instances: int,
+    places: Sequence[Place | None] | None = None,
 ) -> Iterator[list[list[WorkerArm]]]:
     """The arms of ``orders``, ``instances`` times, each in a process of its own.
 
-    They are built one after the other, so that compiling one does not slow another's first call
-    down; all of them end with this context.
+    ``places`` says where each of them runs; without it, as this process does.  They are built one
+    after the other, so that compiling one does not slow another's first call down; all of them end
+    with this context.
 
     Raises:
+        AbsentArmError: the pipeline source of one does not exist in its place.
         MeasurementError: one of them could not be built.
     """
     with ExitStack() as stack:
         built: list[list[WorkerArm]] = []
         for _ in range(instances):
             built.append([])
-            for name, order in orders:
-                arm = WorkerArm(name, order)
+            for (name, order), place in zip(orders, places or [None] * len(orders), strict=True):
+                arm = WorkerArm(name, order, place=place)
                 stack.callback(arm.end)
                 arm.wait_until_ready()
                 built[-1].append(arm)
         yield built
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment, with all that it can import importable in the worker too."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": path}
+def _script(folder: Path) -> Path:
+    """What a worker's interpreter runs: this very package, and nothing that lies beside it.
+
+    Another environment needs not have it, and one that has another version of it must not use it:
+    both arms are measured by the same code.
+    """
+    (folder / _PACKAGE.name).symlink_to(_PACKAGE, target_is_directory=True)
+    script = folder / "diffspeed_worker.py"
+    script.write_text(
+        f"import runpy\n\nrunpy.run_module({__package__!r}, run_name='__main__')\n",
+        encoding="utf-8",
+    )
+    return script
+
+
+def _environment(place: Place) -> dict[str, str]:
+    """This process's environment, with the import path of the worker's place."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place.path)}
+    if place.python != sys.executable:
+        for name in _OF_AN_INTERPRETER:
+            environment.pop(name, None)
+    return environment

@@ -1,9 +1,10 @@
 """What a worker process and its parent tell each other: one JSON object a line.
 
 The parent writes to the worker's standard input: an order (:class:`BuildOrder`), then any number of
-``{"do": "call"}`` or ``{"do": "discard"}``.  The worker answers each line with one on a pipe of its
-own; what libraries print goes to its standard error, which the parent keeps for the case of a
-crash.  The end of its input ends a worker, so none outlives its parent.
+``{"do": "call"}``, ``{"do": "discard"}`` or ``{"do": "look", "at": …}`` (:mod:`..looks`).  The
+worker answers each line with one on a pipe of its own; what libraries print goes to its standard
+error, which the parent keeps for the case of a crash.  The end of its input ends a worker, so none
+outlives its parent.
 
 Times are taken by the worker's own clock, inside the worker: nothing of the pipe is in them.
 """
@@ -20,7 +21,8 @@ from typing import Any
 class BuildOrder:
     """The arm that a worker builds: source, stack and unit as a user writes them.
 
-    ``device`` is ``cpu`` or ``cuda:N``; ``threads`` are torch's on the CPU.
+    ``device`` is ``cpu`` or ``cuda:N``; ``threads`` are torch's on the CPU.  Nothing may be
+    imported from below the folder ``not_from``.
     """
 
     source: str
@@ -30,6 +32,7 @@ class BuildOrder:
     steps: int | None
     prompts: tuple[str, ...]
     threads: int
+    not_from: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from pytest_diffspeed.gates.graph_breaks import graph_breaks
+from pytest_diffspeed.looks import graph_breaks
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.prepared import PreparedArm
@@ -106,6 +106,43 @@ def test_a_break_inside_vae_decode_fails(run, pytester, prints_in_the_decoder):
     components = gate(pytester)["figures"]["components"]
     assert components["unet"]["breaks"] == []
     assert [found["function"] for found in components["vae.decode"]["breaks"]] == ["_decode"]
+
+
+@pytest.mark.parametrize(("guidance", "breaks"), [(5.0, 1), (1.0, 0)])
+def test_a_break_only_with_guidance_is_met_where_the_call_has_guidance(
+    run, pytester, monkeypatch, guidance, breaks
+):
+    import small_pipeline
+
+    original = UNet2DConditionModel.get_time_embed
+
+    def get_time_embed(self, sample, timestep):
+        if sample.shape[0] == 2:
+            print("guided")
+        return original(self, sample, timestep)
+
+    monkeypatch.setattr(UNet2DConditionModel, "get_time_embed", get_time_embed)
+    monkeypatch.setitem(small_pipeline.build.call_defaults, "guidance", guidance)
+    run().assert_outcomes(failed=breaks, passed=1 - breaks)
+    assert len(gate(pytester)["figures"]["components"]["unet"]["breaks"]) == breaks
+
+
+def test_an_arm_with_fullgraph_fails_with_our_report(run, prints_in_the_denoiser, monkeypatch):
+    """Compiled, it does not even come to the gate; the user reads the same all the same."""
+    monkeypatch.setattr(compile_catalog.Compile, "backend", "eager")
+    outcome = run(stack="compile")
+    outcome.assert_outcomes(errors=1)
+    outcome.stdout.fnmatch_lines(
+        [
+            "*compile: expected one graph per component, but the first compiled call raised *",
+            "*unet: 2 graphs, 1 break*",
+            "*test_no_graph_breaks.py:* in get_time_embed: Failed to trace builtin operator*",
+            '*print("time")*',
+            "*remedy: take the output out of the compiled part*",
+        ]
+    )
+    for raw in ("*Traceback*", "*from user code*", "*TORCHDYNAMO_VERBOSE*", "*torch.__trace*"):
+        outcome.stdout.no_fnmatch_line(raw)
 
 
 def test_only_the_components_that_were_asked_for_count(run, pytester, prints_in_the_decoder):

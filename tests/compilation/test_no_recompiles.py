@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
 
@@ -16,13 +16,15 @@ import pytest
 def test_structure(optimized_pipeline): ...
 """
 
+SECOND = "def test_second(optimized_pipeline): ..."
+
 
 @pytest.fixture
 def run(pytester, run_diffspeed, fresh_dynamo, monkeypatch):
     monkeypatch.setattr(compile_catalog.Compile, "backend", "eager")
 
-    def run_(gate, stack="compile"):
-        pytester.makepyfile(test_it=SUITE.format(stack=stack, gate=gate))
+    def run_(gate, stack="compile", more=""):
+        pytester.makepyfile(test_it=SUITE.format(stack=stack, gate=gate) + more)
         source = "--diffspeed-pipeline=small_pipeline:build"
         return run_diffspeed(source, "--diffspeed-json=records.jsonl")
 
@@ -55,6 +57,52 @@ def test_other_sizes_batches_and_guidance_compile_again_with_their_reason(run, p
     found = {one["when"] for one in figures(pytester)["report"]["recompiles"]}
     assert "size 16 × 24" in found
     assert found <= {"size 16 × 24", "batch of 2", "guidance 1"}
+
+
+def test_a_report_is_short_enough_to_read(run, pytester):
+    """Pytest captures torch's trace, thousands of lines; guards say where they come from."""
+    outcome = run("no_recompiles(sizes=[(16, 24)], guidance=[1.0])")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.no_fnmatch_line("*torch.__trace*")
+    outcome.stdout.no_fnmatch_line("*user code shown*")
+    whys = [one["why"] for one in figures(pytester)["report"]["recompiles"]]
+    assert whys
+    assert not any("  # " in why for why in whys)
+
+
+def test_what_the_gate_compiled_is_gone_so_another_test_finds_the_same(run, pytester):
+    """Tests share an arm; the second one would find the other size compiled already."""
+    gate = "no_recompiles(sizes=[(16, 24)])"
+    outcome = run(gate, more=f"@pytest.mark.diffspeed('compile')\n@pytest.mark.{gate}\n{SECOND}")
+    outcome.assert_outcomes(failed=2)
+    lines = (pytester.path / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    first, second = (json.loads(line)["figures"]["report"] for line in lines)
+    assert first["recompiles"] == second["recompiles"]
+    assert len(first["recompiles"]) == 2
+    assert first["often"] == second["often"]
+
+
+def test_a_graph_break_of_another_call_is_told_with_its_place(run, monkeypatch):
+    original = UNet2DConditionModel.get_time_embed
+
+    def get_time_embed(self, sample, timestep):
+        if sample.shape[0] == 1:  # without guidance
+            print("unguided")
+        return original(self, sample, timestep)
+
+    monkeypatch.setattr(UNet2DConditionModel, "get_time_embed", get_time_embed)
+    outcome = run("no_recompiles(guidance=[1.0])")
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(
+        [
+            "*no_recompiles could not be checked: guidance 1: it compiled during warm-up and does *"
+            "unet: 2 graphs, 1 break*",
+            "*test_no_recompiles.py:* in get_time_embed: Failed to trace builtin operator*",
+            '*print("unguided")*',
+            "*remedy: *",
+        ]
+    )
+    outcome.stdout.no_fnmatch_line("*torch._dynamo.exc*")
 
 
 def test_recompilations_within_the_budget_pass(run, pytester):

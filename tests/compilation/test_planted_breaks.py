@@ -1,5 +1,6 @@
 """Planted cases, each with its expected answer: places, graphs, and no false alarm without them."""
 
+import functools
 import logging
 import re
 
@@ -236,6 +237,86 @@ def test_where_nothing_is_captured_there_is_no_answer(make, why, x):
 def test_dynamo_switched_off_from_outside_is_no_success(x):
     with torch._dynamo.config.patch(disable=True), pytest.raises(NothingCompiledError):
         find_graph_breaks(planted.Clean(), x)
+
+
+@pytest.mark.parametrize("stance", ["fail_on_recompile", "eager_on_recompile"])
+def test_who_forbids_recompilation_forbids_it_for_other_code(x, stance):
+    with torch.compiler.set_stance(stance):
+        report = find_graph_breaks(planted.OnlyOnTheSecondCall(), x)
+    assert places(report) == at("second")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        report = find_graph_breaks(planted.OnlyOnTheSecondCall(), x)
+    assert places(report) == at("second")
+
+
+def test_compilation_switched_off_by_its_stance_is_no_success(x):
+    with torch.compiler.set_stance("force_eager"), pytest.raises(NothingCompiledError) as caught:
+        find_graph_breaks(planted.Clean(), x)
+    assert "set_stance('force_eager') switches compilation off" in str(caught.value)
+
+
+def test_compiled_parts_that_do_not_run_are_no_success(x):
+    class Vae(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = planted.Clean(), planted.InTheMiddle()
+
+        def decode(self, x):
+            return self.decoder(x)
+
+    vae = Vae()
+    vae.encoder.compile(backend="eager")
+    with pytest.raises(NothingCompiledError, match=r"only parts .* \(Clean\), .* ran none of them"):
+        find_graph_breaks(vae.decode, x)
+
+
+@pytest.mark.parametrize("second", ["guided", "plain"])
+def test_guidance_by_two_calls_breaks_in_one_of_them(x, second):
+    """Sequential guidance: the denoiser is called once with and once without the prompt."""
+
+    class Sequential(planted.Clean):
+        def forward(self, x, prompt=None):
+            x = self.linear(x)
+            if prompt is not None:
+                print("with prompt")
+            return x
+
+    calls = [Call((x,), {"prompt": x}), Call((x,))]
+    report = look_at(Sequential(), calls if second == "plain" else calls[::-1])
+    assert [found.source for found in report.breaks] == ['print("with prompt")']
+
+
+def wrapped_forward():
+    """As accelerate and many a patch do: the instance has another `forward`."""
+    module = planted.Clean()
+    original = module.forward
+
+    @functools.wraps(original)
+    def forward(*args):
+        print("wrapper")
+        return original(*args)
+
+    module.forward = forward
+    return module
+
+
+def generator(x):
+    for power in range(3):
+        yield x * power
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (wrapped_forward, "print"),
+        (lambda: generator, "Attempt to trace generator"),
+        (lambda: functools.partial(planted.InTheMiddle().forward), "print"),
+    ],
+)
+def test_more_ways_to_hide_a_break(make, reason, x):
+    report = find_graph_breaks(make(), x)
+    assert not report.ok
+    assert reason in report.breaks[0].reason
 
 
 def test_offload_hooks_on_the_module_are_told(x):

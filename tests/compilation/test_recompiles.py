@@ -4,8 +4,9 @@ import planted
 import pytest
 import torch
 
+from pytest_diffspeed.adapters.dynamo import cache_entries
 from pytest_diffspeed.compilation.recompiles import find_recompiles
-from pytest_diffspeed.compilation.report import NothingCompiledError
+from pytest_diffspeed.compilation.report import CompileFailedError, NothingCompiledError
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def look(module, calls, **options):
         module(torch.ones(2, 4))
 
     warm_up()
-    return find_recompiles([module], calls, warm_up=warm_up, **options)
+    return find_recompiles({"step": module}, calls, warm_up=warm_up, **options)
 
 
 def with_float(value):
@@ -60,6 +61,7 @@ def test_what_compiles_again_and_why(name):
     report = look(module, [(name, lambda: change(module))])
     (found,) = report.recompiles
     assert (found.when, found.function.rpartition(".")[2]) == (name, "forward")
+    assert report.by_component() == {"step": 1}
     assert (found.file, found.line) == (__file__, Step.forward.__code__.co_firstlineno)
     assert why in found.why
     assert not report.ok
@@ -72,6 +74,88 @@ def test_nothing_compiles_again_where_nothing_changes():
     assert report.ok
     assert report.calls == ("the same call again", "once more")
     assert str(report) == "0 recompilations in 2 calls"
+
+
+def test_the_arm_is_as_before_so_the_next_look_finds_the_same():
+    """Twelve looks, more than the recompile limit; what runs in between is the first graph."""
+    graphs = []
+
+    def backend(graph, inputs):
+        number = len(graphs)
+        graphs.append(number)
+
+        def run(*args):
+            ran.append(number)
+            return graph.forward(*args)
+
+        return run
+
+    ran = []
+    module = Step()
+    module.compile(backend=backend)
+    calls = [(f"batch {n}", lambda n=n: module(torch.ones(n, 4))) for n in (3, 5)]
+    for _ in range(12):
+        report = look(module, calls)
+        # The second size is compiled for any size, the third one then fits.
+        assert [found.when for found in report.recompiles] == ["batch 3"]
+        assert report.eager == report.often == ()
+        ran.clear()
+        module(torch.ones(2, 4))
+        assert ran == [0]
+    assert cache_entries(Step.forward) == 1
+
+
+def test_without_that_the_newest_graph_would_run_from_then_on():
+    """What the test above guards against: timed would be code for any size."""
+    ran = []
+
+    def backend(graph, inputs):
+        kinds = {type(one).__name__ for one in inputs}
+        return lambda *args: ran.append("SymInt" in kinds) or graph.forward(*args)
+
+    module = Step()
+    module.compile(backend=backend)
+    for batch in (2, 3, 2):
+        module(torch.ones(batch, 4))
+    assert ran == [False, True, True]
+
+
+def test_a_component_is_told_by_what_was_called():
+    class Vae(planted.Clean):
+        def decode(self, x):
+            return self.linear(x)
+
+    denoiser, vae = planted.TwentyTimes(planted.Clean), Vae()
+    denoiser.block.compile(backend="eager")  # regional
+    vae.decode = torch.compile(vae.decode, backend="eager")
+
+    def call(batch):
+        return lambda: vae.decode(denoiser(torch.ones(batch, 4)))
+
+    call(2)()
+    modules = {"unet": denoiser, "vae": vae, "text_encoder": planted.Clean()}
+    report = find_recompiles(modules, [("batch 3", call(3))], warm_up=call(2))
+    assert report.by_component() == {"unet": 1, "vae.decode": 1}
+    other = torch.compile(planted.Clean(), backend="eager")
+    report = find_recompiles(modules, [("other", lambda: other(torch.ones(4)))], warm_up=call(2))
+    assert report.by_component() == {"unet": 0, "vae.decode": 0, "elsewhere": 1}
+
+
+def test_a_call_that_does_not_compile_is_told_by_its_cause():
+    class Guided(planted.Clean):
+        def forward(self, x, guided=False):
+            x = self.linear(x)
+            if guided:
+                print("guided")
+            return x
+
+    module = compiled(Guided(), fullgraph=True)
+    call = ("guided", lambda: module(torch.ones(2, 4), guided=True))
+    with pytest.raises(CompileFailedError, match=r"^guided: .* does not compile .*Failed to trace"):
+        look(module, [call])
+    with pytest.raises(CompileFailedError, match="for this call: because Unsupported"):
+        look(module, [call], explain=lambda call, error: f"because {type(error).__name__}")
+    assert look(module, []).ok
 
 
 def test_a_float_that_changes_each_step_is_seen_each_time_until_it_is_dynamic():

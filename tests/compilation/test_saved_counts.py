@@ -14,6 +14,7 @@ from pytest_diffspeed.compilation.counts_file import (
     write_counts,
     written,
 )
+from pytest_diffspeed.techniques.catalog import compile as compile_catalog
 
 UNET = ("demo", "compile", "unet")
 VAE = ("demo", "compile", "vae.decode")
@@ -80,6 +81,37 @@ def test_two_branches_that_add_entries_at_one_place_merge_by_union(tmp_path):
     conflicts, path = merged(tmp_path, base, ours, theirs, "--union")
     assert conflicts == 0
     assert read_counts(path) == {**ours, **theirs}
+
+
+def test_two_branches_merge_in_a_real_repository(tmp_path):
+    """With the line that the docs give for .gitattributes, whatever both branches did."""
+
+    def git(*words):
+        me = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+        command = ["git", *me, *words]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    def commit(entries):
+        write_counts(tmp_path / FILE_NAME, entries)
+        git("add", "-A")
+        git("commit", "-m", "counts")
+
+    base = {UNET: COUNTS, VAE: {**COUNTS, "breaks": 4}}
+    new, mine = ("demo", "compile", "text_encoder"), ("demo", "compile", "scheduler.step")
+    git("init", "-b", "main")
+    (tmp_path / ".gitattributes").write_text(f"{FILE_NAME} merge=union\n", encoding="utf-8")
+    commit(base)
+    git("checkout", "-b", "theirs")
+    commit({**base, UNET: {**COUNTS, "ops": 400}, VAE: {**COUNTS, "breaks": 3}, new: COUNTS})
+    git("checkout", "main")
+    commit({**base, VAE: {**COUNTS, "breaks": 2}, mine: COUNTS})
+    git("merge", "theirs", "-m", "merged")
+    assert read_counts(tmp_path / FILE_NAME) == {
+        UNET: {**COUNTS, "ops": 400},
+        VAE: {**COUNTS, "breaks": 2},
+        new: COUNTS,
+        mine: COUNTS,
+    }
 
 
 def test_of_two_counts_of_one_thing_the_smaller_holds(tmp_path):
@@ -160,6 +192,45 @@ def test_saved_then_worse_then_saved_again_then_better(
     outcome = run()
     outcome.assert_outcomes(failed=1)
     outcome.stdout.fnmatch_lines(["*unet has no saved count of breaks (now 0)*"])
+
+
+RECOMPILES = """
+import pytest
+
+@pytest.mark.diffspeed("compile")
+@pytest.mark.no_recompiles(max_recompiles="saved", {arguments})
+def test_one(optimized_pipeline): ...
+
+@pytest.mark.diffspeed("compile")
+@pytest.mark.no_recompiles(max_recompiles="saved")
+def test_two(optimized_pipeline): ...
+"""
+
+
+def test_recompilations_are_saved_by_component_and_by_what_was_called(
+    pytester, run_diffspeed, fresh_dynamo, monkeypatch
+):
+    """Two tests of one stack with other calls do not take each other's count."""
+    monkeypatch.setattr(compile_catalog.Compile, "backend", "eager")
+
+    def run(*words, arguments="sizes=[(16, 24)], prompts=['a [fox] | owl']"):
+        pytester.makepyfile(test_it=RECOMPILES.format(arguments=arguments))
+        return run_diffspeed("--diffspeed-pipeline=small_pipeline:build", *words)
+
+    run("--diffspeed-save-counts").assert_outcomes(passed=2)
+    entries = read_counts(pytester.path / FILE_NAME)
+    over = "size 16 × 24, prompt 'a fox owl'"
+    stack = ("small_pipeline:build", "compile")
+    assert entries == {
+        (*stack, "unet"): {"recompiles": 0},
+        (*stack, "vae.decode"): {"recompiles": 0},
+        (*stack, f"unet over {over}"): {"recompiles": 1},
+        (*stack, f"vae.decode over {over}"): {"recompiles": 1},
+    }
+    run().assert_outcomes(passed=2)
+    outcome = run(arguments="sizes=[(16, 24), (24, 32)]")
+    outcome.assert_outcomes(passed=1, failed=1)
+    outcome.stdout.fnmatch_lines(["*unet over size 16 × 24, size 24 × 32 has no saved count of *"])
 
 
 def test_processes_that_save_at_the_same_time_lose_nothing(tmp_path):

@@ -230,14 +230,14 @@ def test_a_pipe_in_the_tree_is_not_waited_for(repository):
 def test_only_changed_files_are_read(repository, monkeypatch):
     """A large repository costs three git calls, and reads what was edited."""
     read = []
-    real = tree._git
+    real = tree.git
 
     def spying(folder, *words, given=b""):
         if words[0] == "hash-object":
             read.extend(given.decode().split())
         return real(folder, *words, given=given)
 
-    monkeypatch.setattr(tree, "_git", spying)
+    monkeypatch.setattr(tree, "git", spying)
     (repository / "kernel.py").write_text("SPEED = 2\n")
     working_tree(repository)
     assert read == ["kernel.py"]

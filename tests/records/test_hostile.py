@@ -16,7 +16,7 @@ from pytest_diffspeed.exports.base import Exported
 from pytest_diffspeed.exports.figures import figures_of
 from pytest_diffspeed.records.finished import Finished
 from pytest_diffspeed.records.journal import Journal, as_line
-from pytest_diffspeed.records.lines import LONGEST_LINE_BYTES, read_lines
+from pytest_diffspeed.records.lines import MOST_BYTES, read_lines
 from pytest_diffspeed.records.reader import read_journal, recorded_session
 from pytest_diffspeed.records.schema import fits
 from pytest_diffspeed.reports.github import annotation_lines
@@ -45,21 +45,21 @@ def test_a_number_that_no_double_holds_is_no_record(tmp_path, digits):
     assert (len(read_lines(path).records), read_lines(path).left_out) == (1, 1)
 
 
-def test_a_line_of_50_mb_is_left_out_and_its_neighbours_read(tmp_path):
+def test_a_line_of_70_mb_is_left_out_and_its_neighbours_read(tmp_path):
     path = tmp_path / "r.jsonl"
     with path.open("wb") as file:
         file.write(GOOD)
         file.write(b'{"schema": "diffspeed/1", "kind": "x", "a": "')
-        for _ in range(50):
+        for _ in range(70):
             file.write(b"a" * 1024 * 1024)
         file.write(b'"}\n' + GOOD)
     read = read_lines(path)
     assert (len(read.records), read.left_out) == (2, 1)
 
 
-@pytest.mark.parametrize("extra", [0, 1, LONGEST_LINE_BYTES])
+@pytest.mark.parametrize("extra", [0, 1, MOST_BYTES])
 def test_a_last_line_that_is_too_long_ends_the_file(tmp_path, monkeypatch, extra):
-    monkeypatch.setattr("pytest_diffspeed.records.lines.LONGEST_LINE_BYTES", 100 + len(GOOD))
+    monkeypatch.setattr("pytest_diffspeed.records.lines.MOST_BYTES", 100 + len(GOOD))
     path = tmp_path / "r.jsonl"
     path.write_bytes(GOOD + b"x" * (101 + len(GOOD) + min(extra, 1000)))
     assert (len(read_lines(path).records), read_lines(path).left_out) == (1, 1)

@@ -89,6 +89,10 @@ def test_takes_0_dim_cpu_tensors_as_numbers(gpu):
     assert torch.where(x > 0, torch.tensor(3.0), x).tolist() == [3, 3, 3, 3]
     with pytest.raises(RuntimeError, match="same device"):
         torch.stack([x[0], torch.tensor(3.0)])  # not an op of TensorIterator: CUDA refuses it
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.addmm(torch.tensor(1.0), x[None], x[:, None])
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.cat([x, torch.ones(1)])
 
 
 def test_refuses_numpy_as_torch_does(gpu):
@@ -245,6 +249,39 @@ def test_unknown_kinds_and_closed_devices_are_refused():
         _ = SimulatedGpu().device
 
 
+def test_an_exception_in_a_nested_one_leaves_the_outer_one_open(kind):
+    before = _state()
+    with SimulatedGpu(kind) as outer:
+        with pytest.raises(ZeroDivisionError), SimulatedGpu() as inner, inner.record():
+            raise ZeroDivisionError
+        with outer.record() as log:
+            assert torch.ones(2, device=outer.device).sum().item() == 2
+        assert len(log) == 1
+    assert _state() == before
+
+
+def test_one_thread_may_leave_before_the_other(kind):
+    """What is changed in torch goes when the last context of the process is left."""
+    before = _state()
+    opened, leave, found = threading.Event(), threading.Event(), []
+
+    def elsewhere():
+        with SimulatedGpu(kind) as own:
+            opened.set()
+            assert leave.wait(60)
+            found.append(torch.ones(2, device=own.device).sum().item())
+
+    thread = threading.Thread(target=elsewhere)
+    with SimulatedGpu(kind):
+        thread.start()
+        assert opened.wait(60)
+    assert torch.cuda.Event is not before["torch.cuda", "Event"]  # the other one is open
+    leave.set()
+    thread.join()
+    assert found == [2.0]
+    assert _state() == before
+
+
 def test_threads(gpu, kind):
     x = torch.ones(2, device=gpu.device)
     found = {}
@@ -278,21 +315,40 @@ def test_the_name_can_be_taken_by_others():
     assert "is called 'npu' in this process already" in done.stdout, done.stderr
 
 
-def test_detection_is_as_before_afterwards():
-    program = (
-        "import torch\n"
-        "state = lambda: (torch.cuda.is_available(), torch.accelerator.is_available(),\n"
-        "    torch.accelerator.current_accelerator(check_available=True),\n"
-        "    torch.ones(1).is_pinned())\n"
-        "before = state()\n"
-        "from pytest_diffspeed.simgpu import SimulatedGpu\n"
-        "with SimulatedGpu('simgpu') as gpu:\n"
-        "    torch.ones(1, device=gpu.device)\n"
-        "torch.manual_seed(0)\n"
-        "print(before == state())\n"
+def test_detection_is_as_before_afterwards(kind):
+    """In a new process, since what cannot be undone may be done already in this one."""
+    program = f"""
+import torch
+from diffusers.utils.torch_utils import get_device
+
+def state():
+    return (
+        torch.cuda.is_available(),
+        torch.cuda.is_initialized(),
+        torch.cuda.device_count(),
+        torch.accelerator.is_available(),
+        torch.accelerator.device_count(),
+        torch.accelerator.current_accelerator(check_available=True),
+        torch.get_default_device(),
+        torch.ones(1).is_pinned(),
+        get_device(),
     )
+
+before = state()
+from pytest_diffspeed.simgpu import SimulatedGpu
+with SimulatedGpu({kind!r}) as gpu:
+    torch.ones(1, device=gpu.device)
+    assert not torch.cuda.is_available()
+torch.manual_seed(0)
+assert before == state(), (before, state())
+try:
+    torch.ones(1, device="cuda")
+except (AssertionError, RuntimeError) as error:
+    print("refused:", error)
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "True\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("refused: "), done.stdout + done.stderr
 
 
 def test_an_older_torch_gets_a_sentence(monkeypatch):

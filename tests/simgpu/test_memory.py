@@ -20,6 +20,9 @@ def test_live_bytes_and_where_the_peak_was(gpu):
     assert report.peak_site.file == __file__
     assert report.peak_site.source == "big = torch.zeros(5000, device=gpu.device)"
     assert report.peak_site.line == line
+    assert str(report).endswith(
+        f"{report.peak_bytes} at the peak at {__file__}:{line} ({report.peak_op}) (counted)"
+    )
     del x
     assert gpu.memory.live_bytes - before == 4000  # the view holds it
     del view

@@ -39,6 +39,11 @@ def pair(request):
 
 
 @pytest.fixture
+def all_pairs():
+    return PAIRS
+
+
+@pytest.fixture
 def gallery():
     """Eight different 64 × 64 photographs: crops, N × H × W × 3, float32."""
     image = photographs()["astronaut"].astype(np.float32)

@@ -70,6 +70,15 @@ def test_a_missing_entry_says_the_command(tmp_path, device, stack):
         limits_for(tmp_path, device, "demo", stack)
 
 
+def test_limits_hold_for_the_steps_that_they_were_calibrated_with(tmp_path):
+    store(tmp_path, "A", "demo", "bf16", {"limits": {"psnr_mean": 31.0}, "steps": 20})
+    assert limits_for(tmp_path, "A", "demo", "bf16", steps=20) == {"psnr_mean": 31.0}
+    with pytest.raises(
+        UsageError, match=r"with 20 steps, and images are drawn with 4 .* --stack=bf16 --steps=4`"
+    ):
+        limits_for(tmp_path, "A", "demo", "bf16", steps=4, options=["--steps=4"])
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -17,7 +17,13 @@ from pytest_diffspeed.similarity import (
     LimitError,
     SkippedMetricWarning,
     findings,
+    mae,
+    max_abs,
+    ms_ssim,
+    psnr,
     rank,
+    ssim,
+    ssim_downsampled,
 )
 from pytest_diffspeed.similarity.presets import HIGHER_IS_BETTER
 
@@ -191,6 +197,69 @@ def test_presets_go_from_strict_to_loose():
             ours = PRESETS[strict][limit]
             higher = HIGHER_IS_BETTER[limit.rpartition("_")[0]]
             assert ours >= bound if higher else ours <= bound, (strict, loose, limit)
+
+
+def test_the_trap_of_8_bit_arrays(gallery):
+    """Differences of uint8 arrays wrap, and two unrelated photographs look alike."""
+    x, y = (np.rint(i * 255).astype(np.uint8) for i in (gallery, gallery[::-1]))
+    wrapped = 10 * np.log10(255**2 / np.mean((x - y) ** 2))
+    report = compare_images(x, y, preset="cache", prompts=PROMPTS)
+    assert wrapped > 25 > 15 > report.metrics["psnr"][0]
+    assert report.verdict == "FAIL"
+    # What arrays, tensors, lists and layouts say of the same pictures is the same.
+    for images in (list(y), torch.from_numpy(y), torch.from_numpy(y).permute(0, 3, 1, 2)):
+        assert compare_images(x, images, prompts=PROMPTS).images == report.images
+    as_floats = compare_images(x, np.float32(y) / np.float32(255), prompts=PROMPTS)
+    assert as_floats.images == report.images
+    swapped = compare_images(np.float32(y) / np.float32(255), x, prompts=PROMPTS)
+    assert swapped.metrics["psnr"] == report.metrics["psnr"]
+
+
+def test_one_image(gallery, noisy):
+    with pytest.warns(SkippedMetricWarning, match="at least two different prompts"):
+        report = compare_images(gallery[0], noisy[0], preset="lossless")
+    assert report.verdict == "PASS"
+    assert "NOT CHECKED: rank1_mean" in report.reason
+    assert report.metrics["psnr"][0] == report.metrics["psnr"][1]
+
+
+@pytest.mark.parametrize("nothing", [[], np.zeros((0, 64, 64, 3)), torch.zeros(0, 3, 64, 64)])
+def test_no_images_are_an_error_and_no_pass(gallery, nothing):
+    with pytest.raises(ImageInputError):
+        compare_images(nothing, nothing, preset="cache")
+    with pytest.raises(ImageInputError):
+        compare_images(gallery, nothing, preset="cache")
+
+
+def test_images_without_a_window_are_refused(gallery):
+    with pytest.raises(ImageInputError, match="not defined for 10 × 64 pixels"):
+        compare_images(gallery[:, :10], gallery[:, :10], preset="cache")
+
+
+def test_what_is_given_is_not_changed(gallery, noisy):
+    """Nothing is copied when images are read, so nothing may be written."""
+    kept = gallery.copy(), noisy.copy()
+    for images in (gallery, noisy):
+        images.flags.writeable = False
+    compare_images(gallery, noisy, preset="lossless", prompts=PROMPTS)
+    assert np.array_equal(gallery, kept[0])
+    assert np.array_equal(noisy, kept[1])
+
+
+def test_images_in_several_helpings_score_as_one_by_one():
+    """1.5 megapixels each, so that every image is read alone, down-sampled and ranked together."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(3, 3, 8, 12, generator=generator)
+    x = torch.nn.functional.interpolate(small, size=(1000, 1500), mode="bilinear")
+    y = (x + 0.02 * torch.rand(x.shape, generator=generator)).clamp(0, 1)
+    report = compare_images(x, y, preset="lossless")
+    for metric in (psnr, ssim, ssim_downsampled, ms_ssim, mae, max_abs):
+        name = {"ssim": "ssim_full", "ssim_downsampled": "ssim"}.get(
+            metric.__name__, metric.__name__
+        )
+        assert report.images[name] == pytest.approx(metric(x, y).tolist(), rel=1e-9)
+    ranking = rank(x, y, range(3))
+    assert report.images["other_image_ratio"] == pytest.approx(ranking.other_image_ratio.tolist())
 
 
 # --- Ranking ---------------------------------------------------------------------------------

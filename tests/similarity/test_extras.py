@@ -11,6 +11,10 @@ from pytest_diffspeed.similarity import SkippedMetricWarning, as_images, compare
 from pytest_diffspeed.similarity.extras import ExtraUnavailableError, extra
 
 
+def pairs(baseline, candidate):
+    return zip(baseline, candidate, strict=True)
+
+
 @pytest.fixture
 def absent(monkeypatch):
     """As on a machine without either."""
@@ -53,19 +57,20 @@ def test_an_exit_of_flip_is_an_error_of_this_metric_only(gallery, monkeypatch):
     monkeypatch.setitem(sys.modules, "flip_evaluator", fake)
     images = as_images(gallery)
     with pytest.raises(ExtraUnavailableError, match=r"SystemExit: 1 \(Invalid tonemapper.\)"):
-        extra("flip", images, images)
+        extra("flip", pairs(images, images))
 
 
 def test_flip_orders_images_as_the_eye_does(gallery):
     pytest.importorskip("flip_evaluator", reason="the extra [flip] is not installed")
     images = as_images(gallery)
     slightly, strongly = (images * factor for factor in (0.98, 0.6))
-    assert extra("flip", images, images) == [0.0] * 8
-    near, far = extra("flip", images, slightly), extra("flip", images, strongly)
+    assert extra("flip", pairs(images, images)) == [0.0] * 8
+    near, far = extra("flip", pairs(images, slightly)), extra("flip", pairs(images, strongly))
     assert all(0 < a < b for a, b in zip(near, far, strict=True))
     grey = images[:, :1]
-    assert extra("flip", grey, grey * 0.9) == pytest.approx(
-        extra("flip", grey.expand(-1, 3, -1, -1), grey.expand(-1, 3, -1, -1) * 0.9)
+    coloured = grey.expand(-1, 3, -1, -1)
+    assert extra("flip", pairs(grey, grey * 0.9)) == pytest.approx(
+        extra("flip", pairs(coloured, coloured * 0.9))
     )
     report = compare_images(gallery, gallery * 0.6, flip_worst=0.01)
     assert report.verdict == "FAIL"
@@ -80,7 +85,45 @@ def test_the_real_flip_cannot_end_the_run(monkeypatch):
     )
     images = torch.rand(1, 3, 16, 16)
     with pytest.raises(ExtraUnavailableError, match=r"SystemExit: 1 .The number of pixels per"):
-        extra("flip", images, images)
+        extra("flip", pairs(images, images))
+
+
+def test_a_torchvision_that_is_absent_or_does_not_fit_is_named(gallery, monkeypatch):
+    images = as_images(gallery)
+    fake = types.ModuleType("lpips")
+    monkeypatch.setitem(sys.modules, "lpips", fake)
+    for error in (
+        ModuleNotFoundError("No module named 'torchvision'", name="torchvision"),
+        RuntimeError("operator torchvision::nms does not exist"),
+    ):
+
+        def raises(error=error, **_):
+            raise error
+
+        fake.LPIPS = raises
+        with pytest.raises(ExtraUnavailableError, match="torchvision that fits torch"):
+            extra("lpips", pairs(images, images))
+
+
+def test_the_real_lpips_with_a_random_backbone(gallery, tmp_path, monkeypatch):
+    """Its own backbone comes from the network; what we ask of the library is the same with another
+    one. Its layers' weights are real: they lie in the package.
+    """
+    pytest.importorskip("lpips", reason="the extra [lpips] is not installed")
+    torchvision = pytest.importorskip("torchvision", reason="no torchvision that fits torch")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    backbone = torchvision.models.alexnet().state_dict()
+    torch.save(backbone, folder / "alexnet-owt-7be5be79.pth")
+    images = as_images(gallery)
+    near = extra("lpips", pairs(images, images * 0.98))
+    far = extra("lpips", pairs(images, images * 0.6))
+    assert extra("lpips", pairs(images, images)) == [0.0] * 8
+    assert all(0 < a < b for a, b in zip(near, far, strict=True))
+    report = compare_images(gallery, gallery * 0.6, lpips_worst=1e-9)
+    assert report.verdict == "FAIL"
+    assert report.metrics["lpips"][1] == pytest.approx(max(far))
 
 
 def test_an_lpips_that_does_not_load_is_said(gallery, monkeypatch):

@@ -16,6 +16,7 @@ from pytest_diffspeed.similarity import (
     ssim,
     ssim_downsampled,
 )
+from pytest_diffspeed.similarity.blocks import CPU_ELEMENTS, blocks
 from pytest_diffspeed.similarity.metrics import MS_WEIGHTS, scales
 
 
@@ -75,6 +76,19 @@ def test_ms_ssim_is_that_of_an_independent_implementation(pair):
     assert ours(ms_ssim, pair) == pytest.approx(oracle_ms_ssim(*pair, number), abs=1e-3)
 
 
+# Sides that stay even at each of the five scales: pytorch-msssim pads odd ones with zeros.
+@pytest.mark.parametrize("name", ["astronaut, noisy", "astronaut, darker", "astronaut, mirrored"])
+def test_ms_ssim_is_that_of_another_library(all_pairs, name):
+    import pytorch_msssim
+
+    x, y = (as_images(image) for image in all_pairs[name])
+    wanted = float(pytorch_msssim.ms_ssim(x, y, data_range=1.0))
+    assert float(ms_ssim(x, y)) == pytest.approx(wanted, abs=1e-3)
+    assert float(ssim(x, y)) == pytest.approx(
+        float(pytorch_msssim.ssim(x, y, data_range=1.0)), abs=1e-3
+    )
+
+
 def test_ms_ssim_has_fewer_scales_on_small_images():
     assert [scales(side) for side in (11, 21, 22, 44, 88, 175, 176, 1024)] == [
         *(1, 1, 2, 3, 4, 4, 5, 5)
@@ -98,6 +112,42 @@ def test_psnr_of_8_bit_images_does_not_wrap(gallery):
     wanted = peak_signal_noise_ratio(x, y)
     assert wrapped - wanted > 15
     assert ours(psnr, (x, y)) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_8_bit_tensors_are_read_as_such_by_every_metric(gallery):
+    x, y = (torch.from_numpy(np.rint(i * 255).astype(np.uint8)) for i in (gallery, gallery[::-1]))
+    for metric in (psnr, ssim, ssim_downsampled, ms_ssim, mae, max_abs):
+        wanted = metric(as_images(x), as_images(y)).tolist()
+        found = metric(x.permute(0, 3, 1, 2), y.permute(0, 3, 1, 2)).tolist()
+        assert found == pytest.approx(wanted, rel=1e-6)
+    with pytest.raises(ImageInputError, match="of type int64"):
+        psnr(x.permute(0, 3, 1, 2).long(), y.permute(0, 3, 1, 2).long())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (200, 200), (380, 381), (13, 70_000)])
+def test_blocks_of_every_kind_give_the_same(size):
+    """Several whole images, whole channels, or rows of one; scikit-image knows no blocks."""
+    random = np.random.default_rng(0)
+    x = random.random((2, *size, 3))
+    y = np.clip(x + random.normal(0, 0.1, x.shape), 0, 1)
+    a, b = as_images(x), as_images(y)
+    assert ssim(a, b).tolist() == pytest.approx([*map(oracle_ssim, x, y)], abs=1e-6)
+    assert mae(a, b).tolist() == pytest.approx([*np.abs(x - y).mean(axis=(1, 2, 3))], rel=1e-12)
+    assert max_abs(a, b).tolist() == [*np.abs(x - y).max(axis=(1, 2, 3))]
+    seen = torch.zeros_like(a)
+    for images, channels, block, _ in blocks(a, b):
+        assert block.numel() <= max(CPU_ELEMENTS, size[1])
+        seen[images, channels] += block.shape[-2] / size[0]
+    assert torch.allclose(seen, torch.ones_like(seen))
+
+
+def test_ssim_of_nearly_flat_bright_images_survives_float32():
+    """Local variances of 1e-6 beside a mean square of 0.8: the trap of E[x²] - E[x]²."""
+    random = np.random.default_rng(0)
+    x = 0.9 + random.normal(0, 1e-3, (100, 100, 3)).astype(np.float32)
+    y = 0.9 + random.normal(0, 1e-3, (100, 100, 3)).astype(np.float32)
+    wanted = oracle_ssim(x.astype(np.float64), y.astype(np.float64))
+    assert float(ssim(as_images(x), as_images(y))) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_a_batch_gives_what_each_image_gives(gallery):

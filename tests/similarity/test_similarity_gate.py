@@ -119,15 +119,17 @@ def test_a_dropped_layer_fails_the_loosest_preset(pytester, run_demo):
 
 
 def test_limits_are_overridden_one_by_one(pytester, run_demo):
-    suite(pytester, '"cache", psnr_worst=99, ssim_mean=0.0')
+    suite(pytester, '"cache", psnr_worst=101, ssim_mean=0.0')
     result = run_demo("--diffspeed-json=gates.jsonl")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*psnr_worst is *, need ≥ 99 (worst: image ? (prompt '*', seed 0))"]
+        ["*psnr_worst is *, need ≥ 101 (worst: image ? (prompt '*', seed 0))"]
     )
+    # No candidate can reach what identical images count as at most.
+    result.stdout.fnmatch_lines(["*the limit psnr_worst 101 is under the floor: the baseline*"])
     assert "ssim_mean" not in result.stdout.str()
     limits = record_of(pytester)["figures"]["limits"]
-    assert (limits["psnr_worst"], limits["ssim_mean"]) == (99.0, 0.0)
+    assert (limits["psnr_worst"], limits["ssim_mean"]) == (101.0, 0.0)
 
 
 def test_random_weights_are_a_usage_error_at_collection(pytester, run_diffspeed):
@@ -196,7 +198,7 @@ def test_any_test_id_makes_safe_file_names(pytester, run_demo):
 
 def test_calibrated_limits_come_from_the_repository(pytester, run_demo, capsys, monkeypatch):
     suite(pytester, '"calibrated"')
-    command = "diffspeed calibrate --pipeline=demo --stack=bf16"
+    command = "diffspeed calibrate --pipeline=demo --stack=bf16 --steps=3"
     missing = run_demo()
     missing.assert_outcomes(failed=1)
     missing.stdout.fnmatch_lines([f"*has no limits for bf16 of demo on *run `{command}` on that*"])
@@ -209,6 +211,11 @@ def test_calibrated_limits_come_from_the_repository(pytester, run_demo, capsys, 
     entry = devices["demo"]["bf16"]
     assert entry["measured"]["psnr"][0] > entry["limits"]["psnr_mean"] > 30
     run_demo().assert_outcomes(passed=1)
+
+    # Other steps draw other images.
+    other = run_demo("--diffspeed-steps=2")
+    other.assert_outcomes(failed=1)
+    other.stdout.fnmatch_lines(["*calibrated with 3 steps, and images are drawn with 2 now*"])
 
     # The limits are really those: with stricter ones the same images fail.
     path.write_text(path.read_text().replace('"psnr_mean": ', '"psnr_mean": 1'))

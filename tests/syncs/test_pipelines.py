@@ -166,6 +166,82 @@ def test_every_kind_in_user_code(sdxl, kind):
     assert (report.total, report.may_block) == expected
 
 
+def plant(kind, latents):
+    KINDS[kind](latents)
+
+
+class Asks(diffusers.EulerDiscreteScheduler):
+    planted = ""
+
+    def step(self, model_output, timestep, sample, **kwargs):
+        plant(self.planted, sample)
+        return super().step(model_output, timestep, sample, **kwargs)
+
+
+class PlantedProcessor(CountingProcessor):
+    planted = ""
+
+    def __call__(self, attn, hidden_states, *args, **kwargs):
+        plant(self.planted, hidden_states)
+        return self.inner(attn, hidden_states, *args, **kwargs)
+
+
+def in_scheduler(pipeline, kind):
+    pipeline.scheduler.planted = kind
+    return {}, "step", 2
+
+
+def in_callback(pipeline, kind):
+    def callback(pipe, index, timestep, tensors):
+        plant(kind, tensors["latents"])
+        return tensors
+
+    return {"callback_on_step_end": callback}, "callback", 2
+
+
+def in_attention(pipeline, kind):
+    processor = PlantedProcessor()
+    processor.planted = kind
+    count = 2 * len(pipeline.unet.attn_processors)
+    pipeline.unet.set_attn_processor(processor)
+    return {}, "__call__", count
+
+
+def in_user_code(pipeline, kind):
+    """A model that the user changed: its `forward` asks."""
+    forward = pipeline.unet.forward
+
+    def asks(sample, *args, **kwargs):
+        plant(kind, sample)
+        return forward(sample, *args, **kwargs)
+
+    pipeline.unet.forward = asks
+    return {}, "asks", 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", [in_scheduler, in_callback, in_attention, in_user_code])
+def test_every_kind_in_every_place(place, kind):
+    pipeline = parse_source("random:sdxl-tiny").build()
+    with third_party():
+        config = pipeline.scheduler.config
+        pipeline.scheduler = (
+            Asks if place is in_scheduler else diffusers.EulerDiscreteScheduler
+        ).from_config(config)
+        arguments, function, count = place(pipeline, kind)
+    scope = "scheduler.step" if place is in_scheduler else "denoising_loop"
+    report = count_syncs(pipeline, device="simulated", steps=2, scope=scope, **arguments)
+    (site,) = report.sites
+    assert (site.kind, site.count, site.file) == (kind, count, __file__)
+    assert site.source.startswith(f'"{kind}": lambda')
+    assert (report.total, report.may_block) == ((0, count) if kind == "may_block" else (count, 0))
+    # Asked of the function that it was planted in, all of it is inside.
+    owner = {"step": Asks.step, "__call__": PlantedProcessor.__call__}.get(function)
+    inner = owner or arguments.get("callback_on_step_end") or pipeline.unet.forward
+    only = count_syncs(pipeline, device="simulated", steps=2, scope=inner, **arguments)
+    assert sum(site.count for site in only.sites) == count
+
+
 def test_a_whole_call_counts_what_is_outside_the_steps(sdxl):
     report = count_syncs(sdxl, device="simulated", steps=2, scope="call")
     assert (report.first_step, report.per_step) == (0, (0,))

@@ -89,12 +89,8 @@ BY_HAND = {
             "if t > 0:": 6,
         },
     ),
-    # The timestep, and the two checks that multinomial makes of its probabilities.
-    "DiscreteDDIMScheduler": (
-        3,
-        [3] * 5,
-        {"step_index = int(timestep.item())": 6, "routes = torch.multinomial(": 6 * 2},
-    ),
+    # The timestep.  multinomial lets the device check its probabilities.
+    "DiscreteDDIMScheduler": (1, [1] * 5, {"step_index = int(timestep.item())": 6}),
     # Everything is on the device, and nothing is asked of it.
     "KarrasVeScheduler": (0, [0] * 5, {}),
 }
@@ -169,6 +165,26 @@ def test_a_real_scheduler_before_and_after_the_fix():
     after = count_syncs(ReadOnTheHost(), steps=4, device="simulated")
     assert (before.first_step, before.per_step) == (6, (6, 6, 4))
     assert after.total == 0
+
+
+class SigmasOnTheDevice(diffusers.EulerDiscreteScheduler):
+    """Euler without the line that its authors added: "to avoid too much CPU/GPU communication"."""
+
+    def set_timesteps(self, num_inference_steps=None, device=None, **kwargs):
+        super().set_timesteps(num_inference_steps, device=device, **kwargs)
+        self.sigmas = self.sigmas.to(self.timesteps.device)
+
+
+def test_sigmas_moved_back_to_the_device():
+    """`s_tmin <= sigma <= s_tmax` asks the device twice in each step."""
+    arguments = {"steps": 4, "device": "simulated", "begin_index": 0}
+    before = count_syncs(SigmasOnTheDevice(), **arguments)
+    after = count_syncs(diffusers.EulerDiscreteScheduler(), **arguments)
+    (site,) = before.sites
+    assert (before.first_step, before.per_step) == (2, (2, 2, 2))
+    assert (site.kind, site.count) == ("value_read", 8)
+    assert site.source.endswith("if s_tmin <= sigma <= s_tmax else 0.0")
+    assert (after.total, after.sites) == (0, ())
 
 
 def test_the_scheduler_is_left_as_it_was():

@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+from pytest_diffspeed.records.lines import read_lines
+
 CONFTEST = """
 import diffusers
 from pytest_diffspeed.pipelines.sources import parse_source
@@ -15,6 +19,17 @@ def build(scheduler=None):
 class Fixed(diffusers.DDIMScheduler):
     def set_timesteps(self, num_inference_steps, device=None):
         super().set_timesteps(num_inference_steps, device="cpu")
+
+class SigmasOnTheDevice(diffusers.EulerDiscreteScheduler):
+    def set_timesteps(self, num_inference_steps=None, device=None, **kwargs):
+        super().set_timesteps(num_inference_steps, device=device, **kwargs)
+        self.sigmas = self.sigmas.to(self.timesteps.device)
+
+def on_the_device():
+    return build(SigmasOnTheDevice)
+
+def on_the_host():
+    return build(diffusers.EulerDiscreteScheduler)
 
 def broken():
     return build(diffusers.DDIMScheduler)
@@ -42,10 +57,18 @@ def run(pytester, arguments, source="random:sdxl-tiny", *more):
     return result, "\n".join(result.outlines)
 
 
+def gates(pytester):
+    folder = pytester.path / ".diffspeed" / "records"
+    lines = [line for path in sorted(folder.iterdir()) for line in read_lines(path).records]
+    return [line for line in lines if line["kind"] == "gate"]
+
+
 def test_a_clean_pipeline_passes(pytester, private_temp):
     result, text = run(pytester, "", "random:sdxl-tiny", "--diffspeed-json=records.jsonl")
     result.assert_outcomes(passed=1)
     assert "PASS" in text
+    assert "0 syncs in the first step, at most 0 in " in text
+    assert " steady ones, simulated GPU, torch " in text
     text = (pytester.path / "records.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     (gate,) = [line for line in lines if line["kind"] == "gate"]
@@ -64,6 +87,15 @@ def test_red_then_green(pytester, private_temp):
     green.assert_outcomes(passed=1)
 
 
+def test_sigmas_on_the_device_are_red(pytester, private_temp):
+    red, text = run(pytester, "", "sources:on_the_device")
+    red.assert_outcomes(failed=1)
+    assert "2 in the first step, 0 allowed; up to 2 in a steady step, 0 allowed" in text
+    assert "if s_tmin <= sigma <= s_tmax else 0.0" in text
+    green, _ = run(pytester, "", "sources:on_the_host")
+    green.assert_outcomes(passed=1)
+
+
 def test_budgets(pytester, private_temp):
     enough, _ = run(pytester, "first_step=6, per_step=6", "sources:broken")
     enough.assert_outcomes(passed=1)
@@ -78,12 +110,36 @@ def test_allowances(pytester, private_temp):
     result, text = run(pytester, arguments, "sources:broken")
     result.assert_outcomes(passed=1)
     assert "6 in the first step" not in text
+    (gate,) = gates(pytester)
+    assert gate["figures"]["unused_allowances"] == ["gone.py:1 (no reason given)"]
+    assert {site["allowed"] for site in gate["figures"]["sites"]} == {"known"}
+    assert "allowed, but not seen any more: gone.py:1 (no reason given)" in text
+
+
+@pytest.mark.slow
+def test_what_a_simulated_gpu_cannot_run_is_left_out_and_named(pytester, private_temp, monkeypatch):
+    from pytest_diffspeed.techniques.catalog.compile import Compile
+
+    monkeypatch.setattr(Compile, "backend", "eager")
+    test = TEST.replace('"fp32"', '"channels_last+compile"').replace("{arguments}", "")
+    pytester.makepyfile(test_syncs=test)
+    result = pytester.runpytest(
+        "--diffspeed", "--diffspeed-device=cpu", "--diffspeed-pipeline=random:sdxl-tiny"
+    )
+    result.assert_outcomes(passed=1)
+    (gate,) = gates(pytester)
+    assert gate["figures"]["counted_with"] == "channels_last"
+    assert gate["figures"]["not_applied"] == ["compile"]
+    result.stdout.fnmatch_lines(
+        ["*; counted with channels_last: compile not applied, since techniques*"]
+    )
 
 
 def test_whole_calls(pytester, private_temp):
     result, text = run(pytester, "scope='call'")
     result.assert_outcomes(failed=1)
     assert "in the first step and outside the steps, 0 allowed" in text
+    assert "syncs in the first step and outside the steps, at most 0 in " in text
 
 
 STRICT = """
@@ -105,8 +161,9 @@ def hasty():
 
 def test_strict_gates_what_may_block(pytester, private_temp):
     pytester.makepyfile(hasty_source=STRICT)
-    lenient, _ = run(pytester, "", "hasty_source:hasty")
+    lenient, said = run(pytester, "", "hasty_source:hasty")
     lenient.assert_outcomes(passed=1)
+    assert "pageable copies may block (gated with strict=True)" in said
     strict, text = run(pytester, "strict=True", "hasty_source:hasty")
     strict.assert_outcomes(failed=1)
     assert "pageable non_blocking copies, none allowed (strict)" in text

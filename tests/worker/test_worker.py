@@ -111,7 +111,7 @@ def test_what_cannot_be_built_is_said_by_the_worker_in_its_own_words():
             "sys.stderr.write('out of memory'); sys.exit(3)",
             r"it ended \(exit code 3\); .*memory",
         ),
-        ("os.kill(os.getpid(), 9)", r"it ended \(killed by signal 9\)"),
+        ("os.kill(os.getpid(), 9)", r"it ended \(killed by signal 9, as when memory runs out\)"),
         ("print('hello', flush=True); time.sleep(9)", r"it answered b'hello\\n', which is no JSON"),
         ("print('{}', flush=True); time.sleep(9)", "it answered something else than it was asked"),
         ("print(json.dumps({'error': 'no model'}), flush=True)", "of arm 'bf16': no model"),

@@ -1,0 +1,79 @@
+"""Where a worker process runs: its interpreter, its folder, and what it can import."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Place:
+    """``path`` is the worker's ``PYTHONPATH``; ``root`` is the top of the tree that it works on.
+
+    ``not_from`` is a tree from which it must import nothing: that of the other arm.
+    """
+
+    python: str
+    folder: Path
+    path: tuple[str, ...]
+    root: Path
+    not_from: Path | None = None
+
+
+def here() -> Place:
+    """This process's own: all that it can import, a worker can import too."""
+    cwd = os.getcwd()
+    return Place(sys.executable, Path(cwd), tuple(entry or cwd for entry in sys.path), Path(cwd))
+
+
+def base_place(
+    *,
+    top: Path,
+    tree: Path | None,
+    python: str | None,
+    entries: Sequence[str],
+    cwd: Path,
+    prefix: str = sys.prefix,
+) -> Place:
+    """Where the base's workers run.
+
+    What this process imports from the repository at ``top``, the base imports from the same place
+    of ``tree``.  Installed packages stay those of the interpreter.
+
+    Args:
+        top: the repository that this process works on.
+        tree: the checked out base; ``None``: ``top`` itself, in another environment.
+        python: the base's own interpreter, or ``None``.
+        entries: this process's ``sys.path``.
+        cwd: this process's working directory.
+        prefix: this interpreter's environment, which may lie inside the repository.
+    """
+    top, cwd = Path(os.path.realpath(top)), Path(os.path.realpath(cwd))
+    moved: list[str] = []
+    for entry in entries:
+        real = Path(os.path.realpath(entry or cwd))
+        if real.is_relative_to(top) and not is_installed(real, prefix):
+            moved.append(str(real if tree is None else tree / real.relative_to(top)))
+        elif python is None:
+            moved.append(str(real))
+    if not cwd.is_relative_to(top):
+        folder = top if tree is None else tree
+    else:
+        folder = cwd if tree is None else tree / cwd.relative_to(top)
+    return Place(
+        python or sys.executable,
+        folder,
+        tuple(dict.fromkeys(moved)),
+        root=top if tree is None else tree,
+        not_from=None if tree is None else top,
+    )
+
+
+def is_installed(path: Path, prefix: str) -> bool:
+    """Whether a folder belongs to an environment and not to the user's sources."""
+    return path.is_relative_to(os.path.realpath(prefix)) or bool(
+        {"site-packages", "dist-packages"} & set(path.parts)
+    )

@@ -1,0 +1,126 @@
+"""What ``diffspeed history`` prints of series."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from ..records.series import Change, Point, Series
+
+WIDTH = 64
+_BARS = "▁▂▃▄▅▆▇█"
+_PLAIN = "_.-:=+*#"
+
+
+def plain(text: str) -> str:
+    """``text`` without what a terminal would obey: names come from files of others."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def number(value: float) -> str:
+    """Four digits, or all of a whole number."""
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
+
+
+def short(commit: str | None) -> str:
+    return "no commit" if commit is None else plain(commit[:10])
+
+
+def series_lines(series: Series, *, points: bool, encoding: str) -> Iterator[str]:
+    """One series: its curve, its jumps with their commits, its drift; all points if wanted."""
+    seen = series.points
+    yield f"{plain(series.test)}, stack {plain(series.stack)}"
+    yield f"{plain(series.figure)} of {plain(series.claim)}; {series.better} is better"
+    dates = " to ".join(dict.fromkeys((seen[0].at[:10], seen[-1].at[:10])))
+    yield (
+        f"on {plain(series.machine_name)} (environment {plain(series.machine[:8])}), "
+        f"{plain(series.condition)}: {_many(len(seen), 'point')}, {dates}"
+    )
+    values = [point.value for point in seen]
+    changed = [change.index for change in series.changes]
+    bars, marks = curve(values, changed, encoding=encoding)
+    last = f"last {_value(seen[-1])}"
+    yield f"    {bars}  {number(min(values))} … {number(max(values))}, {last}"
+    if changed:
+        yield f"    {marks}"
+    dirty = sum(point.dirty for point in seen)
+    if dirty:
+        yield (
+            f"    {_many(dirty, 'point')} of trees with uncommitted changes "
+            f"{'is' if dirty == 1 else 'are'} shown, and nothing below rests on them"
+        )
+    for change in series.changes:
+        yield f"    {change_line(series, change)}"
+    if series.drift is not None:
+        yield f"    {series.drift.sentence}"
+    if points:
+        yield from point_lines(series)
+
+
+def change_line(series: Series, change: Change) -> str:
+    """Such as ``jump -12.2 % (worse): 1.8 → 1.58, after 1a2b3c by 4d5e6f (subject)``."""
+    judged = "worse" if is_worse(series, change) else "better"
+    percent = ""
+    if change.before:
+        percent = f" {100 * (change.after - change.before) / abs(change.before):+.1f} %"
+    levels = f"{number(change.before)} → {number(change.after)}"
+    return f"jump{percent} ({judged}): {levels}, {_place(series, change)}"
+
+
+def is_worse(series: Series, change: Change) -> bool:
+    return (change.after > change.before) != (series.better == "higher")
+
+
+def _place(series: Series, change: Change) -> str:
+    first = series.points[change.index]
+    if change.after_commit is None or change.by_commit is None:
+        return f"between {series.points[change.index - 1].at} and {first.at}"
+    if change.after_commit == change.by_commit:
+        return f"between two sessions of {short(change.by_commit)}: no commit is the cause"
+    where = f"after {short(change.after_commit)} by {short(change.by_commit)}"
+    subject = f" ({plain(first.subject)})" if first.subject else ""
+    if first.commit == change.by_commit:
+        return where + subject
+    return f"{where}, most likely {short(first.commit)}{subject}"
+
+
+def point_lines(series: Series) -> Iterator[str]:
+    """A line for each point; ``*`` marks a dirty tree and ``<`` the first of a new level."""
+    changed = {change.index for change in series.changes}
+    for index, point in enumerate(series.points):
+        marks = ("*" if point.dirty else " ") + ("<" if index in changed else " ")
+        subject = plain(point.subject or "")[:50]
+        place = f"{point.at}  {short(point.commit):<10}{marks}"
+        yield f"    {place} {_value(point)}  {subject}".rstrip()
+
+
+def curve(values: Sequence[float], changed: Sequence[int], *, encoding: str) -> tuple[str, str]:
+    """The values as a line of at most ``WIDTH`` bars, each the median of its share of the points,
+    and a line that has ``^`` where a level begins.
+    """
+    try:
+        _BARS.encode(encoding)
+        bars = _BARS
+    except (LookupError, UnicodeEncodeError):
+        bars = _PLAIN
+    width = min(WIDTH, len(values))
+    ends = [len(values) * i // width for i in range(width + 1)]
+    heights = [statistics.median(values[a:b]) for a, b in pairwise(ends)]
+    low, high = min(heights), max(heights)
+    scale = (len(bars) - 1) / (high - low) if high > low else 0.0
+    line = "".join(bars[round((height - low) * scale)] for height in heights)
+    marked = {((index + 1) * width - 1) // len(values) for index in changed}
+    return line, "".join("^" if i in marked else " " for i in range(width)).rstrip()
+
+
+def _value(point: Point) -> str:
+    interval = ""
+    if point.low is not None or point.high is not None:
+        ends = ["open" if end is None else number(end) for end in (point.low, point.high)]
+        interval = f" [{ends[0]}, {ends[1]}]"
+    return f"{number(point.value)}{interval} {plain(point.verdict)}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,138 @@
+"""A pull request against its base, in a scratch repository: each gets the verdict it deserves.
+
+The pipeline is a real one with random weights.  Workers are real processes in a real git worktree.
+"""
+
+import pytest
+
+PIPELINE = '''
+"""A pipeline whose speed, structure, syncs and images a commit can change."""
+import time
+
+import torch
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from pytest_diffspeed.pipelines import random_weights
+
+
+class Scheduler(EulerDiscreteScheduler):
+    def step(self, model_output, timestep, sample, **rest):
+        time.sleep(0.1)
+        return super().step(model_output, timestep, sample, **rest)
+
+
+class Denoiser(UNet2DConditionModel):
+    def forward(self, sample, *rest, **more):
+        return super().forward(sample, *rest, **more)
+
+
+def make():
+    pipe = random_weights.build("sdxl-tiny")
+    pipe.unet.__class__ = Denoiser
+    pipe.scheduler = Scheduler.from_config(pipe.scheduler.config)
+    return pipe
+
+
+make.call_defaults = {"steps": 1}
+'''
+TESTS = """
+import pytest
+
+pytestmark = pytest.mark.diffspeed("channels_last", pipeline="fast_pipeline:make")
+
+@pytest.mark.max_slowdown(50, over="base")
+def test_speed(optimized_pipeline): ...
+
+@pytest.mark.no_graph_breaks(components=["denoiser"], max_breaks=9)
+def test_structure(optimized_pipeline): ...
+
+@pytest.mark.no_gpu_syncs(per_step=99, first_step=99)
+@pytest.mark.image_similarity("exact")
+def test_output(optimized_pipeline): ...
+"""
+
+CHANGES = {
+    "slower": ("time.sleep(0.1)", "time.sleep(0.4)"),
+    "break": ("    return super().forward(", "    print('!')\n        return super().forward("),
+    "sync": (
+        "        time.sleep(0.1)\n",
+        "        time.sleep(0.1)\n        float(sample.mean())\n",
+    ),
+    "picture": ("super().step(model_output", "super().step(-model_output"),
+}
+"""What a pull request edits."""
+
+
+@pytest.fixture
+def project(repository, pytester):
+    """The base commit, and a branch on which nothing is changed yet."""
+    pytester.makepyfile(fast_pipeline=PIPELINE, test_fast=TESTS)
+    (repository.path / "README.md").write_text("Fast.\n")
+    repository.commit("The base")
+    repository.git("switch", "--quiet", "--create", "change")
+    return repository
+
+
+def edit(project, change):
+    project.replace("fast_pipeline.py", *CHANGES[change])
+    project.commit(change)
+
+
+@pytest.mark.slow
+def test_docs_only_passes(project, against_main):
+    (project.path / "README.md").write_text("Fast, and explained.\n")
+    project.commit("Explain")
+    result, gates = against_main()
+    result.assert_outcomes(passed=3)
+    assert {claim: str(gate.verdict) for claim, gate in gates.items()} == {
+        "max_slowdown over base per call": "PASS",
+        "no_graph_breaks against base": "PASS",
+        "no_gpu_syncs in scheduler.step against base": "PASS",
+        "image_similarity against base": "PASS",
+    }
+
+
+@pytest.mark.slow
+def test_slower_fails_its_test(project, against_main):
+    edit(project, "slower")
+    result, gates = against_main("test_fast.py::test_speed")
+    result.assert_outcomes(failed=1)
+    (gate,) = gates.values()
+    assert str(gate.verdict) == "FAIL"
+    assert gate.figures["base"]["subject"] == "The base"
+    assert gate.reason.startswith("against main (")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "test", "claim", "said"),
+    [
+        (
+            "break",
+            "test_structure",
+            "no_graph_breaks against base",
+            "new here: fast_pipeline.py:17 in forward: *print*",
+        ),
+        (
+            "sync",
+            "test_output",
+            "no_gpu_syncs in scheduler.step against base",
+            "new here: fast_pipeline.py:12 in step: value_read *",
+        ),
+        (
+            "picture",
+            "test_output",
+            "image_similarity against base",
+            "FAIL image_similarity against base: 8 images: PSNR *",
+        ),
+    ],
+)
+def test_other_changes_fail_their_gate_and_no_other(
+    project, against_main, change, test, claim, said
+):
+    edit(project, change)
+    result, gates = against_main(f"test_fast.py::{test}")
+    result.assert_outcomes(failed=1)
+    verdicts = {claim: str(gate.verdict) for claim, gate in gates.items()}
+    assert verdicts.pop(claim) == "FAIL"
+    assert set(verdicts.values()) <= {"PASS"}
+    result.stdout.fnmatch_lines([f"*{said}"])

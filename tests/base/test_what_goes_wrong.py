@@ -1,0 +1,102 @@
+"""A base that cannot be measured: a sentence, the right verdict, and nothing left behind."""
+
+import pytest
+
+from pytest_diffspeed.records.reader import read_journal
+
+TEST = """
+import pytest
+
+@pytest.mark.diffspeed("channels_last", pipeline="fast_pipeline:make")
+@pytest.mark.max_slowdown(50, over="base")
+@pytest.mark.no_gpu_syncs()
+def test_fast(optimized_pipeline): ...
+"""
+PIPELINE = """
+from pytest_diffspeed.pipelines import random_weights
+
+def make():
+    return random_weights.build("sdxl-tiny")
+
+make.call_defaults = {"steps": 1}
+"""
+
+
+def on_a_change(repository, pytester, base):
+    """``base`` is what the pipeline's module holds in ``main``; ``None``: there is none."""
+    pytester.makepyfile(test_fast=TEST)
+    if base is not None:
+        pytester.makepyfile(fast_pipeline=base)
+    repository.commit("The base")
+    repository.git("switch", "--quiet", "--create", "change")
+    pytester.makepyfile(fast_pipeline=PIPELINE)
+
+
+@pytest.mark.parametrize("base", [None, "def another(): ..."], ids=["module", "function"])
+def test_a_pipeline_that_the_base_does_not_have_yet(repository, pytester, against_main, base):
+    on_a_change(repository, pytester, base)
+    result, gates = against_main()
+    result.assert_outcomes(passed=1)
+    assert {str(gate.verdict) for gate in gates.values()} == {"NOT_APPLICABLE"}
+    assert len(gates) == 2
+    result.stdout.fnmatch_lines(["*the base does not have this pipeline: *'fast_pipeline:make'*"])
+
+
+@pytest.mark.parametrize(
+    ("crash", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", "*it ended (killed by signal 9, as when memory runs out)*"),
+        ("os._exit(7)", "*it ended (exit code 7)*"),
+        ("raise RuntimeError('no such weights')", "*the factory raised at *no such weights*"),
+    ],
+    ids=["killed", "exits", "raises"],
+)
+def test_a_base_whose_worker_ends_fails_the_test(repository, pytester, against_main, crash, said):
+    on_a_change(repository, pytester, f"import os\ndef make():\n    {crash}\n")
+    result, _ = against_main()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [f"*no_gpu_syncs in scheduler.step against base could not be checked: {said}"]
+    )
+    result.stdout.fnmatch_lines([f"*max_slowdown over base per call could not be checked: {said}"])
+
+
+def test_a_marker_for_a_base_without_a_base(pytester, run_diffspeed):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last")
+        @pytest.mark.max_slowdown(50, over="base")
+        def test_fast(optimized_pipeline): ...
+        """
+    )
+    result = run_diffspeed("--diffspeed-json=out.jsonl")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED  # nothing reached a verdict
+    (gate,) = read_journal(pytester.path / "out.jsonl").gates
+    assert str(gate.result.verdict) == "NOT_APPLICABLE"
+    assert gate.result.reason.endswith("give one with --diffspeed-base REV")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--diffspeed-base=mian"], "--diffspeed-base: 'mian' is no commit that *"),
+        (["--diffspeed-base="], "--diffspeed-base: must not be empty"),
+        (
+            ["--diffspeed-base-python=/no/python"],
+            "--diffspeed-base-python: '/no/python' cannot be run (No such file or directory); *",
+        ),
+        (
+            ["--diffspeed-base-python=/bin/true"],
+            "--diffspeed-base-python: '/bin/true' did not say what it has installed *",
+        ),
+    ],
+)
+def test_usage_errors(repository, pytester, run_diffspeed, words, said):
+    pytester.makepyfile(test_fast=TEST)
+    repository.commit("The base")
+    result = run_diffspeed(*words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {said}"])

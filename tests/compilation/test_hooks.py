@@ -1,0 +1,73 @@
+"""Hooks of diffusers and accelerate on a real denoiser: told as what breaks the graph."""
+
+import pytest
+import torch
+from diffusers.hooks import FirstBlockCacheConfig, apply_group_offloading
+
+from pytest_diffspeed import find_graph_breaks
+from pytest_diffspeed.compilation.look import look_at
+from pytest_diffspeed.pipelines.call import PipelineCall
+from pytest_diffspeed.pipelines.capture import capture
+from pytest_diffspeed.pipelines.sources import parse_source
+from pytest_diffspeed.quiet import third_party
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def flux(libraries, fresh_dynamo):
+    with third_party():
+        yield parse_source("random:flux-tiny").build()
+
+
+def reports(pipeline, steps=2):
+    source = parse_source("random:flux-tiny")
+    call = PipelineCall(pipeline, source.defaults(pipeline), "a fox")
+    captured = capture(pipeline, lambda: call(pipeline, steps=steps), ["denoiser"])
+    return call, [look_at(o.fn, o.calls, name=o.name, restart=o.restart) for o in captured]
+
+
+def test_group_offloading_is_told_with_what_to_do(flux):
+    apply_group_offloading(flux.transformer, CPU, CPU, "leaf_level")
+    _, (report,) = reports(flux)
+    assert not report.ok
+    assert {found.file.rpartition("hooks/")[2] for found in report.breaks} == {
+        "group_offloading.py"
+    }
+    assert all("offload, cache or casting hook" in found.remedy for found in report.breaks)
+    assert any("diffusers' hook 'group_offloading' on " in note for note in report.notes)
+
+
+def test_accelerates_offloading_is_told_with_what_to_do(flux):
+    from accelerate import cpu_offload
+
+    cpu_offload(flux.text_encoder, CPU)
+    report = find_graph_breaks(flux.text_encoder, torch.zeros(1, 8, dtype=torch.long))
+    assert any("accelerate/hooks.py" in found.file for found in report.breaks)
+    assert any("offload, cache or casting hook" in found.remedy for found in report.breaks)
+    assert any("accelerate's AlignDevicesHook on " in note for note in report.notes)
+
+
+def test_a_denoiser_with_a_cache_is_looked_at_in_its_context_and_left_empty(flux):
+    """Pipelines open a `cache_context` around each call; states of a look must not reach images."""
+    flux.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.9))
+    call, (report,) = reports(flux)
+    assert [found.function for found in report.breaks] == ["new_forward"]
+    assert any("'fbc_leader_block_hook'" in note for note in report.notes)
+    with pytest.raises(ValueError, match="No cache context is set"):
+        look_at(flux.transformer, [captured_call(flux)])
+    before = call(flux, steps=3)
+    reports(flux)
+    assert torch.equal(call(flux, steps=3), before)
+
+
+def captured_call(pipeline):
+    """Without what surrounded it."""
+    from dataclasses import replace
+
+    source = parse_source("random:flux-tiny")
+    call = PipelineCall(pipeline, source.defaults(pipeline), "a fox")
+    (one,) = capture(pipeline, lambda: call(pipeline, steps=1), ["denoiser"])
+    from contextlib import nullcontext
+
+    return replace(one.calls[0], surroundings=nullcontext)

@@ -1,0 +1,67 @@
+"""Stores of both kinds: SQLite, and a real PostgreSQL server that this session starts."""
+
+import itertools
+import os
+
+import pytest
+from servers import RunningServer, binaries
+
+from pytest_diffspeed.history.record import add_session
+from pytest_diffspeed.history.store import Store
+from pytest_diffspeed.history.url import parse_store
+
+REQUIRED = "DIFFSPEED_REQUIRE_SERVICES"
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A running server.  Without its binaries these tests are left out, and say so."""
+    folder = binaries()
+    if folder is None:
+        reason = (
+            "no PostgreSQL server on this machine (looked for initdb by pg_config, in "
+            "/usr/lib/postgresql and on PATH), so what the history does on one is not tested; "
+            "Debian and Ubuntu have it as postgresql"
+        )
+        if os.environ.get(REQUIRED):
+            pytest.fail(f"{reason}; {REQUIRED} is set")
+        pytest.skip(reason)
+    with RunningServer(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgresql):
+    """The name of a new, empty database."""
+    name = f"history_{next(_numbers)}"
+    with postgresql.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request, tmp_path):
+    """An empty store of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'history.sqlite'}"
+    server = request.getfixturevalue("postgresql")
+    return server.url(request.getfixturevalue("database"))
+
+
+@pytest.fixture
+def store(store_url, tmp_path):
+    return Store(parse_store(store_url), tmp_path)
+
+
+@pytest.fixture
+def add(store):
+    """Store sessions, each a list of records."""
+
+    def add(*sessions):
+        for records in sessions:
+            with store.writing() as connection:
+                stored = add_session(connection, records)
+        return stored
+
+    return add
