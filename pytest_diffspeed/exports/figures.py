@@ -7,6 +7,7 @@ must not be compared, and whatever reads an export will do just that.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ def figures_of_result(result: GateResult) -> Iterator[Figure]:
     figures = result.figures
     for name, value, unit, better, kind, bounds in [
         *_ratio(figures),
-        *_counts(result.gate, figures),
+        *_counts(figures),
         *_similarity(figures),
         *_seconds(figures),
     ]:
@@ -109,7 +110,7 @@ _LOWER: Mapping[str, tuple[str, str, str]] = {
 """Figures of gates that count: the name here, the unit and the kind; lower is better in all."""
 
 
-def _counts(gate: str, figures: Mapping[str, Any]) -> Iterator[_Row]:
+def _counts(figures: Mapping[str, Any]) -> Iterator[_Row]:
     for name, (short, unit, kind) in _LOWER.items():
         if name in figures:
             yield short, figures[name], unit, "lower", kind, _UNBOUNDED
@@ -119,11 +120,14 @@ def _counts(gate: str, figures: Mapping[str, Any]) -> Iterator[_Row]:
         steps = [count for count in per_step if is_number(count)]
         yield "syncs_first_step", once, "host syncs", "lower", COUNT, _UNBOUNDED
         yield "syncs_per_step", max(steps, default=0), "host syncs", "lower", COUNT, _UNBOUNDED
-    head = figures.get("head")  # counts against a base: by component
-    if isinstance(head, Mapping):
-        known = [count for count in head.values() if is_number(count)]
-        if known:
-            yield "count", sum(known), gate.replace("_", " "), "lower", COUNT, _UNBOUNDED
+    head = figures.get("head")
+    if isinstance(head, Mapping):  # counts against a base: of each component, by what was counted
+        sums: Counter[str] = Counter()
+        for counts in head.values():
+            for what, count in counts.items() if isinstance(counts, Mapping) else ():
+                sums[one_line(what)] += _number(count)
+        for what, count in sums.items():
+            yield what, count, what, "lower", COUNT, _UNBOUNDED
 
 
 def _number(value: Any) -> float:

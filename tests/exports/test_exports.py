@@ -124,9 +124,13 @@ def test_each_image_metric_has_its_direction():
 
 def test_counts_against_a_base_are_the_heads():
     against = gate("no_graph_breaks", "no_graph_breaks against base", found="")
-    against["figures"] |= {"base": {"unet": 0}, "head": {"unet": 2, "vae.decode": 1}}
-    (figure,) = figures_of(recorded_session([against], None))
-    assert (figure.name, figure.value, figure.better) == ("count", 3, "lower")
+    head = {"unet": {"breaks": 2, "graphs": 3}, "vae.decode": {"breaks": 1, "graphs": 1}}
+    against["figures"] |= {"base": {"unet": {"breaks": 0}}, "head": head}
+    figures = figures_of(recorded_session([against], None))
+    assert [(f.name, f.value, f.better) for f in figures] == [
+        ("breaks", 3, "lower"),
+        ("graphs", 4, "lower"),
+    ]
 
 
 def test_a_gate_that_ran_again_is_exported_once(tmp_path):
