@@ -7,7 +7,6 @@ must not be compared, and whatever reads an export will do just that.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,10 +121,11 @@ def _counts(figures: Mapping[str, Any]) -> Iterator[_Row]:
         yield "syncs_per_step", max(steps, default=0), "host syncs", "lower", COUNT, _UNBOUNDED
     head = figures.get("head")
     if isinstance(head, Mapping):  # counts against a base: of each component, by what was counted
-        sums: Counter[str] = Counter()
+        sums: dict[str, float] = {}
         for counts in head.values():
             for what, count in counts.items() if isinstance(counts, Mapping) else ():
-                sums[one_line(what)] += _number(count)
+                what = one_line(what)
+                sums[what] = sums.get(what, 0) + _number(count)
         for what, count in sums.items():
             yield what, count, what, "lower", COUNT, _UNBOUNDED
 
