@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -15,11 +14,13 @@ import pytest
 from .about import about_session
 from .adapters.pytest_benchmark_internals import add_arm
 from .base.base import Base
+from .closing import github_lines, next_command
 from .collection import Plan
 from .compilation.cache_folder import CompileCache, conditions, megabytes
-from .device import Device, resolve_device
+from .device import Device, device_of_worker, resolve_device, visible_cuda_devices
 from .errors import UsageError
 from .evidence.key import installed_version
+from .exports.junit import PREFIX, properties
 from .gates.base import GateContext
 from .gates.many import over_many_gates
 from .gates.run import run_gates
@@ -29,11 +30,12 @@ from .outputs import asked_outputs, write_outputs
 from .prepared import PreparedArm
 from .quiet import third_party
 from .records.finished import Finished
+from .records.reader import recorded_session
 from .reports.ladder import ladder_rows
 from .reports.progress import Progress
 from .reports.terminal import failure, gate_lines, ladder_table
 from .session import Session
-from .stash import OUTCOME, SESSION, STATE_GUARD
+from .stash import OUTCOME, SESSION, STATE_GUARD, new_outcome
 from .state_guard import StateGuard
 from .surface import is_ours
 from .verdict import GateResult, VerdictKind
@@ -46,18 +48,6 @@ _COLOURS = {
     VerdictKind.INCONCLUSIVE: {"yellow": True},
     VerdictKind.NOT_APPLICABLE: {"light": True},
 }
-# Options that a run of one test again must have too: they are part of what was measured.
-_MATTERING = (
-    "device",
-    "pipeline",
-    "techniques",
-    "steps",
-    "budget",
-    "instances",
-    "inconclusive",
-    "base",
-    "base-python",
-)
 HOW_TO_START = (
     "no diffspeed test was collected; a first one is\n"
     "    @pytest.mark.diffspeed('compile')\n"
@@ -74,15 +64,21 @@ def activate(config: pytest.Config, options: Options) -> None:
     """
     try:
         with third_party():
-            device = resolve_device(options.device)
+            worker = getattr(config, "workerinput", {}).get("workerid")
+            count = visible_cuda_devices() if worker is not None else 0
+            device = resolve_device(device_of_worker(options.device, worker, count))
     except UsageError as error:
         raise pytest.UsageError(f"--diffspeed-device: {error}") from None
     base = _base(config, options)
+
+    cache = _compile_cache(config, options, device)
+    summary = Summary(config, options, device, cache, base)
 
     @functools.cache
     def session() -> Session:
         made = Session(options, device, _project(config), _progress(config), base)
         made.arm_listeners.append(functools.partial(add_arm, config))
+        summary.journal = made.journal.path
         return made
 
     make: Callable[[], Session] = session
@@ -90,8 +86,7 @@ def activate(config: pytest.Config, options: Options) -> None:
     guard = StateGuard()
     config.stash[STATE_GUARD] = guard
     config.pluginmanager.register(guard, "diffspeed-state-guard")
-    cache = _compile_cache(config, options, device)
-    config.pluginmanager.register(Summary(config, options, device, cache, base), _SUMMARY)
+    config.pluginmanager.register(summary, _SUMMARY)
 
 
 def _base(config: pytest.Config, options: Options) -> Base | None:
@@ -162,6 +157,9 @@ def check_gates(
         item.config.stash[STATE_GUARD].without_the_body(),
     ):
         problems = run_gates(plan.gates, context, on_result)
+    # Of this run alone: plugins that run a failed test again use the same item.
+    kept = [known for known in item.user_properties if not known[0].startswith(PREFIX)]
+    item.user_properties[:] = [*kept, *properties(results)]
     try:
         picture = _save_picture(item.nodeid, session, candidate)
     except Exception as error:  # a picture must not cost a verdict
@@ -238,7 +236,11 @@ class Summary:
         self._options = options
         self._device = device
         self._results: list[GateResult] = []
+        self._unchecked: list[dict[str, Any]] = []
         self._not_run: list[str] = []
+        self._waiting: dict[str, list[str]] = {}
+        self.journal: Path | None = None
+        """Where the session of this process writes; the controller of xdist has none."""
         self._images: list[str] = []
         self._ladder: list[dict[str, Any]] = []
         self._records: dict[str, list[dict[str, Any]]] = {}
@@ -276,12 +278,29 @@ class Summary:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         ours = getattr(report, "diffspeed", None)
         if ours is None:
+            if report.nodeid in self._waiting:  # xdist tells so that a worker crashed
+                self._take_crashed(report)
             return
         self._asked += ours["asked"]
+        if report.when == "setup" and ours["asked"]:
+            self._waiting[report.nodeid] = ours["claims"]
+        else:
+            self._waiting.pop(report.nodeid, None)
         self._collected = True  # xdist's controller collects nothing itself
         self.take(report.nodeid, ours)
         if report.when == "call" or report.outcome != "passed":
             self._records.setdefault(report.nodeid, []).append(_test_record(report, ours))
+
+    def _take_crashed(self, report: pytest.TestReport) -> None:
+        """A test whose process died under it: what its gates found died too."""
+        claims = self._waiting.pop(report.nodeid)
+        why = "the worker process that ran this test crashed"
+        self._not_run += [f"{report.nodeid}  {claim} ({why})" for claim in claims]
+        lost = [
+            {"kind": "not-run", "test": report.nodeid, "claim": claim, "reason": why}
+            for claim in claims
+        ]
+        self._records[report.nodeid] = [*lost, _test_record(report, new_outcome())]
 
     def take(self, test: str, outcome: Mapping[str, Any]) -> None:
         """What one test found."""
@@ -290,11 +309,15 @@ class Summary:
         again = {(result.test, result.stack, result.claim) for result in found}
         self._results = [r for r in self._results if (r.test, r.stack, r.claim) not in again]
         self._results += found
-        self._not_run += [f"{test}  {claim}" for claim in outcome["not_run"]]
+        self._not_run += [
+            f"{test}  {claim} (the test's body did not end)" for claim in outcome["not_run"]
+        ]
         self._images += outcome["images"]
         self._ladder += outcome["ladder"]
         self._about = self._about or outcome["about"]
         if outcome["records"] or outcome["not_run"] or outcome["ladder"]:
+            self._unchecked = [error for error in self._unchecked if error["test"] != test]
+            self._unchecked += [r for r in outcome["records"] if r["kind"] == "gate-error"]
             self._records[test] = [
                 *outcome["records"],
                 *({"kind": "ladder", **row} for row in outcome["ladder"]),
@@ -340,10 +363,16 @@ class Summary:
             self._closing(say)
             return
         say.write_sep("=", "diffspeed")
-        for kind, line in gate_lines(self._results):
+        for error in self._unchecked:
+            say.write_line(
+                f"not checked     {error['test']}  {error['claim']}", red=True, bold=True
+            )
+            for line in str(error["error"]).splitlines():
+                say.write_line(f"                {line}", red=True)
+        for kind, line in gate_lines(self._results, verbose=self._config.get_verbosity() > 0):
             say.write_line(line, **_COLOURS[kind])
         for line in self._not_run:
-            say.write_line(f"not run         {line} (the test's body did not end)", yellow=True)
+            say.write_line(f"not run         {line}", yellow=True)
         if self._no_verdict:
             asked = "1 gate was" if self._asked == 1 else f"{self._asked} gates were"
             say.write_line(
@@ -374,23 +403,15 @@ class Summary:
             say.write_line(
                 f"compile cache {cache.folder}: {found}; {megabytes(cache.size_bytes())} now"
             )
-        red = [r for r in self._results if r.blocking]
-        if red:
-            say.write_line(f"again, this one only: {self._command_for(red[0].test)}")
         for line in self._said:
             say.write_line(line)
         for line in self._problems:
             say.write_line(line, red=True, bold=True)
-
-    def _command_for(self, test: str) -> str:
-        """The command that runs one test as this session ran it."""
-        words = ["pytest", "--diffspeed"]
-        for name in _MATTERING:
-            given = self._config.getoption(f"--diffspeed-{name}")
-            words += [] if given is None else [f"--diffspeed-{name}={given}"]
-        prompts = self._config.getoption("--diffspeed-prompts") or ()
-        words += [f"--diffspeed-prompts={prompt}" for prompt in prompts]
-        return shlex.join([*words, test])
+        for line in github_lines(recorded_session(self._all_records(), _project(self._config))):
+            say.write_line(line)
+        unchecked = [str(error["test"]) for error in self._unchecked]
+        records = self._options.json_path or self.journal
+        say.write_line(next_command(self._config, self._results, unchecked, records))
 
 
 def _test_record(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .errors import DiffspeedError
+from .exports.command import add_parser as add_export
 from .report_command import add_report
 
 
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     syncs.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
     syncs.add_argument("--device", default="cuda", help="cuda or cuda:N (default: cuda)")
     syncs.set_defaults(run=_compare_syncs)
+    add_export(commands)
     return parser
 
 

@@ -81,6 +81,25 @@ def resolve_device(text: str) -> Device:
     return Device("cuda", index, properties.name, f"cuda-{identity}")
 
 
+def device_of_worker(text: str, worker: str | None, cuda_devices: int) -> str:
+    """The device that a worker of pytest-xdist takes: one GPU each, in turn.
+
+    ``worker`` is its name, as ``gw3``, and ``None`` where there are no workers; ``cuda_devices``
+    counts the GPUs that this process sees.  A device that was asked for by its number stays.
+    """
+    number = re.fullmatch(r"gw([0-9]+)", worker or "")
+    if number is None or text not in ("auto", "cuda") or cuda_devices < 2:
+        return text
+    return f"cuda:{int(number[1]) % cuda_devices}"
+
+
+def visible_cuda_devices() -> int:
+    """How many GPUs torch sees."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def cpu_name() -> str:
     """The processor's model name and the number of cores this process may use."""
     model = platform.processor() or platform.machine()

@@ -122,6 +122,7 @@ def pytest_runtest_makereport(
         outcome = item.stash.get(OUTCOME, None) if report.when == "call" else None
         report.diffspeed = {  # type: ignore[attr-defined]
             "asked": len(plan.gates) if plan is not None and report.when == "setup" else 0,
+            "claims": sorted({g.claim for g in plan.gates}) if plan is not None else [],
             **(outcome or new_outcome()),
         }
     return report

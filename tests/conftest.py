@@ -7,6 +7,7 @@ so :func:`libraries` has everything imported before.
 
 import gc
 import importlib
+import json
 import pkgutil
 import tempfile
 
@@ -14,6 +15,8 @@ import pytest
 
 import pytest_diffspeed
 from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.records.journal import Journal, as_line
+from pytest_diffspeed.records.schema import fits, kinds, schema
 
 pytest_plugins = ["pytester"]
 
@@ -46,12 +49,40 @@ def libraries():
 def pytester(libraries, pytester, monkeypatch):
     """No test may forget to import the libraries first: torch cannot be imported twice.
 
-    What pytest prints must not depend on where we run: under CI it does not shorten its summary,
-    and in a worker of xdist pytest-benchmark prints no table.
+    What is printed must not depend on where we run: under CI pytest does not shorten its summary,
+    under GitHub Actions we annotate, and in a worker of xdist pytest-benchmark prints no table.
     """
-    for name in ("CI", "BUILD_NUMBER", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+    ci = ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE")
+    for name in (*ci, "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pytest_diffspeed.session.Journal", CheckedJournal)
     return pytester
+
+
+class CheckedJournal(Journal):
+    """Every record of every inner session fits the schema, and each of its fields stands there."""
+
+    def write(self, kind, **content):
+        super().write(kind, **content)
+        check_documented(json.loads(as_line({"kind": kind, **content})))
+
+
+@pytest.fixture
+def assert_documented():
+    """Fails where a record does not fit, or has a field that the schema does not explain."""
+    return check_documented
+
+
+def check_documented(record):
+    kind, definitions = record["kind"], schema()["definitions"]
+    assert kind in kinds()
+    assert fits(kind, record), record
+    figures = set(definitions["figures"]["properties"])
+    fields = {"schema", "kind", *definitions[kind]["properties"]}
+    if kind == "ladder":  # has figures among its fields
+        fields |= figures
+    assert set(record) <= fields, kind
+    assert set(record.get("figures", ())) <= figures, record["gate"]
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries):
         [
             "diffspeed: building, compiling and proving compile of demo …",
             "diffspeed: timing compile against fp32: *",
-            "PASS * test_it.py::test_compiled[[]compile[]]  min_speedup over fp32 per call",
+            "PASS * test_it.py::test_compiled[[]compile[]]  min_speedup over fp32 per call *",
             "stack *over *ratio *a call *first call *pairs *verdict",
             "compile *fp32 *× [[]*[]] * s *PASS",
             "images *",

@@ -13,9 +13,9 @@ def test_the_demo_suite(pytester, constant_clock):
     outcome.assert_outcomes(passed=1, deselected=1)
     outcome.stdout.fnmatch_lines(
         [
-            "PASS * test_demo.py::test_layout[[]channels_last[]]  no_gpu_syncs in scheduler.step",
-            "PASS * test_demo.py::test_layout[[]channels_last[]]  max_slowdown over fp32 *",
+            "PASS * test_demo.py::test_layout[[]channels_last[]]  no_gpu_syncs in scheduler.step *",
             "PASS * test_demo.py::test_layout[[]channels_last[]]  image_similarity*",
+            "PASS * test_demo.py::test_layout[[]channels_last[]]  max_slowdown over fp32 *",
             "channels_last *fp32 *1.000× *PASS",
             "    .diffspeed/images/test_demo.py_test_layout_channels_last-*.png",
         ]

@@ -158,6 +158,15 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
     assert "min_speedup over fp32 per call" in failure.text
     assert "need ≥ 50×" in failure.text
 
+    # What each gate found stands on its test, for whatever reads JUnit's XML.
+    told = {p.get("name"): p.get("value") for p in cases["test_fails"].iter("property")}
+    assert told["diffspeed.min_speedup.verdict"] == "FAIL"
+    assert float(told["diffspeed.min_speedup.ratio"]) == 1.0
+    assert float(told["diffspeed.min_speedup.low"]) <= 1.0
+    several = {p.get("name") for p in cases["test_several"].iter("property")}
+    assert "diffspeed.min_speedup[over bf16 per call].ratio" in several
+    assert "diffspeed.max_slowdown.verdict" in several
+
     # A body that raises wins; its gates are not run.
     assert "the body's own words" in cases["test_body_raises"].find("failure").text
     lines = block(result)
@@ -172,7 +181,7 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
         line for line in lines if re.match(r"(PASS|FAIL|INCONCLUSIVE|NOT_APPLICABLE) ", line)
     ]
     several = [line for line in verdicts if "::test_several[" in line]
-    assert [(line.split()[0], " ".join(line.split()[2:])) for line in several] == [
+    assert [(line.split()[0], " ".join(line.split()[2:7])) for line in several] == [
         ("FAIL", "min_speedup over fp32 per call"),
         ("PASS", "max_slowdown over fp32 per call"),
         ("PASS", "min_speedup over bf16 per call"),
@@ -626,7 +635,12 @@ def test_a_gate_that_cannot_be_checked_fails_its_test_and_the_others_run(
         "min_speedup over bf16 per call could not be checked: bf16 does not fit "
         "StableDiffusionXLPipeline: it has no weights" in text
     )
-    assert any(line.startswith("PASS ") for line in block(result))
+    lines = block(result)
+    assert lines[0] == (
+        "not checked     test_mine.py::test_it[channels_last]  min_speedup over bf16 per call"
+    )
+    assert lines[1].strip().startswith("bf16 does not fit StableDiffusionXLPipeline: ")
+    assert any(line.startswith("PASS ") for line in lines)
     assert "gate-error" in {record["kind"] for record in journal(pytester)}
 
 

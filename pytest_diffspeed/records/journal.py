@@ -53,7 +53,9 @@ class Journal:
 def as_line(content: Mapping[str, Any]) -> str:
     """One record as a line of strict JSON (``null`` stands for a number that is not finite)."""
     plain = _finite({"schema": SCHEMA, **content})
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n"
+    line = json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n"
+    # Half a character, as from a file name that is no UTF-8: as an escape of JSON.
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_all(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

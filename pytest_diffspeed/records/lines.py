@@ -7,7 +7,9 @@ the lines around it.  Lines are data: nothing in them is imported, called or eva
 from __future__ import annotations
 
 import json
+import math
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,15 @@ def each_line(path: Path) -> Iterator[dict[str, Any] | None]:
         RecordError: as :func:`read_lines`, as soon as it is seen.
     """
     try:
-        with path.open("rb") as file:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, for ever
+            raise RecordError(f"cannot read the records in {path}: it is no regular file")
+        file = path.open("rb")
+    except OSError as error:
+        raise RecordError(f"cannot read the records in {path}: {error.strerror}") from error
+    except ValueError as error:  # a name that no file can have: a NUL, half a character
+        raise RecordError(f"cannot read the records in {str(path)!r}: {error}") from error
+    try:
+        with file:
             for line in _whole_lines(file):
                 if line.strip():
                     yield _record(line, path)
@@ -87,9 +97,14 @@ def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
 def _record(line: bytes, path: Path) -> dict[str, Any] | None:
     """The record in ``line``; ``None`` where it is none, or lacks fields of its kind."""
     try:
-        # RecursionError: brackets nested by the thousand.  ValueError: no JSON, no UTF-8, or an
-        # integer with more digits than Python converts.
-        record = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+        # RecursionError: brackets nested by the thousand.  ValueError: no JSON, no UTF-8, or a
+        # number that no double holds, which we never write and nobody could compute with.
+        record = json.loads(
+            line.decode("utf-8"),
+            parse_constant=_refuse,
+            parse_float=_finite_float,
+            parse_int=_bounded_int,
+        )
     except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or not isinstance(record.get("schema"), str):
@@ -108,3 +123,20 @@ def _record(line: bytes, path: Path) -> dict[str, Any] | None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError("no double holds this number")
+    return value
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("no double holds this number")
+    return int(digits)
+
+
+_MOST_DIGITS = 300
+"""Of an integer, which Python would read at any length and cannot make a float of (1.8e308)."""

@@ -42,13 +42,14 @@ class RecordedGate:
     """A gate as its journal tells it; ``start`` is its ``gate-start`` line, empty if it has none.
 
     ``pairs`` are all that were flushed, those that do not count too.  ``finished`` says whether the
-    verdict is the gate's own.
+    verdict is the gate's own; ``error`` says why it could not be checked, where it was tried.
     """
 
     result: GateResult
     pairs: tuple[RecordedPair, ...]
     finished: bool
     start: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ class RecordedSession:
     proofs: tuple[Mapping[str, Any], ...] = ()
     ladder: tuple[Mapping[str, Any], ...] = ()
     not_run: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def latest(self) -> tuple[RecordedGate, ...]:
+        """The gates, of one that ran several times its last run alone."""
+        known = {(g.result.test, g.result.stack, g.result.claim): g for g in self.gates}
+        return tuple(known.values())
 
 
 @dataclass
@@ -175,7 +182,7 @@ def _rebuilt(gate: _Open) -> RecordedGate:
         blocking=True,  # what nobody saw to its end may not look like a success
         figures=_figures(gate.start, counted),
     )
-    return RecordedGate(result, pairs, False, gate.start)
+    return RecordedGate(result, pairs, False, gate.start, gate.error)
 
 
 def _figures(start: Mapping[str, Any], pairs: tuple[RecordedPair, ...]) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 FAIL            test_a.py::test_fast[bf16]  min_speedup over fp32 per call
 1.612× [1.548, 1.671], need ≥ 1.8×; 9 pairs, noise 3.1 % a pair, …
 the gate's reason
-PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call
-1.612× [1.548, 1.671], need ≥ 1.5×; 9 pairs, noise 3.1 % a pair, …
+PASS            test_a.py::test_fast[compile]  no_graph_breaks  unet: 1 graph, 0 breaks (counted)
+PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call  1.612× [1.548,
+1.671], need ≥ 1.5×; 9 pairs, 1 process instance (measured)
+
+Within a verdict what is counted stands before images, ratios, memory and seconds: the surer a
+figure is, the earlier it is read.
 
 stack    over  ratio [interval]       a call  first call  pairs  verdict
 compile  fp32  1.612× [1.548, 1.671]  0.28 s  61.2 s      9      PASS
@@ -13,7 +17,7 @@ compile  fp32  1.612× [1.548, 1.671]  0.28 s  61.2 s      9      PASS
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..verdict import Evidence, GateResult, VerdictKind
@@ -27,18 +31,55 @@ _ORDER = (
 _WIDTH = max(len(kind.value) for kind in VerdictKind)
 
 
-def gate_lines(results: Iterable[GateResult]) -> list[tuple[VerdictKind, str]]:
-    """Lines of the block with the verdict they belong to, in the order of printing."""
+def in_order(results: Iterable[GateResult]) -> list[GateResult]:
+    """Failures first, and the surest figures first among those of one verdict."""
+    return sorted(results, key=lambda r: (_ORDER.index(r.verdict), reliability(r)))
+
+
+def reliability(result: GateResult) -> int:
+    """0 counted, 1 images, 2 a ratio, 3 memory, 4 seconds: the order of reports."""
+    known = _RELIABILITY.get(result.gate)
+    if known is not None:
+        return known
+    if "metrics" in result.figures:
+        return 1
+    if result.evidence is Evidence.COUNTED:
+        return 0
+    return 2 if "ratio" in result.figures else 4
+
+
+_RELIABILITY = {
+    "no_graph_breaks": 0,
+    "no_recompiles": 0,
+    "no_gpu_syncs": 0,
+    "image_similarity": 1,
+    "min_speedup": 2,
+    "max_slowdown": 2,
+    "max_memory": 3,
+    "max_compile_time": 4,
+}
+"""Gates by name, since one that is NOT_APPLICABLE has no figures to tell it by."""
+
+
+def gate_lines(
+    results: Iterable[GateResult], *, verbose: bool = False
+) -> list[tuple[VerdictKind, str]]:
+    """Lines of the block with the verdict they belong to, in the order of printing.
+
+    A PASS is one line; ``verbose`` gives it everything that other verdicts say.
+    """
     lines: list[tuple[VerdictKind, str]] = []
-    for result in sorted(results, key=lambda r: _ORDER.index(r.verdict)):
+    for result in in_order(results):
         head = f"{result.verdict.value:<{_WIDTH}}  {result.test}  {result.claim}"
+        is_short = result.verdict is VerdictKind.PASS and not verbose and not _came_late(result)
+        found = _short(result) if is_short else describe(result)
+        below = [] if is_short else result.reason.splitlines()
+        if is_short and found and "\n" not in found:
+            head += f"  {found}"
+        elif found:
+            below = [*found.splitlines(), *below]
         lines.append((result.verdict, head))
-        found = describe(result)
-        indent = " " * (_WIDTH + 2)
-        if found:
-            lines.append((result.verdict, indent + found))
-        if result.verdict is not VerdictKind.PASS or _came_late(result):
-            lines.append((result.verdict, indent + result.reason.replace("\n", "\n" + indent)))
+        lines += [(result.verdict, " " * (_WIDTH + 2) + line) for line in below]
     return lines
 
 
@@ -63,38 +104,57 @@ def describe(result: GateResult) -> str:
 
     Gates that are not on a ratio say it themselves, in ``figures["found"]``.
     """
+    return _told(result, f", noise {_percent(result.figures.get('noise'))} a pair{_floor(result)}")
+
+
+def _short(result: GateResult) -> str:
+    return _told(result, "")
+
+
+def _told(result: GateResult, noise: str) -> str:
     figures = result.figures
     if "found" in figures:  # a gate that counts says it in its own words
         return f"{figures['found']} ({result.evidence})"
-    if not figures.get("pairs"):
+    if not has_ratio(figures):
         return ""
     plural = "" if figures["instances"] == 1 else "s"
     return (
-        f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs, noise "
-        f"{_percent(figures['noise'])} a pair{_floor(figures)}, {figures['instances']} process "
-        f"instance{plural} ({result.evidence})"
+        f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs{noise}, "
+        f"{figures['instances']} process instance{plural} ({result.evidence})"
     )
 
 
-def _floor(figures: dict[str, Any]) -> str:
+def has_ratio(figures: Mapping[str, Any]) -> bool:
+    """Whether a ratio was measured, with all that a line on it says: records are read from files
+    too, and a gate of somebody's own may mean another thing by ``pairs``.
+    """
+    needed = ("ratio", "need", "pairs", "instances")
+    numbers = all(isinstance(figures.get(name), (int, float)) for name in needed)
+    return numbers and math.isfinite(figures["ratio"]) and bool(figures["pairs"])
+
+
+def _floor(result: GateResult) -> str:
     """What the baseline against itself showed, in brackets; empty where it is not known."""
+    figures = result.figures
     if not figures.get("noise_floor_pairs"):
         return ""
-    bias = figures["order_bias"]
-    told = f"baseline against itself {_percent(figures['noise_floor'])}"
-    if figures.get("is_order_biased"):
+    bias = figures.get("order_bias")
+    told = f"baseline against itself {_percent(figures.get('noise_floor'))}"
+    if figures.get("is_order_biased") and bias is not None:
         told += f", the later call {_percent(abs(bias))} {'slower' if bias > 0 else 'faster'}"
     else:
         told += ", no order bias seen"
     return f" ({told})"
 
 
-def interval(figures: dict[str, float]) -> str:
+def interval(figures: Mapping[str, Any]) -> str:
     """``1.41× [1.35, 1.47]``; an open end is written as such."""
-    low, high = figures["low"], figures["high"]
+    low, high = figures.get("low"), figures.get("high")
     left = f"{low:.3f}" if low is not None and math.isfinite(low) and low > 0 else "0"
     right = f"{high:.3f}" if high is not None and math.isfinite(high) else "∞"
-    return f"{figures['ratio']:.3f}× [{left}, {right}]"
+    ratio = figures.get("ratio")
+    middle = f"{ratio:.3f}" if ratio is not None and math.isfinite(ratio) else "?"
+    return f"{middle}× [{left}, {right}]"
 
 
 def ladder_table(results: Iterable[GateResult]) -> list[str]:
@@ -105,15 +165,15 @@ def ladder_table(results: Iterable[GateResult]) -> list[str]:
         figures = result.figures
         row = (result.test, result.stack, figures.get("over", ""))
         whole_calls = figures.get("unit", "call") == "call"
-        if figures.get("pairs") and whole_calls and row not in shown:
+        if has_ratio(figures) and whole_calls and row not in shown:
             shown.add(row)
             rows.append(
                 (
                     result.stack,
-                    figures["over"],
+                    str(figures.get("over", "")),
                     interval(figures),
-                    f"{figures['candidate_s']:.3g} s",
-                    f"{figures['candidate_first_call_s']:.1f} s",
+                    _seconds(figures.get("candidate_s"), ".3g"),
+                    _seconds(figures.get("candidate_first_call_s"), ".1f"),
                     str(figures["pairs"]),
                     result.verdict.value,
                 )
@@ -130,6 +190,10 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def _seconds(value: float | None, digits: str) -> str:
+    return "unknown" if value is None or not math.isfinite(value) else f"{value:{digits}} s"
 
 
 def _percent(share: float | None) -> str:

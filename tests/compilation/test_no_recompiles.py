@@ -40,7 +40,7 @@ def test_the_same_call_again_and_another_prompt_compile_nothing(run, pytester):
     outcome = run("no_recompiles(prompts=['a much longer prompt about an owl in the snow'])")
     outcome.assert_outcomes(passed=1)
     outcome.stdout.fnmatch_lines(
-        ["PASS *no_recompiles", "*0 recompilations over 2 calls after warm-up (counted)"]
+        ["PASS *no_recompiles  0 recompilations over 2 calls after warm-up (counted)"]
     )
 
 
@@ -140,7 +140,7 @@ def test_a_cold_start_within_its_limit(run, pytester):
     outcome = run("max_compile_time(1000)")
     outcome.assert_outcomes(passed=1)
     outcome.stdout.fnmatch_lines(
-        ["PASS *max_compile_time", "*first call * s (unused cache), then * s; *pays off*(measured)"]
+        ["PASS *max_compile_time  first call * s (unused cache), then * s; *pays off*(measured)"]
     )
     found = figures(pytester)
     assert found["graphs"] == 2

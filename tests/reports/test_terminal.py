@@ -9,7 +9,13 @@ from PIL import Image
 
 from pytest_diffspeed.reports.pictures import Picture, save_comparison, save_gallery
 from pytest_diffspeed.reports.progress import HEARTBEAT_S, Progress
-from pytest_diffspeed.reports.terminal import failure, gate_lines, ladder_table
+from pytest_diffspeed.reports.terminal import (
+    failure,
+    gate_lines,
+    in_order,
+    ladder_table,
+    reliability,
+)
 from pytest_diffspeed.verdict import Evidence, GateResult, VerdictKind
 
 
@@ -47,10 +53,50 @@ def test_failures_come_first_and_only_they_give_reasons():
         "                1.612× [1.548, 1.671], need ≥ 1.8×; 9 pairs, noise 3.1 % a pair, "
         "1 process instance (measured)",
         "                9 of 9 pairs are on one side.",
-        "PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call",
-        "                1.612× [1.548, 1.671], need ≥ 1.5×; 9 pairs, noise 3.1 % a pair, "
-        "1 process instance (measured)",
+        "PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call  "
+        "1.612× [1.548, 1.671], need ≥ 1.5×; 9 pairs, 1 process instance (measured)",
     ]
+
+
+def test_a_pass_says_all_of_it_where_more_words_are_asked_for():
+    assert [line.strip() for _, line in gate_lines([result(VerdictKind.PASS)], verbose=True)] == [
+        "PASS            test_a.py::test_fast[compile]  min_speedup over fp32 per call",
+        "1.612× [1.548, 1.671], need ≥ 1.5×; 9 pairs, noise 3.1 % a pair, "
+        "1 process instance (measured)",
+        "9 of 9 pairs are on one side.",
+    ]
+
+
+def test_what_is_surest_comes_first_within_a_verdict():
+    names = [
+        *("max_compile_time", "max_memory", "min_speedup", "image_similarity", "no_gpu_syncs"),
+        "no_graph_breaks",
+    ]
+    gates = [
+        dataclasses.replace(result(verdict), gate=name, claim=name)
+        for verdict in (VerdictKind.PASS, VerdictKind.FAIL)
+        for name in names
+    ]
+    order = ["no_gpu_syncs", "no_graph_breaks", "image_similarity", "min_speedup", "max_memory"]
+    order.append("max_compile_time")
+    assert [(r.verdict, r.gate) for r in in_order(gates)] == [
+        *((VerdictKind.FAIL, name) for name in order),
+        *((VerdictKind.PASS, name) for name in order),
+    ]
+
+
+def test_a_gate_of_a_plugin_is_placed_by_its_evidence():
+    of_plugin = dataclasses.replace(result(VerdictKind.PASS), gate="fewer_ops", claim="fewer_ops")
+    counted = dataclasses.replace(of_plugin, evidence=Evidence.COUNTED, figures={"ops": 3})
+    timed = dataclasses.replace(of_plugin, figures={"seconds": 3})
+    assert [reliability(r) for r in (counted, of_plugin, timed)] == [0, 2, 4]
+
+
+def test_figures_that_lack_a_part_are_no_ratio():
+    for name in ("ratio", "need", "instances"):
+        lacking = result(VerdictKind.PASS, **{name: None})
+        assert gate_lines([lacking])[0][1].endswith("min_speedup over fp32 per call")
+        assert ladder_table([lacking]) == []
 
 
 def test_the_table_has_a_row_for_each_measured_stack():
@@ -105,7 +151,7 @@ def test_a_gallery_is_numbered_and_shows_this_run_only(tmp_path):
 
 def test_a_gate_without_a_ratio_says_itself_what_it_found():
     similar = dataclasses.replace(result(VerdictKind.PASS), figures={"found": "PSNR 48.1 dB"})
-    assert gate_lines([similar])[1][1].strip() == "PSNR 48.1 dB (measured)"
+    assert gate_lines([similar])[0][1].endswith("  PSNR 48.1 dB (measured)")
     assert ladder_table([similar]) == []
 
 

@@ -1,0 +1,223 @@
+"""The report in GitHub's markdown: the summary of a step, or a file for a comment.
+
+Everything that a user, a test name or a reason can put into it is shown and never obeyed: in tables
+as ``<code>`` with the marks of markdown as entities (no pipe, backtick, tag, link or mention is
+left), in blocks as escaped text inside ``<pre>``.  GitHub turns no ``@name`` inside these into a
+mention.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..records.finished import Finished
+from ..records.reader import RecordedSession
+from ..verdict import GateResult, VerdictKind
+from .ladder import ladder_rows
+from .terminal import describe, in_order
+
+LIMIT_BYTES = 1024 * 1024
+"""What GitHub takes as the summary of a step; of a longer one it shows nothing at all."""
+_RESERVE = 1024
+"""Bytes kept for the sentence that says what was cut."""
+_LONGEST_REASON = 20_000
+_LONGEST_CELL = 500
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+def write(target: str, finished: Finished) -> str | None:
+    """Write the report to the file ``target``, or append it where that is the step's summary.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(target)
+    summary = os.environ.get(STEP_SUMMARY)
+    appends = summary is not None and path.resolve() == Path(summary).resolve()
+    before = path.stat().st_size if appends and path.exists() else 0
+    text = markdown(finished.session, limit=LIMIT_BYTES - before)
+    if not text:
+        return (
+            f"markdown: not appended to {target}, which holds {before} bytes: GitHub shows no "
+            f"summary of more than {LIMIT_BYTES}"
+        )
+    if appends and before and not path.read_bytes().endswith(b"\n"):
+        text = f"\n\n{text}"  # of what another step wrote
+    with path.open("a" if appends else "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+    return f"markdown: {'appended to ' if appends else ''}{target}"
+
+
+@dataclass
+class _Section:
+    """``rows`` may be left out from the last on; ``what`` names them where that is said."""
+
+    what: str
+    head: str
+    rows: Sequence[str]
+    foot: str = ""
+
+
+def markdown(session: RecordedSession, *, limit: int = LIMIT_BYTES) -> str:
+    """The report of a session in at most ``limit`` bytes; what did not fit is counted in it.
+
+    Empty where ``limit`` has not even room for the headline.
+    """
+    results = in_order(gate.result for gate in session.latest)
+    text = _headline(session, results)
+    left = limit - _RESERVE - _size(text)
+    if left < 0:
+        return ""
+    cut: Counter[str] = Counter()
+    for section in _sections(session, results):
+        frame = _size(section.head + section.foot)
+        rows: list[str] = []
+        for row in section.rows:
+            if frame + _size(row) > left:
+                break
+            frame += _size(row)
+            rows.append(row)
+        if len(rows) < len(section.rows):
+            cut[section.what] += len(section.rows) - len(rows)
+        if rows:
+            text += section.head + "".join(rows) + section.foot
+            left -= frame
+    if cut:
+        told = ", ".join(f"{count} {what}" for what, count in cut.items())
+        text += f"\nCut, since GitHub shows at most {LIMIT_BYTES // 1024} KiB: {told}.\n"
+    if session.note is not None:
+        text += f"\n{code(session.note)}\n"
+    return text
+
+
+def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
+    unchecked = _unchecked(session)
+    counts = Counter(result.verdict for result in results if id(result) not in unchecked)
+    many = [f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind]]
+    told = ", ".join([*many, *([f"{len(unchecked)} not checked"] if unchecked else [])])
+    about = session.about
+    device, base = about.get("device"), about.get("base")
+    parts = []
+    if isinstance(device, dict):
+        parts.append(f"on {code(device.get('name', device.get('kind', 'unknown')))}")
+    if about.get("pipeline"):
+        parts.append(f"pipeline {code(about['pipeline'])}")
+    if about.get("commit"):
+        dirty = " with uncommitted changes" if about.get("dirty") else ""
+        parts.append(f"commit {code(str(about['commit'])[:12])}{dirty}")
+    if isinstance(base, dict):
+        parts.append(f"against {code(base.get('rev') or base.get('python') or 'base')}")
+    lines = [f"## diffspeed: {told or 'no gate ran'}", "", ", ".join(parts), ""]
+    return "\n".join(lines) + "\n"
+
+
+def _unchecked(session: RecordedSession) -> set[int]:
+    """Results, by identity, of gates that could not be checked."""
+    return {id(gate.result) for gate in session.latest if gate.error is not None}
+
+
+_ORDER = (
+    VerdictKind.FAIL,
+    VerdictKind.INCONCLUSIVE,
+    VerdictKind.NOT_APPLICABLE,
+    VerdictKind.PASS,
+)
+_MARKS = {
+    VerdictKind.FAIL: "❌ FAIL",
+    VerdictKind.INCONCLUSIVE: "⚠️ INCONCLUSIVE",
+    VerdictKind.NOT_APPLICABLE: "⏭️ NOT_APPLICABLE",
+    VerdictKind.PASS: "✅ PASS",
+}
+_TABLE = "| verdict | test | gate | found |\n|---|---|---|---|\n"
+
+
+def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterable[_Section]:
+    """From what matters most to what matters least: cuts begin at the end."""
+    told = [r for r in results if r.verdict in (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)]
+    quiet = [r for r in results if r not in told]
+    unchecked = _unchecked(session)
+    marks = {id(r): "⚠️ not checked" if id(r) in unchecked else _MARKS[r.verdict] for r in told}
+    rows = [_row(r, marks[id(r)]) for r in told]
+    yield _Section("gates that did not pass", _TABLE, rows, "\n")
+    yield _Section("reasons", "", [_reason(r, marks[id(r)]) for r in told])
+    lost = [
+        f"| {code(row['test'])} | {code(row['claim'])} | "
+        f"{code(row.get('reason') or 'the body of the test did not end')} |\n"
+        for row in session.not_run
+    ]
+    yield _Section(
+        "gates that did not run",
+        "### Not run\n\n| test | gate | why |\n|---|---|---|\n",
+        lost,
+        "\n",
+    )
+    yield _Section(
+        "lines of the ladder",
+        "### The ladder\n\n<pre>\n",
+        [f"{block(line)}\n" for line in ladder_rows(session.ladder)],
+        "</pre>\n\n",
+    )
+    many = Counter(r.verdict for r in quiet)
+    summary = ", ".join(f"{many[kind]} {kind}" for kind in _ORDER if many[kind])
+    yield _Section(
+        "gates that passed or do not apply",
+        f"<details><summary>{summary}</summary>\n\n{_TABLE}",
+        [_row(r, _MARKS[r.verdict]) for r in quiet],
+        "\n</details>\n\n",
+    )
+    environment = session.about.get("environment")
+    known = environment.items() if isinstance(environment, dict) else ()
+    yield _Section(
+        "lines on the environment",
+        "<details><summary>environment</summary>\n\n| what | is |\n|---|---|\n",
+        [f"| {code(name)} | {code(value)} |\n" for name, value in known],
+        "\n</details>\n\n",
+    )
+
+
+def _row(result: GateResult, mark: str) -> str:
+    found = describe(result) or result.reason
+    cells = (mark, code(result.test), code(result.claim), code(found))
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _reason(result: GateResult, mark: str) -> str:
+    reason = result.reason
+    if len(reason) > _LONGEST_REASON:
+        more = len(reason) - _LONGEST_REASON
+        reason = f"{reason[:_LONGEST_REASON]}\n… {more} more characters"
+    title = f"{mark}: {code(result.test)} {code(result.claim)}"
+    # A blank line before <pre> ends the block of <details>, in which nothing else would be read.
+    return (
+        f"<details><summary>{title}</summary>\n\n<pre>\n{block(reason)}\n</pre>\n\n</details>\n\n"
+    )
+
+
+def code(value: object) -> str:
+    """Any text as code in one cell of a table: marks that mean something as entities, one line."""
+    text = " ".join(str(value).split())
+    if len(text) > _LONGEST_CELL:
+        text = text[:_LONGEST_CELL] + "…"
+    # GitHub makes links of these words, without any mark around them.
+    marks = _MARKUP | {"."} if "www." in text.lower() else _MARKUP
+    shown = (char if char.isprintable() else "\ufffd" for char in text)
+    marked = "".join(f"&#{ord(char)};" if char in marks else char for char in shown)
+    return f"<code>{marked}</code>" if marked else ""
+
+
+_MARKUP = frozenset("\\`*_~|<>&[]!@:$^#")
+
+
+def block(text: str) -> str:
+    """Any text inside ``<pre>``: no tag, and no control character but the line break."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return html.escape(shown, quote=False)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8"))
