@@ -7,10 +7,11 @@ sees a pipeline or a gate.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from .errors import DiffspeedError
 from .history.url import StoreUrl
@@ -53,6 +54,15 @@ def asked_outputs(options: Options) -> dict[str, Target]:
     return targets if options.store is None else {"store": options.store, **targets}
 
 
+def writer_of(name: str) -> Callable[[Any, Finished], str | None]:
+    """The function in :data:`WRITERS` of that name, imported now."""
+    module, _, function = WRITERS[name].partition(":")
+    found: Callable[[Any, Finished], str | None] = getattr(
+        importlib.import_module(f".{module}", __package__), function
+    )
+    return found
+
+
 def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list[str], list[str]]:
     """Write every output in ``asked``, by option name.
 
@@ -62,15 +72,13 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
     said: list[str] = []
     problems: list[str] = []
     for name, target in asked.items():
-        module, _, function = WRITERS[name].partition(":")
         if name == "html":
             try:
                 finished = with_history(finished, asked.get("store"))
             except DiffspeedError as error:
                 problems.append(f"--diffspeed-html: without the history: {error}")
         try:
-            writer = getattr(importlib.import_module(f".{module}", __package__), function)
-            line = writer(target, finished)
+            line = writer_of(name)(target, finished)
         except DiffspeedError as error:
             problems.append(f"--diffspeed-{name}: {error}")
         except Exception as error:

@@ -83,7 +83,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     try:
         return (yield from _with_gates(pyfuncitem))
     except KeyboardInterrupt:  # no report is made of this test: what it found is told here
-        from .active import tell_stopped
+        from .gated import tell_stopped
 
         tell_stopped(pyfuncitem)
         raise
@@ -97,8 +97,8 @@ def _with_gates(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
         result = yield
         require_planned(pyfuncitem, plan)
         return result
-    from .active import check_gates
     from .collection import require_planned
+    from .gated import check_gates
 
     # A new one each time: plugins that run a failed test again use the same item.
     outcome = new_outcome()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import UsageError
 from .history.url import check_store, parse_store
-from .outputs import with_history
+from .outputs import with_history, writer_of
 from .records.finished import Finished
 from .records.lines import read_lines
 
@@ -19,6 +19,9 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("records", type=Path, help="what --diffspeed-json wrote, or a journal")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the HTML report there")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the report in GitHub's markdown there"
+    )
     parser.add_argument(
         "--rootdir",
         type=Path,
@@ -41,8 +44,10 @@ def run_report(arguments: argparse.Namespace) -> int:
         StoreError: the store cannot be read.
         UsageError: no report was asked for, or it cannot be written.
     """
-    if arguments.html is None:
-        raise UsageError("name what to write: --html FILE")
+    asked = {"html": arguments.html, "markdown": arguments.markdown}
+    targets = {name: str(path) for name, path in asked.items() if path is not None}
+    if not targets:
+        raise UsageError("name what to write: --html FILE, --markdown FILE, or both")
     lines = read_lines(arguments.records)
     finished = Finished(lines.records, arguments.rootdir.resolve(), lines=lines)
     if arguments.store is not None:
@@ -53,12 +58,11 @@ def run_report(arguments: argparse.Namespace) -> int:
         except UsageError as error:
             raise UsageError(f"--store: {error}") from None
         finished = with_history(finished, store)
-    from .reports.html import write
-
-    try:
-        print(write(str(arguments.html), finished))
-    except OSError as error:
-        raise UsageError(f"cannot write {arguments.html}: {error.strerror}") from error
+    for name, target in targets.items():
+        try:
+            print(writer_of(name)(target, finished))
+        except OSError as error:
+            raise UsageError(f"cannot write {target}: {error.strerror}") from error
     if lines.note is not None:
         print(lines.note)
     return 0

@@ -335,16 +335,16 @@ GATED = """
 def test_gates_run_with_what_fixtures_set_and_not_the_body(
     pytester, constant_clock, run_diffspeed, monkeypatch, argument, body, more
 ):
-    import pytest_diffspeed.active
+    import pytest_diffspeed.gated
 
     seen = []
-    real = pytest_diffspeed.active.run_gates
+    real = pytest_diffspeed.gated.run_gates
 
     def spy(*args):
         seen.append(torch.get_num_threads())
         return real(*args)
 
-    monkeypatch.setattr("pytest_diffspeed.active.run_gates", spy)
+    monkeypatch.setattr("pytest_diffspeed.gated.run_gates", spy)
     before = torch.get_num_threads()
     pytester.makepyfile(GATED.format("", argument, body))
     result = run_diffspeed()

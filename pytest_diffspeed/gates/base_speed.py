@@ -73,7 +73,7 @@ class _BaseBlock(Block):
         notes = "".join(f"; {note}" for note in self._differing)
         figures: dict[str, Any] = {
             **found.figures,
-            "base": base.about(),
+            "against_base": base.about(),
             "differing": list(self._differing),
         }
         return replace(found, reason=f"against {base.name}: {found.reason}{notes}", figures=figures)

@@ -98,7 +98,7 @@ def test_slower_fails_its_test(project, against_main):
     result.assert_outcomes(failed=1)
     (gate,) = gates.values()
     assert str(gate.verdict) == "FAIL"
-    assert gate.figures["base"]["subject"] == "The base"
+    assert gate.figures["against_base"]["subject"] == "The base"
     assert gate.reason.startswith("against main (")
 
 

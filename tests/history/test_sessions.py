@@ -217,7 +217,7 @@ def test_a_defect_shows_no_password(pytester, run_diffspeed, one_test, monkeypat
     def broken(asked, finished):
         raise ZeroDivisionError(f"{asked} {finished.rootdir}")
 
-    monkeypatch.setattr("pytest_diffspeed.active.write_outputs", broken)
+    monkeypatch.setattr("pytest_diffspeed.summary.write_outputs", broken)
     secret = quote("hunter2", safe="")
     result = run_diffspeed(
         f"--diffspeed-store=postgresql://u:{secret}@127.0.0.1:1/d", "--fulltrace", "--showlocals"

@@ -130,13 +130,6 @@ def test_a_picture_shows_baseline_optimized_and_the_amplified_difference(tmp_pat
         assert picture.getpixel((2 * 192 + 100, 100)) == (0, 0, 0)
 
 
-def test_a_picture_of_nan_is_black_and_not_an_error(tmp_path):
-    baseline = np.ones((32, 32, 3), dtype=np.float32)
-    broken = np.full_like(baseline, np.nan)
-    with Image.open(save_comparison(tmp_path / "p.png", baseline, broken)) as picture:
-        assert picture.getpixel((picture.width // 2, 5)) == (0, 0, 0)
-
-
 def test_a_gallery_is_numbered_and_shows_this_run_only(tmp_path):
     baseline = np.full((32, 32, 3), 0.5, dtype=np.float32)
     first = [Picture(name, baseline, baseline) for name in ("worst", "middle", "best")]

@@ -31,7 +31,7 @@ def is_against_base(result: GateResult) -> bool:
 def differences(figures: Mapping[str, Any]) -> tuple[Difference, ...]:
     """Every count that either side has; nested counts are named with a dot between."""
     if not isinstance(figures.get("head"), Mapping):
-        return ()  # a ratio's "base" says which commit that was
+        return ()
     base, head = (dict(_flat(mapping(figures.get(side)))) for side in ("base", "head"))
     return tuple(_difference(what, base.get(what), head.get(what)) for what in {**base, **head})
 
