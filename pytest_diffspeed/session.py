@@ -347,11 +347,19 @@ class Session:
             with third_party():
                 torch.compiler.reset()
 
+    def exclusive_device(self) -> AbstractContextManager[None]:
+        """Hold the device's lock: nobody else times or draws on it meanwhile."""
+        return self._device_lock(shared=False)
+
+    def shared_device(self) -> AbstractContextManager[None]:
+        """Use the device beside others that do not time on it, and beside nobody who does."""
+        return self._device_lock(shared=True)
+
     @contextmanager
-    def exclusive_device(self) -> Iterator[None]:
-        """Hold the device's lock, so that nobody else times on it meanwhile."""
+    def _device_lock(self, *, shared: bool) -> Iterator[None]:
         with device_lock(
             self.device.key,
+            shared=shared,
             on_wait=lambda: self.progress.line(
                 f"waiting: another process is timing on {self.device}"
             ),

@@ -33,7 +33,7 @@ def compare_with_base(marker: ImageSimilarity, context: GateContext, arm: Worker
     candidate.require_unchanged()
     preset, limits = limits_of_marker(marker, session, candidate)
     own = reference(session, candidate.spec.source)
-    with session.exclusive_device():
+    with session.shared_device():
         drawn = draw(session, candidate, own.cases)
         of_base = Reference(own.cases, _drawn_by(arm, own.cases), own.floor, own.from_cache)
     report = compare(session, of_base, drawn, (), preset=preset, **limits)

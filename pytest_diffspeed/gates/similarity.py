@@ -99,7 +99,7 @@ def draw_both(
 
     candidate.require_unchanged()
     session.baseline(candidate.spec.source).require_unchanged()
-    with session.exclusive_device():  # drawing beside somebody's timing would disturb it
+    with session.shared_device():  # drawing beside somebody's timing would disturb it
         wanted = reference(session, candidate.spec.source)
         drawn = draw(session, candidate, wanted.cases)
         errors = _teacher_forced(session, candidate, wanted)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ..errors import MeasurementError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 WAIT_S = 3600.0
 """Longer than any one gate measures; a holder that died has released its lock already."""
+_POLL_S = 0.05
 
 
 def lock_path(device_key: str, folder: Path | None = None) -> Path:
@@ -27,19 +34,22 @@ def lock_path(device_key: str, folder: Path | None = None) -> Path:
 def device_lock(
     device_key: str,
     *,
+    shared: bool = False,
     on_wait: Callable[[], None] = lambda: None,
     folder: Path | None = None,
     wait_s: float = WAIT_S,
 ) -> Iterator[None]:
     """Hold the device; ``on_wait`` is called once if somebody else has it.
 
-    Reentrant within a process per path only through nesting of one lock object, so do not nest.
+    Those who use it without timing, as for drawing, take it ``shared``: beside each other, and
+    never beside a timing (on Windows, which has no such locks, one after the other).  Reentrant
+    within a process per path only through nesting of one lock object, so do not nest.
 
     Raises:
         MeasurementError: nobody let go of it within ``wait_s``, or the file cannot be made.
     """
     path = lock_path(device_key, folder)
-    lock = FileLock(path, mode=0o666)
+    lock = SharedLock(path) if shared and SharedLock.is_possible else FileLock(path, mode=0o666)
     try:
         lock.acquire(timeout=0)
     except Timeout:  # before OSError, of which it is one
@@ -57,3 +67,49 @@ def device_lock(
         yield
     finally:
         lock.release()
+
+
+class SharedLock:
+    """A shared lock on the file that :class:`filelock.FileLock` locks exclusively on POSIX.
+
+    filelock has a lock for readers and writers too, in a database file that only its first user can
+    write to; machines with GPUs have several users.
+    """
+
+    is_possible = fcntl is not None
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, timeout: float) -> None:
+        """Wait for it.
+
+        Raises:
+            Timeout: somebody held it exclusively for ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._try():
+            if time.monotonic() >= deadline:
+                raise Timeout(str(self._path))
+            time.sleep(_POLL_S)
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)  # which lets go of the lock
+            self._descriptor = None
+
+    def _try(self) -> bool:
+        assert fcntl is not None, "unreachable because `is_possible` was asked"
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        with suppress(PermissionError):  # made by another user, who let everybody write already
+            os.fchmod(descriptor, 0o666)  # whatever the umask says
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:  # else its holder has deleted the file meanwhile
+                self._descriptor = descriptor
+                return True
+        except BlockingIOError:
+            pass
+        os.close(descriptor)
+        return False

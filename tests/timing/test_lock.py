@@ -12,7 +12,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from pytest_diffspeed.timing.lock import device_lock
-with device_lock("cpu", folder=Path(sys.argv[1])):
+with device_lock("cpu", shared="shared" in sys.argv, folder=Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 print("released", flush=True)
@@ -69,3 +69,45 @@ def test_devices_do_not_lock_each_other_out(tmp_path):
     ):
         pass
     assert lock_path("cuda-GPU-1/a", tmp_path).parent == tmp_path
+
+
+@pytest.fixture
+def drawing(tmp_path):
+    """Another process that uses the device without timing on it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path), "shared"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        yield holder
+        holder.kill()
+
+
+@pytest.mark.usefixtures("drawing")
+def test_those_who_do_not_time_share_the_device(tmp_path):
+    with device_lock("cpu", shared=True, folder=tmp_path, on_wait=lambda: pytest.fail("waited")):
+        pass
+
+
+def test_a_timing_waits_for_those_who_draw(tmp_path, drawing):
+    waited = []
+
+    def let_go():
+        waited.append(True)
+        drawing.communicate("\n")
+
+    with device_lock("cpu", folder=tmp_path, on_wait=let_go):
+        assert waited == [True]
+
+
+def test_those_who_draw_wait_for_a_timing(tmp_path):
+    with (
+        device_lock("cpu", folder=tmp_path),
+        pytest.raises(MeasurementError, match="has been timing on this device"),
+        device_lock("cpu", shared=True, folder=tmp_path, wait_s=0.2),
+    ):
+        pass
+    with device_lock("cpu", shared=True, folder=tmp_path, wait_s=0.2):
+        pass
