@@ -16,7 +16,7 @@ from .base.base import Base
 from .base.place import Place
 from .building import Builder
 from .device import Device
-from .errors import MeasurementError, SourceError
+from .errors import AbsentArmError, MeasurementError, SourceError
 from .evidence.key import EvidenceKey, environment
 from .evidence.memory import EvidenceMemory
 from .evidence.noise import KnownFloor, NoiseMemory
@@ -93,6 +93,7 @@ class Session:
         self._builder = Builder(device, steps=options.steps, prompts=options.prompts)
         self.baseline_images: dict[str, Reference] = {}
         """By source; filled by the gates that compare images."""
+        self._found_by_workers: set[str] = set()
         self._baselines: dict[str, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}
         self._shared_with_baseline: dict[ArmSpec, frozenset[str]] = {}
@@ -223,7 +224,10 @@ class Session:
         base, place = self.order_in_base(spec, unit)
         orders = [("base", base), ("head", self.order(spec, unit))]
         with ExitStack() as stack:
-            with self.progress.phase(f"building {spec.stack} in {count} worker processes each"):
+            with (
+                self._absent_in_base_only(spec.source),
+                self.progress.phase(f"building {spec.stack} in {count} worker processes each"),
+            ):
                 workers = stack.enter_context(worker_arms(orders, count, [place, None]))
             for number, arms in enumerate(workers):
                 for arm in arms:
@@ -239,9 +243,38 @@ class Session:
         """
         base, place = self.order_in_base(spec, "call")
         with ExitStack() as stack:
-            with self.progress.phase(f"building {spec.stack} of the base"):
+            with (
+                self._absent_in_base_only(spec.source),
+                self.progress.phase(f"building {spec.stack} of the base"),
+            ):
                 ((arm,),) = stack.enter_context(worker_arms([("base", base)], 1, [place]))
             yield arm
+
+    @contextmanager
+    def _absent_in_base_only(self, source: str) -> Iterator[None]:
+        """A source that the base lacks is a new pipeline only if a worker finds it in this tree.
+
+        This process may know modules that are on no import path, as pytest's importlib mode makes
+        them: no worker would ever find such a pipeline, in any base, and the gate could not fire.
+
+        Raises:
+            AbsentArmError: the base lacks it.
+            MeasurementError: workers of this tree do not find it either.
+        """
+        try:
+            yield
+        except AbsentArmError:
+            if source not in self._found_by_workers:
+                order = self.order(ArmSpec(source, parse_stack(BASELINE_NAME)), "call")
+                try:
+                    with worker_arms([("head", order)], 1):
+                        self._found_by_workers.add(source)
+                except AbsentArmError as error:
+                    raise MeasurementError(
+                        "worker processes do not find the pipeline in this tree either, so it can "
+                        f"be compared with no base: {error}"
+                    ) from None
+            raise
 
     def order_in_base(self, spec: ArmSpec, unit: str) -> tuple[BuildOrder, Place]:
         """What a worker of the base is told to build, and where."""
@@ -252,7 +285,8 @@ class Session:
         if isinstance(parse_source(source), FolderSource) and not (place.folder / source).is_dir():
             source = os.path.abspath(os.path.expanduser(source))  # weights that git does not have
         not_from = None if place.not_from is None else str(place.not_from)
-        return replace(order, source=source, not_from=not_from), place
+        order = replace(order, source=source, not_from=not_from)
+        return replace(order, own_environment=place.python != sys.executable), place
 
     def _write_worker(self, arm: WorkerArm, spec: ArmSpec, number: int) -> None:
         self.journal.write(
@@ -279,9 +313,9 @@ class Session:
             who = extensions().added_by.get(added, "")
             if who.startswith("plug-in "):
                 raise MeasurementError(
-                    f"--diffspeed-instances: {added!r} comes from {who}, which worker processes do "
-                    "not load; give it through an entry point of an installed package, or time it "
-                    "in one process instance"
+                    f"{added!r} comes from {who}, which worker processes do not load (those of "
+                    "--diffspeed-instances and --diffspeed-base); give it through an entry point "
+                    "of an installed package, or time it in one process instance without a base"
                 )
         return BuildOrder(
             source=spec.source,

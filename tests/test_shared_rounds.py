@@ -363,5 +363,5 @@ def test_a_technique_of_a_conftest_cannot_be_built_in_a_worker(
     result = run_diffspeed("--diffspeed-instances=2")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*--diffspeed-instances: 'technique mine' comes from plug-in *conftest.py', which worker*"]
+        ["*'technique mine' comes from plug-in *conftest.py', which worker*"]
     )

@@ -71,13 +71,16 @@ class Base:
                 checkout.rootdir.mkdir(parents=True, exist_ok=True)
                 self._checkout = checkout
             tree = self._checkout.tree
-        return base_place(
+        place = base_place(
             top=self._rootdir if self.commit is None else self.commit.top,
             tree=tree,
             python=self._python,
             entries=sys.path,
             cwd=Path.cwd(),
         )
+        if tree is not None:  # started in a folder that the base does not have yet
+            place.folder.mkdir(parents=True, exist_ok=True)
+        return place
 
     def close(self) -> None:
         """Remove what was checked out."""

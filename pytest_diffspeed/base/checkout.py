@@ -65,7 +65,20 @@ def find_commit(rootdir: Path, rev: str) -> BaseCommit:
     except GitError:
         raise UsageError(_not_found(top, rev)) from None
     below = Path(os.path.relpath(os.path.realpath(rootdir), os.path.realpath(top)))
+    if below != Path() and _ignores(top, below):
+        raise UsageError(
+            f"the repository in {top} ignores {rootdir}, so none of its commits has a tree to "
+            "compare with; put the project under git"
+        )
     return BaseCommit(rev, name, at, subject.rstrip("\n"), top, below)
+
+
+def _ignores(top: Path, below: Path) -> bool:
+    try:
+        git(top, "check-ignore", "--quiet", str(below))
+    except GitError:
+        return False
+    return True
 
 
 def _not_found(top: Path, rev: str) -> str:

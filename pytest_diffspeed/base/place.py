@@ -55,7 +55,7 @@ def base_place(
     moved: list[str] = []
     for entry in entries:
         real = Path(os.path.realpath(entry or cwd))
-        if real.is_relative_to(top) and not is_installed(real, prefix):
+        if real.is_relative_to(top) and not is_installed(real, prefix, top):
             moved.append(str(real if tree is None else tree / real.relative_to(top)))
         elif python is None:
             moved.append(str(real))
@@ -72,8 +72,14 @@ def base_place(
     )
 
 
-def is_installed(path: Path, prefix: str) -> bool:
-    """Whether a folder belongs to an environment and not to the user's sources."""
-    return path.is_relative_to(os.path.realpath(prefix)) or bool(
-        {"site-packages", "dist-packages"} & set(path.parts)
+def is_installed(path: Path, prefix: str, tree: Path) -> bool:
+    """Whether ``path`` in ``tree`` belongs to an environment and not to the user's sources.
+
+    The environment at ``prefix`` counts where it lies inside the tree, as ``.venv``.  Around it, as
+    ``/usr`` is around ``/usr/src/app``, it says nothing: all of the tree would be "installed".
+    """
+    inside, environment = path.relative_to(tree), Path(os.path.realpath(prefix))
+    in_tree = environment != tree and environment.is_relative_to(tree)
+    return (in_tree and path.is_relative_to(environment)) or bool(
+        {"site-packages", "dist-packages"} & set(inside.parts)
     )

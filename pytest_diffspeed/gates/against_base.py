@@ -66,9 +66,10 @@ def _checks(markers: Sequence[GateMarker], context: GateContext) -> Iterator[Bas
     from .base_images import compare_with_base
     from .base_speed import speed_against_base
 
-    counted = [marker for marker in markers if isinstance(marker, _COUNTED)]
+    # By claim: max_memory over two stacks is one question about the base.
+    counted = {claim_of(m): m for m in markers if isinstance(m, _COUNTED)}
     with _Arms(context) as of_base:
-        for marker in counted:
+        for claim, marker in counted.items():
             checked: GateResult | DiffspeedError
             try:
                 if isinstance(marker, ImageSimilarity):
@@ -79,7 +80,7 @@ def _checks(markers: Sequence[GateMarker], context: GateContext) -> Iterator[Bas
                 checked = error
             else:
                 context.session.journal.write("gate", **checked.as_dict())
-            yield BaseCheck(marker.marker, claim_of(marker), checked)
+            yield BaseCheck(marker.marker, claim, checked)
     for speed, checked in speed_against_base(speed_markers(markers), context):
         yield BaseCheck(speed.marker, speed.claim, checked)
 

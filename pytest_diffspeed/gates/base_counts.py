@@ -90,9 +90,11 @@ def difference(base: Seen, head: Seen, percent: float = 0.0) -> Difference:
     worse: list[str] = []
     better: list[str] = []
     for component, counts in head.counts.items():
-        before_all = base.counts.get(component, {})
+        before_all = base.counts.get(component)
         for what, now in counts.items():
-            before = before_all.get(what, 0)
+            if before_all is None and what == "graphs":
+                continue  # any component has one; breaks tell whether it has too many
+            before = (before_all or {}).get(what, 0)
             told = f"{component}: {what} {before} → {now}"
             if now > before * (1.0 + percent / 100.0):
                 worse.append(told)
@@ -123,6 +125,7 @@ def _result(
         lines += [f"  new here: {site}" for site in found.new]
         lines += [f"  {note}" for note in head.notes if note not in base.notes]
     lines += [f"  better: {sentence}" for sentence in found.better]
+    lines += [f"  only in the base: {name}" for name in base.counts if name not in head.counts]
     return GateResult(
         gate=marker.marker,
         claim=claim_of(marker),

@@ -32,8 +32,8 @@ def compare_with_base(marker: ImageSimilarity, context: GateContext, arm: Worker
     session, candidate = context.session, context.candidate
     candidate.require_unchanged()
     preset, limits = limits_of_marker(marker, session, candidate)
-    own = reference(session, candidate.spec.source)
-    with session.shared_device():
+    with session.shared_device():  # drawing beside somebody's timing would disturb it
+        own = reference(session, candidate.spec.source)
         drawn = draw(session, candidate, own.cases)
         of_base = Reference(own.cases, _drawn_by(arm, own.cases), own.floor, own.from_cache)
     report = compare(session, of_base, drawn, (), preset=preset, **limits)

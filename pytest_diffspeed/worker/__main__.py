@@ -32,15 +32,22 @@ def main() -> None:
             leave(Path(build.not_from))
         prepared, clock, facts = _build(build)
         if build.not_from is not None:
-            require_left(Path(build.not_from))
+            require_left(Path(build.not_from), shared=not build.own_environment)
     except Exception as error:
         _say(answers, _failed(error))
         return
     _say(answers, {"ready": facts})
+    checked = len(sys.modules)
     for line in orders:
         order = from_line(line) or {}
         try:
-            _say(answers, _obey(order, prepared, build.unit, clock))
+            answer = _obey(order, prepared, build.unit, clock)
+            if build.not_from is not None and len(sys.modules) != checked:
+                require_left(
+                    Path(build.not_from), shared=not build.own_environment
+                )  # imports inside functions come with the calls
+                checked = len(sys.modules)
+            _say(answers, answer)
         except Exception as error:
             _say(answers, _failed(error))
 

@@ -143,8 +143,12 @@ class WorkerArm:
         except subprocess.TimeoutExpired:
             self._kill()
             process.wait()
-        self._errors.close()
-        self._shim.cleanup()
+        except BaseException:  # a second Ctrl-C: nobody waits any more, and nothing stays
+            self._kill()
+            raise
+        finally:
+            self._errors.close()
+            self._shim.cleanup()
 
     def _kill(self) -> None:
         """End the process and what it started, as inductor's compiling processes."""
@@ -174,6 +178,7 @@ class WorkerArm:
             self._kill()
             raise self._failure(doing, f"no answer within {wait_s:.0f} s") from None
         if line is None:
+            self._answers.put(None)  # whoever asks next must not wait for an answer either
             code = self._process.wait()
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             if code == -9:
@@ -241,7 +246,9 @@ def _script(folder: Path) -> Path:
     (folder / _PACKAGE.name).symlink_to(_PACKAGE, target_is_directory=True)
     script = folder / "diffspeed_worker.py"
     script.write_text(
-        f"import runpy\n\nrunpy.run_module({__package__!r}, run_name='__main__')\n",
+        # Python puts a script's folder first, unless PYTHONSAFEPATH tells it not to.
+        f"import runpy\nimport sys\n\nsys.path.insert(0, {str(folder)!r})\n"
+        f"runpy.run_module({__package__!r}, run_name='__main__')\n",
         encoding="utf-8",
     )
     return script

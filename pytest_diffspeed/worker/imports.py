@@ -6,13 +6,18 @@ the same code: the gate would compare a tree with itself and pass for ever.
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from ..base.place import is_installed
 from ..errors import MeasurementError
+from ..git import GitError, git
 
 _OWN = __name__.partition(".")[0]
 
@@ -23,29 +28,71 @@ def leave(tree: Path) -> None:
     sys.path_importer_cache.clear()
 
 
-def require_left(tree: Path) -> None:
+def require_left(tree: Path, *, shared: bool = True) -> None:
     """Refuse to go on if something was imported from ``tree`` all the same.
+
+    ``shared`` says that the other arm has the same installed packages: what was built from ``tree``
+    and installed is then its code too.
 
     Raises:
         MeasurementError: names the modules.
     """
     found = sorted(_imported_from(tree))
+    how = f"from {tree}, which is the tree that it is compared with (installed in editable mode?)"
+    if not found and shared:
+        found = sorted(_installed_from(tree))
+        how = f"as they were installed from {tree}, so that both would run the same code"
     if found:
         raise MeasurementError(
-            f"the base imported {', '.join(found[:5])} from {tree}, which is the tree that it is "
-            "compared with: these modules are installed from there (in editable mode); give the "
-            "base an environment of its own with --diffspeed-base-python"
+            f"the base imported {', '.join(found[:5])} {how}; give the base an environment of its "
+            "own with --diffspeed-base-python"
         )
 
 
 def _imported_from(tree: Path) -> Iterator[str]:
+    for name, file in _imported():
+        if _lies_in(file, tree):
+            yield name
+
+
+def _installed_from(tree: Path) -> Iterator[str]:
+    """Imported modules of packages that were built from ``tree`` and installed."""
+    files: set[str] = set()
+    for distribution in importlib.metadata.distributions():
+        told = distribution.read_text("direct_url.json")  # what pip and uv write (PEP 610)
+        if told is not None and _is_built_from(told, tree):
+            listed = distribution.files or ()
+            files |= {os.path.realpath(str(distribution.locate_file(file))) for file in listed}
+    if files:
+        yield from (name for name, file in _imported() if os.path.realpath(file) in files)
+
+
+def _is_built_from(direct_url: str, tree: Path) -> bool:
+    """From a folder of the tree, or an archive there that is none of its sources."""
+    try:
+        url = urlsplit(json.loads(direct_url)["url"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    path = Path(os.path.realpath(url2pathname(url.path)))
+    if url.scheme != "file" or not path.is_relative_to(tree):
+        return False
+    if path.is_dir():
+        return True
+    try:  # a wheel that is kept in the repository is a dependency, as any other
+        git(tree, "ls-files", "--error-unmatch", str(path))
+    except GitError:
+        return True
+    return False
+
+
+def _imported() -> Iterator[tuple[str, str]]:
+    """Modules with their files; without this package, which measures both arms alike."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        # This package measures both arms alike, wherever it lies.
-        if isinstance(file, str) and name.partition(".")[0] != _OWN and _lies_in(file, tree):
-            yield name
+        if isinstance(file, str) and name.partition(".")[0] != _OWN:
+            yield name, file
 
 
 def _lies_in(path: str, tree: Path) -> bool:
     real = Path(os.path.realpath(path or os.getcwd()))
-    return real.is_relative_to(tree) and not is_installed(real, sys.prefix)
+    return real.is_relative_to(tree) and not is_installed(real, sys.prefix, tree)

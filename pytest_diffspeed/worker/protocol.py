@@ -22,7 +22,8 @@ class BuildOrder:
     """The arm that a worker builds: source, stack and unit as a user writes them.
 
     ``device`` is ``cpu`` or ``cuda:N``; ``threads`` are torch's on the CPU.  Nothing may be
-    imported from below the folder ``not_from``.
+    imported from below the folder ``not_from``; ``own_environment`` says that the worker's packages
+    are not those of its parent.
     """
 
     source: str
@@ -33,6 +34,7 @@ class BuildOrder:
     prompts: tuple[str, ...]
     threads: int
     not_from: str | None = None
+    own_environment: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

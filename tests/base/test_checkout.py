@@ -194,3 +194,10 @@ def test_worktrees_of_others_are_left_alone(repository, tmp_path):
     remove_abandoned(repository)
     assert (tmp_path / "mine/kernel.py").is_file()
     assert worktrees(repository) == 2
+
+
+def test_a_project_that_the_repository_ignores_is_refused(repository):
+    commit(repository, ".gitignore", "scratch/")
+    (repository / "scratch").mkdir()
+    with pytest.raises(UsageError, match=r"ignores .*scratch, so none of its commits has a tree"):
+        find_commit(repository / "scratch", "main")

@@ -1,5 +1,6 @@
 """Where the base's workers run, and what they can import."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from pytest_diffspeed.base.place import base_place
 from pytest_diffspeed.errors import MeasurementError
+from pytest_diffspeed.git import git
 from pytest_diffspeed.worker.imports import leave, require_left
 
 TOP, TREE = Path("/nowhere/project"), Path("/elsewhere/project")
@@ -57,6 +59,15 @@ def test_the_same_tree_in_another_environment():
     assert (made.folder, made.root, made.not_from) == (TOP / "tests", TOP, None)
 
 
+def test_an_environment_around_the_project_says_nothing_of_what_lies_in_it():
+    """As ``/usr`` is around ``/usr/src/app``, and a virtual environment at the project's top."""
+    for prefix in ("/nowhere", "/nowhere/project"):
+        assert place(entries=["", "/nowhere/project/src"], prefix=prefix).path == (
+            "/elsewhere/project/tests",
+            "/elsewhere/project/src",
+        )
+
+
 def test_started_from_outside_the_project():
     assert place(cwd=Path("/nowhere")).folder == TREE
 
@@ -84,3 +95,53 @@ def test_a_module_that_an_import_hook_found_all_the_same_is_named(module, tmp_pa
     with pytest.raises(MeasurementError) as error:
         require_left(Path(os.path.realpath(tmp_path)))
     assert str(error.value).startswith(f"the base imported of_this_tree from {tmp_path}, which is ")
+
+
+def test_a_tree_inside_this_environment_is_out_of_reach_too(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path.parent))
+    leave(tmp_path)
+    assert str(tmp_path) not in sys.path
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A module as pip leaves it that installed it from ``url``."""
+    site = tmp_path / "env/site-packages"
+    about = site / "brush-1.0.dist-info"
+    about.mkdir(parents=True)
+    (site / "brush.py").write_text("")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: brush\nVersion: 1.0\n")
+    (about / "RECORD").write_text("brush.py,,\n")
+    monkeypatch.syspath_prepend(site)
+
+    def install(url):
+        (about / "direct_url.json").write_text(json.dumps({"url": url}))
+        __import__("brush")
+
+    yield install
+    sys.modules.pop("brush", None)
+
+
+def test_a_package_built_from_this_tree_is_refused(installed, tmp_path):
+    """Installed, and not in editable mode: both arms would import this tree's copy of it."""
+    tree = tmp_path / "project"
+    tree.mkdir()
+    installed(tree.as_uri())
+    with pytest.raises(MeasurementError, match="the base imported brush as they were installed"):
+        require_left(tree)
+    require_left(tree, shared=False)  # the base's own environment may have been made from there
+    require_left(tmp_path / "another")
+
+
+def test_a_wheel_that_the_repository_keeps_is_a_dependency(installed, tmp_path):
+    tree = tmp_path / "project"
+    (tree / "dist").mkdir(parents=True)
+    wheel = tree / "dist/brush-1.0-py3-none-any.whl"
+    wheel.touch()
+    installed(wheel.as_uri())
+    git(tree, "init", "--quiet")
+    with pytest.raises(MeasurementError, match="the base imported brush"):
+        require_left(tree)
+    git(tree, "add", "--all")
+    require_left(tree)

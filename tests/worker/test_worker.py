@@ -4,9 +4,11 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
+from pytest_diffspeed.base.place import here
 from pytest_diffspeed.errors import MeasurementError
 from pytest_diffspeed.timing.clock import WallClock
 from pytest_diffspeed.worker.arm import WorkerArm, worker_arms
@@ -188,3 +190,19 @@ def test_what_libraries_print_never_reaches_the_protocol(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with worker_arms([("noisy", order(source="noisy:make"))], 1) as ((arm,),):
         assert arm.timed_call(WallClock()) > 0
+
+
+def test_whoever_asks_a_dead_worker_again_is_told_at_once(worker):
+    arm = worker(READY + "sys.exit(3)")
+    arm.wait_until_ready()
+    for at in ("graph breaks", "syncs"):
+        with pytest.raises(MeasurementError, match=r"looking at .*: it ended \(exit code 3\)"):
+            arm.look(at)
+
+
+def test_a_safe_import_path_changes_nothing(monkeypatch):
+    """PYTHONSAFEPATH keeps a script's folder off the path: another version could be imported."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    bare = replace(here(), path=())
+    with worker_arms([("fp32", ORDER)], 1, [bare]) as ((arm,),):
+        assert arm.first_call_s > 0
