@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,10 +108,15 @@ def difference(base: Seen, head: Seen, percent: float = 0.0) -> Difference:
 
 def _more(sites: tuple[Site, ...], than: tuple[Site, ...]) -> tuple[Site, ...]:
     """The sites that the others do not have, or not so often."""
-    counted: dict[tuple[str, ...], int] = {}
+    left: Counter[tuple[str, ...]] = Counter()
     for site in than:
-        counted[site.identity] = counted.get(site.identity, 0) + site.count
-    return tuple(site for site in sites if site.count > counted.get(site.identity, 0))
+        left[site.identity] += site.count
+    more = []
+    for site in sites:  # two lines of one function may be the same: each takes its share
+        if site.count > left[site.identity]:
+            more.append(site)
+        left[site.identity] = max(0, left[site.identity] - site.count)
+    return tuple(more)
 
 
 def _result(

@@ -1,8 +1,9 @@
 """The worker process: builds one arm, then calls it whenever it is told to.
 
-    python -m pytest_diffspeed.worker
+    python diffspeed_worker.py [PIPE]
 
-Started by :mod:`pytest_diffspeed.worker.arm`, never by hand.
+Started by :mod:`pytest_diffspeed.worker.arm`, never by hand: the script is written by it, and the
+parent holds the other end of the pipe with the number ``PIPE`` for as long as it lives.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .imports import leave, require_left
 from .protocol import BuildOrder, as_line, from_line
+from .watch import end_with_parent
 
 if TYPE_CHECKING:
     from ..prepared import PreparedArm
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    if len(sys.argv) > 1:
+        end_with_parent(int(sys.argv[1]), Path(sys.argv[0]).parent)
     answers = _private_output()
     orders = sys.stdin.buffer
     first = from_line(orders.readline())

@@ -70,15 +70,22 @@ class WorkerArm:
         self._call_s = call_s
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by end()
         self._shim = tempfile.TemporaryDirectory(prefix="diffspeed-worker-")
-        self._process = subprocess.Popen(
-            [place.python, str(_script(Path(self._shim.name)))],
+        self._alive: int | None
+        watched, self._alive = os.pipe()  # closed when this process ends, however it does
+        # Windows passes no such descriptors on.
+        inherits: dict[str, Any] = {"pass_fds": (watched,)} if hasattr(os, "killpg") else {}
+        words = [str(watched)] if inherits else []
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(
+            [place.python, str(_script(Path(self._shim.name))), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=place.folder,
             env=_environment(place),
             start_new_session=True,  # so that what it starts itself can be ended with it
+            **inherits,
         )
+        os.close(watched)
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         reader = threading.Thread(target=self._read, name="diffspeed-worker", daemon=True)
         reader.start()
@@ -147,8 +154,14 @@ class WorkerArm:
             self._kill()
             raise
         finally:
+            self._let_go()
             self._errors.close()
             self._shim.cleanup()
+
+    def _let_go(self) -> None:
+        alive, self._alive = self._alive, None
+        if alive is not None:
+            os.close(alive)
 
     def _kill(self) -> None:
         """End the process and what it started, as inductor's compiling processes."""

@@ -42,6 +42,38 @@ def test_a_pipeline_that_the_base_does_not_have_yet(repository, pytester, agains
     result.stdout.fnmatch_lines(["*the base does not have this pipeline: *'fast_pipeline:make'*"])
 
 
+def test_a_pipeline_that_no_worker_finds_is_not_a_new_one(repository, pytester, against_main):
+    """This process knows the module, which is on no import path: it could never be compared."""
+    pytester.makeconftest(
+        f"""
+        import sys, types
+        known = types.ModuleType("fast_pipeline")
+        exec({PIPELINE!r}, vars(known))
+        sys.modules["fast_pipeline"] = known
+        """
+    )
+    on_a_change(repository, pytester, None)
+    (pytester.path / "fast_pipeline.py").unlink()
+    result, _ = against_main()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*against base could not be checked: worker processes do not find the pipeline in this *"]
+    )
+
+
+def test_started_in_a_folder_that_the_base_does_not_have(
+    repository, pytester, against_main, monkeypatch
+):
+    pytester.makeini("[pytest]")
+    on_a_change(repository, pytester, PIPELINE)
+    folder = pytester.mkdir("new")
+    (pytester.path / "test_fast.py").rename(folder / "test_fast.py")
+    monkeypatch.chdir(folder)
+    result, gates = against_main(f"--diffspeed-json={pytester.path / 'out.jsonl'}")
+    result.assert_outcomes(passed=1)
+    assert str(gates["no_gpu_syncs in scheduler.step against base"].verdict) == "PASS"
+
+
 @pytest.mark.parametrize(
     ("crash", "said"),
     [

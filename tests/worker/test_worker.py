@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -206,3 +207,47 @@ def test_a_safe_import_path_changes_nothing(monkeypatch):
     bare = replace(here(), path=())
     with worker_arms([("fp32", ORDER)], 1, [bare]) as ((arm,),):
         assert arm.first_call_s > 0
+
+
+PARENT = """
+import os, sys
+from pytest_diffspeed.worker.arm import WorkerArm
+from pytest_diffspeed.worker.protocol import BuildOrder
+arm = WorkerArm("fp32", BuildOrder.from_dict(eval(sys.argv[1])))
+print(arm.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_busy_worker_does_not_outlive_a_parent_that_is_killed(tmp_path, private_temp):
+    busy = tmp_path / "busy.py"
+    busy.write_text(
+        "import pathlib, subprocess, sys, time\n"
+        "def make():\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"    pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
+        "    time.sleep(600)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, repr(order(source="busy:make").as_dict())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    with parent:
+        pid = int(parent.stdout.readline())
+        wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
+        parent.kill()
+    for gone in (pid, int((tmp_path / "child").read_text())):
+        wait_for(lambda gone=gone: not is_running(gone))
+    assert list(private_temp.glob("diffspeed-*")) == []
+
+
+def wait_for(what):
+    """Until it is so, or for longer than any machine takes."""
+    for _ in range(600):
+        if what():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never was")
