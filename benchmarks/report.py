@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "reports"
 
 from conftest import FLAGS, find_chromium
 from playwright.sync_api import sync_playwright
-from sessions import many, strips
+from report_sessions import many, strips
 
 from pytest_diffspeed.records.finished import Finished
 from pytest_diffspeed.reports.html import write

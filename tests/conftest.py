@@ -39,6 +39,8 @@ def libraries():
         # Dynamo imports parts of itself when it first compiles, and they register themselves.
         torch.compile(torch.nn.Linear(1, 1), backend="eager")(torch.ones(1, 1))
         torch.compiler.reset()
+        # So does inductor.  Two copies of a class of it do not know each other.
+        importlib.import_module("torch._inductor.compile_fx")
     # Pytest collects garbage several times when a session ends.  Without the objects of torch to
     # walk through, an inner session takes 0.1 s instead of 1 s.
     gc.collect()

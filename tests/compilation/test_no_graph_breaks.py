@@ -1,7 +1,5 @@
 """The gate ``no_graph_breaks`` on a real pipeline, as a user sees it."""
 
-import json
-
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -10,6 +8,7 @@ from pytest_diffspeed.looks import graph_breaks
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.prepared import PreparedArm
+from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.specs import ArmSpec
 from pytest_diffspeed.techniques.apply import apply_stack
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
@@ -36,9 +35,8 @@ def run(pytester, run_diffspeed, fresh_dynamo):
 
 
 def gate(pytester):
-    lines = (pytester.path / "records.jsonl").read_text(encoding="utf-8").splitlines()
-    (record,) = [json.loads(line) for line in lines]
-    return record
+    (found,) = read_journal(pytester.path / "records.jsonl").gates
+    return found.result.as_dict()
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """The gates ``no_recompiles`` and ``max_compile_time`` on a real pipeline, as a user sees them."""
 
-import json
-
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
+from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
 
 SUITE = """
@@ -32,8 +31,8 @@ def run(pytester, run_diffspeed, fresh_dynamo, monkeypatch):
 
 
 def figures(pytester):
-    (line,) = (pytester.path / "records.jsonl").read_text(encoding="utf-8").splitlines()
-    return json.loads(line)["figures"]
+    (found,) = read_journal(pytester.path / "records.jsonl").gates
+    return found.result.figures
 
 
 def test_the_same_call_again_and_another_prompt_compile_nothing(run, pytester):
@@ -75,8 +74,8 @@ def test_what_the_gate_compiled_is_gone_so_another_test_finds_the_same(run, pyte
     gate = "no_recompiles(sizes=[(16, 24)])"
     outcome = run(gate, more=f"@pytest.mark.diffspeed('compile')\n@pytest.mark.{gate}\n{SECOND}")
     outcome.assert_outcomes(failed=2)
-    lines = (pytester.path / "records.jsonl").read_text(encoding="utf-8").splitlines()
-    first, second = (json.loads(line)["figures"]["report"] for line in lines)
+    gates = read_journal(pytester.path / "records.jsonl").gates
+    first, second = (gate.result.figures["report"] for gate in gates)
     assert first["recompiles"] == second["recompiles"]
     assert len(first["recompiles"]) == 2
     assert first["often"] == second["often"]

@@ -7,8 +7,8 @@ import sys
 from urllib.parse import quote
 
 import pytest
+from history_sessions import commit_name, gate_lines, session, session_line
 from servers import PASSWORD
-from sessions import commit_name, gate_lines, session, session_line
 
 from pytest_diffspeed.cli import main
 from pytest_diffspeed.history.record import add_session

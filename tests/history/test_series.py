@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sessions import commit_name, gate_lines, session, session_line
+from history_sessions import commit_name, gate_lines, session, session_line
 
 from pytest_diffspeed.history.series import series_of
 

@@ -14,7 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sessions import gate_lines, session, session_line
+from history_sessions import gate_lines, session, session_line
 from sqlalchemy import func, select, text
 
 from pytest_diffspeed.errors import RecordError, StoreError
@@ -35,7 +35,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
-from sessions import session
+from history_sessions import session
 from pytest_diffspeed.history.record import add_session
 from pytest_diffspeed.history.store import Store
 from pytest_diffspeed.history.url import parse_store

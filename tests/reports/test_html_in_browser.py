@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from sessions import about, gate, images, ladder, many, mixed, ratio, series, strips, told
+from report_sessions import about, gate, images, ladder, many, mixed, ratio, series, strips, told
 
 from pytest_diffspeed.records.finished import Finished
 from pytest_diffspeed.reports.html import write

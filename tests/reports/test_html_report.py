@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sessions import about, gate, identity, images, ladder, many, mixed, ratio, strips, told
+from report_sessions import about, gate, identity, images, ladder, many, mixed, ratio, strips, told
 
 from pytest_diffspeed.cli import main
 from pytest_diffspeed.history.url import parse_store
@@ -251,7 +251,7 @@ def test_a_huge_session_stays_below_5_mb_and_says_what_is_left_out(page):
 
 
 def test_long_series_and_many_stacks_are_cut_and_said(page):
-    from sessions import series
+    from report_sessions import series
 
     rows = [{**ladder()[1], "stack": f"stack{number}"} for number in range(90)]
     html = page(rows, [series(points=2_000, jump=1_900, claim=f"c{n}") for n in range(60)])

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from sessions import example
+from history_sessions import example
 
 from pytest_diffspeed.cli import main
 from pytest_diffspeed.history.record import add_session
