@@ -216,6 +216,7 @@ class Session:
 
         Raises:
             AbsentArmError: the base has no such pipeline source.
+            SelfComparisonError: its pipeline comes from installed packages, which both share.
             MeasurementError: a worker could not build its arm.
             UsageError: the base cannot be checked out.
         """
@@ -286,7 +287,9 @@ class Session:
             source = os.path.abspath(os.path.expanduser(source))  # weights that git does not have
         not_from = None if place.not_from is None else str(place.not_from)
         order = replace(order, source=source, not_from=not_from)
-        return replace(order, own_environment=place.python != sys.executable), place
+        tree = None if place.not_from is None else str(place.root)
+        own = place.python != sys.executable
+        return replace(order, own_environment=own, tree=tree), place
 
     def _write_worker(self, arm: WorkerArm, spec: ArmSpec, number: int) -> None:
         self.journal.write(

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .imports import leave, require_left
+from .imports import leave, require_left, require_part
 from .protocol import BuildOrder, as_line, from_line
 from .watch import end_with_parent
 
@@ -37,6 +37,8 @@ def main() -> None:
         prepared, clock, facts = _build(build)
         if build.not_from is not None:
             require_left(Path(build.not_from), shared=not build.own_environment)
+        if build.tree is not None and not build.own_environment:
+            require_part(Path(build.tree), build.source)
     except Exception as error:
         _say(answers, _failed(error))
         return
@@ -47,9 +49,8 @@ def main() -> None:
         try:
             answer = _obey(order, prepared, build.unit, clock)
             if build.not_from is not None and len(sys.modules) != checked:
-                require_left(
-                    Path(build.not_from), shared=not build.own_environment
-                )  # imports inside functions come with the calls
+                # Imports inside functions come with the calls.
+                require_left(Path(build.not_from), shared=not build.own_environment)
                 checked = len(sys.modules)
             _say(answers, answer)
         except Exception as error:
@@ -127,11 +128,14 @@ def _say(answers: BinaryIO, content: dict[str, Any]) -> None:
 
 
 def _failed(error: Exception) -> dict[str, Any]:
-    from ..errors import AbsentSourceError, DiffspeedError
+    from ..errors import AbsentSourceError, DiffspeedError, SelfComparisonError
 
     known = isinstance(error, DiffspeedError)
-    sentence = str(error) if known else f"{type(error).__name__}: {error}"
-    return {"error": sentence, "absent": isinstance(error, AbsentSourceError)}
+    return {
+        "error": str(error) if known else f"{type(error).__name__}: {error}",
+        "absent": isinstance(error, AbsentSourceError),
+        "itself": isinstance(error, SelfComparisonError),
+    }
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..base.place import Place, here
-from ..errors import AbsentArmError, MeasurementError
+from ..errors import AbsentArmError, MeasurementError, SelfComparisonError
 from ..looks import Seen
 from .protocol import BuildOrder, as_line, from_line
 
@@ -101,6 +101,7 @@ class WorkerArm:
         Raises:
             MeasurementError: the worker could not build it, ended, or takes longer than
                 ``build_s``.
+            AbsentArmError, SelfComparisonError: see ``Session.base_and_head``.
         """
         ready = self._answer("building it", build_s).get("ready")
         if not isinstance(ready, dict):
@@ -200,6 +201,8 @@ class WorkerArm:
         answer = from_line(line)
         if answer is None:
             raise self._failure(doing, f"it answered {line[:80]!r}, which is no JSON object")
+        if answer.get("itself") is True:
+            raise SelfComparisonError(str(answer.get("error")))
         if "error" in answer:
             error = AbsentArmError if answer.get("absent") is True else MeasurementError
             raise error(f"worker process of arm {self.name!r}: {answer['error']}")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ..base.place import is_installed
-from ..errors import MeasurementError
+from ..errors import MeasurementError, SelfComparisonError
 from ..git import GitError, git
 
 _OWN = __name__.partition(".")[0]
@@ -47,6 +47,23 @@ def require_left(tree: Path, *, shared: bool = True) -> None:
             f"the base imported {', '.join(found[:5])} {how}; give the base an environment of its "
             "own with --diffspeed-base-python"
         )
+
+
+def require_part(tree: Path, source: str) -> None:
+    """Refuse an arm that nothing of the base's ``tree`` has a part in.
+
+    Raises:
+        SelfComparisonError: both arms run installed code only, and that is the same.
+    """
+    root = Path(os.path.realpath(tree))
+    folder = Path(os.path.realpath(os.path.expanduser(source)))
+    if any(_imported_from(root)) or (folder.is_dir() and folder.is_relative_to(root)):
+        return
+    raise SelfComparisonError(
+        f"it would compare {source!r} with itself: the pipeline takes nothing from the base's "
+        "tree, only from installed packages, which both share; give the base an environment of "
+        "its own with --diffspeed-base-python"
+    )
 
 
 def _imported_from(tree: Path) -> Iterator[str]:
@@ -89,7 +106,9 @@ def _imported() -> Iterator[tuple[str, str]]:
     """Modules with their files; without this package, which measures both arms alike."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and name.partition(".")[0] != _OWN:
+        if not isinstance(file, str) or not os.path.isabs(file):
+            continue  # torch.ops and its like say "_ops.py"
+        if name.partition(".")[0] != _OWN:
             yield name, file
 
 

@@ -23,7 +23,7 @@ class BuildOrder:
 
     ``device`` is ``cpu`` or ``cuda:N``; ``threads`` are torch's on the CPU.  Nothing may be
     imported from below the folder ``not_from``; ``own_environment`` says that the worker's packages
-    are not those of its parent.
+    are not those of its parent.  ``tree`` is the base's, where there is another commit.
     """
 
     source: str
@@ -35,6 +35,7 @@ class BuildOrder:
     threads: int
     not_from: str | None = None
     own_environment: bool = False
+    tree: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -61,6 +61,20 @@ def test_a_pipeline_that_no_worker_finds_is_not_a_new_one(repository, pytester, 
     )
 
 
+def test_a_pipeline_of_installed_packages_is_not_compared_with_itself(
+    repository, pytester, against_main
+):
+    """Neither commit has a part in it: such a gate could never fire."""
+    pytester.makepyfile(test_fast=TEST.replace("fast_pipeline:make", "random:sdxl-tiny"))
+    repository.commit("The base")
+    result, gates = against_main()
+    result.assert_outcomes(passed=1)
+    assert {str(gate.verdict) for gate in gates.values()} == {"NOT_APPLICABLE"}
+    result.stdout.fnmatch_lines(
+        ["*it would compare 'random:sdxl-tiny' with itself: the pipeline *"]
+    )
+
+
 def test_started_in_a_folder_that_the_base_does_not_have(
     repository, pytester, against_main, monkeypatch
 ):
