@@ -30,6 +30,7 @@ class Base:
         self._python = None if python is None else os.path.abspath(os.path.expanduser(python))
         self.commit: BaseCommit | None = None if rev is None else _found(rootdir, rev)
         self.environment = None if self._python is None else _asked(self._python)
+        self._own: str | None = None
         self._checkout: Checkout | None = None
 
     @property
@@ -54,8 +55,17 @@ class Base:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What a verdict against this base depends on."""
-        return {"commit": self.about()["commit"], "environment": self.environment}
+        """What a verdict against this base depends on.
+
+        Where environments are compared, all of both: any package may be what differs.
+        """
+        if self._own is None and self.environment is not None:
+            self._own = _asked(sys.executable)["installed"]
+        return {
+            "commit": self.about()["commit"],
+            "environment": self.environment,
+            "installed_here": self._own,
+        }
 
     def place(self) -> Place:
         """Where the base's workers run; checks the commit out when first asked.

@@ -14,19 +14,23 @@ ASK_S = 120.0
 NEEDED = ("torch", "diffusers", "pytest")
 """A worker cannot do without them.  This package itself comes from this process."""
 _QUESTION = """
-import importlib.metadata, json, platform, sys
+import hashlib, importlib.metadata, json, platform, sys
 found = {}
 for name in sys.argv[1:]:
     try:
         found[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         found[name] = None
+every = {(str(d.metadata["Name"]), str(d.version)) for d in importlib.metadata.distributions()}
+found["installed"] = hashlib.sha256(repr(sorted(every)).encode()).hexdigest()[:32]
 print(json.dumps({"python": platform.python_version(), **found}))
 """
 
 
 def versions_of(python: str) -> dict[str, Any]:
     """The versions of Python and of what measurements rest on, as ``python`` sees them.
+
+    ``installed`` is a digest of all that is installed: it differs where any package does.
 
     Raises:
         UsageError: it is no interpreter that runs, or lacks what a worker needs.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_diffspeed.base.base import Base
+from pytest_diffspeed.base.environment import versions_of
 from pytest_diffspeed.records.reader import read_journal
 
 PIPELINE = """
@@ -111,3 +113,17 @@ def test_an_upgrade_that_makes_a_pipeline_slower_fails(tmp_path, private_temp):
     about = told.about["base"]
     assert (about["commit"], about["python"]) == (None, str(old))
     assert about["environment"]["torch"] == told.about["environment"]["torch"]
+
+
+def test_a_verdict_is_one_of_these_packages_only(tmp_path):
+    """Another version of a small package, in either environment, is another question."""
+    base = Base(tmp_path, None, sys.executable)
+    about = base.environment["installed"]
+    assert base.identity()["installed_here"] == about  # the same interpreter, asked twice
+    site_packages = tmp_path / "site"
+    (site_packages / "brush-1.0.dist-info").mkdir(parents=True)
+    (site_packages / "brush-1.0.dist-info/METADATA").write_text("Name: brush\nVersion: 1.0\n")
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={site_packages} exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    assert versions_of(str(program))["installed"] != about
