@@ -372,6 +372,14 @@ def test_the_command_shows_the_history_of_a_store(tmp_path, capsys):
     text = words_of(html)
     assert "1 change point" in text and "(worse), with a commit after" in text
     assert '"history":{"series-0":' in html
+    assert "begins with this session" not in text
+
+    (tmp_path / "history.db").unlink()
+    store_session(store, Finished(records, tmp_path))  # of this session alone: it is told above
+    assert main([*words, "--store", "sqlite:///history.db"]) == 0
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "figure begins with this session" in words_of(html)
+    assert '"series-0"' not in html
     assert main([*words, "--store", "mysql://somewhere"]) == 2
     assert "--store" in capsys.readouterr().err
 

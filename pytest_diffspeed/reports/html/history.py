@@ -39,16 +39,19 @@ class Told:
 
 @dataclass(frozen=True)
 class History:
-    """``left_out`` series are not shown."""
+    """``left_out`` series are not shown, and ``begun`` have this one session so far."""
 
     told: tuple[Told, ...]
     left_out: int
+    begun: int = 0
 
 
 def history(series: Sequence[Series]) -> History:
     """What changed first; among equals counts before measured figures."""
-    told = sorted(map(_told, series), key=_order)
-    return History(tuple(told[:MOST_SERIES]), max(0, len(told) - MOST_SERIES))
+    several = [one for one in series if len(one.points) > 1]  # one point is in its gate already
+    told = sorted(map(_told, several), key=_order)
+    left_out = max(0, len(told) - MOST_SERIES)
+    return History(tuple(told[:MOST_SERIES]), left_out, len(series) - len(several))
 
 
 def _order(told: Told) -> tuple[bool, bool, str]:
