@@ -51,6 +51,9 @@ def project(tmp_path):
     git("add", "--all")
     git("commit", "--quiet", "--message=The base")
     git("switch", "--quiet", "--create", "change")
+    (folder / "README.md").write_text("What this project is for.\n")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=Explain")
     return folder
 
 

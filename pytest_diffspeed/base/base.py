@@ -67,6 +67,11 @@ class Base:
             "installed_here": self._own,
         }
 
+    def is_tree(self, commit: str | None, dirty: bool | None) -> bool:
+        """Whether the base is the very tree of a session, in the same environment."""
+        own = self.commit is not None and self.commit.name == commit and dirty is False
+        return own and self._python is None
+
     def place(self) -> Place:
         """Where the base's workers run; checks the commit out when first asked.
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import AbsentArmError, DiffspeedError, UncountableError
+from ..errors import AbsentArmError, DiffspeedError, SelfComparisonError, UncountableError
 from ..markers import (
     GateMarker,
     ImageSimilarity,
@@ -36,6 +36,11 @@ SLOWDOWN_PERCENT = 5.0
 most budgets hold (``docs/statistics.md``), and are told as INCONCLUSIVE."""
 NO_BASE = "it compares with a base, and this session has none; give one with --diffspeed-base REV"
 
+THIS_TREE = (
+    "the base is the commit that is checked out, and nothing is edited: it would compare this tree "
+    "with itself; name another one, such as HEAD~1"
+)
+
 
 @dataclass(frozen=True)
 class BaseCheck:
@@ -53,12 +58,26 @@ def is_against_base(marker: GateMarker) -> bool:
 
 def check_against_base(markers: Sequence[GateMarker], context: GateContext) -> Iterator[BaseCheck]:
     """Check what ``markers`` of one test claim, against the session's base; counts come first."""
+    base, about = context.session.base, context.session.about
+    if base is not None and base.is_tree(about["commit"], about["dirty"]):
+        for gate, claim in _claims(markers):
+            yield BaseCheck(gate, claim, SelfComparisonError(THIS_TREE))
+        return
     for check in _checks(markers, context):
         absent = isinstance(check.checked, AbsentArmError)
         if absent:  # a new pipeline, not a regression
             said = f"the base does not have this pipeline: {check.checked}"
             check = BaseCheck(check.gate, check.claim, UncountableError(said))
         yield check
+
+
+def _claims(markers: Sequence[GateMarker]) -> Iterator[tuple[str, str]]:
+    """Gate and claim of everything that would be checked."""
+    from .base_counts import claim_of
+
+    counted = {claim_of(m): m.marker for m in markers if isinstance(m, _COUNTED)}
+    yield from ((gate, claim) for claim, gate in counted.items())
+    yield from ((marker.marker, marker.claim) for marker in speed_markers(markers))
 
 
 def _checks(markers: Sequence[GateMarker], context: GateContext) -> Iterator[BaseCheck]:

@@ -75,17 +75,27 @@ class WorkerArm:
         # Windows passes no such descriptors on.
         inherits: dict[str, Any] = {"pass_fds": (watched,)} if hasattr(os, "killpg") else {}
         words = [str(watched)] if inherits else []
-        self._process: subprocess.Popen[bytes] = subprocess.Popen(
-            [place.python, str(_script(Path(self._shim.name))), *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=place.folder,
-            env=_environment(place),
-            start_new_session=True,  # so that what it starts itself can be ended with it
-            **inherits,
-        )
-        os.close(watched)
+        try:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                [place.python, str(_script(Path(self._shim.name))), *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                cwd=place.folder,
+                env=_environment(place),
+                start_new_session=True,  # so that what it starts itself can be ended with it
+                **inherits,
+            )
+        except OSError as error:
+            os.close(self._alive)
+            self._errors.close()
+            self._shim.cleanup()
+            raise MeasurementError(
+                f"worker process of arm {name!r}: {place.python} cannot be started in "
+                f"{place.folder} ({error.strerror})"
+            ) from None
+        finally:
+            os.close(watched)
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         reader = threading.Thread(target=self._read, name="diffspeed-worker", daemon=True)
         reader.start()

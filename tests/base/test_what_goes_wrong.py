@@ -125,6 +125,16 @@ def test_a_marker_for_a_base_without_a_base(pytester, run_diffspeed):
     assert gate.result.reason.endswith("give one with --diffspeed-base REV")
 
 
+def test_a_base_that_is_this_very_tree_is_compared_with_nothing(repository, pytester, against_main):
+    pytester.makepyfile(test_fast=TEST, fast_pipeline=PIPELINE)
+    repository.commit("The base")
+    result, gates = against_main()
+    result.assert_outcomes(passed=1)
+    assert {str(gate.verdict) for gate in gates.values()} == {"NOT_APPLICABLE"}
+    assert len(gates) == 2
+    result.stdout.fnmatch_lines(["*it would compare this tree with itself; name another one, *"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

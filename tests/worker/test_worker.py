@@ -251,3 +251,13 @@ def wait_for(what):
             return
         time.sleep(0.1)
     raise AssertionError("it never was")
+
+
+def test_an_interpreter_that_is_gone_is_said(tmp_path):
+    place = replace(here(), python=str(tmp_path / "python"))
+    with pytest.raises(MeasurementError) as error:
+        WorkerArm("base", ORDER, place=place)
+    assert str(error.value) == (
+        f"worker process of arm 'base': {tmp_path}/python cannot be started in {place.folder} "
+        "(No such file or directory)"
+    )
