@@ -55,6 +55,8 @@ def next_command(
     if undecided:
         again = shlex.join([*_as_run(config), undecided[0]])
         return f"more pairs for the first INCONCLUSIVE one: {again}"
+    if config.getoption("--diffspeed-html") is not None:  # the report is there
+        return "these tests over commits: diffspeed history list"
     if records is not None:
         words = ["diffspeed", "report", os.path.relpath(records), "--html", "report.html"]
         return f"a report of this session: {shlex.join(words)}"

@@ -5,6 +5,7 @@ Every problem of a module is reported at once, each with the test, its file and 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,7 +24,14 @@ from .options import Options
 from .pipelines.names import check_source_text
 from .specs import ArmSpec
 from .stash import PLAN, SPECS
-from .surface import FIXTURES, GATED_FIXTURE, STACK_FIXTURE, is_ours, our_marks
+from .surface import (
+    FIXTURES,
+    GATED_FIXTURE,
+    SIGNATURES,
+    STACK_FIXTURE,
+    is_ours,
+    our_marks,
+)
 from .techniques.stacks import BASELINE_NAME, Stack, parse_stack
 
 
@@ -81,6 +89,7 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...], default_sourc
         for cls in GATE_MARKERS
         if mark.name == cls.marker
     )
+    _refuse_misspelt(item)
     names = getattr(item, "fixturenames", ())
     needed = GATED_FIXTURE if asked else STACK_FIXTURE
     marked = sorted({mark.name for mark in our_marks(item)})
@@ -99,6 +108,26 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...], default_sourc
     for gate in asked:
         _check_gate(gate, stacks, source or default_source, overridden=bool(options_techniques))
     return Plan(stacks, source, asked, our_marks(item))
+
+
+def _refuse_misspelt(item: pytest.Item) -> None:
+    """Refuse a marker that is nearly one of ours: pytest would ignore it, and nothing be checked.
+
+    Raises:
+        UsageError: names the marker and the one that is meant.
+    """
+    registered = {
+        line.partition(":")[0].partition("(")[0] for line in item.config.getini("markers")
+    }
+    for mark in item.iter_markers():
+        if mark.name in registered:
+            continue
+        meant = difflib.get_close_matches(mark.name, SIGNATURES, n=1, cutoff=0.85)
+        if meant:
+            raise UsageError(
+                f"no marker is called {mark.name!r}, so it would check nothing; did you mean "
+                f"{meant[0]!r}? (If it is one of your own, register it in `markers`.)"
+            )
 
 
 def parametrize(metafunc: pytest.Metafunc, options: Options) -> None:

@@ -41,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
             from .active import activate
 
             activate(config, options)
+        elif options.has_base:
+            raise pytest.UsageError(
+                "--diffspeed-base and --diffspeed-base-python compare what --diffspeed runs, and "
+                "without it every diffspeed test is skipped; add --diffspeed"
+            )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .errors import UsageError
+from .errors import RecordError, UsageError
 from .history.url import check_store, parse_store
 from .outputs import with_history, writer_of
 from .records.finished import Finished
@@ -50,6 +50,9 @@ def run_report(arguments: argparse.Namespace) -> int:
         raise UsageError("name what to write: --html FILE, --markdown FILE, or both")
     lines = read_lines(arguments.records)
     finished = Finished(lines.records, arguments.rootdir.resolve(), lines=lines)
+    if not lines.records:
+        note = "" if lines.note is None else f": {lines.note}"
+        raise RecordError(f"{arguments.records} holds no records, and nothing was written{note}")
     if arguments.store is not None:
         try:
             store = parse_store(arguments.store)

@@ -153,6 +153,8 @@ class Summary:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._config.option.collectonly:
+            return  # what an earlier session wrote stays
         asked = asked_outputs(self._options)
         if not self._records:
             asked.pop("store", None)  # nothing to keep: no folder of ours appears
@@ -177,6 +179,8 @@ class Summary:
             if not (self._collection_failed or self._config.option.collectonly):
                 say.write_sep("=", "diffspeed")
                 say.write_line(HOW_TO_START)
+            return
+        if self._config.option.collectonly:
             return
         if self._ladder:
             say.write_sep("=", "diffspeed: the ladder")

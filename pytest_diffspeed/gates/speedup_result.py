@@ -40,13 +40,16 @@ def gate_result(
         measured.verdict is VerdictKind.INCONCLUSIVE
         and ((policy or own_policy) == "fail" or nothing_checked)
     )
+    reason = measured.reason
+    if blocking and nothing_checked and (policy or own_policy) != "fail":
+        reason += f"; it fails although the policy is {policy or own_policy!r}: no pair was timed"
     return GateResult(
         gate=marker.marker,
         claim=marker.claim,
         test=context.test,
         stack=context.candidate.spec.stack.name,
         verdict=measured.verdict,
-        reason=measured.reason,
+        reason=reason,
         evidence=Evidence.MEASURED,
         blocking=blocking,
         figures={

@@ -169,7 +169,8 @@ def _rebuilt(gate: _Open) -> RecordedGate:
     if gate.error is None:
         reason = f"the run ended after {many}, before this gate reached a verdict"
     else:
-        reason = f"it could not be checked after {many}: {gate.error}"
+        after = f" after {many}" if gate.start or pairs else ""  # a gate that counts has no pairs
+        reason = f"it could not be checked{after}: {gate.error}"
     claim = gate.line["claim"]
     result = GateResult(
         gate=claim.partition(" ")[0],

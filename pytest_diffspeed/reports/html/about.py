@@ -57,9 +57,11 @@ def about(line: Mapping[str, Any]) -> About:
         at=(word(line.get("at")) or "").replace("T", " "),
         device=word(device.get("name")) or word(environment.get("device")) or "",
         pipeline=word(line.get("pipeline")) or "",
-        base=tuple((key, _value(value)) for key, value in mapping(line.get("base")).items())[
-            :_MOST_ROWS
-        ],
+        base=tuple(
+            (key, text)
+            for key, value in mapping(line.get("base")).items()
+            if (text := _value(value))
+        )[:_MOST_ROWS],
         environment=tuple((label, text) for label, text in rows if text)[:_MOST_ROWS],
         options=tuple(
             (name, text)
