@@ -160,12 +160,12 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
 
     # What each gate found stands on its test, for whatever reads JUnit's XML.
     told = {p.get("name"): p.get("value") for p in cases["test_fails"].iter("property")}
-    assert told["diffspeed.min_speedup.verdict"] == "FAIL"
-    assert float(told["diffspeed.min_speedup.ratio"]) == 1.0
-    assert float(told["diffspeed.min_speedup.low"]) <= 1.0
+    assert told["diffspeed.min_speedup[over fp32 per call].verdict"] == "FAIL"
+    assert float(told["diffspeed.min_speedup[over fp32 per call].ratio"]) == 1.0
+    assert float(told["diffspeed.min_speedup[over fp32 per call].low"]) <= 1.0
     several = {p.get("name") for p in cases["test_several"].iter("property")}
     assert "diffspeed.min_speedup[over bf16 per call].ratio" in several
-    assert "diffspeed.max_slowdown.verdict" in several
+    assert "diffspeed.max_slowdown[over fp32 per call].verdict" in several
 
     # A body that raises wins; its gates are not run.
     assert "the body's own words" in cases["test_body_raises"].find("failure").text

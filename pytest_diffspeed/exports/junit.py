@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from ..verdict import GateResult
@@ -12,17 +11,15 @@ PREFIX = "diffspeed."
 
 
 def properties(results: Sequence[GateResult]) -> list[tuple[str, str | float]]:
-    """Names and values: ``diffspeed.min_speedup.verdict``, ``….ratio``, ``….low``, ``….high``.
+    """Names and values: ``diffspeed.no_graph_breaks.verdict``, and with the rest of a claim in
+    brackets ``diffspeed.min_speedup[over bf16 per call].ratio``, ``….low``, ``….high``.
 
-    Where a test has several gates of one kind, the rest of the claim stands in brackets, as in
-    ``diffspeed.min_speedup[over bf16 per call].ratio``.
+    A name depends on its gate alone: another gate of the test changes none.
     """
-    several = Counter(result.gate for result in results)
     named: list[tuple[str, str | float]] = []
     for result in results:
-        name = PREFIX + result.gate
-        if several[result.gate] > 1:
-            name += f"[{result.claim.removeprefix(result.gate).strip()}]"
+        rest = result.claim.removeprefix(result.gate).strip()
+        name = PREFIX + result.gate + (f"[{rest}]" if rest else "")
         named.append((f"{name}.verdict", str(result.verdict)))
         if result.evidence is not None:
             named.append((f"{name}.evidence", str(result.evidence)))
