@@ -1,4 +1,4 @@
-"""``diffspeed``: what is no test run."""
+"""What is no test run: audits, image limits, history, reports and exports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("calibrate", help="measure image limits of stacks on your pipeline")
     commands.add_parser("history", help="look at what sessions found over commits")
     add_report(commands)
-    audit = commands.add_parser("audit", help="look at all of something")
+    audit = commands.add_parser(
+        "audit", help="count the host syncs of every scheduler of diffusers"
+    )
     subjects = audit.add_subparsers(required=True, metavar="SUBJECT")
     schedulers = subjects.add_parser(
         "schedulers", help="host syncs of every scheduler of the installed diffusers"
@@ -50,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     schedulers.add_argument("--no-sites", action="store_true", help="one line a scheduler")
     schedulers.add_argument("--json", action="store_true", help="one JSON object a scheduler")
     schedulers.set_defaults(run=_audit_schedulers)
-    compare = commands.add_parser("compare", help="hold two ways of counting against each other")
+    compare = commands.add_parser(
+        "compare", help="host syncs on a real GPU beside those on the simulated one"
+    )
     compared = compare.add_subparsers(required=True, metavar="SUBJECT")
     syncs = compared.add_parser(
         "syncs", help="host syncs on this machine's GPU and on the simulated one: where they differ"

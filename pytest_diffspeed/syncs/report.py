@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -91,7 +92,9 @@ class SyncReport:
 
 
 def short_path(path: str) -> str:
-    """Without the folder in which packages are installed."""
+    """Relative to the working directory, or without the folder in which packages are installed."""
+    if path.startswith(os.getcwd() + os.sep):
+        path = os.path.relpath(path)
     for folder in _PACKAGES:
         path = path.rpartition(folder)[2]
     return path
