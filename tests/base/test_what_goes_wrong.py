@@ -54,6 +54,7 @@ def test_a_pipeline_that_no_worker_finds_is_not_a_new_one(repository, pytester, 
     )
     on_a_change(repository, pytester, None)
     (pytester.path / "fast_pipeline.py").unlink()
+    pytester.makepyfile(kernel="SPEED = 2")  # so that the base is another tree
     result, _ = against_main()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
@@ -67,6 +68,7 @@ def test_a_pipeline_of_installed_packages_is_not_compared_with_itself(
     """Neither commit has a part in it: such a gate could never fire."""
     pytester.makepyfile(test_fast=TEST.replace("fast_pipeline:make", "random:sdxl-tiny"))
     repository.commit("The base")
+    pytester.makepyfile(kernel="SPEED = 2")  # so that the base is another tree
     result, gates = against_main()
     result.assert_outcomes(passed=1)
     assert {str(gate.verdict) for gate in gates.values()} == {"NOT_APPLICABLE"}
