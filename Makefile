@@ -124,7 +124,7 @@ benchmark-images: $(READY) ## what variants and broken variants of the demo pipe
 	$(BIN)/python benchmarks/similarity_matrix.py $(ARGS)
 
 benchmark-image-speed: $(READY) ## image metrics beside scikit-image and others: time, values, memory
-	$(BIN)/python benchmarks/similarity_speed.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/similarity_speed.py $(ARGS)
 
 benchmark-history: $(READY) ## the history with 100 000 records: seconds and memory of each command
 	$(BIN)/python benchmarks/history.py $(ARGS)
