@@ -83,7 +83,6 @@ class Base:
             if self._checkout is None:
                 checkout = Checkout(self.commit)
                 checkout.open()
-                checkout.rootdir.mkdir(parents=True, exist_ok=True)
                 self._checkout = checkout
             tree = self._checkout.tree
         place = base_place(

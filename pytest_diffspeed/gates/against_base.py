@@ -73,22 +73,24 @@ def check_against_base(markers: Sequence[GateMarker], context: GateContext) -> I
 
 def _claims(markers: Sequence[GateMarker]) -> Iterator[tuple[str, str]]:
     """Gate and claim of everything that would be checked."""
-    from .base_counts import claim_of
-
-    counted = {claim_of(m): m.marker for m in markers if isinstance(m, _COUNTED)}
-    yield from ((gate, claim) for claim, gate in counted.items())
+    yield from ((marker.marker, claim) for claim, marker in _counted(markers).items())
     yield from ((marker.marker, marker.claim) for marker in speed_markers(markers))
 
 
+def _counted(markers: Sequence[GateMarker]) -> dict[str, GateMarker]:
+    """Those that time nothing, by claim: max_memory over two stacks is one question here."""
+    from .base_counts import claim_of
+
+    return {claim_of(m): m for m in markers if isinstance(m, _COUNTED)}
+
+
 def _checks(markers: Sequence[GateMarker], context: GateContext) -> Iterator[BaseCheck]:
-    from .base_counts import claim_of, count_against_base
+    from .base_counts import count_against_base
     from .base_images import compare_with_base
     from .base_speed import speed_against_base
 
-    # By claim: max_memory over two stacks is one question about the base.
-    counted = {claim_of(m): m for m in markers if isinstance(m, _COUNTED)}
     with _Arms(context) as of_base:
-        for claim, marker in counted.items():
+        for claim, marker in _counted(markers).items():
             checked: GateResult | DiffspeedError
             try:
                 if isinstance(marker, ImageSimilarity):
