@@ -2,10 +2,6 @@
 
 import json
 
-import pytest
-
-pytest.importorskip("pytest_benchmark", reason="an extra: pip install pytest-diffspeed[benchmark]")
-
 SUITE = """
     import pytest
 

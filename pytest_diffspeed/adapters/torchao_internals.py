@@ -20,8 +20,8 @@ def why_unusable() -> str | None:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] == "torchao":
             return (
-                "torchao is not installed; install the extra with "
-                "`pip install 'pytest-diffspeed[int8]'`"
+                "torchao is not installed, although pytest-diffspeed depends on it; "
+                "run `pip install torchao`"
             )
         return f"torchao cannot be imported: {error}"
     except ImportError as error:

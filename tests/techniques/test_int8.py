@@ -213,7 +213,7 @@ def test_applied_without_a_call_it_says_what_to_do(pipeline):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (ModuleNotFoundError("No module", name="torchao"), "install the extra with `pip install"),
+        (ModuleNotFoundError("No module", name="torchao"), "run `pip install torchao`"),
         (ImportError("cannot import name 'Int8Tensor'"), "this torchao lacks what is used of it"),
     ],
 )
