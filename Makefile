@@ -7,6 +7,7 @@
 #   make test ARGS="-k markers -x"       words for pytest
 
 PYTHON ?= python3
+PYTHON312 ?= python3.12
 VENV   ?= .venv
 TORCH  ?=
 ARGS   ?=
@@ -24,7 +25,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
         benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
-        benchmark-image-speed benchmark-history build clean distclean FORCE
+        benchmark-image-speed benchmark-history gpu-check-dry hardware-docs build clean distclean FORCE
 
 help: ## show this list
 	@echo 'Targets (each makes $(VENV) first, once):'
@@ -86,6 +87,12 @@ lint: $(READY) ## ruff, mypy and import-linter
 format: $(READY) ## let ruff format and fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+gpu-check-dry: $(READY) ## the hardware check without hardware: its code, small, in an environment like that machine's
+	PYTHON="$(PYTHON)" PYTHON312="$(PYTHON312)" tools/gpu_check/dry_run.sh $(ARGS)
+
+hardware-docs: $(READY) ## write what the committed hardware runs show into docs/hardware.md and the other documents
+	$(BIN)/python tools/gpu_check/document.py
 
 train-demo: $(READY) ## train the demo pipeline again (over an hour; needs npm; goes on where it stopped)
 	$(BIN)/python examples/train_demo/train.py --work build/demo $(ARGS)

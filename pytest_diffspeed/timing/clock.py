@@ -61,7 +61,7 @@ class WallClock:
 class CudaClock:
     """Device events around the call and between its stages, synchronized outside the timed region.
 
-    Has run on no GPU yet.
+    docs/hardware.md says what hardware has shown of it.
     """
 
     def __init__(self, device: Device) -> None:

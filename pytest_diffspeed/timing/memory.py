@@ -35,7 +35,7 @@ class Allocator(Protocol):
 
 
 class CudaAllocator:
-    """torch's caching allocator on one CUDA device.  Has run on no GPU yet."""
+    """torch's caching allocator on one CUDA device."""
 
     def __init__(self, device: Device) -> None:
         self._device = device.torch_device
