@@ -4,8 +4,9 @@
 
 Whole pytest processes on a file with one empty test, with the plugin and with ``-p no:diffspeed``,
 are timed next to each other as pairs.  As many pairs as have the plugin first have it second, in
-shuffled order, so that drift and caches favour neither side.  Control pairs, the same command
-twice, show what the method itself makes of the noise of this machine.
+shuffled order, so that drift and caches favour neither side.  pytest-benchmark is a plugin too, and
+installing ours installs it, so what it costs is shown in pairs of its own.  Control pairs, the same
+command twice, show what the method itself makes of the noise of this machine.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from pathlib import Path
 
 WITH: tuple[str, ...] = ()
 WITHOUT = ("-p", "no:diffspeed")
+NEITHER = ("-p", "no:diffspeed", "-p", "no:benchmark")
+KINDS = 3
+"""Pairs with ours and without it, with pytest-benchmark and without it, and control pairs."""
 
 Run = Callable[[Sequence[str]], float]
 
 
 @dataclass(frozen=True)
 class Series:
-    """Pairs of seconds, ``(with, without)`` or, for the control, ``(without, without)``."""
+    """Pairs of seconds: what a command took and what the other one beside it took."""
 
     name: str
     pairs: list[tuple[float, float]]
@@ -101,26 +105,29 @@ def balanced(count: int, shuffle: random.Random) -> list[bool]:
 
 
 def measure(run: Run, pairs: int, shuffle: random.Random, tick: Callable[[], None]) -> list[Series]:
-    """Time ``pairs`` real and ``pairs`` control pairs, the two kinds mixed."""
-    cost: list[tuple[float, float]] = []
-    control: list[tuple[float, float]] = []
-    schedule = [(cost, flip) for flip in balanced(pairs, shuffle)]
-    schedule += [(control, flip) for flip in balanced(pairs, shuffle)]
-    shuffle.shuffle(schedule)
-    for series, ours_first in schedule:
-        ours = WITH if series is cost else WITHOUT
-        if ours_first:
-            ours_s = run(ours)
-            other_s = run(WITHOUT)
-        else:
-            other_s = run(WITHOUT)
-            ours_s = run(ours)
-        series.append((ours_s, other_s))
-        tick()
-    return [
-        Series("With the plugin against without", cost),
-        Series("Control: without against without", control),
+    """Time ``pairs`` pairs of each kind, the kinds mixed."""
+    kinds = (
+        ("With the plugin against without", WITH, WITHOUT),
+        ("With pytest-benchmark, which it installs, against without", WITHOUT, NEITHER),
+        ("Control: without against without", WITHOUT, WITHOUT),
+    )
+    series = [Series(name, []) for name, _, _ in kinds]
+    schedule = [
+        (found, one, other, flip)
+        for found, (_, one, other) in zip(series, kinds, strict=True)
+        for flip in balanced(pairs, shuffle)
     ]
+    shuffle.shuffle(schedule)
+    for found, one, other, one_first in schedule:
+        if one_first:
+            one_s = run(one)
+            other_s = run(other)
+        else:
+            other_s = run(other)
+            one_s = run(one)
+        found.pairs.append((one_s, other_s))
+        tick()
+    return series
 
 
 def processor() -> str:
@@ -148,7 +155,7 @@ def measured_on() -> list[str]:
         f"pytest-diffspeed {version('pytest-diffspeed')}, pytest {version('pytest')}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         f"{processor()}, {os.cpu_count()} logical cores",
-        f"other pytest plugins, in both arms: {other_plugins()}",
+        f"other pytest plugins: {other_plugins()}",
     ]
     if hasattr(os, "getloadavg"):
         lines.append(f"load average of the last minute at the end: {os.getloadavg()[0]:.1f}")
@@ -174,8 +181,8 @@ def main() -> None:
         nonlocal done
         done += 1
         if sys.stderr.isatty():
-            end = "\n" if done == 2 * options.pairs else ""
-            print(f"\r{done}/{2 * options.pairs} pairs", end=end, file=sys.stderr, flush=True)
+            end = "\n" if done == KINDS * options.pairs else ""
+            print(f"\r{done}/{KINDS * options.pairs} pairs", end=end, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -183,7 +190,7 @@ def main() -> None:
         (folder / "test_empty.py").write_text("def test_empty():\n    pass\n")
         check_arms(folder, environment)
         run = timed(folder, environment)
-        for words in (WITH, WITHOUT):  # warms the file cache and writes the .pyc files
+        for words in (WITH, WITHOUT, NEITHER):  # warms the file cache and writes the .pyc files
             run(words)
         series = measure(run, options.pairs, random.Random(options.seed), tick)
 
