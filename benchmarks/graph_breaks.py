@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.common.quiet import third_party
 
 Inputs = dict[str, Any]
 Model = tuple[Callable[..., Any], Inputs]
@@ -422,7 +422,7 @@ MODELS: dict[str, tuple[str, Callable[[], Model]]] = {
 def row(label: str, make: Callable[[], Model]) -> tuple[str, list[str]]:
     """One line of the table, and the report's lines on the breaks."""
     from pytest_diffspeed import find_graph_breaks
-    from pytest_diffspeed.errors import DiffspeedError
+    from pytest_diffspeed.common.errors import DiffspeedError
 
     torch.manual_seed(0)
     with third_party(), torch.no_grad():
@@ -490,11 +490,11 @@ def cost(rounds: int = 3) -> None:
 
 def gate_cost(rounds: int, timed: Callable[[Callable[[], object]], float]) -> None:
     """The same for the whole gate on the demo pipeline: denoiser and `vae.decode`, two steps."""
-    from pytest_diffspeed.building import Builder
-    from pytest_diffspeed.device import resolve_device
-    from pytest_diffspeed.looks import graph_breaks
+    from pytest_diffspeed.accelerators.device import resolve_device
+    from pytest_diffspeed.arms.builder import Builder
+    from pytest_diffspeed.arms.probes import graph_breaks
+    from pytest_diffspeed.arms.spec import ArmSpec
     from pytest_diffspeed.pipelines.sources import parse_source
-    from pytest_diffspeed.specs import ArmSpec
     from pytest_diffspeed.techniques.stacks import parse_stack
 
     builder = Builder(resolve_device("cpu"))

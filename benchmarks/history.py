@@ -32,7 +32,7 @@ from pytest_diffspeed.records.journal import as_line
 TESTS = 12
 PAIRS = 6
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
-COMMAND = "import sys; from pytest_diffspeed.cli import main; sys.exit(main())"
+COMMAND = "import sys; from pytest_diffspeed.commands.cli import main; sys.exit(main())"
 SESSION_END = """
 import sys, time
 from pathlib import Path

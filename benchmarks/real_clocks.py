@@ -27,7 +27,9 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pytest_diffspeed.device import cpu_name, resolve_device
+from pytest_diffspeed.accelerators.device import cpu_name, resolve_device
+from pytest_diffspeed.arms.worker.arm import worker_arms
+from pytest_diffspeed.arms.worker.protocol import BuildOrder
 from pytest_diffspeed.evidence.key import installed_version
 from pytest_diffspeed.statistics import (
     binomial_lower_bound,
@@ -37,8 +39,6 @@ from pytest_diffspeed.statistics import (
 from pytest_diffspeed.timing.comparison import Question
 from pytest_diffspeed.timing.conditions import conditions_of_this_machine
 from pytest_diffspeed.timing.speedup import measure_speedups
-from pytest_diffspeed.worker.arm import worker_arms
-from pytest_diffspeed.worker.protocol import BuildOrder
 
 FIRST, SECOND, SLOWED, FIRST_AGAIN = range(4)
 GATES = {

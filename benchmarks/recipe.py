@@ -17,12 +17,12 @@ import sys
 
 import torch
 
-from pytest_diffspeed.building import Builder
-from pytest_diffspeed.device import cpu_name, resolve_device
+from pytest_diffspeed.accelerators.device import cpu_name, resolve_device
+from pytest_diffspeed.arms.builder import Builder
+from pytest_diffspeed.arms.spec import ArmSpec
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.precision import ieee_fp32
-from pytest_diffspeed.quiet import third_party
-from pytest_diffspeed.specs import ArmSpec
+from pytest_diffspeed.techniques.precision_flags import ieee_fp32
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.comparison import Question

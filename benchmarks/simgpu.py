@@ -16,9 +16,9 @@ import time
 
 import torch
 
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
 
 SOURCES = ("demo", "random:sdxl-tiny", "random:flux-tiny")

@@ -21,13 +21,12 @@ from typing import Any
 
 import torch
 
-from pytest_diffspeed.device import cpu_name
+from pytest_diffspeed.accelerators.device import cpu_name
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.evidence.key import installed_version
 from pytest_diffspeed.pipelines.call import Case, PipelineCall, image_cases
 from pytest_diffspeed.pipelines.kernels import other_kernels
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.precision import ieee_fp32
-from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.similarity import (
     PRESETS,
     SimilarityReport,
@@ -35,6 +34,7 @@ from pytest_diffspeed.similarity import (
     relative_l2,
     teacher_forced,
 )
+from pytest_diffspeed.techniques.precision_flags import ieee_fp32
 
 SOURCE = "demo"
 Images = torch.Tensor

@@ -40,7 +40,7 @@ def pytest_collection_finish(session):
     from pytest_diffspeed.pipelines.call import PipelineCall
     from pytest_diffspeed.timing.arm import Arm
 
-    import pytest_diffspeed.building as building
+    import pytest_diffspeed.arms.builder as building
 
     state = {"timed": False, "applying": False}
     apply = building.apply_stack
@@ -75,7 +75,7 @@ def pytest_collection_finish(session):
         spent["overheads"].append(measured.round_overhead_s)
         return result(marker, context, over, measured, **words)
 
-    import pytest_diffspeed.gates.speedup as speedup
+    import pytest_diffspeed.gates.catalog.speedup as speedup
 
     Arm._one_call, PipelineCall.__call__ = watched_one_call, watched
     speedup.gate_result = watched_result
@@ -113,7 +113,7 @@ def main() -> None:
         f"\ntimed and compiling calls: median {statistics.median(shares):.1%} of the time after "
         f"start-up ({min(shares):.1%} to {max(shares):.1%} in {len(shares)} runs)"
     )
-    from pytest_diffspeed.device import cpu_name
+    from pytest_diffspeed.accelerators.device import cpu_name
     from pytest_diffspeed.evidence.key import installed_version
 
     print(

@@ -14,7 +14,7 @@ import tempfile
 import pytest
 
 import pytest_diffspeed
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.records.journal import Journal, as_line
 from pytest_diffspeed.records.schema import fits, kinds, schema
 
@@ -57,7 +57,7 @@ def pytester(libraries, pytester, monkeypatch):
     ci = ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE")
     for name in (*ci, "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pytest_diffspeed.session.Journal", CheckedJournal)
+    monkeypatch.setattr("pytest_diffspeed.arms.session.Journal", CheckedJournal)
     return pytester
 
 
@@ -133,4 +133,4 @@ class ConstantClock:
 @pytest.fixture
 def constant_clock(libraries, monkeypatch):
     """Inner sessions time with a :class:`ConstantClock`: ratios are exactly 1."""
-    monkeypatch.setattr("pytest_diffspeed.session.clock_for", lambda device: ConstantClock())
+    monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: ConstantClock())

@@ -10,9 +10,9 @@ were skipped.
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from pytest_diffspeed.errors import NotEffectiveError
+from pytest_diffspeed.common.errors import NotEffectiveError
 from pytest_diffspeed.pipelines.components import denoiser
-from pytest_diffspeed.techniques.base import Family, Observation, Proof, Technique
+from pytest_diffspeed.techniques.technique import Family, Observation, Proof, Technique
 
 
 class BlockCounter:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..errors import DiffspeedError
+from ..common.errors import DiffspeedError
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
 

@@ -24,7 +24,7 @@ from torch._dynamo import utils as dynamo_utils
 from torch._dynamo.backends.debugging import ExplainWithBackend as ExplainWithBackend
 from torch._dynamo.guards import DeletedGuardManagerWrapper
 
-from ..errors import DiffspeedError
+from ..common.errors import DiffspeedError
 
 TORCH_FOLDER = str(Path(torch.__file__).parent)
 _LIMIT_EXCEEDED = "recompile limit exceeded"

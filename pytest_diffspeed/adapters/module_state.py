@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import DiffspeedError
+from ..common.errors import DiffspeedError
 
 
 def is_hooks(name: str, value: object) -> bool:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from ..errors import DiffspeedError
+from ..common.errors import DiffspeedError
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from ..accelerators.device import Device
 
 # Bits of nvmlClocksEventReasons that say that the device cannot go as fast as it was asked to.
 # Idleness, a clock that the user set and a limit that others share are none.

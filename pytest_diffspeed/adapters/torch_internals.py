@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
-from ..errors import DiffspeedError
+from ..common.errors import DiffspeedError
 from .attributes import replaced
 
 _REGION = re.compile(r"Torch-Compiled Region: (\d+)/\d+")

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..errors import DiffspeedError
+from ..common.errors import DiffspeedError
 
 CONFIGS = ("torch._dynamo.config", "torch._functorch.config", "torch._inductor.config")
 _ATTENTION = "diffusers.models.attention_dispatch"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..quiet import third_party
+from ..common.quiet import third_party
 
 
 def why_unusable() -> str | None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from ..accelerators.device import Device
 
 CONDITIONS_FILE = "conditions.json"
 FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"

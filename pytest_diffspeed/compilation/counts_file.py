@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..errors import DiffspeedError
+from ..common.errors import DiffspeedError
 
 FILE_NAME = "diffspeed-counts.txt"
 COUNTS = ("graphs", "breaks", "recompiles", "ops")

@@ -32,7 +32,7 @@ from ..adapters.dynamo import (
     watching,
 )
 from ..adapters.dynamo_undisturbed import compile_for_looking, undisturbed
-from ..quiet import third_party
+from ..common.quiet import third_party
 from .line_counts import count_lines
 from .remedies import first_reason, remedy
 from .report import (

@@ -28,7 +28,7 @@ from ..adapters.dynamo import (
 )
 from ..adapters.dynamo_undisturbed import new_compilations_forgotten
 from ..adapters.torch_internals import compiled_frames_run
-from ..quiet import third_party
+from ..common.quiet import third_party
 from .look import root_error
 from .report import CompileFailedError, NothingCompiledError, plural, short_path
 from .targets import Mark, outermost_marks

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import DiffspeedError
+from ..common.errors import DiffspeedError
 
 
 class NothingCompiledError(DiffspeedError):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ..common.workdir import NAME, workdir
 from ..records.journal import as_line
 from ..records.lines import read_lines
 from ..statistics import NoiseFloor, noise_floor
-from ..workdir import NAME, workdir
 from .key import EvidenceKey
-from .memory import utc_now
+from .verdict_store import utc_now
 
 Pairs = tuple[tuple[float, float], ...]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from ..git import GitError, git
-from ..workdir import NAME
+from ..common.git import GitError, git
+from ..common.workdir import NAME
 
 LARGE_BYTES = 64 * 2**20
 """A larger file that git does not have counts by size and time of change: reading it would take

@@ -11,8 +11,8 @@ import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..markers import GateMarker
-from .base import Gate
+from .gate import Gate
+from .markers import GateMarker
 
 
 @functools.cache

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..errors import DiffspeedError, MissingHardwareError, SelfComparisonError, UncountableError
-from ..markers import GateMarker
-from ..verdict import GateResult, VerdictKind
+from ..common.errors import (
+    DiffspeedError,
+    MissingHardwareError,
+    SelfComparisonError,
+    UncountableError,
+)
+from ..records.verdict import GateResult, VerdictKind
 from . import gates
-from .against_base import NO_BASE, check_against_base, is_against_base
-from .base import GateContext
+from .against_base.choice import NO_BASE, check_against_base, is_against_base
+from .gate import GateContext
+from .markers import GateMarker
 from .selection import select
 
 _NOT_APPLICABLE = (MissingHardwareError, SelfComparisonError, UncountableError)

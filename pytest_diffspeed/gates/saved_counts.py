@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from ..common.errors import UsageError
+from ..common.workdir import workdir
 from ..compilation.counts_file import (
     FILE_NAME,
     Entry,
@@ -18,11 +20,9 @@ from ..compilation.counts_file import (
     read_counts,
     write_counts,
 )
-from ..errors import UsageError
-from ..workdir import workdir
 
 if TYPE_CHECKING:
-    from .base import GateContext
+    from .gate import GateContext
 
 UPDATE = "pytest --diffspeed --diffspeed-save-counts"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..device import Device
-from ..markers import GateMarker
+from ..accelerators.device import Device
 from ..techniques.stacks import Stack
+from .markers import GateMarker
 
 
 def select(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..markers import MinSpeedup, SpeedMarker
-from ..verdict import Evidence, GateResult, VerdictKind
+from ..records.verdict import Evidence, GateResult, VerdictKind
+from .markers import MinSpeedup, SpeedMarker
 
 if TYPE_CHECKING:
     from ..timing.comparison import SpeedupResult
-    from .base import GateContext
+    from .gate import GateContext
 
 
 def gate_result(

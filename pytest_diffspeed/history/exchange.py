@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ..errors import RecordError
+from ..common.errors import RecordError
 from ..records.lines import each_line
 from .record import add_session
 from .store import Store

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..records.reader import RecordedGate, RecordedSession
-from ..verdict import GateResult
+from ..records.verdict import GateResult
 
 HIGHER, LOWER = "higher", "lower"
 _SIMILARITY_LOWER = frozenset({"other_image_ratio", "mae", "max_abs", "latent_l2", "denoiser_l2"})

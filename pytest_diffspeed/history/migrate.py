@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from ..errors import StoreError
+from ..common.errors import StoreError
 
 HEAD = "0001"
 """The newest revision; a test holds it against the migrations."""

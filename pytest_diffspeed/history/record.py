@@ -21,12 +21,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..errors import StoreError
+from ..common.errors import StoreError
+from ..common.workdir import workdir
 from ..evidence.key import EvidenceKey
 from ..records.finished import Finished
 from ..records.journal import as_line, write_all
 from ..records.reader import recorded_session
-from ..workdir import workdir
 from .figures import Figure, figures_of
 from .store import Store
 from .tables import POINT, RECORD, SERIES, SESSION

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, select
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import StoreError
-from ..workdir import workdir
+from ..common.errors import StoreError
+from ..common.workdir import workdir
 from .migrate import HEAD, migrate, revision
 from .url import PASSWORD_VARIABLE, StoreUrl
 

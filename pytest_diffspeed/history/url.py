@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from ..errors import UsageError
-from ..workdir import NAME
+from ..common.errors import UsageError
+from ..common.workdir import NAME
 
 DEFAULT = f"sqlite:///{NAME}/history.sqlite"
 """From pytest's rootdir."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MeasurementError
-from ..specs import ArmSpec
+from ..arms.spec import ArmSpec
+from ..common.errors import MeasurementError
 from ..techniques.stacks import BASELINE_NAME, parse_stack
 from .steps import Climbed
 
 if TYPE_CHECKING:
-    from ..prepared import PreparedArm
-    from ..session import Session
+    from ..arms.prepared_arm import PreparedArm
+    from ..arms.session import Session
     from ..timing.comparison import SpeedupResult
 
 BUDGET_S = 30.0

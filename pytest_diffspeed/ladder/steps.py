@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..errors import UnknownStackError
+from ..common.errors import UnknownStackError
 from ..techniques.registry import techniques
 from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
 

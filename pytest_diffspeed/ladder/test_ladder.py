@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..errors import DiffspeedError, DoesNotFitError, MissingHardwareError, UnknownStackError
-from ..fixtures import session_of
-from ..specs import ArmSpec
-from ..stash import OUTCOME, new_outcome, options_of
+from ..arms.spec import ArmSpec
+from ..common.errors import DiffspeedError, DoesNotFitError, MissingHardwareError, UnknownStackError
+from ..plugin.fixtures import session_of
+from ..plugin.stash import OUTCOME, new_outcome, options_of
 from ..techniques.stacks import Stack
 from .measure import measure_row, row_of
 from .steps import Climbed, Step, climb, steps_of
 
 if TYPE_CHECKING:
-    from ..prepared import PreparedArm
-    from ..session import Session
+    from ..arms.prepared_arm import PreparedArm
+    from ..arms.session import Session
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.attributes import replaced
 from ..adapters.torch_internals import around_calls
-from ..errors import SourceError
+from ..common.errors import SourceError
 from ..timing.stages import Around, Boundaries, Part
 from .components import denoiser, modules, vae
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..common.errors import UsageError
 from .components import denoiser
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class PipelineCall:
         """
         import torch
 
-        from ..errors import MeasurementError
+        from ..common.errors import MeasurementError
 
         latents: list[torch.Tensor] = []
 

@@ -18,8 +18,8 @@ from torch.utils import _pytree as pytree
 from ..adapters.attributes import replaced
 from ..adapters.diffusers_internals import cache_surroundings, forget_cached
 from ..adapters.torch_internals import around_calls
+from ..common.errors import MeasurementError, SourceError, UsageError, nearest
 from ..compilation.look import Call
-from ..errors import MeasurementError, SourceError, UsageError, nearest
 from .components import denoiser, denoiser_name, modules, vae
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.attributes import replaced
+from ..common.errors import DiffspeedError
+from ..common.quiet import third_party
 from ..compilation.look import look_at, root_error
 from ..compilation.report import GraphBreakReport
 from ..compilation.targets import outermost_marks
-from ..errors import DiffspeedError
-from ..quiet import third_party
 from .capture import capture, default_components
 from .components import modules
 

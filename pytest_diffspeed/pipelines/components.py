@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import SourceError
+from ..common.errors import SourceError
 
 if TYPE_CHECKING:
     import torch

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SourceError, UsageError, nearest
-from ..quiet import third_party
+from ..common.errors import SourceError, UsageError, nearest
+from ..common.quiet import third_party
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def names() -> tuple[str, ...]:
 
 
 def check_name(name: str) -> None:
-    """Raise :class:`~pytest_diffspeed.errors.UsageError` (a ``ValueError``) unless it is a name.
+    """Raise :class:`~pytest_diffspeed.common.errors.UsageError` (a ``ValueError``) unless it is a name.
 
     Reads the package's folder only: cheap enough for the parsing of options.
     """
@@ -64,8 +64,8 @@ def build(
     ``shared`` holds components of an earlier build to use as they are; the others get the weights
     that they get without it.
 
-    Raises :class:`~pytest_diffspeed.errors.UsageError` (a ``ValueError``) for an unknown name and
-    :class:`~pytest_diffspeed.errors.SourceError` where the tokenizer does not fit.
+    Raises :class:`~pytest_diffspeed.common.errors.UsageError` (a ``ValueError``) for an unknown name and
+    :class:`~pytest_diffspeed.common.errors.SourceError` where the tokenizer does not fit.
     """
     check_name(name)
     with third_party():

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import AbsentSourceError, DiffspeedError, SourceError, UsageError, nearest
-from ..extensions import extensions
-from ..quiet import third_party
+from ..common.errors import AbsentSourceError, DiffspeedError, SourceError, UsageError, nearest
+from ..common.extensions import extensions
+from ..common.quiet import third_party
 from .call import CallDefaults
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..errors import SourceError
+from ..common.errors import SourceError
 from .call import PipelineCall
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import RecordError
+from ..common.errors import RecordError
 from .journal import SCHEMA
 from .schema import fits
 

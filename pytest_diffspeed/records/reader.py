@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..verdict import Evidence, GateResult, VerdictKind
 from .lines import read_lines
+from .verdict import Evidence, GateResult, VerdictKind
 
 _AFTERWARDS = ("stages", "memory")
 """Kinds that tell more about a gate's arms once its verdict is written: they become figures."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records.reader import RecordedGate, RecordedSession
-from ..verdict import VerdictKind
+from ..records.verdict import VerdictKind
 from .terminal import describe, in_order
 
 PER_STEP = 10

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..records.finished import Finished
 from ..records.reader import RecordedSession
-from ..verdict import GateResult, VerdictKind
+from ..records.verdict import GateResult, VerdictKind
 from .ladder import ladder_rows
 from .terminal import describe, in_order
 

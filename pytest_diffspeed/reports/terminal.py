@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..verdict import Evidence, GateResult, VerdictKind
+from ..records.verdict import Evidence, GateResult, VerdictKind
 
 _ORDER = (
     VerdictKind.FAIL,

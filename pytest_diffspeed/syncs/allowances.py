@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import UsageError
+from ..common.errors import UsageError
 from ..simgpu import SyncEvent
 
 _LINE = re.compile(r"(?P<file>.+):(?P<line>\d+)")

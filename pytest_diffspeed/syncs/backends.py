@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ..errors import UsageError
+from ..common.errors import UsageError
 from ..simgpu import SimulatedGpu, SimulatorError, SyncLog
 from .cuda import BLIND_SPOTS, record_cuda
 

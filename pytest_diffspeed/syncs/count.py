@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..accelerators.simulated_weights import is_compiled, weights_replaced
 from ..adapters.attributes import replaced
-from ..errors import SourceError, UsageError, nearest
-from ..placing import is_compiled, weights_replaced
-from ..quiet import third_party
+from ..common.errors import SourceError, UsageError, nearest
+from ..common.quiet import third_party
 from ..simgpu import SyncEvent, SyncLog
 from .allowances import Allowance, parse_allowances
 from .backends import Backend, backend

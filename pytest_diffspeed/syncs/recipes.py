@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..errors import SourceError
+from ..common.errors import SourceError
 from .position import Tracker
 
 IMAGE = (1, 4, 8, 8)

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..adapters.torch_internals import cuda_graph_skips
-from ..errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
-from ..global_state import preserved
+from ..common.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
+from ..common.quiet import third_party
 from ..pipelines.compile_failure import explain_compile_failure
-from ..precision import ieee_fp32
-from ..quiet import third_party
-from .base import Family, KnownSlowWarning, Observation, Proof, Technique
+from .global_state import preserved
 from .observation import CudaGraphs
+from .precision_flags import ieee_fp32
 from .stacks import BASELINE_NAME, Stack, parse_stack
+from .technique import Family, KnownSlowWarning, Observation, Proof, Technique
 from .undo import remember
 from .undo import undo_stack as undo_stack
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from ..device import Device
+    from ..accelerators.device import Device
 
 PROOF_STEPS = 2
 """Denoising steps of the untimed calls that prove something: what runs in the first step only is
@@ -115,7 +115,7 @@ def apply_stack(
     Warns:
         KnownSlowWarning: the stack is known to be slow.
     """
-    from ..device import resolve_device
+    from ..accelerators.device import resolve_device
 
     if isinstance(stack, str):
         stack = parse_stack(stack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from ..accelerators.device import Device
 
 
 def capability_below(device: Device, least: tuple[int, int]) -> str | None:

@@ -12,9 +12,9 @@ import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..extensions import extensions
+from ..common.extensions import extensions
 from . import catalog
-from .base import Technique
+from .technique import Technique
 
 
 def techniques() -> Mapping[str, Technique]:

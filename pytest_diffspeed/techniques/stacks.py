@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from ..errors import UnknownStackError, nearest
-from .base import Technique
+from ..common.errors import UnknownStackError, nearest
 from .registry import techniques
+from .technique import Technique
 
 BASELINE_NAME = "fp32"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import NotUndoneError
-from .memory import forget, memory
+from ..common.errors import NotUndoneError
 from .stacks import Stack, parse_stack
+from .undo_notes import forget, memory
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ import math
 import statistics as stdlib_statistics
 from dataclasses import dataclass
 
+from ..records.verdict import VerdictKind
 from ..statistics import MIN_PAIRS, Decision, SpeedupGate
 from ..statistics.gate import fewest_pairs
-from ..verdict import VerdictKind
 from .arm import WarmUp
 from .budget import Projection, project, round_up
 from .rounds import Pair

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .validity import Condition
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from ..accelerators.device import Device
 
 
 class StolenTime:

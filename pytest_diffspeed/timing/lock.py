@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import MeasurementError
+from ..common.errors import MeasurementError
 
 try:
     import fcntl

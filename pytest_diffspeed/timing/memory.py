@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from ..device import Device
+    from ..accelerators.device import Device
 
 
 @dataclass(frozen=True)

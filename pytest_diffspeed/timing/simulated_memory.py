@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import UncountableError
-from ..placing import weights_replaced
+from ..accelerators.simulated_weights import weights_replaced
+from ..common.errors import UncountableError
 from ..syncs.report import short_path
 
 if TYPE_CHECKING:

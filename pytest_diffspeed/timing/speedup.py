@@ -6,7 +6,7 @@ import statistics as stdlib_statistics
 import time
 from collections.abc import Callable, Sequence
 
-from ..errors import UsageError
+from ..common.errors import UsageError
 from .arm import Arm, TimedArm, WarmUp, check_same_outputs, warm_up
 from .budget import Projection, allowed_seconds
 from .clock import Clock, WallClock

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ..errors import MeasurementError
+from ..common.errors import MeasurementError
 from .clock import Clock, StampClock
 from .timer import Timed
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pytest_diffspeed.errors import NotEffectiveError
+from pytest_diffspeed.common.errors import NotEffectiveError
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.compile_failure import explain_compile_failure
 from pytest_diffspeed.pipelines.sources import parse_source

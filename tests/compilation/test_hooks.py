@@ -5,11 +5,11 @@ import torch
 from diffusers.hooks import FirstBlockCacheConfig, apply_group_offloading
 
 from pytest_diffspeed import find_graph_breaks
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.compilation.look import look_at
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.capture import capture
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.quiet import third_party
 
 CPU = torch.device("cpu")
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from pytest_diffspeed.looks import graph_breaks
+from pytest_diffspeed.arms.prepared_arm import PreparedArm
+from pytest_diffspeed.arms.probes import graph_breaks
+from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.prepared import PreparedArm
 from pytest_diffspeed.records.reader import read_journal
-from pytest_diffspeed.specs import ArmSpec
 from pytest_diffspeed.techniques.apply import apply_stack
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
 

@@ -10,7 +10,7 @@ import pytest
 from history_sessions import commit_name, gate_lines, session, session_line
 from servers import PASSWORD
 
-from pytest_diffspeed.cli import main
+from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.record import add_session
 from pytest_diffspeed.history.store import Store
 from pytest_diffspeed.history.url import DEFAULT, parse_store
@@ -225,7 +225,7 @@ def test_a_store_that_cannot_be_meant_is_said(history, url):
 
 def test_a_pipe_that_closes_early_is_no_error(history, tmp_path):
     history("list", sessions=jumping(60))
-    code = "import sys; from pytest_diffspeed.cli import main; sys.exit(main())"
+    code = "import sys; from pytest_diffspeed.commands.cli import main; sys.exit(main())"
     words = [sys.executable, "-c", code, "history", "export", "-"]
     with subprocess.Popen(
         words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

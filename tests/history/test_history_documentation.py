@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from history_sessions import example
 
-from pytest_diffspeed.cli import main
+from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.record import add_session
 from pytest_diffspeed.history.store import Store
 from pytest_diffspeed.history.url import DEFAULT, parse_store

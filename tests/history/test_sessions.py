@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from servers import PASSWORD
 
-from pytest_diffspeed.cli import main
+from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.series import series_of
 
 ONE_TEST = """
@@ -217,7 +217,7 @@ def test_a_defect_shows_no_password(pytester, run_diffspeed, one_test, monkeypat
     def broken(asked, finished):
         raise ZeroDivisionError(f"{asked} {finished.rootdir}")
 
-    monkeypatch.setattr("pytest_diffspeed.summary.write_outputs", broken)
+    monkeypatch.setattr("pytest_diffspeed.plugin.summary.write_outputs", broken)
     secret = quote("hunter2", safe="")
     result = run_diffspeed(
         f"--diffspeed-store=postgresql://u:{secret}@127.0.0.1:1/d", "--fulltrace", "--showlocals"

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from history_sessions import gate_lines, session, session_line
 from sqlalchemy import func, select, text
 
-from pytest_diffspeed.errors import RecordError, StoreError
+from pytest_diffspeed.common.errors import RecordError, StoreError
 from pytest_diffspeed.history import migrate
 from pytest_diffspeed.history.exchange import export_lines, import_file
 from pytest_diffspeed.history.prune import prune

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pytest_diffspeed.errors import UsageError
+from pytest_diffspeed.common.errors import UsageError
 from pytest_diffspeed.history.url import StoreUrl, check_store, parse_store
 
 

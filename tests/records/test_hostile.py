@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from record_examples import EXAMPLES, damaged
 
-from pytest_diffspeed.cli import main
-from pytest_diffspeed.errors import RecordError
-from pytest_diffspeed.exports import formats
-from pytest_diffspeed.exports.base import Exported
-from pytest_diffspeed.exports.figures import figures_of
+from pytest_diffspeed.commands.cli import main
+from pytest_diffspeed.common.errors import RecordError
 from pytest_diffspeed.records.finished import Finished
 from pytest_diffspeed.records.journal import Journal, as_line
 from pytest_diffspeed.records.lines import MOST_BYTES, read_lines
 from pytest_diffspeed.records.reader import read_journal, recorded_session
 from pytest_diffspeed.records.schema import fits
+from pytest_diffspeed.reports.exports import formats
+from pytest_diffspeed.reports.exports.export_format import Exported
+from pytest_diffspeed.reports.exports.figures import figures_of
 from pytest_diffspeed.reports.github import annotation_lines
 from pytest_diffspeed.reports.ladder import ladder_rows
 from pytest_diffspeed.reports.markdown import markdown

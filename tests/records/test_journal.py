@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 
+from pytest_diffspeed.common.workdir import safe_name, workdir
 from pytest_diffspeed.records.journal import Journal, write_all
-from pytest_diffspeed.workdir import safe_name, workdir
 
 WRITE_FOR_EVER = """
 import itertools, sys

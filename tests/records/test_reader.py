@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from pytest_diffspeed.errors import RecordError
+from pytest_diffspeed.common.errors import RecordError
 from pytest_diffspeed.records.journal import Journal, as_line
 from pytest_diffspeed.records.lines import read_lines
 from pytest_diffspeed.records.reader import read_journal
+from pytest_diffspeed.records.verdict import Evidence, GateResult, VerdictKind
 from pytest_diffspeed.reports.terminal import gate_lines, ladder_table
-from pytest_diffspeed.verdict import Evidence, GateResult, VerdictKind
 
 IDENTITY = {"test": "t.py::t[bf16]", "stack": "bf16", "claim": "min_speedup over fp32 per call"}
 START = {

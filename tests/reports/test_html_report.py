@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from report_sessions import about, gate, identity, images, ladder, many, mixed, ratio, strips, told
 
-from pytest_diffspeed.cli import main
+from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.url import parse_store
-from pytest_diffspeed.outputs import WRITERS
 from pytest_diffspeed.records.finished import Finished
 from pytest_diffspeed.records.journal import as_line, write_all
 from pytest_diffspeed.records.schema import fits
 from pytest_diffspeed.reports.html import render, write
 from pytest_diffspeed.reports.html.text import shown
+from pytest_diffspeed.reports.writers import WRITERS
 
 TEST = "test_a.py::test_it[bf16]"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pytest_diffspeed.reports.pictures import AMPLIFY, Picture, save_comparison, save_gallery
+from pytest_diffspeed.gates.pictures import AMPLIFY, Picture, save_comparison, save_gallery
 
 GREY = np.full((64, 64, 3), 0.5, np.float32)
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pytest_diffspeed.reports.pictures import Picture, save_comparison, save_gallery
-from pytest_diffspeed.reports.progress import HEARTBEAT_S, Progress
+from pytest_diffspeed.common.progress import HEARTBEAT_S, Progress
+from pytest_diffspeed.gates.pictures import Picture, save_comparison, save_gallery
+from pytest_diffspeed.records.verdict import Evidence, GateResult, VerdictKind
 from pytest_diffspeed.reports.terminal import (
     failure,
     gate_lines,
@@ -16,7 +17,6 @@ from pytest_diffspeed.reports.terminal import (
     ladder_table,
     reliability,
 )
-from pytest_diffspeed.verdict import Evidence, GateResult, VerdictKind
 
 
 def result(verdict, *, stack="compile", **figures):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pytest_diffspeed.device import Device
+from pytest_diffspeed.accelerators.device import Device
 from pytest_diffspeed.timing.clock import CudaClock
 
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from pytest_diffspeed.errors import UsageError
-from pytest_diffspeed.limits_file import FORMAT, NAME, limits_for, store
+from pytest_diffspeed.common.errors import UsageError
+from pytest_diffspeed.gates.image_limits_file import FORMAT, NAME, limits_for, store
 from pytest_diffspeed.similarity import PRESETS, compare_images
 from pytest_diffspeed.similarity.calibration import CannotCalibrateError, propose_limits
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from pytest_diffspeed.errors import MeasurementError
+from pytest_diffspeed.common.errors import MeasurementError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import CallDefaults, Case, PipelineCall, image_cases
 from pytest_diffspeed.pipelines.fingerprints import content_fingerprint
 from pytest_diffspeed.pipelines.kernels import other_kernels
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.quiet import third_party
 
 STEPS = 3
 

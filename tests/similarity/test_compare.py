@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_diffspeed import compare_images, markers
+from pytest_diffspeed import compare_images
+from pytest_diffspeed.gates import markers
 from pytest_diffspeed.similarity import (
     LIMIT_NAMES,
     METRICS,

@@ -4,8 +4,8 @@ import diffusers
 import pytest
 import torch
 
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.quiet import third_party
 
 if torch.cuda.is_available():
     collect_ignore_glob = ["test_*.py"]  # these tests say `simulated` and compare with the CPU

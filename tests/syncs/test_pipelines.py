@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from pytest_diffspeed import count_syncs
-from pytest_diffspeed.errors import SourceError, UsageError
+from pytest_diffspeed.common.errors import SourceError, UsageError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.condition import condition
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
 
 PLANTED = "  # planted"

@@ -7,11 +7,12 @@ import diffusers
 import pytest
 import torch
 
-from pytest_diffspeed import cli, count_syncs
-from pytest_diffspeed.errors import SourceError, UsageError
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed import count_syncs
+from pytest_diffspeed.commands import cli
+from pytest_diffspeed.commands.audit import audit_schedulers, scheduler_classes, table
+from pytest_diffspeed.common.errors import SourceError, UsageError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
-from pytest_diffspeed.syncs.audit import audit_schedulers, scheduler_classes, table
 from pytest_diffspeed.syncs.position import Tracker
 from pytest_diffspeed.syncs.recipes import create, drive
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.techniques.catalog.compile import Compile
 
 SOURCES = {"unet": "random:sdxl-tiny", "transformer": "random:flux-tiny"}

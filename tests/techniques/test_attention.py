@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.device import Device
-from pytest_diffspeed.errors import DoesNotFitError, NotEffectiveError, UnknownStackError
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.accelerators.device import Device
+from pytest_diffspeed.common.errors import DoesNotFitError, NotEffectiveError, UnknownStackError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.apply import check_fit
 from pytest_diffspeed.techniques.catalog.attention import NoSdpa, SdpaFlash, SdpaMath
 from pytest_diffspeed.techniques.observation import CompiledPart, CudaGraphs, Observation

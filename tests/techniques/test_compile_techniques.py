@@ -14,8 +14,8 @@ from pytest_diffspeed.adapters.torch_internals import (
     read_trace,
     trace,
 )
-from pytest_diffspeed.errors import DiffspeedError, NotEffectiveError
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.common.errors import DiffspeedError, NotEffectiveError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.apply import PROOF_STEPS, running
 from pytest_diffspeed.techniques.catalog.compile import (
     GUIDE_FLAGS,

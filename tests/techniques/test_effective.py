@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
+from pytest_diffspeed.common.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.precision import ieee_fp32
-from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
 from pytest_diffspeed.techniques.catalog import layout, precision
+from pytest_diffspeed.techniques.precision_flags import ieee_fp32
 
 
 def found(applied):

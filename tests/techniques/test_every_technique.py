@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.errors import DoesNotFitError, MissingHardwareError
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.common.errors import DoesNotFitError, MissingHardwareError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.apply import running
-from pytest_diffspeed.techniques.base import Family
 from pytest_diffspeed.techniques.catalog import quantization
 from pytest_diffspeed.techniques.registry import techniques
 from pytest_diffspeed.techniques.stacks import parse_stack
+from pytest_diffspeed.techniques.technique import Family
 
 CUDA_ONLY = {
     "tf32": "TF32 is a mode of NVIDIA's tensor cores",
@@ -36,7 +36,7 @@ NAMES = [
 
 @pytest.mark.parametrize("kind", ["unet", "transformer"])
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.base.KnownSlowWarning")
+@pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.technique.KnownSlowWarning")
 def test_it_is_proven_or_says_why_it_does_not_fit(name, kind, tiny):
     pipeline, call = tiny(kind)
     if (name, kind) in MISFITS:

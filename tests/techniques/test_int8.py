@@ -11,16 +11,15 @@ from torch._higher_order_ops.out_dtype import out_dtype
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.adapters import torchao_internals
-from pytest_diffspeed.errors import (
+from pytest_diffspeed.common.errors import (
     DoesNotFitError,
     NotEffectiveError,
     UnknownStackError,
     UsageError,
 )
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.quiet import third_party
-from pytest_diffspeed.techniques.base import KnownSlowWarning
 from pytest_diffspeed.techniques.catalog.quantization import (
     Int8Dynamic,
     Int8DynamicSdxl,
@@ -35,8 +34,9 @@ from pytest_diffspeed.techniques.int8_filter import (
 from pytest_diffspeed.techniques.observation import LinearCalls, Observation
 from pytest_diffspeed.techniques.observe import OpWatch
 from pytest_diffspeed.techniques.stacks import parse_stack
+from pytest_diffspeed.techniques.technique import KnownSlowWarning
 
-quiet = pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.base.KnownSlowWarning")
+quiet = pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.technique.KnownSlowWarning")
 
 
 def linear(in_features, out_features, *rows):

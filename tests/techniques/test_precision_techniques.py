@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.device import Device
-from pytest_diffspeed.errors import MissingHardwareError, NotEffectiveError
-from pytest_diffspeed.precision import fp32_precision, ieee_fp32
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.accelerators.device import Device
+from pytest_diffspeed.common.errors import MissingHardwareError, NotEffectiveError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.apply import check_fit, running
 from pytest_diffspeed.techniques.catalog.precision import Fp16, Tf32
 from pytest_diffspeed.techniques.observation import Observation, PartOps
+from pytest_diffspeed.techniques.precision_flags import fp32_precision, ieee_fp32
 from pytest_diffspeed.techniques.stacks import parse_stack
 
 

@@ -4,7 +4,7 @@ import pytest
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.errors import DoesNotFitError, NotEffectiveError, UnknownStackError
+from pytest_diffspeed.common.errors import DoesNotFitError, NotEffectiveError, UnknownStackError
 from pytest_diffspeed.techniques.catalog.projections import FusedQkv
 from pytest_diffspeed.techniques.stacks import parse_stack
 

@@ -9,7 +9,7 @@ import torch
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.adapters.torch_internals import cuda_graph_skips
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.catalog.compile import GUIDE_FLAGS, Compile
 
 FLASH = "_scaled_dot_product_flash_attention_for_cpu"

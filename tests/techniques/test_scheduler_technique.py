@@ -11,9 +11,9 @@ from diffusers import (
 )
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.errors import DoesNotFitError, NotEffectiveError
+from pytest_diffspeed.common.errors import DoesNotFitError, NotEffectiveError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.condition import condition
-from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.techniques.apply import running, undo_stack
 from pytest_diffspeed.techniques.catalog.scheduler import CpuSigmas
 from pytest_diffspeed.techniques.observe import observe

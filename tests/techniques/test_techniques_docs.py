@@ -22,7 +22,7 @@ def test_the_table_lists_every_technique_and_whether_it_can_be_undone():
         assert row[4].startswith("yes") == techniques()[name].undoable
 
 
-@pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.base.KnownSlowWarning")
+@pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.technique.KnownSlowWarning")
 def test_the_layers_that_int8_takes_on_the_demo(capsys):
     part = DOCS.partition("## Which layers int8 takes")[2]
     code, printed = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", part, re.S).groups()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.errors import NotUndoneError
-from pytest_diffspeed.quiet import third_party
+from pytest_diffspeed.common.errors import NotUndoneError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.apply import undo_stack
 from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
 from pytest_diffspeed.techniques.registry import techniques
@@ -66,7 +66,7 @@ def test_stacks_are_undone_last_first(pipeline, call):
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16", "int8_dynamic_sdxl"])
-@pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.base.KnownSlowWarning")
+@pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.technique.KnownSlowWarning")
 def test_rounded_weights_are_not_undone_and_nothing_is_changed(name, pipeline, call):
     stack = f"{name}+sdpa_flash"
     apply_stack(pipeline, stack, call=call)

@@ -9,12 +9,12 @@ import torch
 
 from pytest_diffspeed.adapters.attributes import replaced
 from pytest_diffspeed.adapters.torch_internals import around_calls, compiled_frames_run
-from pytest_diffspeed.errors import DiffspeedError, SourceError
+from pytest_diffspeed.common.errors import DiffspeedError, SourceError
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.boundaries import require_unit, stage_boundaries
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.components import modules
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.timing.stages import Part, time_stages
 
 SOURCE = "random:sdxl-tiny"

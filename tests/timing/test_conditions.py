@@ -2,8 +2,8 @@
 
 import pytest
 
+from pytest_diffspeed.accelerators.device import Device, resolve_device
 from pytest_diffspeed.adapters.nvml import throttle_reasons
-from pytest_diffspeed.device import Device, resolve_device
 from pytest_diffspeed.timing.conditions import (
     OtherProcesses,
     StolenTime,

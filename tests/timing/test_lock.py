@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pytest_diffspeed.errors import MeasurementError
+from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.timing.lock import device_lock, lock_path
 
 HOLD = """

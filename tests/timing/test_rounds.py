@@ -5,10 +5,10 @@ import math
 
 import pytest
 
+from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.comparison import Question
 from pytest_diffspeed.timing.speedup import measure_speedups
-from pytest_diffspeed.verdict import VerdictKind
 
 
 class ScriptedClock:

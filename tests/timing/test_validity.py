@@ -8,6 +8,7 @@ import random
 import pytest
 
 from pytest_diffspeed import measure_speedup
+from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.statistics import Decision, SpeedupGate
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.rounds import BLOCK, measure_rounds
@@ -17,7 +18,6 @@ from pytest_diffspeed.timing.validity import (
     FullCollection,
     Validity,
 )
-from pytest_diffspeed.verdict import VerdictKind
 
 
 class OneSecond:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ...verdict import GateResult, VerdictKind
+from ...records.verdict import GateResult, VerdictKind
 
 
 @dataclass(frozen=True)

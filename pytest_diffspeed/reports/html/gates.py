@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...records.reader import RecordedGate
-from ...verdict import GateResult
+from ...records.verdict import GateResult
 from .axes import AXES, MEMORY, RATIO, STRUCTURE, TIME, Axis, axis_of, severity
-from .base import Difference, differences, is_against_base
+from .base_commit import Difference, differences, is_against_base
 from .loose import count, mapping, number, sequence, word, words
 from .pairs import PairPlot, pair_plot
 from .similarity import Metric, metrics

@@ -10,10 +10,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import DoesNotFitError, NotEffectiveError
-from ..base import Family, Observation, Proof, Technique
+from ...common.errors import DoesNotFitError, NotEffectiveError
 from ..capability import capability_below
-from ..memory import memory
 from ..observation import (
     DENOISER,
     FUSED_ATTENTION,
@@ -22,12 +20,14 @@ from ..observation import (
     VAE,
     VAE_DECODE,
 )
+from ..technique import Family, Observation, Proof, Technique
+from ..undo_notes import memory
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-    from ...device import Device
+    from ...accelerators.device import Device
 
 _SIXTEEN_BITS = frozenset({"bf16", "fp16"})
 BEFORE_CUDA_GRAPHS = "before CUDA graphs"

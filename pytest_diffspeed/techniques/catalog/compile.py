@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import NotEffectiveError
-from ..base import Family, Observation, Proof, Technique
-from ..memory import memory
+from ...common.errors import NotEffectiveError
 from ..observation import CompiledPart, CudaGraphs
+from ..technique import Family, Observation, Proof, Technique
+from ..undo_notes import memory
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

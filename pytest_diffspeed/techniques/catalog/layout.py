@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import NotEffectiveError
-from ..base import Family, Observation, Proof, Technique
+from ...common.errors import NotEffectiveError
+from ..technique import Family, Observation, Proof, Technique
 
 if TYPE_CHECKING:
     import torch

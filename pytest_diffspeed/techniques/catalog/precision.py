@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import NotEffectiveError
-from ..base import Family, Observation, Proof, Technique
+from ...common.errors import NotEffectiveError
 from ..capability import capability_below
 from ..observation import VAE
+from ..technique import Family, Observation, Proof, Technique
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from ...device import Device
+    from ...accelerators.device import Device
 
 _FP32 = "torch.float32"
 
@@ -87,7 +87,7 @@ class Fp32(Technique):
         """Nothing to undo."""
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        from ...precision import require_ieee
+        from ..precision_flags import require_ieee
 
         proof = _prove_dtype(self.name, _FP32, pipeline, seen)
         flags = require_ieee()
@@ -118,7 +118,7 @@ class Tf32(Technique):
         """Nothing to undo: the flags are those of a call, not of the pipeline."""
 
     def running(self) -> AbstractContextManager[object]:
-        from ...precision import fp32_precision
+        from ..precision_flags import fp32_precision
 
         return fp32_precision("tf32")
 

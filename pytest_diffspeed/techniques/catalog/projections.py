@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import NotEffectiveError
-from ..base import Family, Observation, Proof, Technique
-from ..memory import memory
+from ...common.errors import NotEffectiveError
 from ..observation import DENOISER, VAE
+from ..technique import Family, Observation, Proof, Technique
+from ..undo_notes import memory
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import DoesNotFitError, NotEffectiveError, UsageError
-from ..base import Family, Observation, Proof, Technique
+from ...common.errors import DoesNotFitError, NotEffectiveError, UsageError
 from ..int8_filter import derived, published_sdxl, torch_refuses
-from ..memory import memory
 from ..observation import DENOISER, VAE, LinearCalls
+from ..technique import Family, Observation, Proof, Technique
+from ..undo_notes import memory
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-    from ...device import Device
+    from ...accelerators.device import Device
 
 PUBLISHED_SLOWDOWN = (
     "quantized but not compiled, each layer converts its input in kernels of their own: Flux on an "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import NotEffectiveError
-from ..base import Family, Observation, Proof, Technique
-from ..memory import memory
+from ...common.errors import NotEffectiveError
+from ..technique import Family, Observation, Proof, Technique
+from ..undo_notes import memory
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -1,0 +1,51 @@
+"""A pipeline's weights on the simulated GPU, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..adapters.module_tensors import tensors_replaced
+from ..common.errors import SourceError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def weights_replaced(
+    parts: Mapping[str, torch.nn.Module], place: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
+    """Every parameter and buffer of ``parts`` is ``place(it)``; afterwards all are as before.
+
+    Raises:
+        SourceError: a part is compiled, or its weights are no plain tensors on the CPU.
+    """
+    import torch
+
+    for name, part in parts.items():
+        if is_compiled(part):
+            raise SourceError(
+                f"{name} is compiled, and a compiled module would run eagerly on a simulated GPU "
+                "(on some versions of torch for good); count syncs before compiling"
+            )
+        for key, tensor in part.state_dict(keep_vars=True).items():
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            if type(tensor.data) is not torch.Tensor or tensor.device.type != "cpu":
+                raise SourceError(
+                    f"{name}.{key} is {type(tensor.data).__name__} on {tensor.device}; the "
+                    "simulated GPU takes plain tensors on the CPU, so count syncs before "
+                    "quantizing or moving the pipeline"
+                )
+    with tensors_replaced(parts.values(), place):
+        yield
+
+
+def is_compiled(part: torch.nn.Module) -> bool:
+    """Whether a call of ``part`` runs anything that ``torch.compile`` made."""
+    return any(
+        getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
+        for module in part.modules()
+    )

@@ -1,0 +1,1 @@
+"""Arms: a pipeline with a stack, built, proven, and ready to be timed or counted."""

@@ -1,0 +1,77 @@
+"""Builds pipelines from their sources and applies stacks to them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from ..accelerators.device import Device
+from ..common.errors import DiffspeedError, SourceError
+from ..common.quiet import third_party
+from ..compilation.cost import watching_compilation
+from ..pipelines.call import CallDefaults, PipelineCall
+from ..pipelines.sources import PipelineSource, explain_load_error
+from ..techniques.apply import apply_stack
+from ..techniques.technique import Family, KnownSlowWarning
+from .prepared_arm import PreparedArm
+from .spec import ArmSpec
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+class Builder:
+    """Builds on one device; ``steps`` and ``prompts`` replace those of the sources."""
+
+    def __init__(
+        self, device: Device, *, steps: int | None = None, prompts: tuple[str, ...] = ()
+    ) -> None:
+        self.device = device
+        self._steps = steps
+        self._prompts = prompts
+
+    def to_device(self, pipeline: DiffusionPipeline, text: str) -> None:
+        """Move ``pipeline`` to where it will run.
+
+        Raises:
+            SourceError: it does not fit there.
+        """
+        try:
+            with third_party():
+                pipeline.to(self.device.torch_device)
+        except Exception as error:
+            raise SourceError(
+                f"pipeline source {text!r} on {self.device}: {explain_load_error(error)}"
+            ) from error
+
+    def call(self, source: PipelineSource, pipeline: DiffusionPipeline) -> PipelineCall:
+        """The call that every arm of ``source`` makes."""
+        defaults: CallDefaults = source.defaults(pipeline).overridden(
+            steps=self._steps, prompts=self._prompts
+        )
+        return PipelineCall(pipeline, defaults, defaults.prompts[0])
+
+    def prepare(
+        self, spec: ArmSpec, pipeline: DiffusionPipeline, call: PipelineCall
+    ) -> PreparedArm:
+        """Apply the stack in place, run it once and prove it.
+
+        Raises:
+            SourceError: the first call failed.
+            MissingHardwareError, DoesNotFitError, NotEffectiveError: see :func:`apply_stack`.
+        """
+        compiles = any(t.family is Family.COMPILE for t in spec.stack.techniques())
+        try:
+            # Whoever asked for the stack tells what is known to be slow about it: see `known_slow`.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", KnownSlowWarning)
+                with watching_compilation(compiles=compiles) as compilation:
+                    applied = apply_stack(pipeline, spec.stack, call=call, device=self.device)
+        except DiffspeedError:
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"pipeline source {spec.source!r} with {spec.stack}: the first call failed: "
+                f"{explain_load_error(error)}"
+            ) from error
+        return PreparedArm(spec, pipeline, call, applied, compilation.seen)

@@ -1,0 +1,142 @@
+"""A pipeline with its stack applied and proven, and the arms that time it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.attributes import replaced
+from ..common.errors import MeasurementError
+from ..common.quiet import third_party
+from ..compilation.cost import Compilation
+from ..pipelines.boundaries import require_unit, stage_boundaries
+from ..pipelines.call import PipelineCall
+from ..pipelines.components import modules
+from ..pipelines.condition import condition
+from ..techniques.apply import Applied, running
+from ..timing.arm import Arm
+from ..timing.clock import StampClock
+from ..timing.collector import collector_off
+from ..timing.memory import Allocator, PeakMemory, bytes_of, peak_of
+from ..timing.simulated_memory import SimulatedPeak, simulated_peak
+from ..timing.stages import Boundaries, StageTimer, StageTimes, time_stages
+from ..timing.timer import whole_call
+from .spec import ArmSpec
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from ..gates.pictures import Pixels
+
+
+@dataclass
+class PreparedArm:
+    """A pipeline with its stack applied and proven, ready to be called and timed."""
+
+    spec: ArmSpec
+    pipeline: DiffusionPipeline
+    call: PipelineCall
+    applied: Applied
+    compilation: Compilation = field(default_factory=Compilation)
+
+    def __post_init__(self) -> None:
+        self._arms: dict[str, Arm] = {}
+        self.memo: dict[object, Any] = {}
+        """What gates found out about this arm and need not find out again."""
+        self._proven = condition(self.pipeline)
+
+    def require_unchanged(self) -> None:
+        """Refuse to time a pipeline that is no longer what was proven.
+
+        Raises:
+            MeasurementError: a test's body changed it; arms are shared by the tests of a session.
+        """
+        now = condition(self.pipeline)
+        changed = sorted(
+            name for name in {*now, *self._proven} if now.get(name) != self._proven.get(name)
+        )
+        if changed:
+            raise MeasurementError(
+                f"the pipeline with {self.spec.stack} is no longer what was proven: the body of "
+                f"this test or of one before it changed {', '.join(changed)}; tests share their "
+                "pipelines, so a body must leave them as they are"
+            )
+
+    def proof_record(self) -> dict[str, Any]:
+        """The content of a ``proof`` record: what shows that the stack took hold."""
+        return {
+            "source": self.spec.source,
+            "stack": self.spec.stack.name,
+            "first_call_s": self.applied.first_call_s,
+            "proofs": [vars(proof) for proof in self.applied.proofs],
+        }
+
+    def arm_of(self, unit: str) -> Arm:
+        """Timed by whole calls, steady steps (``step``) or a component.
+
+        Raises:
+            SourceError: the pipeline lacks it.
+        """
+        if unit not in self._arms:
+            require_unit(self.pipeline, unit)
+            timer = whole_call if unit == "call" else StageTimer(unit, self._boundaries())
+            self._arms[unit] = Arm(self.spec.stack.name, self._once, self.running, timer)
+        return self._arms[unit]
+
+    def stage_times(self, clock: StampClock) -> StageTimes:
+        """The stages of one more call."""
+        with self.running(), collector_off():
+            return time_stages(self._once, self._boundaries(), clock)[0]
+
+    def peak_memory(self, allocator: Allocator) -> PeakMemory:
+        """Of one more call, after one that leaves the allocator as calls do.
+
+        Raises:
+            MeasurementError: the pipeline was changed, or the call raised.
+        """
+        self.require_unchanged()
+        arm = self.arm_of("call")
+        arm.discarded_call()
+        own = bytes_of(modules(self.pipeline).values(), self.pipeline.device)
+        return peak_of(arm.discarded_call, own, allocator)
+
+    def simulated_peak(self) -> SimulatedPeak:
+        """Of one more call, on a simulated GPU: for sessions on the CPU, eager stacks only.
+
+        Raises:
+            UncountableError: there can be no simulated GPU here.
+            MeasurementError: the pipeline was changed, or the call raised.
+            SourceError: the weights are not plain tensors on the CPU.
+        """
+        self.require_unchanged()
+        arm = self.arm_of("call")
+        # A copy, since set_timesteps leaves tensors of the device in its scheduler.
+        scheduler = copy.deepcopy(getattr(self.pipeline, "scheduler", None))
+        with replaced(self.pipeline, "scheduler", scheduler):
+            return simulated_peak(arm.discarded_call, modules(self.pipeline))
+
+    def _once(self) -> object:
+        return self.call(self.pipeline)
+
+    def _boundaries(self) -> Boundaries:
+        return stage_boundaries(self.pipeline)
+
+    def images(self) -> Pixels | None:
+        """What the last timed call drew: ``N × height × width × 3`` in [0, 1], or ``None``."""
+        import torch
+
+        outputs = [a.last_output for a in self._arms.values() if a.last_output is not None]
+        output = outputs[-1] if outputs else None
+        if not isinstance(output, torch.Tensor) or output.dim() != 4:
+            return None
+        pixels: Pixels = output.detach().permute(0, 2, 3, 1).to("cpu", torch.float32).numpy()
+        return pixels
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The process-wide state of a call; third parties' warnings are kept quiet in it."""
+        with third_party(), running(self.spec.stack):
+            yield

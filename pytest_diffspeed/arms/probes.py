@@ -1,0 +1,300 @@
+"""What is counted of an arm, by name: plain arguments in, plain data out.
+
+A gate looks at this process's arm, and a worker at that of the base, by the same functions, so that
+both are counted alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common.errors import DiffspeedError, MeasurementError, UsageError
+
+if TYPE_CHECKING:
+    from ..compilation.recompiles import RecompileReport
+    from ..compilation.report import GraphBreakReport
+    from ..syncs.report import SyncReport
+    from .prepared_arm import PreparedArm
+
+SIMULATED_STEPS = 6
+"""Enough for the warm-up of multistep schedulers, some steady steps and the last one."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A line of code that something was counted at; ``file`` starts from the tree it lies in.
+
+    ``what`` and ``source`` stay the same when lines are added above it, so that it can be found in
+    another commit.
+    """
+
+    component: str
+    what: str
+    file: str
+    line: int
+    function: str
+    source: str
+    count: int
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes it the same line in another tree."""
+        return self.component, self.what, self.file, self.function, self.source
+
+    def __str__(self) -> str:
+        text = f"{self.file}:{self.line} in {self.function}: {self.what}"
+        return f"{text}\n    {self.source}" if self.source else text
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Counts by component and what was counted, and where; ``notes`` is what else was noticed."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    sites: tuple[Site, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Seen:
+        sites = tuple(Site(**site) for site in plain["sites"])
+        return cls(plain["counts"], sites, tuple(plain["notes"]))
+
+
+def look(arm: PreparedArm, at: str, root: str, how: Mapping[str, Any]) -> Seen:
+    """What is seen of ``arm`` by the look called ``at``; ``root`` is the tree that it runs in.
+
+    Raises:
+        UsageError: there is no such look.
+        MeasurementError: it could not be counted.
+    """
+    if at not in _LOOKS:
+        raise UsageError(f"one cannot look at {at!r}; valid: {', '.join(sorted(_LOOKS))}")
+    return _LOOKS[at](arm, Path(root), **how)
+
+
+def graph_breaks(
+    arm: PreparedArm, components: tuple[str, ...] | None
+) -> tuple[GraphBreakReport, ...]:
+    """A look at each of the components of an arm's pipeline; kept for the next gate.
+
+    Raises:
+        MeasurementError: one of them could not be looked at; the sentence names them all.
+    """
+    from ..compilation.look import look_at
+    from ..pipelines.capture import capture, default_components
+    from ..techniques.apply import PROOF_STEPS
+
+    names = components or default_components(arm.pipeline)
+    key = ("graph breaks", names)
+    if key not in arm.memo:
+        reports: list[GraphBreakReport] = []
+        problems: list[str] = []
+        with arm.running():
+            captured = capture(
+                arm.pipeline, lambda: arm.call(arm.pipeline, steps=PROOF_STEPS), names
+            )
+            for one in captured:
+                try:
+                    reports.append(look_at(one.fn, one.calls, name=one.name, restart=one.restart))
+                except DiffspeedError as error:
+                    problems.append(str(error))
+        if problems:
+            raise MeasurementError("; ".join(problems))
+        arm.memo[key] = tuple(reports)
+    found: tuple[GraphBreakReport, ...] = arm.memo[key]
+    return found
+
+
+def recompiles(
+    arm: PreparedArm,
+    *,
+    sizes: Sequence[tuple[int, int]] = (),
+    batch_sizes: Sequence[int] = (),
+    prompts: Sequence[str] = (),
+    guidance: Sequence[float] = (),
+) -> RecompileReport:
+    """What compiles again after warm-up: over a repeated call, and one of each kind asked for."""
+    from ..compilation.recompiles import find_recompiles
+    from ..pipelines.compile_failure import explain_compile_failure
+    from ..pipelines.components import modules
+    from ..pipelines.variants import variants
+    from ..techniques.apply import PROOF_STEPS
+
+    calls = variants(
+        arm.pipeline,
+        arm.call,
+        steps=PROOF_STEPS,
+        sizes=sizes,
+        batch_sizes=batch_sizes,
+        prompts=prompts,
+        guidance=guidance,
+    )
+    with arm.running():
+        return find_recompiles(
+            modules(arm.pipeline),
+            calls,
+            warm_up=lambda: arm.call(arm.pipeline, steps=PROOF_STEPS),
+            cuda_graphs=arm.pipeline.device.type == "cuda",
+            skipped_before=arm.compilation.cudagraph_skips,
+            explain=lambda call, error: explain_compile_failure(
+                arm.pipeline, lambda pipeline, steps: call(), error
+            ),
+        )
+
+
+def syncs(
+    arm: PreparedArm, *, scope: str | Callable[..., Any], allow: Sequence[str] = ()
+) -> SyncReport:
+    """Host syncs of one call: on the arm's GPU, or on a simulated one if it has none."""
+    from ..syncs.count import count_syncs
+
+    device = arm.pipeline.device
+    on_gpu = device.type == "cuda"
+    # Nothing is timed: a call of one step would say nothing of the steady ones.
+    steps = max(2, arm.call.defaults.steps)
+    if not on_gpu:
+        steps = min(steps, SIMULATED_STEPS)
+    whole = scope != "scheduler.step"
+    output = "pt" if whole else "latent"
+    arguments = arm.call.arguments(arm.pipeline, output=output, steps=steps)
+    # That of a timed call is a CPU generator, whose noise a stochastic scheduler would copy to the
+    # device in each step; without one the device draws.
+    arguments.pop("generator", None)
+    with arm.running():
+        return count_syncs(
+            arm.pipeline,
+            scope=scope,
+            device=str(device) if on_gpu else "simulated",
+            steps=steps,
+            allow=tuple(allow),
+            **arguments,
+        )
+
+
+def peak_bytes(arm: PreparedArm) -> int:
+    """Of one call: as the device's allocator counts, or on a simulated GPU if there is none."""
+    if arm.pipeline.device.type != "cuda":
+        return arm.simulated_peak().allocated_bytes
+    from ..accelerators.device import resolve_device
+    from ..timing.memory import CudaAllocator
+
+    allocator = CudaAllocator(resolve_device(str(arm.pipeline.device)))
+    return arm.peak_memory(allocator).allocated_bytes
+
+
+def _look_for_graph_breaks(
+    arm: PreparedArm, root: Path, *, components: Sequence[str] | None
+) -> Seen:
+    reports = graph_breaks(arm, None if components is None else tuple(components))
+    counts = {r.name: {"breaks": len(r.breaks), "graphs": r.graphs} for r in reports}
+    return Seen(
+        counts,
+        tuple(
+            Site(
+                report.name,
+                found.reason,
+                from_root(found.file, root),
+                found.line,
+                found.function,
+                found.source,
+                found.runs or 1,
+            )
+            for report in reports
+            for found in report.breaks
+        ),
+    )
+
+
+def _look_for_recompiles(arm: PreparedArm, root: Path, **over: Any) -> Seen:
+    report = recompiles(arm, **over)
+    # The guard's text names objects by address and sizes by value; the function is what stays.
+    again = Counter(
+        (one.component, from_root(one.file, root), one.line, one.function)
+        for one in report.recompiles
+    )
+    counts: dict[str, dict[str, int]] = {
+        name: {"recompiles": count} for name, count in report.by_component().items()
+    }
+    counts["pipeline"] = {
+        "parts that run eagerly": len(report.eager),
+        "CUDA graphs skipped": len(report.cudagraph_skips),
+    }
+    sites = tuple(
+        Site(component, "compiled again", file, line, function, "", count)
+        for (component, file, line, function), count in again.items()
+    )
+    return Seen(counts, sites, (*map(str, report.recompiles), *report.eager))
+
+
+def _look_for_syncs(
+    arm: PreparedArm, root: Path, *, scope: str, allow: Sequence[str], strict: bool
+) -> Seen:
+    report = syncs(arm, scope=scope, allow=allow)
+    counts = {
+        "first step": report.first_step + report.outside,
+        "steady step": max(report.per_step, default=0),
+    }
+    if strict:
+        counts["may block"] = report.may_block
+    return Seen(
+        {report.scope: counts},
+        tuple(
+            Site(
+                report.scope,
+                f"{site.kind} {site.op}",
+                from_root(site.file, root),
+                site.line,
+                site.function,
+                site.source,
+                site.count,
+            )
+            for site in report.sites
+            if site.allowed is None and (strict or site.kind != "may_block")
+        ),
+    )
+
+
+def _look_for_memory(arm: PreparedArm, root: Path) -> Seen:
+    return Seen({"call": {"peak bytes": peak_bytes(arm)}})
+
+
+def _draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: str) -> Seen:
+    """Draw ``cases``, each a prompt and a seed, into the file ``path``: ``N × C × H × W``."""
+    import numpy as np
+    import torch
+
+    from ..pipelines.call import Case
+
+    drawn = []
+    for prompt, seed in cases:
+        with arm.running():
+            image = arm.call.of(Case(prompt, seed)).draw(arm.pipeline).image
+        drawn.append(image.to("cpu", torch.float32).numpy())
+    np.save(Path(path), np.stack(drawn))
+    return Seen({"images": {"drawn": len(drawn)}})
+
+
+_LOOKS: Mapping[str, Callable[..., Seen]] = {
+    "graph breaks": _look_for_graph_breaks,
+    "recompiles": _look_for_recompiles,
+    "syncs": _look_for_syncs,
+    "memory": _look_for_memory,
+    "images": _draw_images,
+}
+
+
+def from_root(file: str, root: Path) -> str:
+    """The same name for the same file of two trees or two environments."""
+    path = Path(file)
+    for packages in ("site-packages", "dist-packages"):
+        if packages in path.parts:
+            return Path(*path.parts[path.parts.index(packages) + 1 :]).as_posix()
+    real, real_root = path.resolve(), root.resolve()
+    return real.relative_to(real_root).as_posix() if real.is_relative_to(real_root) else file

@@ -1,0 +1,289 @@
+"""The parent's side of a worker process: an arm that is timed in another process."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ...common.errors import AbsentArmError, MeasurementError, SelfComparisonError
+from ..base_commit.place import Place, here
+from ..probes import Seen
+from .protocol import BuildOrder, as_line, from_line
+
+if TYPE_CHECKING:
+    from ...timing.clock import Clock
+
+BUILD_S = 3600.0
+"""Longer than any model takes to load and to compile; who hangs longer will not come back."""
+CALL_S = 1800.0
+"""The same for one call."""
+END_S = 10.0
+"""A worker that was told to end may finish the call that it is in."""
+_PACKAGE = Path(__file__).resolve().parents[1]
+_OF_AN_INTERPRETER = ("PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
+TAIL_CHARACTERS = 600
+"""Of what a crashed worker printed last, for the message."""
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """Stands for a worker's output, which stays there: its shape is all that is compared."""
+
+    shape: tuple[int, ...]
+
+
+class WorkerArm:
+    """An arm in a process of its own; see :class:`pytest_diffspeed.timing.arm.TimedArm`.
+
+    The worker times its calls with a clock of its own kind (CUDA events, or the CPU's clock), so
+    the ``clock`` that a call is given is not used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        order: BuildOrder,
+        *,
+        place: Place | None = None,
+        call_s: float = CALL_S,
+    ) -> None:
+        self._place = place = place or here()
+        self.name = name
+        self.last_call_s = math.nan
+        self.last_output: object = None
+        self.calls = 0
+        self.first_call_s = math.nan
+        self.weights: dict[str, str] = {}
+        self.inputs: dict[str, Any] = {}
+        self.proofs: list[str] = []
+        self._call_s = call_s
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by end()
+        self._shim = tempfile.TemporaryDirectory(prefix="diffspeed-worker-")
+        self._alive: int | None
+        watched, self._alive = os.pipe()  # closed when this process ends, however it does
+        # Windows passes no such descriptors on.
+        inherits: dict[str, Any] = {"pass_fds": (watched,)} if hasattr(os, "killpg") else {}
+        words = [str(watched)] if inherits else []
+        try:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                [place.python, str(_script(Path(self._shim.name))), *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                cwd=place.folder,
+                env=_environment(place),
+                start_new_session=True,  # so that what it starts itself can be ended with it
+                **inherits,
+            )
+        except OSError as error:
+            os.close(self._alive)
+            self._errors.close()
+            self._shim.cleanup()
+            raise MeasurementError(
+                f"worker process of arm {name!r}: {place.python} cannot be started in "
+                f"{place.folder} ({error.strerror})"
+            ) from None
+        finally:
+            os.close(watched)
+        self._answers: queue.Queue[bytes | None] = queue.Queue()
+        reader = threading.Thread(target=self._read, name="diffspeed-worker", daemon=True)
+        reader.start()
+        self._send(order.as_dict())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self, *, build_s: float = BUILD_S) -> None:
+        """Wait until the arm is built and proven.
+
+        Raises:
+            MeasurementError: the worker could not build it, ended, or takes longer than
+                ``build_s``.
+            AbsentArmError, SelfComparisonError: see ``Session.base_and_head``.
+        """
+        ready = self._answer("building it", build_s).get("ready")
+        if not isinstance(ready, dict):
+            raise self._failure("building it", "it answered something else than it was asked")
+        self.first_call_s = float(ready["first_call_s"])
+        self.weights = dict(ready["weights"])
+        self.inputs = dict(ready.get("inputs", {}))
+        self.proofs = list(ready.get("proofs", ()))
+
+    def timed_call(self, clock: Clock) -> float:
+        answer = self._call("call")
+        seconds = answer.get("seconds")
+        self.last_call_s = float(answer.get("call_s", math.nan))
+        shape = answer.get("shape")
+        self.last_output = None if shape is None else Shaped(tuple(shape))
+        if not isinstance(seconds, float) or not (math.isfinite(seconds) and seconds > 0):
+            raise self._failure(f"call number {self.calls}", f"its clock gave {seconds!r} seconds")
+        return seconds
+
+    def discarded_call(self) -> None:
+        self._call("discard")
+
+    def look(self, at: str, **how: Any) -> Seen:
+        """What the worker counts of its arm; see :mod:`pytest_diffspeed.arms.probes`.
+
+        Raises:
+            MeasurementError: it could not be counted, or the worker ended.
+        """
+        self._send({"do": "look", "at": at, "root": str(self._place.root), "with": how})
+        seen = self._answer(f"looking at {at}", BUILD_S).get("seen")
+        try:
+            return Seen.from_dict(seen)  # type: ignore[arg-type]
+        except (KeyError, TypeError):
+            said = "it answered something else than it was asked"
+            raise self._failure(f"looking at {at}", said) from None
+
+    def end(self) -> None:
+        """End the process, however busy it is; safe to call twice."""
+        process = self._process
+        try:
+            if process.stdin is not None:
+                process.stdin.close()
+        except OSError:  # it is gone, and its pipe with it
+            pass
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            process.wait()
+        except BaseException:  # a second Ctrl-C: nobody waits any more, and nothing stays
+            self._kill()
+            raise
+        finally:
+            self._let_go()
+            self._errors.close()
+            self._shim.cleanup()
+
+    def _let_go(self) -> None:
+        alive, self._alive = self._alive, None
+        if alive is not None:
+            os.close(alive)
+
+    def _kill(self) -> None:
+        """End the process and what it started, as inductor's compiling processes."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
+
+    def _call(self, order: str) -> dict[str, Any]:
+        self.calls += 1
+        self._send({"do": order})
+        return self._answer(f"call number {self.calls}", self._call_s)
+
+    def _send(self, content: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(as_line(content))
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            pass  # it has ended: the answer that does not come says why
+
+    def _answer(self, doing: str, wait_s: float) -> dict[str, Any]:
+        try:
+            line = self._answers.get(timeout=wait_s)
+        except queue.Empty:
+            self._kill()
+            raise self._failure(doing, f"no answer within {wait_s:.0f} s") from None
+        if line is None:
+            self._answers.put(None)  # whoever asks next must not wait for an answer either
+            code = self._process.wait()
+            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            if code == -9:
+                how += ", as when memory runs out"
+            raise self._failure(doing, f"it ended ({how})")
+        answer = from_line(line)
+        if answer is None:
+            raise self._failure(doing, f"it answered {line[:80]!r}, which is no JSON object")
+        if answer.get("itself") is True:
+            raise SelfComparisonError(str(answer.get("error")))
+        if "error" in answer:
+            error = AbsentArmError if answer.get("absent") is True else MeasurementError
+            raise error(f"worker process of arm {self.name!r}: {answer['error']}")
+        return answer
+
+    def _failure(self, doing: str, what: str) -> MeasurementError:
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - TAIL_CHARACTERS))
+        last = self._errors.read().decode("utf-8", "replace").strip()
+        said = f"; the last it printed: {last}" if last else ""
+        return MeasurementError(
+            f"worker process of arm {self.name!r} (pid {self.pid}), {doing}: {what}{said}"
+        )
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stream:
+            for line in stream:
+                self._answers.put(line)
+        self._answers.put(None)
+
+
+@contextmanager
+def worker_arms(
+    orders: Sequence[tuple[str, BuildOrder]],
+    instances: int,
+    places: Sequence[Place | None] | None = None,
+) -> Iterator[list[list[WorkerArm]]]:
+    """The arms of ``orders``, ``instances`` times, each in a process of its own.
+
+    ``places`` says where each of them runs; without it, as this process does.  They are built one
+    after the other, so that compiling one does not slow another's first call down; all of them end
+    with this context.
+
+    Raises:
+        AbsentArmError: the pipeline source of one does not exist in its place.
+        MeasurementError: one of them could not be built.
+    """
+    with ExitStack() as stack:
+        built: list[list[WorkerArm]] = []
+        for _ in range(instances):
+            built.append([])
+            for (name, order), place in zip(orders, places or [None] * len(orders), strict=True):
+                arm = WorkerArm(name, order, place=place)
+                stack.callback(arm.end)
+                arm.wait_until_ready()
+                built[-1].append(arm)
+        yield built
+
+
+def _script(folder: Path) -> Path:
+    """What a worker's interpreter runs: this very package, and nothing that lies beside it.
+
+    Another environment needs not have it, and one that has another version of it must not use it:
+    both arms are measured by the same code.
+    """
+    (folder / _PACKAGE.name).symlink_to(_PACKAGE, target_is_directory=True)
+    script = folder / "diffspeed_worker.py"
+    script.write_text(
+        # Python puts a script's folder first, unless PYTHONSAFEPATH tells it not to.
+        f"import runpy\nimport sys\n\nsys.path.insert(0, {str(folder)!r})\n"
+        f"runpy.run_module({__package__!r}, run_name='__main__')\n",
+        encoding="utf-8",
+    )
+    return script
+
+
+def _environment(place: Place) -> dict[str, str]:
+    """This process's environment, with the import path of the worker's place."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place.path)}
+    if place.python != sys.executable:
+        for name in _OF_AN_INTERPRETER:
+            environment.pop(name, None)
+    return environment

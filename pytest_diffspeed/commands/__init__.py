@@ -1,0 +1,1 @@
+"""``diffspeed …``: one file per command."""

@@ -1,0 +1,121 @@
+"""``diffspeed calibrate``: measure stacks on your pipeline, and store limits.
+
+The limits go into ``diffspeed-image-limits.json`` by the name of this device, for the marker
+``image_similarity("calibrated")``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common.errors import DiffspeedError, MeasurementError, UsageError
+from ..gates.image_limits_file import store
+
+if TYPE_CHECKING:
+    from ..arms.session import Session
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; the exit status is 1 where a stack got no limits and 2 for wrong words."""
+    parser = argparse.ArgumentParser(prog="diffspeed calibrate", description=__doc__)
+    parser.add_argument("--pipeline", default="demo", metavar="SOURCE", help="as in pytest")
+    parser.add_argument(
+        "--stack", action="append", required=True, help="such as bf16+compile; may be repeated"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument("--steps", type=int, default=None, help="replaces the source's")
+    parser.add_argument(
+        "--prompt", action="append", default=[], help="replaces the source's; may be repeated"
+    )
+    parser.add_argument("--rootdir", type=Path, default=Path(), help="where the file is (here)")
+    parser.add_argument(
+        "--margin", type=float, default=1.5, help="errors this many times as large pass (1.5)"
+    )
+    words = parser.parse_args(argv)
+    if not words.margin >= 1.0:
+        parser.error("--margin must be at least 1")
+    try:
+        session = _session(words)
+        missing = [stack for stack in words.stack if not _calibrate(session, words, stack)]
+    except UsageError as error:
+        parser.error(str(error))
+    except DiffspeedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 1 if missing else 0
+
+
+def _session(words: Any) -> Session:
+    from ..accelerators.device import resolve_device
+    from ..arms.session import Session
+    from ..common.progress import Progress
+    from ..common.quiet import third_party
+    from ..plugin.options import Options
+    from ..techniques.stacks import parse_stack
+
+    for stack in words.stack:
+        if parse_stack(stack).is_baseline:
+            raise UsageError(f"--stack={stack} is the baseline itself")
+    if not words.rootdir.is_dir():
+        raise UsageError(f"--rootdir: there is no folder {words.rootdir}")
+    with third_party():
+        device = resolve_device(words.device)
+    options = Options(
+        device=words.device,
+        pipeline=words.pipeline,
+        techniques=(),
+        steps=words.steps,
+        prompts=tuple(words.prompt),
+        budget_s=None,
+        inconclusive=None,
+        json_path=None,
+    )
+    say = Progress(lambda text: print(text, file=sys.stderr, flush=True))
+    return Session(options, device, words.rootdir.resolve(), say)
+
+
+def _calibrate(session: Session, words: Any, text: str) -> bool:
+    """Measure one stack and store its limits; says so and stores nothing where it cannot."""
+    from ..arms.spec import ArmSpec
+    from ..gates.catalog.similarity import RANDOM, compare, draw_both, found_text
+    from ..similarity.calibration import CannotCalibrateError, propose_limits
+    from ..techniques.stacks import parse_stack
+
+    if words.pipeline.strip().startswith("random:"):
+        raise UsageError(RANDOM)
+    stack = parse_stack(text)
+    candidate = session.prepare(ArmSpec(words.pipeline, stack))
+    try:
+        reference, drawn, errors = draw_both(session, candidate)
+        report = compare(session, reference, drawn, errors, preset=None)
+        print(f"{stack} on {session.device.name}: {found_text(report, reference)}")
+        try:
+            limits = propose_limits(report, reference.floor.metrics, words.margin)
+        except CannotCalibrateError as error:
+            print(f"{stack}: nothing stored: {error}", file=sys.stderr)
+            return False
+    finally:
+        session.release()
+    if not limits:
+        raise MeasurementError(f"{stack}: nothing could be measured: {report.reason}")
+    defaults = candidate.call.defaults
+    entry = {
+        "limits": limits,
+        "measured": {name: list(pair) for name, pair in report.metrics.items()},
+        "margin": words.margin,
+        "images": len(reference.cases),
+        "steps": defaults.steps,
+        "floor": {"again": reference.floor.again, "kernels": reference.floor.kernels},
+    }
+    path = store(session.rootdir, session.device.name, words.pipeline, stack.name, entry)
+    told = ", ".join(f"{name}={bound:g}" for name, bound in limits.items())
+    print(f"{stack}: {told}\nstored in {path}")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

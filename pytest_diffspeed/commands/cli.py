@@ -1,0 +1,101 @@
+"""What is no test run: audits, image limits, history, reports and exports."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from ..common.errors import DiffspeedError
+from .export import add_parser as add_export
+from .report import add_report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0; 2 where what was asked could not be done; 1 is a command's own."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["calibrate"]:  # has a parser of its own
+        from .calibrate import main as calibrate
+
+        return calibrate(words[1:])
+    if words[:1] == ["history"]:  # so has this one
+        from .history import main as history
+
+        return history(words[1:])
+    arguments = _parser().parse_args(words)
+    try:
+        return int(arguments.run(arguments))
+    except DiffspeedError as error:
+        print(f"diffspeed: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="diffspeed", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("calibrate", help="measure image limits of stacks on your pipeline")
+    commands.add_parser("history", help="look at what sessions found over commits")
+    add_report(commands)
+    audit = commands.add_parser(
+        "audit", help="count the host syncs of every scheduler of diffusers"
+    )
+    subjects = audit.add_subparsers(required=True, metavar="SUBJECT")
+    schedulers = subjects.add_parser(
+        "schedulers", help="host syncs of every scheduler of the installed diffusers"
+    )
+    schedulers.add_argument("names", nargs="*", metavar="CLASS", help="only these classes")
+    schedulers.add_argument("--steps", type=int, default=6, help="denoising steps (default: 6)")
+    schedulers.add_argument(
+        "--device", help="simulated, cuda or cuda:N (default: a GPU if there is one)"
+    )
+    schedulers.add_argument("--no-sites", action="store_true", help="one line a scheduler")
+    schedulers.add_argument("--json", action="store_true", help="one JSON object a scheduler")
+    schedulers.set_defaults(run=_audit_schedulers)
+    compare = commands.add_parser(
+        "compare", help="host syncs on a real GPU beside those on the simulated one"
+    )
+    compared = compare.add_subparsers(required=True, metavar="SUBJECT")
+    syncs = compared.add_parser(
+        "syncs", help="host syncs on this machine's GPU and on the simulated one: where they differ"
+    )
+    syncs.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help="pipelines (default: three small ones, and every scheduler of diffusers)",
+    )
+    syncs.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
+    syncs.add_argument("--device", default="cuda", help="cuda or cuda:N (default: cuda)")
+    syncs.set_defaults(run=_compare_syncs)
+    add_export(commands)
+    return parser
+
+
+def _compare_syncs(arguments: argparse.Namespace) -> int:
+    """0: the same everywhere; 1: they differ, or something could not be compared."""
+    from .compare import Compared, compare_syncs, summary
+
+    def say(row: Compared) -> None:
+        print("\n".join(row.told()), flush=True)
+
+    rows = compare_syncs(
+        arguments.sources, device=arguments.device, steps=arguments.steps, on_row=say
+    )
+    print(summary(rows))
+    return 0 if all(row.same for row in rows) else 1
+
+
+def _audit_schedulers(arguments: argparse.Namespace) -> int:
+    from .audit import audit_schedulers, table, unknown_names
+
+    unknown_names(arguments.names)
+    rows = audit_schedulers(
+        device=arguments.device, steps=arguments.steps, only=tuple(arguments.names)
+    )
+    if arguments.json:
+        for row in rows:
+            print(json.dumps(row.as_dict(), sort_keys=True))
+    else:
+        print("\n".join(table(rows, sites=not arguments.no_sites)))
+    return 0 if any(row.report is not None for row in rows) else 2

@@ -1,0 +1,90 @@
+"""``diffspeed export``: records in the format of another tool."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..common.errors import RecordError, UsageError, nearest
+from ..records.reader import read_journal
+from ..reports.exports import formats
+from ..reports.exports.export_format import Exported
+from ..reports.exports.figures import figures_of, without_figures
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "export",
+        help="write records in the format of another tool",
+        description="Ratios, counts and similarity are exported; durations only with "
+        "--milliseconds, since those of two machines must not be compared.",
+        epilog="formats: " + "; ".join(f"{one.name} ({one.about})" for one in formats().values()),
+    )
+    parser.add_argument("records", type=Path, help="a file of --diffspeed-json, or a journal")
+    parser.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(formats()))
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="PATH", help="where to (default: the terminal)"
+    )
+    parser.add_argument("--milliseconds", action="store_true", help="durations too")
+    parser.set_defaults(run=export)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write the export, and say on stderr what is not in it.
+
+    Raises:
+        UsageError: the format is not known, or writes two files and there is one place for both.
+        RecordError: the records cannot be read, or the export cannot be written.
+    """
+    chosen = formats().get(arguments.format)
+    if chosen is None:
+        raise UsageError(
+            f"--format: no format is called {arguments.format!r}; "
+            f"{nearest(arguments.format, formats())}"
+        )
+    output: Path | None = arguments.output
+    if output is None and len(chosen.words) > 1:
+        raise UsageError(
+            f"--format={chosen.name} writes {len(chosen.words)} files; name them with -o PATH.json"
+        )
+    session = read_journal(arguments.records)
+    found = figures_of(session, milliseconds=arguments.milliseconds)
+    figures = tuple(figure for figure in found if figure.kind in chosen.kinds)
+    files = chosen.render(Exported(session, figures, arguments.milliseconds))
+    if session.note is not None:
+        _say(session.note)
+    left_out = without_figures(session, figures)
+    if left_out:
+        many = "1 gate has" if len(left_out) == 1 else f"{len(left_out)} gates have"
+        told = f"{many} no figure that {chosen.name} can carry:"
+        _say("\n    ".join([told, *left_out]))
+    if not files:
+        raise RecordError(
+            f"{arguments.records} holds nothing that {chosen.name} can carry, and nothing was "
+            f"written: {chosen.about}"
+        )
+    for word in chosen.words:
+        _write(files.get(word), output, word)
+    return 0
+
+
+def _write(text: str | None, output: Path | None, word: str) -> None:
+    if output is None:
+        sys.stdout.write(text or "")
+        return
+    path = output.with_name(f"{output.stem}.{word}{output.suffix}") if word else output
+    try:
+        if text is None:  # what an earlier export left there is not this session's
+            path.unlink(missing_ok=True)
+            _say(f"{path}: not written, since it would be empty")
+        else:
+            path.write_text(text, encoding="utf-8")
+            _say(f"written: {path}")
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _say(sentence: str) -> None:
+    print(f"diffspeed export: {sentence}", file=sys.stderr)

@@ -1,0 +1,338 @@
+"""``diffspeed history``: list, show, export, import and prune what sessions found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import func, select
+
+from ..common.errors import DiffspeedError, RecordError, UsageError
+from ..common.workdir import NAME
+from ..history.exchange import Imported, export_lines, import_file
+from ..history.prune import prune
+from ..history.series import LAST, holds, in_order, iso, read_series, tests_like
+from ..history.store import Store
+from ..history.tables import POINT, SERIES, SESSION
+from ..history.url import DEFAULT, check_store, parse_store
+from .history_text import is_worse, number, plain, series_lines, short
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit status: 0, or 2 where what was asked could not be done."""
+    arguments = _parser().parse_args(argv)
+    try:
+        run: Callable[[argparse.Namespace, _Place], None] = arguments.run
+        run(arguments, _Place(arguments))
+        sys.stdout.flush()
+    except DiffspeedError as error:
+        print(f"diffspeed: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `| head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+class _Place:
+    """The store that the command line names, and how to name it in the next command."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        rootdir: Path = arguments.rootdir or _rootdir(Path.cwd())
+        try:
+            url = parse_store(arguments.store)
+            if url is None:
+                raise UsageError("'none' keeps no history, so there is nothing to look at")
+            check_store(url, rootdir)
+        except UsageError as error:
+            raise UsageError(f"--store: {error}") from None
+        self.store = Store(url, rootdir)
+        self.name = str(self.store.url.path if url.backend == "sqlite" else url)
+        self._words = [] if url.is_default else ["--store", str(url)]
+        self._words += [] if arguments.rootdir is None else ["--rootdir", str(arguments.rootdir)]
+
+    def then(self, what: str, *words: str) -> None:
+        """Print the next useful command."""
+        print(f"{what}: {shlex.join(['diffspeed', 'history', *map(plain, words), *self._words])}")
+
+
+def _rootdir(start: Path) -> Path:
+    """The nearest folder, from ``start`` upwards, that holds a folder of ours."""
+    for folder in (start, *start.parents):
+        if (folder / NAME).is_dir():
+            return folder
+    return start
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--store",
+        metavar="URL",
+        default=DEFAULT,
+        help=f"as pytest's --diffspeed-store (default: {DEFAULT})",
+    )
+    shared.add_argument(
+        "--rootdir",
+        type=Path,
+        metavar="FOLDER",
+        help=f"pytest's rootdir (default: the nearest folder upwards with a {NAME} in it)",
+    )
+    parser = argparse.ArgumentParser(prog="diffspeed history", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser(
+        "list", parents=[shared], help="tests and their figures, with the last value of each"
+    )
+    listing.add_argument(
+        "text", metavar="TEXT", nargs="?", help="only tests with it in their names"
+    )
+    listing.set_defaults(run=_list)
+
+    show = commands.add_parser(
+        "show", parents=[shared], help="one test's series, with jumps and drift"
+    )
+    show.add_argument("test", metavar="TEST", help="a test's name, or a part that no other has")
+    show.add_argument("--stack", help="of this stack only")
+    show.add_argument("--environment", metavar="DIGEST", help="of this environment only")
+    show.add_argument("--anchor", metavar="COMMIT", help="tell drift against this commit's level")
+    show.add_argument(
+        "--last", type=_whole, default=LAST, metavar="N", help=f"the newest N points ({LAST})"
+    )
+    show.add_argument("--points", action="store_true", help="print every point too")
+    show.set_defaults(run=_show)
+
+    export = commands.add_parser("export", parents=[shared], help="all records as JSON lines")
+    export.add_argument("file", metavar="FILE", help="a path, or - for standard output")
+    export.set_defaults(run=_export)
+
+    importing = commands.add_parser(
+        "import",
+        parents=[shared],
+        help="records of an export, of --diffspeed-json, or of the journal of a run",
+    )
+    importing.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    importing.set_defaults(run=_import)
+
+    pruning = commands.add_parser("prune", parents=[shared], help="forget old sessions")
+    pruning.add_argument("--keep", type=_whole, metavar="N", help="keep the newest N sessions")
+    pruning.add_argument(
+        "--keep-days", type=_days, metavar="DAYS", help="keep the sessions of the last DAYS days"
+    )
+    pruning.add_argument("--yes", action="store_true", help="do it, and do not only say what")
+    pruning.set_defaults(run=_prune)
+    return parser
+
+
+def _list(arguments: argparse.Namespace, place: _Place) -> None:
+    own = POINT.alias()
+    of_series = own.c.series_id == SERIES.c.id
+    many = select(func.count()).select_from(own).where(of_series).correlate(SERIES)
+    newest = own.c.order_s.desc(), own.c.at_s.desc(), own.c.id.desc()
+    latest = select(own.c.id).where(of_series).order_by(*newest).limit(1).correlate(SERIES)
+    columns = POINT.c.value, POINT.c.verdict, POINT.c.order_s
+    joined = SERIES.join(POINT, POINT.c.id == latest.scalar_subquery())
+    rows = in_order(
+        select(SERIES, many.scalar_subquery().label("many"), *columns).select_from(joined)
+    )
+    if arguments.text is not None:
+        rows = rows.where(holds(SERIES.c.test, arguments.text))
+    first: str | None = None
+    with place.store.reading() as connection:
+        sessions = connection.execute(select(func.count()).select_from(SESSION)).scalar_one()
+        print(f"history in {place.name}: {sessions} session{'' if sessions == 1 else 's'}")
+        where = test = None
+        for row in connection.execution_options(yield_per=1000).execute(rows):
+            here = (row.machine_name, row.machine, row.condition)
+            if here != where:
+                print(
+                    f"{plain(row.machine_name)} (environment {plain(row.machine[:8])}), "
+                    f"{plain(row.condition)}"
+                )
+                where, test = here, None
+            if (row.test, row.stack) != test:
+                test = row.test, row.stack
+                stack = "" if f"[{row.stack}]" in row.test else f", stack {plain(row.stack)}"
+                print(f"  {plain(row.test)}{stack}")
+            points = f"{row.many} point{'' if row.many == 1 else 's'}"
+            print(
+                f"    {plain(row.figure)} of {plain(row.claim)}: {points}, last "
+                f"{number(row.value)} {plain(row.verdict)} ({iso(row.order_s)[:10]})"
+            )
+            first = first or row.test
+    if first is not None:
+        place.then("one test over its commits", "show", first)
+    elif arguments.text is not None:
+        print("no test has that in its name")
+        place.then("all tests", "list")
+    else:
+        print("no figures yet")
+        place.then("an earlier run's journal can be stored", "import", f"{NAME}/records/…")
+
+
+def _show(arguments: argparse.Namespace, place: _Place) -> None:
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    changes: list[tuple[bool, str, str]] = []
+    shown = anchored = 0
+    with place.store.reading() as connection:
+        tests = tests_like(connection, arguments.test)
+        if len(tests) != 1:
+            raise UsageError(_which(arguments.test, tests))
+        found = read_series(
+            connection,
+            tests[0],
+            arguments.stack,
+            arguments.environment,
+            arguments.last,
+            arguments.anchor,
+        )
+        for series in found:
+            if shown:
+                print()
+            for line in series_lines(series, points=arguments.points, encoding=encoding):
+                print(line)
+            shown += 1
+            anchored += series.drift is not None
+            changes += [
+                (is_worse(series, change), change.after_commit, change.by_commit)
+                for change in series.changes
+                if change.after_commit and change.by_commit
+            ]
+    if not shown:
+        raise UsageError(
+            f"{plain(tests[0])} has no series of that stack and environment; without --stack and "
+            "--environment all are shown"
+        )
+    if arguments.anchor is not None and not anchored:
+        raise UsageError(
+            f"no measured series of {plain(tests[0])} has a point at commit {arguments.anchor!r} "
+            "from a clean tree, so none can be told against it; --points lists the commits"
+        )
+    print()
+    if changes:
+        # The last one, but what got worse first.
+        worse, after, by = max(enumerate(changes), key=lambda entry: (entry[1][0], entry[0]))[1]
+        what = f"what made it {'worse' if worse else 'better'}"
+        print(f"{what}: git log --oneline {short(after)}..{short(by)}")
+    elif not arguments.points:
+        place.then("every point", "show", "--points", tests[0])
+    else:
+        place.then("all tests", "list")
+
+
+def _which(asked: str, tests: Sequence[str]) -> str:
+    if not tests:
+        return (
+            f"no test of this history is called {plain(asked)!r}, nor holds that in its name; "
+            "diffspeed history list names them"
+        )
+    few = [plain(test) for test in tests[:10]]
+    more = f" and {len(tests) - 10} more" if len(tests) > 10 else ""
+    return f"{len(tests)} tests have {plain(asked)!r} in their names: {', '.join(few)}{more}"
+
+
+def _export(arguments: argparse.Namespace, place: _Place) -> None:
+    if arguments.file == "-":
+        for line in export_lines(place.store):
+            sys.stdout.write(line)
+        return
+    path = Path(arguments.file)
+    with _replacing(path) as file:
+        records = 0
+        for line in export_lines(place.store):
+            file.write(line)
+            records += 1
+    print(f"{records} records in {path}")
+    place.then("into another store", "import", str(path))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[str]]:
+    """A file that takes the place of ``path`` only once all of it is written."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _import(arguments: argparse.Namespace, place: _Place) -> None:
+    refused = 0
+    for path in arguments.files:
+        try:
+            done = import_file(place.store, path, _progress())
+        except RecordError as error:
+            if len(arguments.files) == 1:
+                raise
+            print(f"diffspeed: {error}", file=sys.stderr)
+            refused += 1
+            continue
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+        known = f", {done.known} there already" if done.known else ""
+        print(f"{path}: {done.stored} sessions stored with {done.points} figures{known}")
+        if done.left_out:
+            print(f"{path}: {done.left_out} lines could not be read and count as not written")
+        if done.stray:
+            print(f"{path}: {done.stray} records stand before any session and were left out")
+    if refused:
+        many = len(arguments.files)
+        raise RecordError(f"{refused} of {many} files were refused; the others are stored")
+    place.then("what there is now", "list")
+
+
+def _progress() -> Callable[[Imported], None]:
+    if not sys.stderr.isatty():
+        return lambda done: None
+
+    def tell(done: Imported) -> None:
+        count = done.stored + done.known
+        print(f"\r{count} sessions", end="", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _prune(arguments: argparse.Namespace, place: _Place) -> None:
+    keep, days = arguments.keep, arguments.keep_days
+    if keep is None and days is None:
+        raise UsageError("prune needs --keep N or --keep-days DAYS (with both, either keeps)")
+    done = prune(place.store, keep=keep, keep_days=days, really=arguments.yes)
+    what = f"{done.sessions} sessions with {done.records} records"
+    if arguments.yes:
+        print(f"forgot {what}; {done.kept} are kept in {place.name}")
+        place.then("what there is now", "list")
+        return
+    print(f"would forget {what} and keep {done.kept}; nothing was changed")
+    if not done.sessions:
+        place.then("what there is now", "list")
+        return
+    words = [] if keep is None else ["--keep", str(keep)]
+    words += [] if days is None else ["--keep-days", f"{days:g}"]
+    place.then("a copy first", "export", "history.jsonl")
+    place.then("do it", "prune", *words, "--yes")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 < days < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a positive number of days, not {text!r}")
+    return days

@@ -1,0 +1,1 @@
+"""What at least three folders need and none of them owns."""

@@ -1,0 +1,1 @@
+"""The same claims against the base, for the same stack."""

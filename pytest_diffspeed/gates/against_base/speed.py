@@ -1,0 +1,97 @@
+"""Speed against the base: this tree's arm and the base's, each in worker processes, in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ...common.errors import DiffspeedError
+from ...records.verdict import GateResult
+from ...techniques.stacks import BASE
+from ..catalog.speedup import Block, Open, decided
+from ..evidence_key import attempt_of
+from ..gate import GateContext
+from ..markers import SpeedMarker
+
+if TYPE_CHECKING:
+    from ...arms.worker.arm import WorkerArm
+    from ...timing.arm import TimedArm
+
+
+def speed_against_base(
+    markers: Sequence[SpeedMarker], context: GateContext
+) -> Iterator[tuple[SpeedMarker, GateResult | DiffspeedError]]:
+    """Measure ``markers``, each with ``over="base"``; those of one unit share their rounds."""
+    asked: list[Open] = []
+    for marker in markers:
+        try:
+            attempt = attempt_of(marker, context, BASE)
+        except DiffspeedError as error:
+            yield marker, error
+            continue
+        if attempt.verdict is None:
+            asked.append(Open(marker, BASE, None, attempt))
+        else:
+            context.session.journal.write("gate", **attempt.verdict.as_dict())
+            yield marker, attempt.verdict
+    for unit in dict.fromkeys(one.marker.unit for one in asked):
+        yield from decided(_BaseBlock(unit, [a for a in asked if a.marker.unit == unit], context))
+
+
+class _BaseBlock(Block):
+    """As any block, with both arms in worker processes: that of the base, then this tree's."""
+
+    _workers: Sequence[Sequence[WorkerArm]] = ()
+    _differing: tuple[str, ...] = ()
+
+    def _noise_floor(self) -> None:
+        """None is known of two trees."""
+
+    @contextmanager
+    def _instances(self) -> Iterator[Sequence[Sequence[TimedArm]]]:
+        with ExitStack() as stack:
+            self._workers = stack.enter_context(
+                self._session.base_and_head(self._candidate, self.unit)
+            )
+            base, head = self._workers[0]
+            self._differing = differing(base, head)
+            yield self._workers
+
+    def _first_calls(self, asked: Open) -> tuple[float, float]:
+        base, head = self._workers[0]
+        return base.first_call_s, head.first_call_s
+
+    @property
+    def _in_workers(self) -> bool:
+        return True
+
+    def _told(self, found: GateResult) -> GateResult:
+        base = self._session.base
+        assert base is not None
+        notes = "".join(f"; {note}" for note in self._differing)
+        figures: dict[str, Any] = {
+            **found.figures,
+            "against_base": base.about(),
+            "differing": list(self._differing),
+        }
+        return replace(found, reason=f"against {base.name}: {found.reason}{notes}", figures=figures)
+
+    def _afterwards(self) -> None:
+        """The workers are gone."""
+
+
+def differing(base: WorkerArm, head: WorkerArm) -> tuple[str, ...]:
+    """What the two arms do not share though nobody changed their stack: weights and inputs."""
+    notes = []
+    parts = sorted({*base.weights, *head.weights})
+    weights = [part for part in parts if base.weights.get(part) != head.weights.get(part)]
+    if weights:
+        notes.append(f"the base has other weights in {', '.join(weights)}")
+    names = sorted({*base.inputs, *head.inputs})
+    for name in names:
+        before, now = base.inputs.get(name), head.inputs.get(name)
+        if before != now:
+            notes.append(f"its call has {name} {before!r} in the base and {now!r} here")
+    return tuple(notes)

@@ -1,0 +1,279 @@
+"""The baseline's images and how far they are from themselves: drawn once, kept for later."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..common.errors import MeasurementError, UsageError
+from ..evidence.baseline_images import BaselineImageCache
+from ..evidence.key import EvidenceKey, environment
+from ..pipelines.call import Case, image_cases
+from ..pipelines.fingerprints import code_fingerprint, content_fingerprint
+from ..pipelines.kernels import other_kernels
+from ..pipelines.sources import FactorySource, parse_source
+from ..similarity import ImageInputError, SimilarityReport, compare_images, findings
+from ..similarity.presets import HIGHER_IS_BETTER
+
+if TYPE_CHECKING:
+    from ..arms.prepared_arm import PreparedArm
+    from ..arms.session import Session
+
+LEAST_IMAGES = 8
+"""Fewer say little about the worst image that a technique makes."""
+PROBED = 2
+"""Images that are recomputed to see whether this device repeats itself to the bit."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """``images`` is ``N × C × H × W`` in float32, ``latents`` ``N × …`` or ``None``; on the CPU."""
+
+    images: torch.Tensor
+    latents: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What the baseline reaches against itself: the worse of "again" and "with other kernels"."""
+
+    metrics: Mapping[str, tuple[float, float]]
+    rmse: float
+    again: str
+    kernels: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What candidates are compared with."""
+
+    cases: tuple[Case, ...]
+    drawn: Images
+    floor: Floor
+    from_cache: bool
+
+    @property
+    def prompts(self) -> list[str]:
+        return [case.prompt for case in self.cases]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [case.seed for case in self.cases]
+
+
+def reference(session: Session, source: str) -> Reference:
+    """The images of a source's baseline, at least 8, and their floor.
+
+    From this session's memory, else from ``.diffspeed/baseline-images/`` if every byte of the
+    weights, the inputs, the versions of the code and the device are the same, else drawn.
+
+    Raises:
+        UsageError: there is only one prompt, so no image could be mistaken for another.
+        MeasurementError: the baseline draws broken images.
+    """
+    if source in session.baseline_images:
+        return session.baseline_images[source]
+    baseline = session.baseline(source)
+    cases = image_cases(baseline.call.defaults, LEAST_IMAGES)
+    if len({case.prompt for case in cases}) < 2:
+        raise UsageError(
+            "image similarity needs at least two different prompts, to see whether an image is "
+            "nearer to its own baseline than to those of other prompts; give more with "
+            "--diffspeed-prompts"
+        )
+    cache = BaselineImageCache(session.workdir() / "baseline-images")
+    key = _key(session, baseline, cases)
+    made = _from_arrays(cache.load(key), cases)
+    if made is None:
+        made = _draw_all(session, baseline, cases)
+        cache.save(key, _to_arrays(made))
+    session.baseline_images[source] = made
+    return made
+
+
+def draw(
+    session: Session,
+    arm: PreparedArm,
+    cases: tuple[Case, ...],
+    kernels: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Images:
+    """The images of an arm, one call each.
+
+    Raises:
+        MeasurementError: a call raised, or gave no single image.
+    """
+    images: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    all_shown = True
+    for number, case in enumerate(cases):
+        session.progress.transient(f"image {number + 1} of {len(cases)}: {arm.spec.stack}")
+        with _told(arm, case):
+            with arm.running(), kernels():
+                drawn = arm.call.of(case).draw(arm.pipeline)
+            images = _put(images, drawn.image, number, len(cases))
+            if drawn.latents is None:
+                all_shown = False
+            else:
+                latents = _put(latents, drawn.latents, number, len(cases))
+    assert images is not None, "unreachable because there are at least two cases"
+    return Images(images, latents if all_shown else None)
+
+
+def _put(room: torch.Tensor | None, one: torch.Tensor, place: int, number: int) -> torch.Tensor:
+    """Into one tensor for all, since a list that is stacked at the end takes twice the memory.
+
+    Raises:
+        MeasurementError: its size is another one than that of those before.
+    """
+    if room is None:
+        room = torch.empty((number, *one.shape), dtype=torch.float32)
+    if room.shape[1:] != one.shape:
+        raise MeasurementError(
+            f"the pipeline gave images (or latents) of different sizes, {tuple(room.shape[1:])} "
+            f"and {tuple(one.shape)}; only images of one size can be compared"
+        )
+    room[place] = one
+    return room
+
+
+@contextmanager
+def _told(arm: PreparedArm, case: Case) -> Iterator[None]:
+    try:
+        yield
+    except MeasurementError:
+        raise
+    except Exception as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        raise MeasurementError(
+            f"{arm.spec.stack} raised while it drew {case.prompt!r} (seed {case.seed}): "
+            f"{type(error).__name__}: {first_line}"
+        ) from error
+
+
+def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Reference:
+    session.progress.line(
+        f"drawing {len(cases)} images of {baseline.spec.source} with {baseline.spec.stack}, and "
+        "again with other kernels; they are kept until weights, inputs or versions change"
+    )
+    first = draw(session, baseline, cases)
+    for finding in findings(first.images):
+        case = cases[finding.image]
+        raise MeasurementError(
+            f"the baseline's image of {case.prompt!r} (seed {case.seed}) {finding.problem}, so "
+            "nothing can be compared with it; choose other prompts, or mend the pipeline"
+        )
+    again = draw(session, baseline, cases[:PROBED])
+    identical = torch.equal(again.images, first.images[:PROBED])
+    reports: list[SimilarityReport] = []
+    if identical:
+        said = f"{PROBED} of {PROBED} images drawn again are identical"
+    else:
+        reports.append(_against(first, draw(session, baseline, cases), cases))
+        said = _best_and_worst(reports[-1])
+    try:
+        others = draw(session, baseline, cases, other_kernels)
+    except MeasurementError as error:  # a device may have no other kernels
+        kernels = f"not possible here ({error})"
+    else:
+        reports.append(_against(first, others, cases))
+        kernels = _best_and_worst(reports[-1])
+    rmse = max((10 ** (-min(report.images["psnr"]) / 20) for report in reports), default=0.0)
+    floor = Floor(_worse_of(reports), rmse, said, kernels)
+    return Reference(cases, first, floor, from_cache=False)
+
+
+def _against(first: Images, other: Images, cases: tuple[Case, ...]) -> SimilarityReport:
+    try:
+        return compare_images(
+            first.images, other.images, prompts=[case.prompt for case in cases], layout="NCHW"
+        )
+    except ImageInputError as error:
+        raise MeasurementError(str(error)) from error
+
+
+def _best_and_worst(report: SimilarityReport) -> str:
+    if report.findings:
+        return report.reason
+    psnr, ssim = report.metrics["psnr"], report.metrics["ssim"]
+    return f"PSNR {psnr[0]:.1f} dB (worst {psnr[1]:.1f}), SSIM {ssim[0]:.4f} (worst {ssim[1]:.4f})"
+
+
+def _worse_of(reports: list[SimilarityReport]) -> dict[str, tuple[float, float]]:
+    worse: dict[str, tuple[float, float]] = {}
+    for report in reports:
+        for name, figures in report.metrics.items():
+            pick = min if HIGHER_IS_BETTER[name] else max
+            before = worse.get(name, figures)
+            worse[name] = (pick(before[0], figures[0]), pick(before[1], figures[1]))
+    return worse
+
+
+def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> EvidenceKey:
+    """Everything that decides the images.  A factory's own code is part of it: its package, and the
+    whole tree, where its data may be.
+    """
+    with baseline.running():
+        weights = content_fingerprint(baseline.pipeline)
+    source = baseline.spec.source
+    own_code = isinstance(parse_source(source), FactorySource)
+    factory = [source.partition(":")[0]] if own_code else []
+    return EvidenceKey(
+        {
+            "what": "baseline images, 2",
+            "source": source,
+            "weights": weights,
+            "code": code_fingerprint(baseline.pipeline, also=["pytest_diffspeed", *factory]),
+            "call": vars(baseline.call.defaults),
+            "cases": [[case.prompt, case.seed, _latents(baseline, case)] for case in cases],
+            "tree": vars(session.tree) if own_code else None,
+            "torch": str(torch.__version__),
+            "machine": platform.machine(),
+            "kernels": {
+                "cpu": torch.backends.cpu.get_cpu_capability(),
+                "cudnn": torch.backends.cudnn.version(),
+                "deterministic": torch.are_deterministic_algorithms_enabled(),
+            },
+            "environment": environment(session.device.name, torch.get_num_threads()),
+        }
+    )
+
+
+def _latents(arm: PreparedArm, case: Case) -> str | None:
+    latents = arm.call.of(case).latents
+    return None if latents is None else sha256(latents.numpy().tobytes()).hexdigest()[:16]
+
+
+def _to_arrays(made: Reference) -> dict[str, Any]:
+    import json
+
+    import numpy as np
+
+    floor = made.floor
+    about = {
+        "metrics": {name: list(figures) for name, figures in floor.metrics.items()},
+        "rmse": floor.rmse,
+        "again": floor.again,
+        "kernels": floor.kernels,
+    }
+    arrays = {"images": made.drawn.images.numpy(), "floor": np.array(json.dumps(about))}
+    if made.drawn.latents is not None:
+        arrays["latents"] = made.drawn.latents.numpy()
+    return arrays
+
+
+def _from_arrays(arrays: Mapping[str, Any] | None, cases: tuple[Case, ...]) -> Reference | None:
+    import json
+
+    if arrays is None:
+        return None
+    about = json.loads(str(arrays["floor"]))
+    metrics = {name: (mean, worst) for name, (mean, worst) in about.pop("metrics").items()}
+    latents = torch.from_numpy(arrays["latents"]) if "latents" in arrays else None
+    drawn = Images(torch.from_numpy(arrays["images"]), latents)
+    return Reference(cases, drawn, Floor(metrics, **about), from_cache=True)

@@ -1,0 +1,1 @@
+"""One file per assertion, found by its being there."""

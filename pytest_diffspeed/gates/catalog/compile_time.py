@@ -1,0 +1,70 @@
+"""``max_compile_time``: the cold start, and after how many images it has paid off."""
+
+from __future__ import annotations
+
+import statistics
+from typing import ClassVar
+
+from ...common.errors import MeasurementError
+from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...techniques.technique import Family
+from ..gate import Gate, GateContext
+from ..markers import GateMarker, MaxCompileTime
+
+_CALLS = 3
+"""Timed calls of each arm: enough for the sentence on when it pays off, which is no verdict."""
+
+
+class MaxCompileTimeGate(Gate):
+    """The first whole call of the arm was timed when it was built; here it is judged.
+
+    A few more calls of arm and baseline are timed, to say after how many images it has paid off.
+    """
+
+    markers: ClassVar[tuple[type[GateMarker], ...]] = (MaxCompileTime,)
+
+    def check(self, marker: GateMarker, context: GateContext) -> GateResult:
+        from ...compilation.cost import ColdStart
+
+        assert isinstance(marker, MaxCompileTime)
+        session, arm = context.session, context.candidate
+        stack = arm.spec.stack
+        if not any(technique.family is Family.COMPILE for technique in stack.techniques()):
+            raise MeasurementError(
+                f"{stack} compiles nothing, so there is no compilation to time; use a stack with a "
+                "technique that compiles"
+            )
+        arm.require_unchanged()
+        seconds: list[float] = []
+        with session.exclusive_device():
+            for one in (arm, session.baseline(arm.spec.source)):
+                timed = one.arm_of("call")
+                timed.discarded_call()
+                times = [timed.timed_call(session.clock) for _ in range(_CALLS)]
+                seconds.append(statistics.median(times))
+        start = ColdStart(arm.applied.first_call_s, seconds[0], seconds[1], arm.compilation.cache)
+        failed = start.first_call_s > marker.seconds
+        reason = f"the first call took {start.first_call_s:.3g} s, allowed: {marker.seconds:g} s"
+        if start.cache in ("warm", "partly warm"):
+            reason += "; a cold start takes longer: clear inductor's cache to time one"
+        result = GateResult(
+            gate=marker.marker,
+            claim=marker.claim,
+            test=context.test,
+            stack=stack.name,
+            verdict=VerdictKind.FAIL if failed else VerdictKind.PASS,
+            reason=reason,
+            evidence=Evidence.MEASURED,
+            blocking=failed,
+            figures={
+                "found": start.sentence(),
+                "allowed_s": marker.seconds,
+                "graphs": arm.compilation.graphs,
+                **start.as_dict(),
+            },
+        )
+        session.journal.write("gate", **result.as_dict())
+        return result
+
+
+GATES = (MaxCompileTimeGate(),)

@@ -1,0 +1,52 @@
+"""What a speedup gate is called in the memory of verdicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..evidence.key import EvidenceKey
+from ..techniques.stacks import BASE
+
+if TYPE_CHECKING:
+    from ..evidence.verdict_store import Attempt
+    from ..techniques.stacks import Stack
+    from .gate import GateContext
+    from .markers import SpeedMarker
+
+
+def attempt_of(marker: SpeedMarker, context: GateContext, over: Stack) -> Attempt:
+    """The attempt that this gate is at; ``over`` is the stack that ``marker.over`` means here.
+
+    Raises:
+        RecordError: the evidence was written by another major version of this package.
+    """
+    return context.session.evidence.attempt(evidence_key(marker, context, over))
+
+
+def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> EvidenceKey:
+    """Everything that a verdict of this gate depends on, save luck.
+
+    The test is part of it, since its body may do things to the pipeline.
+    """
+    session, candidate = context.session, context.candidate
+    against_base = over == BASE
+    base = {"base": session.base.identity()} if against_base and session.base is not None else {}
+    return EvidenceKey(
+        {
+            "tree": vars(session.tree),
+            "test": context.test,
+            "source": candidate.spec.source,
+            "weights": session.weights(candidate.spec.source),
+            "inputs": candidate.call.inputs(),
+            "stack": candidate.spec.stack.name,
+            "over": over.name,
+            "marker": marker.marker,
+            "unit": marker.unit,
+            "min_ratio": marker.min_ratio,
+            "alpha": marker.alpha,
+            "method": marker.method,
+            "instances": session.options.instances_of_arm(against_base=against_base),
+            "environment": session.environment(),
+            **base,
+        }
+    )

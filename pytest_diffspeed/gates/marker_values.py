@@ -1,0 +1,155 @@
+"""Checks of marker arguments: each returns the value it accepts or says what would be valid."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+
+from ..common.errors import UsageError, nearest
+from ..techniques.stacks import BASE, PREVIOUS, Stack, parse_stack
+
+DEVICE_KINDS = ("cpu", "cuda")
+
+
+class BadValueError(UsageError):
+    """A marker's argument has the right name and a value that cannot be meant."""
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+def as_number(
+    argument: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+    least: float = -math.inf,
+    example: str,
+) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadValueError(argument, f"must be a number such as {example}, not {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
+    if not math.isfinite(number) or not above < number < below or number < least:
+        bounds = []
+        if above > -math.inf:
+            bounds.append(f"greater than {above:g}")
+        if least > -math.inf:
+            bounds.append(f"at least {least:g}")
+        if below < math.inf:
+            bounds.append(f"less than {below:g}")
+        raise BadValueError(
+            argument,
+            f"must be finite and {' and '.join(bounds)} (such as {example}), not {value!r}",
+        )
+    return number
+
+
+def as_count(argument: str, value: object, *, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadValueError(argument, f"must be a whole number of at least {least}, not {value!r}")
+    return value
+
+
+def as_numbers(argument: str, value: object) -> tuple[float, ...] | None:
+    """Like :func:`as_words`, of numbers of at least zero."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise BadValueError(argument, f"must be a list of numbers, not {value!r}")
+    return tuple(as_number(argument, number, least=0.0, example="1.0") for number in value)
+
+
+def as_counts(argument: str, value: object, *, least: int = 0) -> tuple[int, ...] | None:
+    """Like :func:`as_words`, of whole numbers."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise BadValueError(argument, f"must be a list of whole numbers, not {value!r}")
+    if not value:
+        raise BadValueError(argument, f"must hold at least one whole number, not {value!r}")
+    return tuple(as_count(argument, number, least=least) for number in value)
+
+
+def as_sizes(argument: str, value: object) -> tuple[tuple[int, int], ...] | None:
+    if value is None:
+        return None
+    sizes: list[tuple[int, int]] = []
+    for size in value if isinstance(value, Sequence) else ():
+        if isinstance(size, str) or not isinstance(size, Sequence) or len(size) != 2:
+            sizes.clear()
+            break
+        height, width = (as_count(argument, side, least=1) for side in size)
+        sizes.append((height, width))
+    if not sizes:
+        raise BadValueError(argument, f"must hold (height, width) pairs, not {value!r}")
+    return tuple(sizes)
+
+
+def as_flag(argument: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadValueError(argument, f"must be True or False, not {value!r}")
+    return value
+
+
+def as_one_of(argument: str, value: object, valid: Sequence[str]) -> str:
+    if not isinstance(value, str):
+        raise BadValueError(argument, f"must be one of {', '.join(valid)}, not {value!r}")
+    if value not in valid:
+        raise BadValueError(argument, f"does not know {value!r}; {nearest(value, valid)}")
+    return value
+
+
+def as_words(argument: str, value: object, *, least: int = 1) -> tuple[str, ...] | None:
+    """``None`` stays: it means the default.  An empty list would leave nothing to check."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise BadValueError(argument, f"must be a list of strings, not {value!r}")
+    if len(value) < least:
+        raise BadValueError(argument, f"must hold at least one string, not {value!r}")
+    for word in value:
+        if not (isinstance(word, str) and word.strip()):
+            raise BadValueError(argument, f"must hold non-empty strings only, not {word!r}")
+    return tuple(value)
+
+
+def as_stack(argument: str, value: object, *, previous: bool = False, base: bool = False) -> Stack:
+    if not isinstance(value, str):
+        raise BadValueError(argument, f"must be a stack such as 'bf16+compile', not {value!r}")
+    if previous and value == PREVIOUS.name:
+        return PREVIOUS
+    if base and value == BASE.name:
+        return BASE
+    try:
+        return parse_stack(value)
+    except UsageError as error:
+        raise BadValueError(argument, f"is {value!r}: {error}") from None
+
+
+def as_optional_stack(value: object) -> Stack | None:
+    return None if value is None else as_stack("stack", value)
+
+
+def as_device(value: object) -> str | None:
+    """``cpu``, ``cuda``, ``cuda:N``, or a pattern on what the maker calls the device.
+
+    Such names have several words, so a single one without a wildcard is a misspelt kind: it would
+    match nothing, and the gate would never fire.
+    """
+    if value is None:
+        return None
+    example = "must be 'cpu', 'cuda' or a pattern on the device's name such as 'NVIDIA H100*'"
+    if not (isinstance(value, str) and value.strip()):
+        raise BadValueError("device", f"{example}, not {value!r}")
+    if value not in DEVICE_KINDS and re.fullmatch(r"[\w.-]+", value):
+        match = difflib.get_close_matches(value.lower(), DEVICE_KINDS, n=1)
+        hint = f"; did you mean {match[0]!r}?" if match else ""
+        raise BadValueError("device", f"{example}, not {value!r}{hint}")
+    return value

@@ -1,0 +1,1 @@
+"""What pytest loads: hooks, options, fixtures, and when gates run."""

@@ -1,0 +1,83 @@
+"""The gates of one test: run, told to its outcome, and what that does to the test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ..arms.prepared_arm import PreparedArm
+from ..arms.session import Session
+from ..common.workdir import safe_name
+from ..gates.gate import GateContext
+from ..gates.run import run_gates
+from ..records.verdict import GateResult, VerdictKind
+from ..reports.exports.junit import PREFIX, properties
+from ..reports.terminal import failure
+from .collection import Plan
+from .stash import OUTCOME, STATE_GUARD
+from .summary import NAME as SUMMARY
+from .summary import Summary
+
+
+def check_gates(
+    item: pytest.Function, plan: Plan, session: Session, outcome: dict[str, Any]
+) -> None:
+    """Run the gates of one test and fail it if one of them says so.
+
+    ``outcome`` is filled as results come, so that nothing measured is lost when this raises.
+    """
+    candidate = cast("PreparedArm", item.funcargs["_prepared"])
+    context = GateContext(item.nodeid, session, candidate, plan.previous(candidate.spec.stack))
+    results: list[GateResult] = []
+
+    def on_result(result: GateResult) -> None:
+        results.append(result)
+        outcome["gates"].append(result.as_dict())
+        outcome["images"] += result.figures.get("pictures", [])[:1]  # the worst; others beside it
+
+    outcome["about"] = session.about
+    outcome["records"].append({"kind": "proof", **candidate.proof_record()})
+    with (
+        session.journal.told_to(outcome["records"].append),
+        item.config.stash[STATE_GUARD].without_the_body(),
+    ):
+        problems = run_gates(plan.gates, context, on_result)
+    # Of this run alone: plugins that run a failed test again use the same item.
+    kept = [known for known in item.user_properties if not known[0].startswith(PREFIX)]
+    item.user_properties[:] = [*kept, *properties(results)]
+    try:
+        picture = _save_picture(item.nodeid, session, candidate)
+    except Exception as error:  # a picture must not cost a verdict
+        outcome["images"].append(f"not written: {type(error).__name__}: {error}")
+    else:
+        outcome["images"] += [] if picture is None else [str(picture)]
+    failed = [failure(result) for result in results if result.blocking]
+    if failed or problems:
+        pytest.fail("\n".join([*failed, *problems]), pytrace=False)
+    skipping = [r for r in results if r.verdict is VerdictKind.INCONCLUSIVE]
+    if skipping and session.options.inconclusive == "skip":
+        pytest.skip("; ".join(f"INCONCLUSIVE: {result.reason}" for result in skipping))
+
+
+def tell_stopped(item: pytest.Item) -> None:
+    """Tell the summary what a test had found when the user stopped it."""
+    summary = item.config.pluginmanager.get_plugin(SUMMARY)
+    outcome = item.stash.get(OUTCOME, None)
+    if outcome is not None and isinstance(summary, Summary):
+        for row in outcome["ladder"]:
+            row["stopped"] = True
+        summary.take(item.nodeid, outcome)
+
+
+def _save_picture(test: str, session: Session, candidate: PreparedArm) -> Path | None:
+    """A picture of what the test's arm and the baseline drew last, where both drew images."""
+    baseline = session.baseline(candidate.spec.source)
+    first, second = baseline.images(), candidate.images()
+    if first is None or second is None or first.shape != second.shape:
+        return None
+    from ..gates.pictures import save_comparison
+
+    path = session.workdir() / "images" / f"{safe_name(test)}.png"
+    return save_comparison(path, first[0], second[0]).relative_to(session.rootdir)

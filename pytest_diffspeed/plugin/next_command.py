@@ -1,0 +1,74 @@
+"""What a session ends with: annotations for GitHub, and the next command to run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ..records.reader import RecordedSession
+from ..records.verdict import GateResult, VerdictKind
+from ..reports.github import annotation_lines
+from ..reports.terminal import in_order
+
+# Options that a run of one test again must have too: they are part of what was measured.
+_MATTERING = (
+    "device",
+    "pipeline",
+    "techniques",
+    "steps",
+    "budget",
+    "instances",
+    "inconclusive",
+    "base",
+    "base-python",
+)
+
+
+def github_lines(session: RecordedSession) -> list[str]:
+    """Workflow commands where GitHub Actions reads what is printed; none elsewhere."""
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return []
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    return annotation_lines(session, workspace=Path(workspace) if workspace else None)
+
+
+def next_command(
+    config: pytest.Config,
+    results: Sequence[GateResult],
+    unchecked: Sequence[str],
+    records: Path | None,
+) -> str:
+    """What to run next: the first red test alone, more pairs, or a report of what was found.
+
+    ``unchecked`` are tests with a gate that could not be checked; ``records`` is where this session
+    wrote what it found, if it is one file.
+    """
+    ordered = in_order(results)
+    red = [*unchecked, *(result.test for result in ordered if result.blocking)]
+    if red:
+        return f"again, this one only: {shlex.join([*_as_run(config), red[0]])}"
+    undecided = [r.test for r in ordered if r.verdict is VerdictKind.INCONCLUSIVE]
+    if undecided:
+        again = shlex.join([*_as_run(config), undecided[0]])
+        return f"more pairs for the first INCONCLUSIVE one: {again}"
+    if config.getoption("--diffspeed-html") is not None:  # the report is there
+        return "these tests over commits: diffspeed history list"
+    if records is not None:
+        words = ["diffspeed", "report", os.path.relpath(records), "--html", "report.html"]
+        return f"a report of this session: {shlex.join(words)}"
+    again = shlex.join([*_as_run(config), "--diffspeed-json=records.jsonl"])
+    return f"once more, keeping the records: {again}"
+
+
+def _as_run(config: pytest.Config) -> list[str]:
+    """The words that make another run measure as this one did."""
+    words = ["pytest", "--diffspeed"]
+    for name in _MATTERING:
+        given = config.getoption(f"--diffspeed-{name}")
+        words += [] if given is None else [f"--diffspeed-{name}={given}"]
+    prompts = config.getoption("--diffspeed-prompts") or ()
+    return [*words, *(f"--diffspeed-prompts={prompt}" for prompt in prompts)]

@@ -1,0 +1,219 @@
+"""Command-line and ini options, read once into a frozen dataclass.  Imports no torch."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from ..accelerators.device import check_device_word
+from ..common.errors import DiffspeedError, UsageError, nearest
+from ..history.url import DEFAULT as DEFAULT_STORE
+from ..history.url import StoreUrl, check_store, parse_store
+from ..pipelines.names import check_source_text
+from ..techniques.stacks import Stack, parse_stacks
+
+T = TypeVar("T")
+
+INCONCLUSIVE_POLICIES = ("fail", "warn", "skip")
+
+
+MOST_INSTANCES = 16
+"""Process instances of one arm; each loads the pipeline."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """``budget_s`` is ``None`` for ``auto``; ``techniques`` is empty where markers decide.
+
+    ``inconclusive`` is ``None`` where each gate's own default holds; ``instances`` counts the
+    process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``store`` is
+    ``None`` where no history is kept.  ``base`` is a revision that git knows, ``base_python`` an
+    interpreter.
+    """
+
+    device: str
+    pipeline: str
+    techniques: tuple[Stack, ...]
+    steps: int | None
+    prompts: tuple[str, ...]
+    budget_s: float | None
+    inconclusive: str | None
+    json_path: Path | None
+    fresh: bool = False
+    instances: int | None = None
+    save_counts: bool = False
+    html_path: Path | None = None
+    markdown_path: Path | None = None
+    store: StoreUrl | None = None
+    base: str | None = None
+    base_python: str | None = None
+    compile_cache: Path | None = None
+
+    def instances_of_arm(self, *, against_base: bool = False) -> int:
+        """How many process instances each timed arm gets: one process cannot tell a change from
+        what differs between processes, so a base is compared in two.
+        """
+        return self.instances or (2 if against_base else 1)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether this tree is compared with another commit or another environment."""
+        return self.base is not None or self.base_python is not None
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The files that the session writes when it ends."""
+        paths = (self.json_path, self.html_path, self.markdown_path)
+        return tuple(path for path in paths if path is not None)
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Check every option; the command line wins over the ini file.
+
+    Raises:
+        pytest.UsageError: names the option, the bad word and what is valid.
+    """
+    return Options(
+        device=_checked(config, "device", "auto", check_device_word),
+        pipeline=_checked(config, "pipeline", "demo", check_source_text),
+        techniques=_optional(config, "techniques", parse_stacks) or (),
+        steps=_optional(config, "steps", _steps),
+        prompts=_prompts(config),
+        budget_s=_checked(config, "budget", "auto", _budget),
+        inconclusive=_optional(config, "inconclusive", _policy),
+        json_path=_path(config, "json"),
+        fresh=bool(config.getoption("--diffspeed-fresh")),
+        instances=_optional(config, "instances", _instances),
+        save_counts=bool(config.getoption("--diffspeed-save-counts")),
+        html_path=_path(config, "html"),
+        markdown_path=_path(config, "markdown"),
+        store=_checked(config, "store", DEFAULT_STORE, functools.partial(_store, config)),
+        base=_word(config, "base"),
+        base_python=_word(config, "base-python"),
+        compile_cache=_optional(config, "compile-cache", _folder),
+    )
+
+
+def project_folder(config: pytest.Config) -> Path:
+    """Where this package keeps its folder: pytest's rootdir, or where pytest was started.
+
+    ``--pyargs`` with no ini file makes pytest's rootdir the folder that the installed package and
+    the user's own have in common, which may be the root of the file system.
+    """
+    started = config.invocation_params.dir
+    by_package = config.inipath is None and config.option.pyargs
+    return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
+
+
+def _checked(config: pytest.Config, name: str, default: str, check: Callable[[str], T]) -> T:
+    """The checked value of an option, or of its default where nobody gave it."""
+    text, where = _given(config, name)
+    try:
+        return check(default if text is None else text)
+    except DiffspeedError as error:
+        raise pytest.UsageError(f"{where}: {error}") from None
+
+
+def _optional(config: pytest.Config, name: str, check: Callable[[str], T]) -> T | None:
+    return None if _given(config, name)[0] is None else _checked(config, name, "", check)
+
+
+def _given(config: pytest.Config, name: str) -> tuple[str | None, str]:
+    """The text that the user gave, if any, and where it stands."""
+    option = f"--diffspeed-{name}"
+    text = config.getoption(option)
+    if text is not None:
+        return str(text).strip(), option
+    in_ini = f"diffspeed_{name.replace('-', '_')}"
+    text = config.getini(in_ini)
+    if text is None or str(text).strip() == "":
+        return None, option
+    return str(text).strip(), f"{in_ini} in {config.inipath}"
+
+
+def _steps(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _instances(text: str) -> int:
+    count = _steps(text)
+    if count > MOST_INSTANCES:
+        raise UsageError(
+            f"must be at most {MOST_INSTANCES}, not {count}: they all hold their pipelines at once"
+        )
+    return count
+
+
+def _budget(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"must be a positive number of seconds or 'auto', not {text!r}")
+    return seconds
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not text or (path.exists() and not path.is_dir()):
+        raise UsageError(f"must be a folder (it is made if it is not there), not {text!r}")
+    path = path.absolute()
+    if any(sign.isspace() for sign in str(path)):
+        raise UsageError(
+            f"must be a folder without blanks in its path, not {str(path)!r}: with them, the C++ "
+            "that inductor writes there does not compile"
+        )
+    return path
+
+
+def _policy(text: str) -> str:
+    if text not in INCONCLUSIVE_POLICIES:
+        raise UsageError(f"does not know {text!r}; {nearest(text, INCONCLUSIVE_POLICIES)}")
+    return text
+
+
+def _store(config: pytest.Config, text: str) -> StoreUrl | None:
+    url = parse_store(text)
+    check_store(url, project_folder(config))
+    return url
+
+
+def _prompts(config: pytest.Config) -> tuple[str, ...]:
+    given = config.getoption("--diffspeed-prompts")
+    where = "--diffspeed-prompts"
+    if given is None:
+        given = config.getini("diffspeed_prompts")
+        where = f"diffspeed_prompts in {config.inipath}"
+    if any(not prompt.strip() for prompt in given):
+        raise pytest.UsageError(f"{where}: a prompt must not be empty")
+    return tuple(given)
+
+
+def _word(config: pytest.Config, name: str) -> str | None:
+    text = config.getoption(f"--diffspeed-{name}")
+    if text is not None and not text.strip():
+        raise pytest.UsageError(f"--diffspeed-{name}: must not be empty")
+    return None if text is None else str(text).strip()
+
+
+def _path(config: pytest.Config, name: str) -> Path | None:
+    text = config.getoption(f"--diffspeed-{name}")
+    if text is None:
+        return None
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise pytest.UsageError(
+            f"--diffspeed-{name}: cannot write {text!r}: it must be a file in a folder that exists"
+        )
+    return path

@@ -1,0 +1,46 @@
+"""What a session keeps on ``config.stash`` and on each test's, so that no module has state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..arms.session import Session
+    from ..arms.spec import ArmSpec
+    from ..techniques.stacks import Stack
+    from .collection import Plan
+    from .options import Options
+    from .state_guard import StateGuard
+
+OPTIONS: pytest.StashKey[Options] = pytest.StashKey()
+SESSION: pytest.StashKey[Callable[[], Session]] = pytest.StashKey()
+"""Makes the session on first use, since that is when torch is really needed."""
+STATE_GUARD: pytest.StashKey[StateGuard] = pytest.StashKey()
+SPECS: pytest.StashKey[dict[tuple[str, Stack], ArmSpec]] = pytest.StashKey()
+PLAN: pytest.StashKey[Plan] = pytest.StashKey()
+OUTCOME: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+"""Of a test: what its gates found so far, as plain data."""
+
+
+def new_outcome() -> dict[str, Any]:
+    """The outcome of a test that has found nothing yet; ``records`` are those written meanwhile."""
+    return {"gates": [], "not_run": [], "images": [], "ladder": [], "records": [], "about": None}
+
+
+def options_of(config: pytest.Config) -> Options:
+    """The session's options, read and checked once.
+
+    Raises:
+        pytest.UsageError: one of them cannot be meant.
+    """
+    if OPTIONS not in config.stash:
+        from .extension_loading import gather
+        from .options import read_options
+
+        gather(config)  # names of plug-ins are valid in options and markers
+        config.stash[OPTIONS] = read_options(config)
+    return config.stash[OPTIONS]

@@ -1,0 +1,270 @@
+"""What a session ends with: its outputs, and the block on the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..accelerators.device import Device
+from ..arms.base_commit.base import Base
+from ..arms.session_record import about_session
+from ..compilation.cache_folder import CompileCache, megabytes
+from ..evidence.key import installed_version
+from ..gates.false_discovery import over_many_gates
+from ..records.finished import Finished
+from ..records.reader import recorded_session
+from ..records.verdict import GateResult, VerdictKind
+from ..reports.ladder import ladder_rows
+from ..reports.terminal import gate_lines, ladder_table
+from ..reports.writers import asked_outputs, write_outputs
+from .next_command import github_lines, next_command
+from .options import Options
+from .options import project_folder as _project
+from .public_names import is_ours
+from .stash import new_outcome
+
+NAME = "diffspeed-summary"
+_COLOURS = {
+    VerdictKind.PASS: {"green": True},
+    VerdictKind.FAIL: {"red": True, "bold": True},
+    VerdictKind.INCONCLUSIVE: {"yellow": True},
+    VerdictKind.NOT_APPLICABLE: {"light": True},
+}
+HOW_TO_START = (
+    "no diffspeed test was collected; a first one is\n"
+    "    @pytest.mark.diffspeed('compile')\n"
+    "    @pytest.mark.min_speedup(1.1)\n"
+    "    def test_speed(optimized_pipeline): ..."
+)
+
+
+class Summary:
+    """Gathers what reports carry and prints the block at the end; in xdist's controller too."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        options: Options,
+        device: Device,
+        cache: tuple[CompileCache, str] | None = None,
+        base: Base | None = None,
+    ) -> None:
+        self._config = config
+        self._cache = cache
+        self._base = base
+        self._options = options
+        self._device = device
+        self._results: list[GateResult] = []
+        self._unchecked: list[dict[str, Any]] = []
+        self._not_run: list[str] = []
+        self._waiting: dict[str, list[str]] = {}
+        self.journal: Path | None = None
+        """Where the session of this process writes; the controller of xdist has none."""
+        self._images: list[str] = []
+        self._ladder: list[dict[str, Any]] = []
+        self._records: dict[str, list[dict[str, Any]]] = {}
+        self._about: dict[str, Any] | None = None
+        self._said: list[str] = []
+        self._problems: list[str] = []
+        self._asked = 0
+        self._collected = False
+        self._collection_failed = False
+
+    def pytest_report_header(self) -> list[str]:
+        budget = "auto" if self._options.budget_s is None else f"{self._options.budget_s:g} s"
+        versions = ", ".join(
+            f"{name} {_version(name)}" for name in ("torch", "diffusers", "torchao")
+        )
+        against = "" if self._base is None else f"; base {self._base.name}"
+        lines = [
+            f"diffspeed: {self._device} ({self._device.name}); {versions}; "
+            f"pipeline {self._options.pipeline}; budget {budget}{against}"
+        ]
+        if self._cache is not None:
+            cache, found = self._cache
+            lines.append(f"diffspeed: compile cache {cache.folder}: {found}")
+        return lines
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._collection_failed |= report.failed
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._collected |= any(is_ours(item) for item in session.items)
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self._collected |= any(is_ours(item) for item in items)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        ours = getattr(report, "diffspeed", None)
+        if ours is None:
+            if report.nodeid in self._waiting:  # xdist tells so that a worker crashed
+                self._take_crashed(report)
+            return
+        self._asked += ours["asked"]
+        if report.when == "setup" and ours["asked"]:
+            self._waiting[report.nodeid] = ours["claims"]
+        else:
+            self._waiting.pop(report.nodeid, None)
+        self._collected = True  # xdist's controller collects nothing itself
+        self.take(report.nodeid, ours)
+        if report.when == "call" or report.outcome != "passed":
+            self._records.setdefault(report.nodeid, []).append(_test_record(report, ours))
+
+    def _take_crashed(self, report: pytest.TestReport) -> None:
+        """A test whose process died under it: what its gates found died too."""
+        claims = self._waiting.pop(report.nodeid)
+        why = "the worker process that ran this test crashed"
+        self._not_run += [f"{report.nodeid}  {claim} ({why})" for claim in claims]
+        lost = [
+            {"kind": "not-run", "test": report.nodeid, "claim": claim, "reason": why}
+            for claim in claims
+        ]
+        self._records[report.nodeid] = [*lost, _test_record(report, new_outcome())]
+
+    def take(self, test: str, outcome: Mapping[str, Any]) -> None:
+        """What one test found."""
+        found = [GateResult.from_dict(plain) for plain in outcome["gates"]]
+        # A plugin may have run the test again: its gates count once, and the last word holds.
+        again = {(result.test, result.stack, result.claim) for result in found}
+        self._results = [r for r in self._results if (r.test, r.stack, r.claim) not in again]
+        self._results += found
+        self._not_run += [
+            f"{test}  {claim} (the test's body did not end)" for claim in outcome["not_run"]
+        ]
+        self._images += outcome["images"]
+        self._ladder += outcome["ladder"]
+        self._about = self._about or outcome["about"]
+        if outcome["records"] or outcome["not_run"] or outcome["ladder"]:
+            self._unchecked = [error for error in self._unchecked if error["test"] != test]
+            self._unchecked += [r for r in outcome["records"] if r["kind"] == "gate-error"]
+            self._records[test] = [
+                *outcome["records"],
+                *({"kind": "ladder", **row} for row in outcome["ladder"]),
+                *({"kind": "not-run", "test": test, "claim": c} for c in outcome["not_run"]),
+            ]
+
+    @property
+    def _no_verdict(self) -> bool:
+        return self._asked > 0 and not any(_reached(r) for r in self._results)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._config.option.collectonly:
+            return  # what an earlier session wrote stays
+        asked = asked_outputs(self._options)
+        if not self._records:
+            asked.pop("store", None)  # nothing to keep: no folder of ours appears
+        if asked and not hasattr(self._config, "workerinput"):
+            finished = Finished(self._all_records(), _project(self._config))
+            self._said, self._problems = write_outputs(asked, finished)
+            if self._problems and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self._no_verdict and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _all_records(self) -> list[dict[str, Any]]:
+        about = self._about or about_session(
+            self._options, self._device, _project(self._config), base=self._base
+        )
+        tests = [record for records in self._records.values() for record in records]
+        return [{"kind": "session", **about}, *tests]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        say = terminalreporter
+        if not self._collected:
+            if not (self._collection_failed or self._config.option.collectonly):
+                say.write_sep("=", "diffspeed")
+                say.write_line(HOW_TO_START)
+            return
+        if self._config.option.collectonly:
+            return
+        if self._ladder:
+            say.write_sep("=", "diffspeed: the ladder")
+            for line in ladder_rows(self._ladder):
+                say.write_line(line)
+        if not self._asked:
+            self._closing(say)
+            return
+        say.write_sep("=", "diffspeed")
+        for error in self._unchecked:
+            say.write_line(
+                f"not checked     {error['test']}  {error['claim']}", red=True, bold=True
+            )
+            for line in str(error["error"]).splitlines():
+                say.write_line(f"                {line}", red=True)
+        for kind, line in gate_lines(self._results, verbose=self._config.get_verbosity() > 0):
+            say.write_line(line, **_COLOURS[kind])
+        for line in self._not_run:
+            say.write_line(f"not run         {line}", yellow=True)
+        if self._no_verdict:
+            asked = "1 gate was" if self._asked == 1 else f"{self._asked} gates were"
+            say.write_line(
+                f"{asked} asked for and none reached a verdict, so this session fails: nothing was "
+                "checked",
+                red=True,
+                bold=True,
+            )
+        table = ladder_table(self._results)
+        if table:
+            say.write_line("")
+            say.write_line("whole calls:")
+        for line in table:
+            say.write_line(line)
+        many = over_many_gates(self._results)
+        if many is not None:
+            say.write_line(many)
+        self._closing(say)
+
+    def _closing(self, say: pytest.TerminalReporter) -> None:
+        if self._images:
+            say.write_line("")
+            say.write_line("images (baseline, optimized, difference × 8):")
+            for image in dict.fromkeys(self._images):
+                say.write_line(f"    {image}")
+        if self._cache is not None:
+            cache, found = self._cache
+            say.write_line(
+                f"compile cache {cache.folder}: {found}; {megabytes(cache.size_bytes())} now"
+            )
+        for line in self._said:
+            say.write_line(line)
+        for line in self._problems:
+            say.write_line(line, red=True, bold=True)
+        for line in github_lines(recorded_session(self._all_records(), _project(self._config))):
+            say.write_line(line)
+        unchecked = [str(error["test"]) for error in self._unchecked]
+        records = self._options.json_path or self.journal
+        say.write_line(next_command(self._config, self._results, unchecked, records))
+
+
+def _test_record(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """How pytest saw a test end, with its place: a report points there."""
+    path, line, _ = report.location
+    stacks = {str(found["stack"]) for found in [*ours["gates"], *ours["ladder"]]}
+    return {
+        "kind": "test",
+        "test": report.nodeid,
+        "outcome": report.outcome,
+        "stack": stacks.pop() if len(stacks) == 1 else None,
+        "file": path.replace(os.sep, "/"),
+        "line": (line or 0) + 1,
+        "duration_s": report.duration,
+        "images": [image.replace(os.sep, "/") for image in ours["images"]],
+    }
+
+
+def _reached(result: GateResult) -> bool:
+    """Whether a gate looked at any evidence: a ratio without pairs did not."""
+    return result.verdict.reached and result.figures.get("pairs") != 0
+
+
+def _version(name: str) -> str:
+    if name == "torch":  # its own word names the build too: 2.14.1+cu130
+        import torch
+
+        return str(torch.__version__)
+    return installed_version(name) or "absent"

@@ -1,0 +1,104 @@
+"""What a session writes when it ends: each kind of output is one function, imported when asked for.
+
+A writer gets the whole session as records and the folder that paths in them start from; it never
+sees a pipeline or a gate.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ..common.errors import DiffspeedError
+from ..history.url import StoreUrl
+from ..plugin.options import Options
+from ..records.finished import Finished
+from ..records.journal import write_all
+
+Target = str | StoreUrl
+"""A path, or where the history is kept."""
+
+
+def write_json(target: str, finished: Finished) -> str | None:
+    """All records, one JSON object a line; ``target`` is a path."""
+    write_all(Path(target), finished.records)
+    return f"records: {target}"
+
+
+WRITERS: Mapping[str, str] = MappingProxyType(
+    {
+        "json": "outputs:write_json",
+        "html": "reports.html:write",
+        "markdown": "reports.markdown:write",
+        "store": "history.record:write",
+    }
+)
+"""By the name of the option that asks for it: module and function of this package, called with the
+option's value and a :class:`Finished`; it returns a line for the terminal."""
+
+
+def asked_outputs(options: Options) -> dict[str, Target]:
+    """The outputs that a session was asked for: option name and its value."""
+    asked = {
+        "json": options.json_path,
+        "html": options.html_path,
+        "markdown": options.markdown_path,
+    }
+    targets: dict[str, Target] = {n: str(path) for n, path in asked.items() if path is not None}
+    # First, so that reports can show this session in its history; and not as text, which would hold
+    # a password.
+    return targets if options.store is None else {"store": options.store, **targets}
+
+
+def writer_of(name: str) -> Callable[[Any, Finished], str | None]:
+    """The function in :data:`WRITERS` of that name, imported now."""
+    module, _, function = WRITERS[name].partition(":")
+    found: Callable[[Any, Finished], str | None] = getattr(
+        importlib.import_module(f".{module}", __package__), function
+    )
+    return found
+
+
+def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list[str], list[str]]:
+    """Write every output in ``asked``, by option name.
+
+    Returns lines for the terminal, and what went wrong: an output that cannot be written costs the
+    others nothing.
+    """
+    said: list[str] = []
+    problems: list[str] = []
+    for name, target in asked.items():
+        if name == "html":
+            try:
+                finished = with_history(finished, asked.get("store"))
+            except DiffspeedError as error:
+                problems.append(f"--diffspeed-html: without the history: {error}")
+        try:
+            line = writer_of(name)(target, finished)
+        except DiffspeedError as error:
+            problems.append(f"--diffspeed-{name}: {error}")
+        except Exception as error:
+            problems.append(f"--diffspeed-{name}: not written: {type(error).__name__}: {error}")
+        else:
+            said += [] if line is None else [line]
+    return said, problems
+
+
+def with_history(finished: Finished, store: Target | None) -> Finished:
+    """The same session with the history of its tests, in the environment that it ran in.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    from ..history.series import series_of
+
+    machine = finished.session.about.get("machine")
+    if store is None or not machine:
+        return finished
+    tests = {gate.result.test for gate in finished.session.gates}
+    known = series_of(store, finished.rootdir, machine=machine)
+    return replace(finished, series=[one for one in known if one.test in tests])

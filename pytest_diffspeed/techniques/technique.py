@@ -1,0 +1,141 @@
+"""What a technique is.  Catalogue files subclass :class:`Technique`; nothing here imports torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..common.errors import NotUndoneError
+from .observation import Observation as Observation
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from ..accelerators.device import Device
+
+
+class Family(IntEnum):
+    """Families in the canonical order in which a stack is applied, whatever order was written.
+
+    The order is forced by what each does: projections are fused before they are quantized,
+    weights are cast before either, a cache wraps the blocks as they will run, and compilation
+    comes last because it freezes what it sees.
+    """
+
+    PRECISION = 1
+    LAYOUT = 2
+    PROJECTIONS = 3
+    QUANTIZATION = 4
+    SCHEDULER = 5
+    ATTENTION = 6
+    CACHE = 7
+    COMPILE = 8
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That a technique took hold: one sentence, and the numbers behind it."""
+
+    technique: str
+    found: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+class KnownSlowWarning(UserWarning):
+    """A stack that was asked for is known to be slow; the message carries the published figure."""
+
+
+class Technique(ABC):
+    """One named optimization of a pipeline.
+
+    A technique never degrades quietly: what it cannot do it refuses in :meth:`missing_hardware`
+    (the test is skipped) or :meth:`does_not_fit` and its kin (the test is in error), and what it
+    did it shows in :meth:`prove`.  Most techniques need :meth:`apply` and :meth:`prove` only.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[Family]
+    summary: ClassVar[str]
+    changes: ClassVar[frozenset[str] | None] = frozenset({"denoiser", "vae"})
+    """Components that :meth:`apply` changes; all others are shared with the baseline.
+    ``None`` means every one."""
+    contradicts: ClassVar[Mapping[str, str]] = {}
+    """Techniques of other families that cannot be in one stack with this one, and why."""
+    watches: ClassVar[bool] = False
+    """Whether a call of the untouched pipeline is to be watched first.  :meth:`does_not_fit_call`
+    judges by it, and :meth:`prove` finds it in ``seen.before``."""
+    settling_calls: ClassVar[int] = 0
+    """Untimed calls between the first one and the proof of what was compiled."""
+    undoable: ClassVar[bool] = False
+    why_not_undoable: ClassVar[str] = "it changes the weights for good"
+
+    def missing_hardware(self, device: Device) -> str | None:
+        """Why ``device`` cannot do this, or ``None``."""
+        return None
+
+    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+        """Why this pipeline cannot take it although the hardware could, or ``None``."""
+        return None
+
+    def does_not_fit_stack(self, names: tuple[str, ...], device: Device) -> str | None:
+        """Why it cannot work on ``device`` beside the others of the stack, or ``None``."""
+        return None
+
+    def does_not_fit_call(self, pipeline: DiffusionPipeline, before: Observation) -> str | None:
+        """Why it has nothing to do in the call that was watched, or ``None``."""
+        return None
+
+    def known_slow(self, names: tuple[str, ...]) -> str | None:
+        """What is known to be slow about a stack of ``names``, with the figure, or ``None``."""
+        return None
+
+    @abstractmethod
+    def apply(self, pipeline: DiffusionPipeline) -> None:
+        """Change ``pipeline`` in place."""
+
+    def apply_seen(self, pipeline: DiffusionPipeline, observe: Callable[[], Observation]) -> None:
+        """Like :meth:`apply`, which it calls, for those that decide by what a call shows.
+
+        ``observe()`` runs the pipeline as the techniques before this one left it.
+        """
+        self.apply(pipeline)
+
+    def explain(self, error: Exception) -> str | None:
+        """Why the first call with this technique raised ``error``, if that is its doing."""
+        return None
+
+    @abstractmethod
+    def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
+        """Show that it took hold.
+
+        Raises:
+            NotEffectiveError: with what was expected and what was found.
+        """
+
+    def prove_compiled(
+        self, pipeline: DiffusionPipeline, seen: Observation
+    ) -> Mapping[str, Any] | None:
+        """Show that it still holds in compiled code; figures to add to the proof, or ``None``.
+
+        Raises:
+            NotEffectiveError: with what was expected and what was found.
+        """
+        return None
+
+    def undo(self, pipeline: DiffusionPipeline) -> None:
+        """Make ``pipeline`` what it was before :meth:`apply`.
+
+        Raises:
+            NotUndoneError: this technique cannot be undone.
+        """
+        raise NotUndoneError(
+            f"{self.name} cannot be undone: {self.why_not_undoable}; build the pipeline again"
+        )
+
+    def running(self) -> AbstractContextManager[object]:
+        """A context in which every call of the pipeline runs (process-wide flags)."""
+        return nullcontext()

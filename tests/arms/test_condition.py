@@ -1,0 +1,188 @@
+"""A pipeline that a test's body changed is told, and calling it is no change."""
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+import torch
+from diffusers import EulerDiscreteScheduler
+
+from pytest_diffspeed import apply_stack
+from pytest_diffspeed.arms.prepared_arm import PreparedArm
+from pytest_diffspeed.arms.spec import ArmSpec
+from pytest_diffspeed.common.errors import DiffspeedError, DoesNotFitError, MeasurementError
+from pytest_diffspeed.common.quiet import third_party
+from pytest_diffspeed.pipelines.call import PipelineCall
+from pytest_diffspeed.pipelines.condition import condition
+from pytest_diffspeed.pipelines.sources import parse_source
+from pytest_diffspeed.techniques.apply import Applied, running
+from pytest_diffspeed.techniques.catalog import quantization
+from pytest_diffspeed.techniques.catalog.compile import Compile
+from pytest_diffspeed.techniques.registry import techniques
+from pytest_diffspeed.techniques.stacks import parse_stack
+
+SDXL, FLUX = "random:sdxl-tiny", "random:flux-tiny"
+CUDA_ONLY = {"tf32", "sdpa_efficient", "sdpa_cudnn"}
+NAMES = [name for name in techniques() if name not in CUDA_ONLY]
+
+
+def built(source):
+    with third_party():
+        pipeline = parse_source(source).build()
+    defaults = replace(parse_source(source).defaults(pipeline), steps=1, height=64, width=64)
+    return pipeline, PipelineCall(pipeline, defaults, "a red apple")
+
+
+@pytest.fixture
+def light_compile(monkeypatch):
+    torch.compiler.reset()
+    monkeypatch.setattr(Compile, "backend", "eager")
+    # The tiny models have only small layers; the derived filter would take none of them.
+    monkeypatch.setattr(quantization.Int8Dynamic, "leaves", lambda self, linear: None)
+    yield
+    torch.compiler.reset()
+
+
+def require_calls_change_nothing(pipeline, call, stack):
+    applied = apply_stack(pipeline, stack, call=call)
+    before = condition(pipeline)
+    for _ in range(2):
+        with third_party(), running(applied.stack):
+            call(pipeline)
+        after = condition(pipeline)
+        assert {name for name in after if after[name] != before.get(name)} == set()
+        assert after.keys() == before.keys()
+
+
+@pytest.mark.parametrize("source", [SDXL, FLUX])
+@pytest.mark.parametrize("name", [*NAMES, "bf16+channels_last+fused_qkv+int8_dynamic+compile"])
+@pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.technique.KnownSlowWarning")
+def test_calling_is_no_change(libraries, light_compile, source, name):
+    pipeline, call = built(source)
+    try:
+        require_calls_change_nothing(pipeline, call, name)
+    except DoesNotFitError:
+        # `cpu_sigmas` is called in its own tests, with a pipeline that it fits.
+        assert name == "cpu_sigmas" or (name, source) == ("no_sdpa", FLUX)
+
+
+@pytest.fixture(scope="module")
+def shared(libraries):
+    return built(SDXL)[0]
+
+
+@pytest.fixture
+def arm(shared):
+    stack = parse_stack("fp32")
+    applied = Applied(stack, (), 1.0, ())
+    return PreparedArm(ArmSpec(SDXL, stack), shared, None, applied)
+
+
+def replaced_activation(pipe):
+    pipe.vae.decoder.conv_act = torch.nn.SiLU()
+
+
+def scaled_weight(pipe):
+    with torch.no_grad():
+        pipe.unet.conv_in.weight.mul_(2)
+
+
+def replaced_buffer(pipe):
+    encoder = next(m for m in pipe.text_encoder.modules() if dict(m.named_buffers(recurse=False)))
+    name, buffer = next(iter(encoder.named_buffers(recurse=False)))
+    setattr(encoder, name, buffer.clone())
+
+
+def replaced_set_timesteps(pipe):
+    real = pipe.scheduler.set_timesteps
+    pipe.scheduler.set_timesteps = lambda *args, **kwargs: real(*args, **kwargs)
+
+
+def other_backend_of_one_processor(pipe):
+    attention = pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1
+    attention.processor._attention_backend = "_native_math"
+
+
+CHANGES = {
+    "vae's settings": [
+        lambda pipe: pipe.vae.enable_tiling(),
+        lambda pipe: pipe.vae.enable_slicing(),
+    ],
+    "unet's settings": [
+        lambda pipe: pipe.unet.train(),
+        lambda pipe: pipe.enable_freeu(s1=0.6, s2=0.4, b1=1.1, b2=1.2),
+        lambda pipe: setattr(pipe.unet.conv_in, "padding", (0, 0)),
+        other_backend_of_one_processor,
+    ],
+    "unet's hooks": [
+        lambda pipe: pipe.unet.register_forward_hook(lambda *args: None),
+        lambda pipe: pipe.unet.mid_block.register_forward_pre_hook(lambda *args: None),
+    ],
+    "unet's weights": [scaled_weight, lambda pipe: pipe.unet.conv_in.bfloat16()],
+    "unet's methods": [lambda pipe: setattr(pipe.unet, "forward", pipe.unet.forward)],
+    "text_encoder's buffers": [replaced_buffer],
+    "vae's modules": [replaced_activation],
+    "scheduler's methods": [replaced_set_timesteps],
+    "scheduler's configuration": [
+        lambda pipe: pipe.scheduler.register_to_config(timestep_spacing="trailing"),
+        lambda pipe: setattr(pipe.scheduler, "use_karras_sigmas", True),
+    ],
+    "scheduler": [
+        lambda pipe: setattr(
+            pipe, "scheduler", EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "change"), [(what, change) for what, some in CHANGES.items() for change in some]
+)
+def test_a_change_is_told_by_name(arm, what, change):
+    arm.require_unchanged()
+    change(arm.pipeline)
+    with pytest.raises(MeasurementError, match=rf"no longer what was proven: .* changed .*{what}"):
+        arm.require_unchanged()
+
+
+def test_the_weights_inside_a_quantized_layer_are_watched(libraries):
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    pipeline, _ = built(SDXL)
+    quantize_(
+        pipeline.unet,
+        Int8DynamicActivationInt8WeightConfig(set_inductor_config=False),
+        filter_fn=lambda module, name: name.endswith("attn1.to_q"),
+    )
+    before = condition(pipeline)
+    assert condition(pipeline) == before
+    weight = pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
+    inner = getattr(weight, weight.__tensor_flatten__()[0][0])
+    while hasattr(inner, "__tensor_flatten__"):
+        inner = getattr(inner, inner.__tensor_flatten__()[0][0])
+    with torch.no_grad():
+        inner.zero_()
+    after = condition(pipeline)
+    assert {name for name in after if after[name] != before[name]} == {"unet's weights"}
+
+
+def test_a_torch_that_keeps_hooks_elsewhere_is_told(shared, monkeypatch):
+    monkeypatch.delitem(vars(shared.vae), "_forward_hooks")
+    with pytest.raises(DiffspeedError, match=r"hooks of AutoencoderKL cannot be seen.*2\.13"):
+        condition(shared)
+
+
+def test_a_gate_fails_whose_body_changed_the_pipeline(pytester, constant_clock, run_diffspeed):
+    pytester.makepyfile(
+        """
+        import pytest, torch
+
+        pytestmark = [pytest.mark.diffspeed("channels_last"), pytest.mark.max_slowdown(25)]
+
+        def test_it(optimized_pipeline): optimized_pipeline.vae.enable_tiling()
+        """
+    )
+    result = run_diffspeed()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*no longer what was proven*changed vae's settings;*"])

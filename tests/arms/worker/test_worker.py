@@ -1,0 +1,263 @@
+"""Arms in worker processes: real processes, a real pipeline, and what happens when one dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from pytest_diffspeed.arms.base_commit.place import here
+from pytest_diffspeed.arms.worker.arm import WorkerArm, worker_arms
+from pytest_diffspeed.arms.worker.protocol import BuildOrder, as_line, from_line
+from pytest_diffspeed.common.errors import MeasurementError
+from pytest_diffspeed.timing.clock import WallClock
+
+ORDER = BuildOrder(
+    source="random:sdxl-tiny",
+    stack="fp32",
+    unit="call",
+    device="cpu",
+    steps=1,
+    prompts=(),
+    threads=1,
+)
+
+
+def order(**changes):
+    return BuildOrder.from_dict({**ORDER.as_dict(), **changes})
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def worker(monkeypatch, tmp_path):
+    """Starts a worker whose program is given: it speaks the protocol, badly."""
+    started = []
+
+    def start(program, **options):
+        package = tmp_path / "bad_worker"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text("import json, os, sys, time\n" + program)
+        monkeypatch.setattr("pytest_diffspeed.arms.worker.arm.__package__", "bad_worker")
+        monkeypatch.syspath_prepend(tmp_path)
+        arm = WorkerArm("bf16", ORDER, **options)
+        started.append(arm)
+        return arm
+
+    yield start
+    for arm in started:
+        arm.end()
+        assert not is_running(arm.pid)
+
+
+READY = "print(json.dumps({'ready': {'first_call_s': 1.0, 'weights': {}}}), flush=True)\n"
+
+
+def test_lines_survive_the_way_and_garbage_is_told_from_them():
+    assert from_line(as_line(ORDER.as_dict())) == {**ORDER.as_dict(), "prompts": []}
+    for garbage in (b"", b"hello\n", b"[1]\n", b"\xff\n", b"[" * 100_000):
+        assert from_line(garbage) is None
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A baseline and a bf16 arm, each in its process; both are ended afterwards."""
+    orders = [("fp32", ORDER), ("bf16", order(stack="bf16"))]
+    with worker_arms(orders, 1) as instances:
+        yield instances[0]
+    assert not any(is_running(arm.pid) for arm in instances[0])
+
+
+def test_an_arm_is_built_proven_and_timed_in_its_own_process(pair):
+    assert len({os.getpid(), *(arm.pid for arm in pair)}) == 3
+    for arm in pair:
+        assert arm.timed_call(WallClock()) == arm.last_call_s > 0
+        assert arm.last_output.shape == (1, 3, 32, 32)
+        arm.discarded_call()
+        assert arm.first_call_s > 0
+    assert pair[0].weights == pair[1].weights != {}
+
+
+def test_workers_can_be_measured_against_each_other(pair):
+    from pytest_diffspeed import measure_speedup
+
+    result = measure_speedup(pair[0], pair[1], min_ratio=1e-6)
+    assert str(result.verdict) == "PASS"
+    assert result.pairs == 6
+
+
+def test_what_cannot_be_built_is_said_by_the_worker_in_its_own_words():
+    with (
+        pytest.raises(
+            MeasurementError,
+            match=r"worker process of arm 'tiny': .* 'no\.such:thing'",
+        ),
+        worker_arms([("tiny", order(source="no.such:thing"))], 1),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "sys.stderr.write('out of memory'); sys.exit(3)",
+            r"it ended \(exit code 3\); .*memory",
+        ),
+        ("os.kill(os.getpid(), 9)", r"it ended \(killed by signal 9, as when memory runs out\)"),
+        ("print('hello', flush=True); time.sleep(9)", r"it answered b'hello\\n', which is no JSON"),
+        ("print('{}', flush=True); time.sleep(9)", "it answered something else than it was asked"),
+        ("print(json.dumps({'error': 'no model'}), flush=True)", "of arm 'bf16': no model"),
+    ],
+)
+def test_a_worker_that_fails_while_it_builds_is_an_error_that_names_it(worker, program, said):
+    with pytest.raises(MeasurementError, match=said):
+        worker(program).wait_until_ready()
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "sys.stdin.readline(); sys.stdin.readline(); sys.exit(1)",
+            r"call number 1: it ended \(ex",
+        ),
+        (
+            "sys.stdin.readline(); sys.stdin.readline(); print('{\"seconds\": -1.0}', flush=True)",
+            r"call number 1: its clock gave -1\.0 seconds",
+        ),
+    ],
+)
+def test_a_worker_that_fails_in_a_call_is_an_error_that_names_the_call(worker, program, said):
+    arm = worker(READY + program)
+    arm.wait_until_ready()
+    with pytest.raises(MeasurementError, match=said):
+        arm.timed_call(WallClock())
+
+
+def test_a_worker_that_hangs_is_killed(worker):
+    arm = worker(READY + "time.sleep(600)", call_s=0.2)
+    arm.wait_until_ready()
+    with pytest.raises(MeasurementError, match="call number 1: no answer within 0 s"):
+        arm.timed_call(WallClock())
+    deadline = time.monotonic() + 30
+    while is_running(arm.pid) and time.monotonic() < deadline:
+        arm._process.poll()
+        time.sleep(0.01)
+    assert not is_running(arm.pid)
+
+
+def test_a_worker_dies_with_its_parent(tmp_path):
+    import subprocess
+
+    program = (
+        "import sys, time\n"
+        "from pytest_diffspeed.arms.worker.arm import WorkerArm\n"
+        "from pytest_diffspeed.arms.worker.protocol import BuildOrder\n"
+        f"arm = WorkerArm('fp32', BuildOrder.from_dict({ORDER.as_dict()!r}))\n"
+        "print(arm.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        pid = int(parent.stdout.readline())
+        assert is_running(pid)
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_running(pid)
+
+
+def test_what_libraries_print_never_reaches_the_protocol(tmp_path, monkeypatch):
+    """A factory that prints to standard output while it builds."""
+    (tmp_path / "noisy.py").write_text(
+        "import os\n"
+        "from pytest_diffspeed.pipelines.sources import parse_source\n"
+        "def make():\n"
+        "    print('{\"ready\": {}}', flush=True)\n"
+        "    os.write(1, b'from C\\n')\n"
+        "    return parse_source('random:sdxl-tiny').build()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with worker_arms([("noisy", order(source="noisy:make"))], 1) as ((arm,),):
+        assert arm.timed_call(WallClock()) > 0
+
+
+def test_whoever_asks_a_dead_worker_again_is_told_at_once(worker):
+    arm = worker(READY + "sys.exit(3)")
+    arm.wait_until_ready()
+    for at in ("graph breaks", "syncs"):
+        with pytest.raises(MeasurementError, match=r"looking at .*: it ended \(exit code 3\)"):
+            arm.look(at)
+
+
+def test_a_safe_import_path_changes_nothing(monkeypatch):
+    """PYTHONSAFEPATH keeps a script's folder off the path: another version could be imported."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    bare = replace(here(), path=())
+    with worker_arms([("fp32", ORDER)], 1, [bare]) as ((arm,),):
+        assert arm.first_call_s > 0
+
+
+PARENT = """
+import os, sys
+from pytest_diffspeed.worker.arm import WorkerArm
+from pytest_diffspeed.worker.protocol import BuildOrder
+arm = WorkerArm("fp32", BuildOrder.from_dict(eval(sys.argv[1])))
+print(arm.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_busy_worker_does_not_outlive_a_parent_that_is_killed(tmp_path, private_temp):
+    busy = tmp_path / "busy.py"
+    busy.write_text(
+        "import pathlib, subprocess, sys, time\n"
+        "def make():\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"    pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
+        "    time.sleep(600)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, repr(order(source="busy:make").as_dict())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    with parent:
+        pid = int(parent.stdout.readline())
+        wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
+        parent.kill()
+    for gone in (pid, int((tmp_path / "child").read_text())):
+        wait_for(lambda gone=gone: not is_running(gone))
+    assert list(private_temp.glob("diffspeed-*")) == []
+
+
+def wait_for(what):
+    """Until it is so, or for longer than any machine takes."""
+    for _ in range(600):
+        if what():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never was")
+
+
+def test_an_interpreter_that_is_gone_is_said(tmp_path):
+    place = replace(here(), python=str(tmp_path / "python"))
+    with pytest.raises(MeasurementError) as error:
+        WorkerArm("base", ORDER, place=place)
+    assert str(error.value) == (
+        f"worker process of arm 'base': {tmp_path}/python cannot be started in {place.folder} "
+        "(No such file or directory)"
+    )

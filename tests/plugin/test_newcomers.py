@@ -1,0 +1,85 @@
+"""What a newcomer stumbled over: each mistake is told, and costs nothing that was there before."""
+
+import pytest
+
+from pytest_diffspeed.commands.cli import main
+from pytest_diffspeed.records.reader import read_journal
+
+TEST = """
+import pytest
+
+@pytest.mark.diffspeed("channels_last")
+@pytest.mark.{marker}
+def test_it(optimized_pipeline): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("no_gpu_sync()", "no_gpu_syncs"),
+        ("no_graph_break()", "no_graph_breaks"),
+        ("min_speed_up(2)", "min_speedup"),
+        ("image_similarty()", "image_similarity"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnknownMarkWarning")
+def test_a_misspelt_gate_is_a_usage_error(pytester, run_diffspeed, written, meant):
+    pytester.makepyfile(TEST.format(marker=written))
+    result = run_diffspeed()
+    result.assert_outcomes(errors=1)
+    name = written.partition("(")[0]
+    result.stdout.fnmatch_lines(
+        [f"*test_it: no marker is called '{name}', so it would check nothing; did you mean *"]
+    )
+    result.stdout.fnmatch_lines([f"*did you mean '{meant}'?*"])
+
+
+def test_a_registered_marker_may_be_called_so(pytester, run_diffspeed):
+    pytester.makeini("[pytest]\nmarkers = no_gpu_sync: our own\n")
+    pytester.makepyfile(TEST.format(marker="no_gpu_sync()"))
+    run_diffspeed().assert_outcomes(passed=1)
+
+
+def test_collecting_overwrites_no_report(pytester, run_diffspeed):
+    pytester.makepyfile(TEST.format(marker="no_gpu_syncs()"))
+    written = {"json": "r.jsonl", "html": "r.html", "markdown": "r.md"}
+    for name in written.values():
+        (pytester.path / name).write_text("of an earlier session")
+    words = [f"--diffspeed-{option}={name}" for option, name in written.items()]
+    result = run_diffspeed("--collect-only", *words)
+    assert result.ret == pytest.ExitCode.OK
+    for name in written.values():
+        assert (pytester.path / name).read_text() == "of an earlier session"
+    result.stdout.no_fnmatch_line("*keeping the records*")
+
+
+def test_one_step_is_counted_with_two(pytester, run_diffspeed):
+    pytester.makepyfile(TEST.format(marker="no_gpu_syncs()"))
+    run_diffspeed("--diffspeed-steps=1", "--diffspeed-json=r.jsonl").assert_outcomes(passed=1)
+    (gate,) = read_journal(pytester.path / "r.jsonl").gates
+    assert gate.result.figures["per_step"] == [0]
+
+
+@pytest.mark.parametrize("option", ["--diffspeed-base=main", "--diffspeed-base-python=python"])
+def test_a_base_without_diffspeed_is_no_green_run(pytester, libraries, option):
+    pytester.makepyfile(TEST.format(marker="no_gpu_syncs()"))
+    result = pytester.runpytest_inprocess(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *without it every diffspeed test is skipped; add --diff*"])
+
+
+@pytest.mark.parametrize("content", ["", "not json\n", "[1, 2]\n", '{"schema": "x"}\n'])
+def test_a_report_of_nothing_is_refused(tmp_path, capsys, content):
+    (tmp_path / "r.jsonl").write_text(content)
+    words = [str(tmp_path / "r.jsonl"), "--html", str(tmp_path / "r.html")]
+    assert main(["report", *words]) == 2
+    assert "r.jsonl holds no records, and nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_warning_policy_does_not_make_nothing_green(pytester, run_diffspeed, constant_clock):
+    pytester.makepyfile(TEST.format(marker="max_slowdown(60)"))
+    result = run_diffspeed("--diffspeed-budget=0.2", "--diffspeed-inconclusive=warn")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*it fails although the policy is 'warn': no pair was timed*"])

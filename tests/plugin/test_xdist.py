@@ -1,0 +1,144 @@
+"""Under pytest-xdist: one GPU a worker, one summary, one file of each kind, and crashes told."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from pytest_diffspeed.accelerators.device import device_of_worker, visible_cuda_devices
+from pytest_diffspeed.records.reader import read_journal
+
+
+@pytest.mark.parametrize(
+    ("asked", "worker", "count", "device"),
+    [
+        ("auto", "gw0", 4, "cuda:0"),
+        ("cuda", "gw3", 4, "cuda:3"),
+        ("cuda", "gw4", 4, "cuda:0"),
+        ("auto", "gw11", 8, "cuda:3"),
+        # One GPU or none: nothing to deal out.
+        ("auto", "gw1", 1, "auto"),
+        ("auto", "gw1", 0, "auto"),
+        ("cuda", "gw1", 1, "cuda"),
+        # Asked for by name, or no worker of xdist.
+        ("cuda:2", "gw0", 4, "cuda:2"),
+        ("cpu", "gw1", 4, "cpu"),
+        ("auto", None, 4, "auto"),
+        ("auto", "master", 4, "auto"),
+    ],
+)
+def test_each_worker_takes_a_gpu_in_turn(asked, worker, count, device):
+    assert device_of_worker(asked, worker, count) == device
+
+
+def test_gpus_are_counted_where_torch_sees_some(monkeypatch, libraries):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert visible_cuda_devices() == 3
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert visible_cuda_devices() == 0
+
+
+COUNTED = """
+    import pytest
+
+    @pytest.mark.diffspeed("channels_last")
+    @pytest.mark.no_graph_breaks()
+    @pytest.mark.no_gpu_syncs()
+    def test_counted(optimized_pipeline): ...
+"""
+
+
+def test_what_counts_waits_for_nobody_who_times(pytester, run_diffspeed, monkeypatch):
+    def refuse(*words, **options):
+        raise AssertionError("it asked for the device")
+
+    monkeypatch.setattr("pytest_diffspeed.arms.session.device_lock", refuse)
+    pytester.makepyfile(COUNTED)
+    run_diffspeed().assert_outcomes(passed=1)
+
+
+ONE_SECOND_A_CALL = """
+    class ConstantClock:
+        def __init__(self):
+            self.outputs = {}
+
+        def time(self, call):
+            if call not in self.outputs:
+                self.outputs[call] = call()
+            return 1.0, self.outputs[call]
+
+    def pytest_sessionstart():
+        import pytest_diffspeed.arms.session
+
+        pytest_diffspeed.arms.session.clock_for = lambda device: ConstantClock()
+"""
+TIMED = """
+    import os
+
+    import pytest
+
+    @pytest.mark.diffspeed("channels_last")
+    @pytest.mark.min_speedup({})
+    @pytest.mark.no_gpu_syncs()
+    def test_{}(optimized_pipeline):
+        {}
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_crashes_costs_the_others_nothing(pytester, private_temp, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    pytester.makeconftest(ONE_SECOND_A_CALL)
+    pytester.makepyfile(
+        test_crashing=TIMED.format(0.5, "crashes", "os._exit(3)"),
+        test_passing=TIMED.format(0.5, "passes", "pass"),
+        test_slow=TIMED.format(50, "fails", "pass"),
+    )
+    result = pytester.runpytest_subprocess(
+        *("-n", "2", "--diffspeed", "--diffspeed-device=cpu", "--diffspeed-steps=1"),
+        *("--diffspeed-pipeline=random:sdxl-tiny", "--junitxml=junit.xml"),
+        *("--diffspeed-json=r.jsonl", "--diffspeed-markdown=report.md"),
+    )
+    result.assert_outcomes(passed=1, failed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+    # One block, with what both workers found and what one took with it.
+    assert len([line for line in result.outlines if re.match(r"=+ diffspeed =+$", line)]) == 1
+    crashed = "test_crashing.py::test_crashes[channels_last]"
+    why = "the worker process that ran this test crashed"
+    for claim in ("min_speedup over fp32 per call", "no_gpu_syncs in scheduler.step"):
+        assert f"not run         {crashed}  {claim} ({why})" in result.outlines
+    verdicts = [line.split()[:2] for line in result.outlines if re.match(r"(PASS|FAIL)  ", line)]
+    assert verdicts[0] == ["FAIL", "test_slow.py::test_fails[channels_last]"]
+    assert [words[0] for words in verdicts[1:]] == ["PASS"] * 3
+    (annotation,) = (line for line in result.outlines if line.startswith("::"))
+    assert annotation.startswith("::error file=test_slow.py,line=")
+
+    # One file of each kind, written by the controller.
+    told = read_journal(pytester.path / "r.jsonl")
+    assert told.left_out == 0
+    assert {test["test"]: test["outcome"] for test in told.tests} == {
+        crashed: "failed",
+        "test_passing.py::test_passes[channels_last]": "passed",
+        "test_slow.py::test_fails[channels_last]": "failed",
+    }
+    assert {(lost["test"], lost["reason"]) for lost in told.not_run} == {(crashed, why)}
+    assert sorted(len(gate.pairs) for gate in told.gates) == [0, 0, 6, 6]
+    report = (pytester.path / "report.md").read_text(encoding="utf-8")
+    assert report.count("## diffspeed: 1 FAIL, 3 PASS") == 1
+    assert why in report
+    properties = {
+        case.get("name"): {p.get("name"): p.get("value") for p in case.iter("property")}
+        for case in ElementTree.parse(pytester.path / "junit.xml").iter("testcase")
+    }
+    assert (
+        properties["test_fails[channels_last]"]["diffspeed.min_speedup[over fp32 per call].verdict"]
+        == "FAIL"
+    )
+    assert (
+        properties["test_passes[channels_last]"]["diffspeed.min_speedup[over fp32 per call].ratio"]
+        == "1.0"
+    )
