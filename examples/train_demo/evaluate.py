@@ -3,7 +3,8 @@
     python examples/train_demo/evaluate.py --data build/demo/data --out build/demo/evaluation
     python examples/train_demo/evaluate.py build/demo/model --data build/demo/data --out build/e
     python examples/train_demo/evaluate.py --vae-checkpoint build/demo/vae.ckpt --data ... --out ...
-    python examples/train_demo/evaluate.py --data ... --write-reference tests/pipelines/data/demo_emoji.png
+    python examples/train_demo/evaluate.py --data ... \\
+        --write-reference tests/pipelines/data/demo_emoji.png
 
 Required: the VAE reconstructs all emoji at 24 dB or more on average, and of 64 captions that a
 fixed seed draws from all training captions, one sample each, at least 95 % give a picture that is

@@ -11,10 +11,10 @@ from ..common.errors import (
     UncountableError,
 )
 from ..records.verdict import GateResult, VerdictKind
-from . import gates
 from .against_base.choice import NO_BASE, check_against_base, is_against_base
 from .gate import GateContext
 from .markers import GateMarker
+from .registry import gates
 from .selection import select
 
 _NOT_APPLICABLE = (MissingHardwareError, SelfComparisonError, UncountableError)

@@ -36,7 +36,7 @@ def names() -> tuple[str, ...]:
 
 
 def check_name(name: str) -> None:
-    """Raise :class:`~pytest_diffspeed.common.errors.UsageError` (a ``ValueError``) unless it is a name.
+    """Raise :class:`~..common.errors.UsageError` (a ``ValueError``) unless it is a name.
 
     Reads the package's folder only: cheap enough for the parsing of options.
     """
@@ -64,8 +64,8 @@ def build(
     ``shared`` holds components of an earlier build to use as they are; the others get the weights
     that they get without it.
 
-    Raises :class:`~pytest_diffspeed.common.errors.UsageError` (a ``ValueError``) for an unknown name and
-    :class:`~pytest_diffspeed.common.errors.SourceError` where the tokenizer does not fit.
+    Raises :class:`~..common.errors.UsageError` (a ``ValueError``) for an unknown name and
+    :class:`~..common.errors.SourceError` where the tokenizer does not fit.
     """
     check_name(name)
     with third_party():

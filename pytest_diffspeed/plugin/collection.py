@@ -13,7 +13,6 @@ import pytest
 
 from ..arms.spec import ArmSpec
 from ..common.errors import UsageError, nearest
-from ..gates import gates
 from ..gates.markers import (
     GATE_MARKERS,
     Diffspeed,
@@ -21,6 +20,7 @@ from ..gates.markers import (
     parse_diffspeed,
     parse_gate,
 )
+from ..gates.registry import gates
 from ..pipelines.names import check_source_text
 from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
 from .options import Options

@@ -31,7 +31,7 @@ def write_json(target: str, finished: Finished) -> str | None:
 
 WRITERS: Mapping[str, str] = MappingProxyType(
     {
-        "json": "outputs:write_json",
+        "json": "reports.writers:write_json",
         "html": "reports.html:write",
         "markdown": "reports.markdown:write",
         "store": "history.record:write",
@@ -58,7 +58,7 @@ def writer_of(name: str) -> Callable[[Any, Finished], str | None]:
     """The function in :data:`WRITERS` of that name, imported now."""
     module, _, function = WRITERS[name].partition(":")
     found: Callable[[Any, Finished], str | None] = getattr(
-        importlib.import_module(f".{module}", __package__), function
+        importlib.import_module(f"..{module}", __package__), function
     )
     return found
 

@@ -6,7 +6,6 @@ import re
 import pytest
 
 from pytest_diffspeed.common.errors import UsageError
-from pytest_diffspeed.gates import gates
 from pytest_diffspeed.gates.catalog.speedup import SpeedupGates
 from pytest_diffspeed.gates.markers import (
     GATE_MARKERS,
@@ -24,6 +23,7 @@ from pytest_diffspeed.gates.markers import (
     parse_diffspeed,
     parse_gate,
 )
+from pytest_diffspeed.gates.registry import gates
 from pytest_diffspeed.techniques.stacks import PREVIOUS, parse_stack
 
 BY_NAME = {cls.marker: cls for cls in GATE_MARKERS}

@@ -2,8 +2,8 @@
 
     python diffspeed_worker.py [PIPE]
 
-Started by :mod:`pytest_diffspeed.arms.worker.arm`, never by hand: the script is written by it, and the
-parent holds the other end of the pipe with the number ``PIPE`` for as long as it lives.
+Started by :mod:`.arm`, never by hand: the script is written by it, and the parent holds the other
+end of the pipe with the number ``PIPE`` for as long as it lives.
 """
 
 from __future__ import annotations

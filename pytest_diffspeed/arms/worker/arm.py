@@ -30,7 +30,7 @@ CALL_S = 1800.0
 """The same for one call."""
 END_S = 10.0
 """A worker that was told to end may finish the call that it is in."""
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[2]
 _OF_AN_INTERPRETER = ("PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
 TAIL_CHARACTERS = 600
 """Of what a crashed worker printed last, for the message."""

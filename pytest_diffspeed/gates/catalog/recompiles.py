@@ -73,9 +73,7 @@ class NoRecompilesGate(Gate):
 
 
 def calls_of(marker: NoRecompiles) -> dict[str, Any]:
-    """The kinds of calls that a marker asks for, as :func:`pytest_diffspeed.arms.probes.recompiles` takes
-    them.
-    """
+    """The kinds of calls that a marker asks for, as :func:`~...arms.probes.recompiles` takes them."""
     return {
         "sizes": marker.sizes or (),
         "batch_sizes": marker.batch_sizes or (),
