@@ -6,10 +6,7 @@ Written after NVML's documentation (nvmlDeviceGetCurrentClocksEventReasons).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ..accelerators.device import Device
+from typing import Any
 
 # Bits of nvmlClocksEventReasons that say that the device cannot go as fast as it was asked to.
 # Idleness, a clock that the user set and a limit that others share are none.
@@ -22,8 +19,11 @@ _REASONS = {
 }
 
 
-def throttle_reasons(device: Device, library: Any = None) -> str | None:
-    """The reasons that hold now, empty where there are none; ``None`` where nobody can tell."""
+def throttle_reasons(key: str, index: int | None, library: Any = None) -> str | None:
+    """The reasons that hold now, empty where there are none; ``None`` where nobody can tell.
+
+    ``key`` and ``index`` are those of the device: NVML wants its UUID.
+    """
     if library is None:
         try:
             import pynvml
@@ -32,16 +32,16 @@ def throttle_reasons(device: Device, library: Any = None) -> str | None:
         library = pynvml
     try:
         library.nvmlInit()  # counted by the library, and next to nothing when it is up
-        handle = _handle(device, library)
+        handle = _handle(key, index, library)
         mask = library.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
     except library.NVMLError:
         return None
     return " and ".join(reason for bit, reason in _REASONS.items() if mask & bit)
 
 
-def _handle(device: Device, library: Any) -> Any:
+def _handle(key: str, index: int | None, library: Any) -> Any:
     """By UUID: NVML does not know of CUDA_VISIBLE_DEVICES, which renumbers devices."""
-    identity = device.key.removeprefix("cuda-")
+    identity = key.removeprefix("cuda-")
     if "-" in identity:
         return library.nvmlDeviceGetHandleByUUID(f"GPU-{identity}".encode())
-    return library.nvmlDeviceGetHandleByIndex(device.index or 0)
+    return library.nvmlDeviceGetHandleByIndex(index or 0)

@@ -27,9 +27,9 @@ from ..timing.timer import whole_call
 from .spec import ArmSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from diffusers import DiffusionPipeline
-
-    from ..gates.pictures import Pixels
 
 
 @dataclass
@@ -124,7 +124,7 @@ class PreparedArm:
     def _boundaries(self) -> Boundaries:
         return stage_boundaries(self.pipeline)
 
-    def images(self) -> Pixels | None:
+    def images(self) -> npt.NDArray[np.float32] | None:
         """What the last timed call drew: ``N × height × width × 3`` in [0, 1], or ``None``."""
         import torch
 
@@ -132,7 +132,9 @@ class PreparedArm:
         output = outputs[-1] if outputs else None
         if not isinstance(output, torch.Tensor) or output.dim() != 4:
             return None
-        pixels: Pixels = output.detach().permute(0, 2, 3, 1).to("cpu", torch.float32).numpy()
+        pixels: npt.NDArray[np.float32] = (
+            output.detach().permute(0, 2, 3, 1).to("cpu", torch.float32).numpy()
+        )
         return pixels
 
     @contextmanager

@@ -20,11 +20,9 @@ from ..evidence.key import EvidenceKey, environment
 from ..evidence.noise import KnownFloor, NoiseMemory
 from ..evidence.tree import commit, working_tree
 from ..evidence.verdict_store import EvidenceMemory
-from ..gates.saved_counts import SavedCounts
 from ..pipelines.call import PipelineCall
 from ..pipelines.components import modules, weights_fingerprint
 from ..pipelines.sources import FolderSource, PipelineSource, parse_source
-from ..plugin.options import Options
 from ..records.journal import Journal
 from ..techniques.apply import undo_stack
 from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
@@ -37,6 +35,7 @@ from .base_commit.base import Base
 from .base_commit.place import Place
 from .builder import Builder
 from .prepared_arm import PreparedArm
+from .session_options import Options
 from .session_record import about_session
 from .spec import ArmSpec
 from .worker.arm import WorkerArm, worker_arms
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from ..common.progress import Progress
-    from ..gates.baseline_images import Reference
 
 
 ArmListener = Callable[[str, str, str, Sequence[float], Mapping[str, Any]], None]
@@ -84,15 +82,14 @@ class Session:
         self.tree = working_tree(rootdir, leave_out=options.written)
         self.about = about_session(options, device, rootdir, self.tree, base)
         self.journal.write("session", **self.about)
-        self.counts = SavedCounts(rootdir, save=options.save_counts)
         self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
         self._noise = NoiseMemory(rootdir)
         self.arm_listeners: list[ArmListener] = []
         self.misfits: dict[ArmSpec, str] = {}
         """Stacks that turned out not to fit when they were applied, and why."""
         self._builder = Builder(device, steps=options.steps, prompts=options.prompts)
-        self.baseline_images: dict[str, Reference] = {}
-        """By source; filled by the gates that compare images."""
+        self.memo: dict[object, Any] = {}
+        """What gates found out about this session and need not find out again."""
         self._found_by_workers: set[str] = set()
         self._baselines: dict[str, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}

@@ -11,8 +11,8 @@ from ..accelerators.device import Device
 from ..evidence.key import EvidenceKey, environment
 from ..evidence.tree import Tree, checked_out
 from ..evidence.verdict_store import utc_now
-from ..plugin.options import Options
 from .base_commit.base import Base
+from .session_options import Options
 
 
 def about_session(

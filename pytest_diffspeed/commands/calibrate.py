@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _session(words: Any) -> Session:
     from ..accelerators.device import resolve_device
     from ..arms.session import Session
+    from ..arms.session_options import Options
     from ..common.progress import Progress
     from ..common.quiet import third_party
-    from ..plugin.options import Options
     from ..techniques.stacks import parse_stack
 
     for stack in words.stack:

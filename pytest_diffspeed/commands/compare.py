@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from ..common.errors import UsageError
+from ..common.paths import short_path
 from ..common.quiet import third_party
 from ..syncs.backends import SIMULATED, Backend, backend
 from ..syncs.count import count_on
 from ..syncs.recipes import create
-from ..syncs.report import SyncReport, SyncSite, short_path
+from ..syncs.report import SyncReport, SyncSite
 from .audit import scheduler_classes
 
 SOURCES = ("demo", "random:sdxl-tiny", "random:flux-tiny")

@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ..pipelines.sources import PipelineSource
-    from ..techniques.technique import Technique
+from typing import Any
 
 
 @dataclass
 class Extensions:
-    """``sources`` maps a prefix to what makes a source of the text after ``prefix:``."""
+    """``sources`` maps a prefix to what makes a source of the text after ``prefix:``.
 
-    techniques: dict[str, Technique] = field(default_factory=dict)
-    sources: dict[str, Callable[[str], PipelineSource]] = field(default_factory=dict)
+    What a technique and a source are, this file does not know, since both look things up here:
+    :mod:`pytest_diffspeed.extend.installed` checks what it adds.
+    """
+
+    techniques: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Callable[[str], Any]] = field(default_factory=dict)
     added_by: dict[str, str] = field(default_factory=dict)
     """Who added it, for ``"technique NAME"`` and ``"source PREFIX"``."""
 

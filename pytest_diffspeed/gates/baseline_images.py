@@ -77,8 +77,9 @@ def reference(session: Session, source: str) -> Reference:
         UsageError: there is only one prompt, so no image could be mistaken for another.
         MeasurementError: the baseline draws broken images.
     """
-    if source in session.baseline_images:
-        return session.baseline_images[source]
+    known: Reference | None = session.memo.get(("baseline images", source))
+    if known is not None:
+        return known
     baseline = session.baseline(source)
     cases = image_cases(baseline.call.defaults, LEAST_IMAGES)
     if len({case.prompt for case in cases}) < 2:
@@ -93,7 +94,7 @@ def reference(session: Session, source: str) -> Reference:
     if made is None:
         made = _draw_all(session, baseline, cases)
         cache.save(key, _to_arrays(made))
-    session.baseline_images[source] = made
+    session.memo["baseline images", source] = made
     return made
 
 

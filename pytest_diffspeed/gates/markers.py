@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..common.errors import UsageError, nearest
-from ..plugin.public_names import SIGNATURES
 from ..techniques.stacks import Stack
 from .marker_values import (
     BadValueError,
@@ -29,6 +28,7 @@ from .marker_values import (
     as_stack,
     as_words,
 )
+from .signatures import SIGNATURES
 
 UNITS = ("call", "step")
 COMPONENT_UNITS = ("text_encoder", "denoiser", "vae.decode")

@@ -22,6 +22,7 @@ from ..compilation.counts_file import (
 )
 
 if TYPE_CHECKING:
+    from ..arms.session import Session
     from .gate import GateContext
 
 UPDATE = "pytest --diffspeed --diffspeed-save-counts"
@@ -40,6 +41,11 @@ class Ratchet:
         if self.worse:
             said.append(f"if that is meant, save it: {UPDATE}")
         return (*said, *self.better)
+
+
+def saved_counts(session: Session) -> SavedCounts:
+    """Those of the project that a session runs in."""
+    return SavedCounts(session.rootdir, save=session.options.save_counts)
 
 
 class SavedCounts:

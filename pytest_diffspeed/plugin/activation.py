@@ -13,12 +13,12 @@ from ..accelerators.device import Device, device_of_worker, resolve_device, visi
 from ..adapters.pytest_benchmark_internals import add_arm
 from ..arms.base_commit.base import Base
 from ..arms.session import Session
+from ..arms.session_options import Options
 from ..common.errors import UsageError
 from ..common.progress import Progress
 from ..common.quiet import third_party
 from ..compilation.cache_folder import CompileCache, conditions
 from ..evidence.key import installed_version
-from .options import Options
 from .options import project_folder as _project
 from .stash import SESSION, STATE_GUARD
 from .state_guard import StateGuard

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import pytest
 
+from ..arms.session_options import Options
 from ..arms.spec import ArmSpec
 from ..common.errors import UsageError, nearest
 from ..gates.markers import (
@@ -21,35 +21,18 @@ from ..gates.markers import (
     parse_gate,
 )
 from ..gates.registry import gates
+from ..gates.signatures import SIGNATURES
 from ..pipelines.names import check_source_text
-from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
-from .options import Options
+from ..techniques.stacks import Stack
+from .plan import Plan
 from .public_names import (
     FIXTURES,
     GATED_FIXTURE,
-    SIGNATURES,
     STACK_FIXTURE,
     is_ours,
     our_marks,
 )
 from .stash import PLAN, SPECS
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The stacks a test runs with, its pipeline source, its gate markers, closest first, and the
-    marks that all this was read from.
-    """
-
-    stacks: tuple[Stack, ...]
-    source: str | None
-    gates: tuple[GateMarker, ...]
-    marks: tuple[pytest.Mark, ...]
-
-    def previous(self, stack: Stack) -> Stack:
-        """The stack before ``stack`` in the marker; before the first comes the baseline."""
-        position = self.stacks.index(stack)
-        return self.stacks[position - 1] if position else parse_stack(BASELINE_NAME)
 
 
 def stacks_of(node: pytest.Item, options_techniques: tuple[Stack, ...]) -> tuple[Stack, ...]:

@@ -15,7 +15,7 @@ from ..gates.run import run_gates
 from ..records.verdict import GateResult, VerdictKind
 from ..reports.exports.junit import PREFIX, properties
 from ..reports.terminal import failure
-from .collection import Plan
+from .plan import Plan
 from .stash import OUTCOME, STATE_GUARD
 from .summary import NAME as SUMMARY
 from .summary import Summary

@@ -10,6 +10,7 @@ from collections.abc import Generator
 
 import pytest
 
+from ..gates.signatures import SIGNATURES
 from . import declared_options as command_line
 from . import hookspecs
 from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
@@ -21,7 +22,7 @@ from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
     session_of,
     technique,
 )
-from .public_names import NEEDS_OPTION, SIGNATURES, STACK_FIXTURE, is_ours
+from .public_names import NEEDS_OPTION, STACK_FIXTURE, is_ours
 from .stash import OUTCOME, PLAN, new_outcome, options_of
 
 

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..arms.session import Session
+    from ..arms.session_options import Options
     from ..arms.spec import ArmSpec
     from ..techniques.stacks import Stack
-    from .collection import Plan
-    from .options import Options
+    from .plan import Plan
     from .state_guard import StateGuard
 
 OPTIONS: pytest.StashKey[Options] = pytest.StashKey()

@@ -11,6 +11,7 @@ import pytest
 
 from ..accelerators.device import Device
 from ..arms.base_commit.base import Base
+from ..arms.session_options import Options
 from ..arms.session_record import about_session
 from ..compilation.cache_folder import CompileCache, megabytes
 from ..evidence.key import installed_version
@@ -20,9 +21,9 @@ from ..records.reader import recorded_session
 from ..records.verdict import GateResult, VerdictKind
 from ..reports.ladder import ladder_rows
 from ..reports.terminal import gate_lines, ladder_table
-from ..reports.writers import asked_outputs, write_outputs
+from ..reports.writers import write_outputs
+from .asked_outputs import asked_outputs
 from .next_command import github_lines, next_command
-from .options import Options
 from .options import project_folder as _project
 from .public_names import is_ours
 from .stash import new_outcome

@@ -15,7 +15,6 @@ from typing import Any
 
 from ..common.errors import DiffspeedError
 from ..history.url import StoreUrl
-from ..plugin.options import Options
 from ..records.finished import Finished
 from ..records.journal import write_all
 
@@ -39,19 +38,6 @@ WRITERS: Mapping[str, str] = MappingProxyType(
 )
 """By the name of the option that asks for it: module and function of this package, called with the
 option's value and a :class:`Finished`; it returns a line for the terminal."""
-
-
-def asked_outputs(options: Options) -> dict[str, Target]:
-    """The outputs that a session was asked for: option name and its value."""
-    asked = {
-        "json": options.json_path,
-        "html": options.html_path,
-        "markdown": options.markdown_path,
-    }
-    targets: dict[str, Target] = {n: str(path) for n, path in asked.items() if path is not None}
-    # First, so that reports can show this session in its history; and not as text, which would hold
-    # a password.
-    return targets if options.store is None else {"store": options.store, **targets}
 
 
 def writer_of(name: str) -> Callable[[Any, Finished], str | None]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..common.paths import short_path
 from ..simgpu import SyncEvent, SyncKind
 from .allowances import Allowance
-
-_PACKAGES = ("site-packages/", "dist-packages/")
 
 
 @dataclass(frozen=True)
@@ -89,15 +87,6 @@ class SyncReport:
         lines += [f"  allowed, but not seen any more: {text}" for text in self.unused_allowances]
         lines += [f"  not seen here: {text}" for text in self.blind_spots]
         return lines
-
-
-def short_path(path: str) -> str:
-    """Relative to the working directory, or without the folder in which packages are installed."""
-    if path.startswith(os.getcwd() + os.sep):
-        path = os.path.relpath(path)
-    for folder in _PACKAGES:
-        path = path.rpartition(folder)[2]
-    return path
 
 
 def _spread(per_step: Sequence[int]) -> str:

@@ -165,7 +165,7 @@ def conditions_of_this_machine(device: Device) -> tuple[Condition, ...]:
     if device.kind == "cuda":
         from ..adapters.nvml import throttle_reasons
 
-        return (Throttling(lambda: throttle_reasons(device)),)
+        return (Throttling(lambda: throttle_reasons(device.key, device.index)),)
     if os.name != "posix":
         return ()
     return (StolenTime(), OtherProcesses(), Throttling(processor_throttles))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..accelerators.simulated_weights import weights_replaced
 from ..common.errors import UncountableError
-from ..syncs.report import short_path
+from ..common.paths import short_path
 
 if TYPE_CHECKING:
     import torch

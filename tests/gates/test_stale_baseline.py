@@ -10,12 +10,12 @@ import torch
 
 from pytest_diffspeed.accelerators.device import resolve_device
 from pytest_diffspeed.arms.session import Session
+from pytest_diffspeed.arms.session_options import Options
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.common.progress import Progress
 from pytest_diffspeed.evidence import key as key_module
 from pytest_diffspeed.gates import baseline_images
 from pytest_diffspeed.pipelines.call import image_cases
-from pytest_diffspeed.plugin.options import Options
 
 
 def session_in(rootdir, *, source="demo", steps=1, prompts=()):

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from pytest_diffspeed.arms.session_options import INCONCLUSIVE_POLICIES
 from pytest_diffspeed.pipelines.random_weights import names
-from pytest_diffspeed.plugin.options import INCONCLUSIVE_POLICIES
 from pytest_diffspeed.plugin.stash import options_of
 from pytest_diffspeed.techniques.registry import techniques
 

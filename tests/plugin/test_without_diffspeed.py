@@ -8,7 +8,7 @@ import pytest
 
 import pytest_diffspeed
 from pytest_diffspeed.gates.markers import GATE_MARKERS, Diffspeed
-from pytest_diffspeed.plugin.public_names import SIGNATURES
+from pytest_diffspeed.gates.signatures import SIGNATURES
 
 HEAVY = {"accelerate", "diffusers", "numpy", "safetensors", "torch", "torchao", "transformers"}
 HEAVY |= {"alembic", "psycopg", "sqlalchemy"}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import pytest_diffspeed
-from pytest_diffspeed.plugin.public_names import FIXTURES, SIGNATURES
+from pytest_diffspeed.gates.signatures import SIGNATURES
+from pytest_diffspeed.plugin.public_names import FIXTURES
 from pytest_diffspeed.techniques.registry import techniques
 
 README = Path(__file__).parents[2] / "README.md"

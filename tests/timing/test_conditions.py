@@ -146,16 +146,16 @@ class ScriptedNvml:
 
 def test_a_gpu_names_the_reasons_that_slow_it_down():
     library = ScriptedNvml(0x1 | 0x4 | 0x40)  # idle is no reason
-    assert throttle_reasons(GPU, library) == "its power limit and heat (hardware)"
+    assert throttle_reasons(GPU.key, GPU.index, library) == "its power limit and heat (hardware)"
     assert library.asked == [b"GPU-1a2b-3c"]
-    assert throttle_reasons(GPU, ScriptedNvml(0x1)) == ""
+    assert throttle_reasons(GPU.key, GPU.index, ScriptedNvml(0x1)) == ""
     by_index = ScriptedNvml(0)
-    throttle_reasons(Device("cuda", 1, "NVIDIA H100", "cuda-1"), by_index)
+    throttle_reasons("cuda-1", 1, by_index)
     assert by_index.asked == [1]
 
 
 def test_a_gpu_whose_library_does_not_answer_is_not_asked():
-    assert throttle_reasons(GPU, ScriptedNvml(0, fails=True)) is None
+    assert throttle_reasons(GPU.key, GPU.index, ScriptedNvml(0, fails=True)) is None
 
 
 def test_this_machine_is_asked():

@@ -8,6 +8,7 @@ from ...arms.probes import graph_breaks
 from ...records.verdict import Evidence, GateResult, VerdictKind
 from ..gate import Gate, GateContext
 from ..markers import SAVED, GateMarker, NoGraphBreaks
+from ..saved_counts import saved_counts
 
 if TYPE_CHECKING:
     from ...compilation.report import GraphBreakReport
@@ -31,7 +32,7 @@ class NoGraphBreaksGate(Gate):
         candidate.require_unchanged()
         with session.progress.phase(f"looking for graph breaks in {candidate.spec.stack}"):
             reports = graph_breaks(candidate, marker.components)
-        ratchet = session.counts.check(
+        ratchet = saved_counts(session).check(
             context,
             {
                 report.name: {

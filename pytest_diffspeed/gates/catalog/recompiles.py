@@ -9,6 +9,7 @@ from ...compilation.counts_file import storable
 from ...records.verdict import Evidence, GateResult, VerdictKind
 from ..gate import Gate, GateContext
 from ..markers import SAVED, GateMarker, NoRecompiles
+from ..saved_counts import saved_counts
 
 if TYPE_CHECKING:
     from ...compilation.recompiles import RecompileReport
@@ -30,7 +31,7 @@ class NoRecompilesGate(Gate):
             report = recompiles(arm, **calls_of(marker))
         count = len(report.recompiles)
         limit = marker.max_recompiles
-        ratchet = session.counts.check(context, _saved(report), needed=limit is None)
+        ratchet = saved_counts(session).check(context, _saved(report), needed=limit is None)
         failed = (
             (limit is not None and count > limit)
             or bool(report.eager or report.cudagraph_skips)
@@ -73,7 +74,7 @@ class NoRecompilesGate(Gate):
 
 
 def calls_of(marker: NoRecompiles) -> dict[str, Any]:
-    """The kinds of calls that a marker asks for, as :func:`~...arms.probes.recompiles` takes them."""
+    """The kinds of calls that a marker asks for, as ``recompiles`` of the probes takes them."""
     return {
         "sizes": marker.sizes or (),
         "batch_sizes": marker.batch_sizes or (),

@@ -1,0 +1,60 @@
+"""What a session was told: the values of its options, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..history.url import StoreUrl
+from ..techniques.stacks import Stack
+
+INCONCLUSIVE_POLICIES = ("fail", "warn", "skip")
+
+MOST_INSTANCES = 16
+"""Process instances of one arm; each loads the pipeline."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """``budget_s`` is ``None`` for ``auto``; ``techniques`` is empty where markers decide.
+
+    ``inconclusive`` is ``None`` where each gate's own default holds; ``instances`` counts the
+    process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``store`` is
+    ``None`` where no history is kept.  ``base`` is a revision that git knows, ``base_python`` an
+    interpreter.
+    """
+
+    device: str
+    pipeline: str
+    techniques: tuple[Stack, ...]
+    steps: int | None
+    prompts: tuple[str, ...]
+    budget_s: float | None
+    inconclusive: str | None
+    json_path: Path | None
+    fresh: bool = False
+    instances: int | None = None
+    save_counts: bool = False
+    html_path: Path | None = None
+    markdown_path: Path | None = None
+    store: StoreUrl | None = None
+    base: str | None = None
+    base_python: str | None = None
+    compile_cache: Path | None = None
+
+    def instances_of_arm(self, *, against_base: bool = False) -> int:
+        """How many process instances each timed arm gets: one process cannot tell a change from
+        what differs between processes, so a base is compared in two.
+        """
+        return self.instances or (2 if against_base else 1)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether this tree is compared with another commit or another environment."""
+        return self.base is not None or self.base_python is not None
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The files that the session writes when it ends."""
+        paths = (self.json_path, self.html_path, self.markdown_path)
+        return tuple(path for path in paths if path is not None)
