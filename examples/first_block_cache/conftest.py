@@ -10,9 +10,14 @@ were skipped.
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from pytest_diffspeed.common.errors import NotEffectiveError
-from pytest_diffspeed.pipelines.components import denoiser
-from pytest_diffspeed.techniques.technique import Family, Observation, Proof, Technique
+from pytest_diffspeed.extend import (
+    Family,
+    NotEffectiveError,
+    Observation,
+    Proof,
+    Technique,
+    denoiser,
+)
 
 
 class BlockCounter:

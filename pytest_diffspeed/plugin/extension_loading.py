@@ -1,28 +1,18 @@
-"""Gathers what plug-ins add, from hooks and from entry points, and checks it.
-
-Each plug-in is asked on its own, so that an error names it.
-"""
+"""Gathers what plug-ins add, from hooks and from entry points."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
 import pytest
 
+from ..common.errors import UsageError
 from ..common.extensions import Extensions, use
-from ..techniques.registry import own_techniques
-from ..techniques.technique import Family, Technique
+from ..extend.installed import add_installed, add_sources, add_techniques
 
 TECHNIQUES = "pytest_diffspeed_techniques"
 SOURCES = "pytest_diffspeed_sources"
-GROUPS = {"pytest_diffspeed.techniques": "technique", "pytest_diffspeed.sources": "source"}
-_TECHNIQUE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_PREFIX = re.compile(r"[a-z][a-z0-9_-]+")  # one letter would be a Windows drive
-_RESERVED_PREFIXES = frozenset({"demo", "random"})
-_RESERVED_TECHNIQUES = frozenset({"base", "previous"})
 
 
 def gather(config: pytest.Config) -> None:
@@ -34,7 +24,10 @@ def gather(config: pytest.Config) -> None:
     added = Extensions()
     config.add_cleanup(use(added))
     if not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
-        add_installed(added)
+        try:
+            add_installed(added)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
     # Registering asks every plug-in that is there, and later every conftest that is found.
     config.pluginmanager.register(_Listener(config, added), "diffspeed-extensions")
 
@@ -52,10 +45,11 @@ class _Listener:
             for found in caller.get_hookimpls():
                 if found.plugin is plugin:
                     what = _asked(found.function, f"{who}: {caller.name}")
-                    if caller.name == TECHNIQUES:
-                        add_techniques(self._added, who, what)
-                    else:
-                        add_sources(self._added, who, what)
+                    add = add_techniques if caller.name == TECHNIQUES else add_sources
+                    try:
+                        add(self._added, who, what)
+                    except UsageError as error:
+                        raise pytest.UsageError(str(error)) from error
 
 
 def _asked(hook: Callable[[], object], where: str) -> object:
@@ -63,112 +57,3 @@ def _asked(hook: Callable[[], object], where: str) -> object:
         return hook()
     except Exception as error:
         raise pytest.UsageError(f"{where} raised {type(error).__name__}: {error}") from error
-
-
-def add_installed(added: Extensions) -> None:
-    """Add what the entry points of installed packages give.
-
-    Raises:
-        pytest.UsageError: one of them cannot be loaded, or adds what cannot be meant.
-    """
-    for group, kind in GROUPS.items():
-        for point in importlib.metadata.entry_points(group=group):
-            package = "?" if point.dist is None else point.dist.name
-            who = f"package {package!r} (entry point {point.name!r} of {group})"
-            try:
-                loaded = point.load()
-            except Exception as error:
-                raise pytest.UsageError(
-                    f"{who} cannot be loaded: {type(error).__name__}: {error}; repair or uninstall "
-                    "it"
-                ) from error
-            if kind == "technique":
-                several = isinstance(loaded, (tuple, list))
-                add_techniques(added, who, loaded if several else [loaded])
-            else:
-                add_sources(added, who, {point.name: loaded})
-
-
-def add_techniques(added: Extensions, who: str, techniques: object) -> None:
-    """Check and add.
-
-    Raises:
-        pytest.UsageError: one is no technique, or its name is taken.
-    """
-    if not isinstance(techniques, Iterable) or isinstance(techniques, (str, Mapping)):
-        raise pytest.UsageError(
-            f"{who}: techniques must be a list of Technique instances, not {techniques!r}"
-        )
-    for technique in techniques:
-        if isinstance(technique, type) and issubclass(technique, Technique):
-            raise pytest.UsageError(
-                f"{who}: {technique.__name__} is a class; give an instance, {technique.__name__}()"
-            )
-        if not isinstance(technique, Technique):
-            raise pytest.UsageError(
-                f"{who}: {technique!r} is no technique; subclass "
-                "pytest_diffspeed.techniques.technique.Technique"
-            )
-        problem = _problem(technique)
-        if problem is not None:
-            raise pytest.UsageError(f"{who}: technique {type(technique).__name__}: {problem}")
-        name = technique.name
-        _require_free(added, who, "technique", name, {*own_techniques(), *_RESERVED_TECHNIQUES})
-        added.techniques[name] = technique
-
-
-def _problem(technique: Technique) -> str | None:
-    """What is wrong with the class attributes, which nothing else checks."""
-    name = getattr(technique, "name", None)
-    if not isinstance(name, str) or not _TECHNIQUE_NAME.fullmatch(name):
-        return (
-            f"`name` must be lower-case letters, digits and underscores, such as 'first_block', "
-            f"not {name!r}"
-        )
-    family = getattr(technique, "family", None)
-    if not isinstance(family, Family):
-        return f"`family` must be one of Family.{', Family.'.join(Family.__members__)}"
-    if not isinstance(getattr(technique, "summary", None), str):
-        return "`summary` must be a line of text"
-    changes = technique.changes
-    if changes is not None and not isinstance(changes, frozenset):
-        return f"`changes` must be a frozenset of component names or None, not {changes!r}"
-    return None
-
-
-def add_sources(added: Extensions, who: str, sources: object) -> None:
-    """Check and add.
-
-    Raises:
-        pytest.UsageError: one is no callable, or its prefix is taken.
-    """
-    if not isinstance(sources, Mapping):
-        raise pytest.UsageError(
-            f"{who}: sources must be a mapping of prefix to callable, not {sources!r}"
-        )
-    for prefix, make in sources.items():
-        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
-            raise pytest.UsageError(
-                f"{who}: a source's prefix must be at least two lower-case letters, digits, '-' or "
-                f"'_', such as 'store', not {prefix!r}"
-            )
-        if not callable(make):
-            raise pytest.UsageError(
-                f"{who}: source {prefix!r} must be a callable that takes the text after "
-                f"'{prefix}:' and returns a PipelineSource, not {make!r}"
-            )
-        _require_free(added, who, "source", prefix, _RESERVED_PREFIXES)
-        added.sources[prefix] = make
-
-
-def _require_free(added: Extensions, who: str, kind: str, name: str, own: Iterable[str]) -> None:
-    key = f"{kind} {name}"
-    if name in own:
-        raise pytest.UsageError(
-            f"{who}: the {kind} {name!r} is pytest-diffspeed's own; choose another name"
-        )
-    if key in added.added_by:
-        raise pytest.UsageError(
-            f"{who}: {added.added_by[key]} has a {kind} {name!r} already; rename or disable one"
-        )
-    added.added_by[key] = who

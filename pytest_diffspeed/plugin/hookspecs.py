@@ -12,13 +12,12 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ..pipelines.sources import PipelineSource
-    from ..techniques.technique import Technique
+    from ..extend import PipelineSource, Technique
 
 
 @pytest.hookspec()
 def pytest_diffspeed_techniques() -> Iterable[Technique]:  # type: ignore[empty-body]
-    """Techniques to add: instances of :class:`pytest_diffspeed.techniques.technique.Technique`.
+    """Techniques to add: instances of :class:`pytest_diffspeed.extend.Technique`.
 
     Called once, when the first option, marker or fixture of this plugin is read; in a
     ``conftest.py`` that pytest finds later, when it is found.
@@ -30,5 +29,5 @@ def pytest_diffspeed_sources() -> Mapping[str, Callable[[str], PipelineSource]]:
     """Pipeline sources to add: a prefix, and what makes a source of the text after ``prefix:``.
 
     The callable runs when options and markers are read: it must load nothing, and may raise
-    :class:`pytest_diffspeed.common.errors.UsageError` for a text that cannot be meant.
+    :class:`pytest_diffspeed.extend.UsageError` for a text that cannot be meant.
     """

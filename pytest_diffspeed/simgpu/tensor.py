@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 
 from . import torch_private as private
 from .events import SyncKind
+from .memory import DeviceMemory
 
-if TYPE_CHECKING:
-    from .executor import Executor
+
+class Gpu(Protocol):
+    """What a tensor asks of the device that it claims to live on."""
+
+    device: torch.device
+    memory: DeviceMemory
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+    def sync(self, kind: SyncKind, op: str) -> None: ...
 
 
 class DeviceTensor(torch.Tensor):
     """``content`` is the CPU tensor behind it; views of a tensor hold views of its content."""
 
     content: torch.Tensor
-    gpu: Executor
+    gpu: Gpu
 
     __torch_function__: Any = private.NO_TORCH_FUNCTION
 
@@ -80,7 +88,7 @@ class DeviceTensor(torch.Tensor):
         return self.content.untyped_storage()
 
 
-def _owner(args: Any, kwargs: Any) -> Executor:
+def _owner(args: Any, kwargs: Any) -> Gpu:
     for arg in (*args, *(kwargs or {}).values()):
         for item in arg if isinstance(arg, (list, tuple)) else (arg,):
             if isinstance(item, DeviceTensor):

@@ -71,9 +71,9 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
 
     from ...accelerators.device import resolve_device
     from ...common.extensions import Extensions, use
+    from ...extend.installed import add_installed
     from ...pipelines.components import weights_fingerprint
     from ...pipelines.sources import parse_source
-    from ...plugin.extension_loading import add_installed
     from ...techniques.stacks import parse_stack
     from ...timing.clock import clock_for
     from ..builder import Builder

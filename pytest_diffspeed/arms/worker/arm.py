@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ...common.errors import AbsentArmError, MeasurementError, SelfComparisonError
 from ..base_commit.place import Place, here
-from ..probes import Seen
+from ..counts import Seen
 from .protocol import BuildOrder, as_line, from_line
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...arms.probes import Seen, Site, look
+from ...arms.counts import Seen, Site
+from ...arms.probes import look
 from ...common.errors import UncountableError
 from ...records.verdict import Evidence, GateResult, VerdictKind
 from ..catalog.memory import require_countable

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_diffspeed.arms.probes import Seen, Site
+from pytest_diffspeed.arms.counts import Seen, Site
 from pytest_diffspeed.gates.against_base.counts import difference
 
 

@@ -1,0 +1,50 @@
+"""What was counted of an arm, as plain data: it crosses from a worker to its parent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Site:
+    """A line of code that something was counted at; ``file`` starts from the tree it lies in.
+
+    ``what`` and ``source`` stay the same when lines are added above it, so that it can be found in
+    another commit.
+    """
+
+    component: str
+    what: str
+    file: str
+    line: int
+    function: str
+    source: str
+    count: int
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes it the same line in another tree."""
+        return self.component, self.what, self.file, self.function, self.source
+
+    def __str__(self) -> str:
+        text = f"{self.file}:{self.line} in {self.function}: {self.what}"
+        return f"{text}\n    {self.source}" if self.source else text
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Counts by component and what was counted, and where; ``notes`` is what else was noticed."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    sites: tuple[Site, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Seen:
+        sites = tuple(Site(**site) for site in plain["sites"])
+        return cls(plain["counts"], sites, tuple(plain["notes"]))

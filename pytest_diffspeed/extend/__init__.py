@@ -1,0 +1,51 @@
+"""What authors of techniques and pipeline sources import: these names stay where they are.
+
+Everything else of this package may move; see ``docs/plugins.md``.  Importing this imports no torch.
+"""
+
+from __future__ import annotations
+
+from ..accelerators.device import Device
+from ..common.errors import (
+    DiffspeedError,
+    DoesNotFitError,
+    MissingHardwareError,
+    NotEffectiveError,
+    NotUndoneError,
+    SourceError,
+    UsageError,
+)
+from ..pipelines.call import CallDefaults, PipelineCall
+from ..pipelines.components import denoiser, modules, vae
+from ..pipelines.sources import FolderSource, HubSource, PipelineSource, RandomSource, parse_source
+from ..techniques.capability import capability_below
+from ..techniques.technique import Family, KnownSlowWarning, Observation, Proof, Technique
+from ..techniques.undo_notes import memory as undo_notes
+
+__all__ = [
+    "CallDefaults",
+    "Device",
+    "DiffspeedError",
+    "DoesNotFitError",
+    "Family",
+    "FolderSource",
+    "HubSource",
+    "KnownSlowWarning",
+    "MissingHardwareError",
+    "NotEffectiveError",
+    "NotUndoneError",
+    "Observation",
+    "PipelineCall",
+    "PipelineSource",
+    "Proof",
+    "RandomSource",
+    "SourceError",
+    "Technique",
+    "UsageError",
+    "capability_below",
+    "denoiser",
+    "modules",
+    "parse_source",
+    "undo_notes",
+    "vae",
+]
