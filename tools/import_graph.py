@@ -3,10 +3,10 @@
     python tools/import_graph.py            the figures, and the folders from top to bottom
     python tools/import_graph.py --arrows   each folder with those it imports from as well
 
-A room is a folder of the package, or a file that lies loose beside the folders.  An arrow says that a
-file of one room imports from another, type hints and imports inside functions included; how many files
-do does not count.  A room stands one level above the highest one that it imports from; rooms of a circle
-share a level.  Exits with 1 where anything imports in a circle.
+A room is a folder of the package, or a file that lies loose beside the folders.  An arrow says that
+some file of one room imports from another; type hints and imports inside functions count.  A room
+stands one level above the highest one that it imports from; rooms of a circle share a level.  Exits
+with 1 where anything imports in a circle.
 """
 
 import argparse

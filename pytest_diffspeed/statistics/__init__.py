@@ -10,18 +10,18 @@
 ``docs/statistics.md`` explains the method for users and shows what it does on simulated clocks.
 """
 
-from pytest_diffspeed.statistics.binomial import binomial_lower_bound, binomial_upper_bound
-from pytest_diffspeed.statistics.decision import (
+from .binomial import binomial_lower_bound, binomial_upper_bound
+from .decision import (
     BadTiming,
     Decision,
     SpeedupEstimate,
     min_ratio_for_slowdown,
 )
-from pytest_diffspeed.statistics.eprocess import MIN_PAIRS
-from pytest_diffspeed.statistics.fdr import benjamini_hochberg_e
-from pytest_diffspeed.statistics.gate import METHODS, SpeedupGate
-from pytest_diffspeed.statistics.noise import NoiseFloor, noise_floor
-from pytest_diffspeed.statistics.planning import (
+from .eprocess import MIN_PAIRS
+from .fdr import benjamini_hochberg_e
+from .gate import METHODS, SpeedupGate
+from .noise import NoiseFloor, noise_floor
+from .planning import (
     pairs_for_excess,
     pairs_to_finish,
     power,

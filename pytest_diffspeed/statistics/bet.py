@@ -29,14 +29,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_diffspeed.statistics.eprocess import (
+from .eprocess import (
     LOG_WEIGHTS,
     MIN_PAIRS,
     STAKES,
     TIE_TOLERANCE,
     e_value,
 )
-from pytest_diffspeed.statistics.ranks import RankTracker
+from .ranks import RankTracker
 
 FIRST_SCALE: Final = 0.02
 """The sd assumed until there are differences to learn it from; any constant is valid."""

@@ -11,18 +11,18 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_diffspeed.statistics.bet import BetEvidence
-from pytest_diffspeed.statistics.decision import (
+from .bet import BetEvidence
+from .decision import (
     Decision,
     SpeedupEstimate,
     check_seconds,
     min_ratio_for_slowdown,
 )
-from pytest_diffspeed.statistics.eprocess import MIN_PAIRS, CriticalCount
-from pytest_diffspeed.statistics.noise import robust_sd
-from pytest_diffspeed.statistics.planning import pairs_to_finish, smallest_excess
-from pytest_diffspeed.statistics.sentence import explain
-from pytest_diffspeed.statistics.sign import SignEvidence
+from .eprocess import MIN_PAIRS, CriticalCount
+from .noise import robust_sd
+from .planning import pairs_to_finish, smallest_excess
+from .sentence import explain
+from .sign import SignEvidence
 
 
 class Evidence(Protocol):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pytest_diffspeed.statistics.decision import check_seconds
-from pytest_diffspeed.statistics.eprocess import TIE_TOLERANCE, critical_count
+from .decision import check_seconds
+from .eprocess import TIE_TOLERANCE, critical_count
 
 _SD_OF_MAD = 1.4826022185056018  # 1 / Phi^-1(3/4): makes the MAD of Gaussian noise its sd
 

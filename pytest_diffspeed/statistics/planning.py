@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from pytest_diffspeed.statistics.eprocess import (
+from .eprocess import (
     MIN_PAIRS,
     critical_count,
     critical_counts,

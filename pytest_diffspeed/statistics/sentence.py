@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from pytest_diffspeed.statistics.decision import Decision, SpeedupEstimate
+from .decision import Decision, SpeedupEstimate
 
 _PAIRS_FOR_DEPENDENCE: Final = 20
 _DEPENDENCE_IN_SD: Final = 2.5  # of the mean of n products of independent signs, 1 / sqrt(n)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from pytest_diffspeed.statistics.eprocess import (
+from .eprocess import (
     TIE_TOLERANCE,
     CriticalCount,
     e_value,
     log_sign_evidence,
 )
-from pytest_diffspeed.statistics.ranks import RankTracker
+from .ranks import RankTracker
 
 
 class SignEvidence:
