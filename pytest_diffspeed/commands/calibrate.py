@@ -88,7 +88,7 @@ def _calibrate(session: Session, words: Any, text: str) -> bool:
     if words.pipeline.strip().startswith("random:"):
         raise UsageError(RANDOM)
     stack = parse_stack(text)
-    candidate = session.prepare(ArmSpec(words.pipeline, stack))
+    candidate = session.arms.prepare(ArmSpec(words.pipeline, stack))
     try:
         reference, drawn, errors = draw_both(session, candidate)
         report = compare(session, reference, drawn, errors, preset=None)
@@ -99,7 +99,7 @@ def _calibrate(session: Session, words: Any, text: str) -> bool:
             print(f"{stack}: nothing stored: {error}", file=sys.stderr)
             return False
     finally:
-        session.release()
+        session.arms.release()
     if not limits:
         raise MeasurementError(f"{stack}: nothing could be measured: {report.reason}")
     defaults = candidate.call.defaults

@@ -80,7 +80,7 @@ def reference(session: Session, source: str) -> Reference:
     known: Reference | None = session.memo.get(("baseline images", source))
     if known is not None:
         return known
-    baseline = session.baseline(source)
+    baseline = session.arms.baseline(source)
     cases = image_cases(baseline.call.defaults, LEAST_IMAGES)
     if len({case.prompt for case in cases}) < 2:
         raise UsageError(

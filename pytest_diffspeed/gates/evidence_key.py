@@ -36,7 +36,7 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
             "tree": vars(session.tree),
             "test": context.test,
             "source": candidate.spec.source,
-            "weights": session.weights(candidate.spec.source),
+            "weights": session.arms.weights(candidate.spec.source),
             "inputs": candidate.call.inputs(),
             "stack": candidate.spec.stack.name,
             "over": over.name,

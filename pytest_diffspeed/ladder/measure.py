@@ -44,6 +44,7 @@ def measure_row(
     Raises:
         MeasurementError: an arm could not be timed, or the budget held too few rounds.
     """
+    from ..arms.noise_floor import noise_floor_of
     from ..timing.comparison import Question
     from ..timing.conditions import conditions_of_this_machine
     from ..timing.memory import allocator_of
@@ -51,7 +52,7 @@ def measure_row(
 
     source = candidate.spec.source
     names = ["over_baseline"]
-    arms = [session.other(ArmSpec(source, parse_stack(BASELINE_NAME)))]
+    arms = [session.arms.other(ArmSpec(source, parse_stack(BASELINE_NAME)))]
     if previous is not None:
         names.append("over_previous")
         arms.append(previous)
@@ -79,8 +80,8 @@ def measure_row(
             row["break_even_images"] = max(0.0, compile_s / saved_s) if saved_s > 0 else None
 
     with session.exclusive_device():
-        row |= session.noise_floor(source, "call").figures()
-        with session.instances([*arms, candidate], "call") as instances:
+        row |= noise_floor_of(session, source, "call").figures()
+        with session.workers.instances([*arms, candidate], "call") as instances:
             measure_speedups(
                 instances,
                 [Question(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],

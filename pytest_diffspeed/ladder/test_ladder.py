@@ -40,30 +40,36 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
     spec = ArmSpec(source, climbed.stack)
     candidate = None
     try:
-        candidate = session.prepare(spec)
+        candidate = session.arms.prepare(spec)
         measure_row(candidate, _previous(session, source, climbed, row), session, row)
     except MissingHardwareError as error:
         row |= {"status": "missing hardware", "reason": str(error)}
         pytest.skip(f"NOT_APPLICABLE: {error}")
     except DoesNotFitError as error:
-        session.misfits[spec] = str(error)
+        _misfits(session)[spec] = str(error)
         row |= {"status": "does not fit", "reason": str(error)}
         pytest.skip(f"does not fit: {error}")
     except DiffspeedError as error:
         if candidate is None:  # it could not be built: the steps above it do without
-            session.misfits[spec] = str(error)
+            _misfits(session)[spec] = str(error)
         row |= {"status": "failed", "reason": str(error)}
         pytest.fail(str(error), pytrace=False)
     finally:
         session.journal.write("ladder", **row)
-        session.release(candidate)
+        session.arms.release(candidate)
+
+
+def _misfits(session: Session) -> dict[ArmSpec, str]:
+    """Stacks that turned out not to fit when they were applied, and why."""
+    found: dict[ArmSpec, str] = session.memo.setdefault("stacks that do not fit", {})
+    return found
 
 
 def _why_not(session: Session, source: str) -> Callable[[Stack], str | None]:
     """Tells why a stack cannot be run, without building it."""
     from ..techniques.apply import check_fit, check_fits_call, observe_untouched
 
-    baseline = session.baseline(source)
+    baseline = session.arms.baseline(source)
 
     def why_not(stack: Stack) -> str | None:
         try:
@@ -75,7 +81,7 @@ def _why_not(session: Session, source: str) -> Callable[[Stack], str | None]:
                 check_fits_call(stack, baseline.pipeline, baseline.memo["untouched"])
         except (MissingHardwareError, DoesNotFitError) as error:
             return str(error)
-        return session.misfits.get(ArmSpec(source, stack))
+        return _misfits(session).get(ArmSpec(source, stack))
 
     return why_not
 
@@ -88,8 +94,8 @@ def _previous(
         return None
     spec = ArmSpec(source, climbed.previous)
     try:
-        return session.other(spec)
+        return session.arms.other(spec)
     except DiffspeedError as error:
-        session.misfits[spec] = str(error)
+        _misfits(session)[spec] = str(error)
         row |= {"previous": None, "without_previous": str(error)}
         return None

@@ -49,7 +49,7 @@ class DiffspeedHandle:
     @property
     def baseline(self) -> PreparedArm:
         """The fp32 arm: its ``pipeline``, the fixed ``call`` and its proofs."""
-        return self._session.baseline(self._source)
+        return self._session.arms.baseline(self._source)
 
     def run(self, pipeline: DiffusionPipeline, **changes: Any) -> Any:
         """Call ``pipeline`` with the session's fixed prompt, seed, steps and latents.
@@ -105,11 +105,11 @@ def _prepared(_arm_spec: ArmSpec, request: pytest.FixtureRequest) -> Iterator[Pr
 
     with _in_one_sentence():
         session = session_of(request.config)
-        prepared = session.prepare(_arm_spec)
+        prepared = session.arms.prepare(_arm_spec)
     for sentence in prepared.applied.known_slow:
         warnings.warn(KnownSlowWarning(sentence), stacklevel=1)
     yield prepared
-    session.release(prepared)
+    session.arms.release(prepared)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def optimized_pipeline(_prepared: PreparedArm) -> Iterator[DiffusionPipeline]:
 def baseline_pipeline(request: pytest.FixtureRequest) -> Iterator[DiffusionPipeline]:
     """The pipeline in true fp32, eager; built once a session."""
     with _in_one_sentence():
-        prepared = session_of(request.config).baseline(_source(request))
+        prepared = session_of(request.config).arms.baseline(_source(request))
     from ..techniques.apply import defined_state
 
     with defined_state(prepared.spec.stack):

@@ -73,7 +73,7 @@ def tell_stopped(item: pytest.Item) -> None:
 
 def _save_picture(test: str, session: Session, candidate: PreparedArm) -> Path | None:
     """A picture of what the test's arm and the baseline drew last, where both drew images."""
-    baseline = session.baseline(candidate.spec.source)
+    baseline = session.arms.baseline(candidate.spec.source)
     first, second = baseline.images(), candidate.images()
     if first is None or second is None or first.shape != second.shape:
         return None

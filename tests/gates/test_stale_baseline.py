@@ -47,7 +47,7 @@ def session(rootdir):
 
 def kept(session, source="demo"):
     """What the cache holds for the session as it is now."""
-    baseline = session.baseline(source)
+    baseline = session.arms.baseline(source)
     cases = image_cases(baseline.call.defaults, baseline_images.LEAST_IMAGES)
     key = baseline_images._key(session, baseline, cases)
     return baseline_images.BaselineImageCache(session.workdir() / "baseline-images").load(key)
@@ -63,7 +63,7 @@ def test_the_next_session_draws_nothing(rootdir, monkeypatch):
 
 
 def test_one_weight_that_differs(session):
-    weight = session.baseline("demo").pipeline.vae.decoder.conv_out.weight.data.view(-1)
+    weight = session.arms.baseline("demo").pipeline.vae.decoder.conv_out.weight.data.view(-1)
     before = float(weight[1])
     weight[1] += 1e-6
     assert kept(session) is None
@@ -82,20 +82,20 @@ def test_other_options(rootdir, changed):
     "changed", [{"seed": 1}, {"guidance": 2.0}, {"height": 128}, {"width": 128}], ids=str
 )
 def test_another_call(session, monkeypatch, changed):
-    call = session.baseline("demo").call
+    call = session.arms.baseline("demo").call
     monkeypatch.setattr(call, "defaults", dataclasses.replace(call.defaults, **changed))
     assert kept(session) is None
 
 
 def test_other_latents(session, monkeypatch):
-    of = type(session.baseline("demo").call).of
+    of = type(session.arms.baseline("demo").call).of
 
     def moved(self, case):
         call = of(self, case)
         call.latents = call.latents * 1.0001
         return call
 
-    monkeypatch.setattr(type(session.baseline("demo").call), "of", moved)
+    monkeypatch.setattr(type(session.arms.baseline("demo").call), "of", moved)
     assert kept(session) is None
 
 
@@ -149,7 +149,7 @@ def test_an_edit_in_a_package_that_kept_its_version(rootdir, tmp_path, monkeypat
     source = "stale_pipelines:factory"
     session = session_in(rootdir, source=source)
     try:
-        baseline = session.baseline(source)
+        baseline = session.arms.baseline(source)
         cases = image_cases(baseline.call.defaults, baseline_images.LEAST_IMAGES)
         before = baseline_images._key(session, baseline, cases).digest
         assert baseline_images._key(session, baseline, cases).digest == before

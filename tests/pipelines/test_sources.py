@@ -430,7 +430,7 @@ def test_call_defaults_of_a_factory(factory, session):
         "make.call_defaults = {'prompts': 'a red boat', 'height': 64, 'width': 32, 'guidance': 2.5,"
         " 'seed': 7, 'steps': 4}\n"
     )
-    baseline = session.baseline(factory(code))
+    baseline = session.arms.baseline(factory(code))
     defaults = baseline.call.defaults
     assert defaults.prompts == ("a red boat",)
     assert (defaults.height, defaults.width) == (64, 32)
@@ -451,7 +451,7 @@ def test_without_call_defaults_general_ones_hold(factory):
 def test_call_defaults_that_cannot_be_meant(factory, session, value):
     text = factory(GOOD + f"make.call_defaults = {value}\n")
     with pytest.raises(SourceError) as caught:
-        session.baseline(text)
+        session.arms.baseline(text)
     assert str(caught.value).startswith(
         f"pipeline source {text!r}: its `call_defaults` must be a mapping with only guidance, "
         "height, prompts, seed, steps, width, not "
@@ -462,19 +462,19 @@ def test_call_defaults_that_cannot_be_meant(factory, session, value):
 
 
 def arm(session, stack, source=TINY):
-    return session.prepare(ArmSpec(source, parse_stack(stack)))
+    return session.arms.prepare(ArmSpec(source, parse_stack(stack)))
 
 
 def test_the_baseline_is_built_once(session):
-    baseline = session.baseline(TINY)
-    assert session.baseline(TINY) is baseline
+    baseline = session.arms.baseline(TINY)
+    assert session.arms.baseline(TINY) is baseline
     assert arm(session, "fp32") is baseline
 
 
 @pytest.mark.parametrize("kind", ["random", "folder"])
 def test_a_copy_shares_what_its_stack_does_not_change(session, saved_pipeline, kind):
     source = TINY if kind == "random" else str(saved_pipeline)
-    first = session.baseline(source).pipeline
+    first = session.arms.baseline(source).pipeline
     second = arm(session, "channels_last", source).pipeline
     assert second is not first
     for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
@@ -486,7 +486,7 @@ def test_a_copy_shares_what_its_stack_does_not_change(session, saved_pipeline, k
 def test_a_stack_that_changes_everything_shares_no_weights(session):
     import torch
 
-    first = session.baseline(TINY).pipeline
+    first = session.arms.baseline(TINY).pipeline
     second = arm(session, "bf16").pipeline
     for name in ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2"):
         assert getattr(second, name) is not getattr(first, name), name
@@ -504,7 +504,7 @@ def test_two_copies_share_no_component_that_changes(session):
 def test_the_baseline_draws_the_same_image_after_others_were_built(session):
     import torch
 
-    baseline = session.baseline(TINY)
+    baseline = session.arms.baseline(TINY)
     with baseline.running():
         before = baseline.call(baseline.pipeline)
         arm(session, "bf16+channels_last")
@@ -513,7 +513,7 @@ def test_the_baseline_draws_the_same_image_after_others_were_built(session):
 
 
 def test_all_arms_start_from_the_same_latents(session):
-    baseline, other = session.baseline(TINY), arm(session, "bf16")
+    baseline, other = session.arms.baseline(TINY), arm(session, "bf16")
     assert other.call is baseline.call
     first = baseline.call.arguments(baseline.pipeline)["latents"]
     second = other.call.arguments(other.pipeline)["latents"]
@@ -562,7 +562,7 @@ def test_a_pipeline_whose_first_call_fails(factory, session):
     )
     text = factory(code, "cannot_run")
     with pytest.raises(SourceError) as caught:
-        session.baseline(text)
+        session.arms.baseline(text)
     assert str(caught.value).startswith(
         f"pipeline source {text!r} with fp32: the first call failed: {MEMORY} ("
     )
@@ -574,7 +574,7 @@ def test_warnings_of_a_factory_reach_the_user(factory, session):
         GOOD + "import warnings\ndef loud():\n    warnings.warn('mine')\n    return make()", "loud"
     )
     with pytest.warns(UserWarning, match="mine"):
-        session.baseline(text)
+        session.arms.baseline(text)
     with pytest.warns(UserWarning, match="mine"):
         arm(session, "channels_last", text)
 

@@ -111,7 +111,7 @@ class WorkerArm:
         Raises:
             MeasurementError: the worker could not build it, ended, or takes longer than
                 ``build_s``.
-            AbsentArmError, SelfComparisonError: see ``Session.base_and_head``.
+            AbsentArmError, SelfComparisonError: see ``Workers.base_and_head``.
         """
         ready = self._answer("building it", build_s).get("ready")
         if not isinstance(ready, dict):

@@ -131,7 +131,7 @@ class _Arms:
             self._stack.close()
             self._arm = None
             try:
-                built = self._stack.enter_context(self._context.session.base_arm(arm.spec))
+                built = self._stack.enter_context(self._context.session.workers.base_arm(arm.spec))
             except DiffspeedError as error:
                 self._failed[arm.spec] = error
                 raise

@@ -53,7 +53,7 @@ class _BaseBlock(Block):
     def _instances(self) -> Iterator[Sequence[Sequence[TimedArm]]]:
         with ExitStack() as stack:
             self._workers = stack.enter_context(
-                self._session.base_and_head(self._candidate, self.unit)
+                self._session.workers.base_and_head(self._candidate, self.unit)
             )
             base, head = self._workers[0]
             self._differing = differing(base, head)

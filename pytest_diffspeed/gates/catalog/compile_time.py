@@ -37,7 +37,7 @@ class MaxCompileTimeGate(Gate):
         arm.require_unchanged()
         seconds: list[float] = []
         with session.exclusive_device():
-            for one in (arm, session.baseline(arm.spec.source)):
+            for one in (arm, session.arms.baseline(arm.spec.source)):
                 timed = one.arm_of("call")
                 timed.discarded_call()
                 times = [timed.timed_call(session.clock) for _ in range(_CALLS)]

@@ -40,13 +40,13 @@ class MemoryGate(Gate):
         if allocator is None:
             _require_eager(candidate.spec.stack)
             _require_eager(over)
-            baseline = session.other(ArmSpec(candidate.spec.source, over))
+            baseline = session.arms.other(ArmSpec(candidate.spec.source, over))
             simulated = [arm.simulated_peak() for arm in (baseline, candidate)]
             peaks, place = [peak.allocated_bytes for peak in simulated], " on a simulated GPU"
             more, note = _told(simulated)
         else:
             require_countable(candidate)
-            baseline = session.other(ArmSpec(candidate.spec.source, over))
+            baseline = session.arms.other(ArmSpec(candidate.spec.source, over))
             require_countable(baseline)
             with session.exclusive_device():
                 counted = [arm.peak_memory(allocator) for arm in (baseline, candidate)]

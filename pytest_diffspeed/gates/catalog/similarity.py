@@ -98,7 +98,7 @@ def draw_both(
     from ..baseline_images import draw, reference
 
     candidate.require_unchanged()
-    session.baseline(candidate.spec.source).require_unchanged()
+    session.arms.baseline(candidate.spec.source).require_unchanged()
     with session.shared_device():  # drawing beside somebody's timing would disturb it
         wanted = reference(session, candidate.spec.source)
         drawn = draw(session, candidate, wanted.cases)
@@ -158,7 +158,7 @@ def _teacher_forced(
     from ...similarity import teacher_forced
     from ..baseline_images import draw
 
-    baseline = session.baseline(candidate.spec.source)
+    baseline = session.arms.baseline(candidate.spec.source)
     parts = denoiser(baseline.pipeline), denoiser(candidate.pipeline)
     try:
         with teacher_forced(*parts, running=candidate.running) as errors:

@@ -108,7 +108,7 @@ def _asked(marker: SpeedMarker, context: GateContext) -> Open | GateResult:
     attempt = attempt_of(marker, context, over)
     if attempt.verdict is not None:
         return attempt.verdict
-    baseline = context.session.other(ArmSpec(candidate.spec.source, over))
+    baseline = context.session.arms.other(ArmSpec(candidate.spec.source, over))
     for arm in (baseline, candidate):
         arm.require_unchanged()
     return Open(marker, over, baseline, attempt)
@@ -158,13 +158,16 @@ class Block:
             self._afterwards()
 
     def _noise_floor(self) -> KnownFloor | None:
-        return self._session.noise_floor(self._candidate.spec.source, self.unit)
+        from ...arms.noise_floor import noise_floor_of
+
+        return noise_floor_of(self._session, self._candidate.spec.source, self.unit)
 
     def _instances(self) -> AbstractContextManager[Sequence[Sequence[TimedArm]]]:
         """The arms, once for each process instance: those of ``over``, then the candidate."""
         baselines = {asked.over: asked.baseline for asked in self.asked}
         prepared = [*(baselines[over] for over in self._overs), self._candidate]
-        return self._session.instances([arm for arm in prepared if arm is not None], self.unit)
+        arms = [arm for arm in prepared if arm is not None]
+        return self._session.workers.instances(arms, self.unit)
 
     def _afterwards(self) -> None:
         """What is told of the arms beside the verdicts, which are on record by now."""

@@ -41,7 +41,7 @@ def simulable(context: GateContext) -> PreparedArm:
     if stack == spec.stack:
         context.candidate.require_unchanged()
         return context.candidate
-    return context.session.other(ArmSpec(spec.source, stack))
+    return context.session.arms.other(ArmSpec(spec.source, stack))
 
 
 def _result(

@@ -1,0 +1,201 @@
+"""The arms of a session that live in processes of their own: instances, and the base's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..accelerators.device import Device
+from ..common.errors import AbsentArmError, MeasurementError
+from ..common.extensions import extensions
+from ..pipelines.sources import FolderSource, parse_source
+from ..records.journal import Journal
+from ..techniques.stacks import BASELINE_NAME, parse_stack
+from ..timing.arm import TimedArm
+from .base_commit.base import Base
+from .base_commit.place import Place
+from .prepared_arm import PreparedArm
+from .session_options import Options
+from .spec import ArmSpec
+from .worker.arm import WorkerArm, worker_arms
+from .worker.protocol import BuildOrder
+
+if TYPE_CHECKING:
+    from ..common.progress import Progress
+
+
+class Workers:
+    """Starts worker processes for the arms of a session; ``weights`` tells those of a source."""
+
+    def __init__(
+        self,
+        options: Options,
+        device: Device,
+        base: Base | None,
+        weights: Callable[[str], Mapping[str, str]],
+        journal: Journal,
+        progress: Progress,
+    ) -> None:
+        self._options = options
+        self._device = device
+        self._base = base
+        self._weights = weights
+        self._journal = journal
+        self._progress = progress
+        self._found_by_workers: set[str] = set()
+
+    @contextmanager
+    def instances(
+        self, prepared: Sequence[PreparedArm], unit: str
+    ) -> Iterator[Sequence[Sequence[TimedArm]]]:
+        """The arms to be timed, once for each process instance.
+
+        One instance is this process; several are worker processes, which build the same arms anew.
+
+        Raises:
+            MeasurementError: a worker could not build its arm, or built one with other weights.
+        """
+        count = self._options.instances_of_arm()
+        if count == 1:
+            yield [[arm.arm_of(unit) for arm in prepared]]
+            return
+        orders = [(arm.spec.stack.name, self.order(arm.spec, unit)) for arm in prepared]
+        names = " and ".join(name for name, _ in orders)
+        with ExitStack() as stack:
+            with self._progress.phase(f"building {names} in {count} worker processes each"):
+                workers = stack.enter_context(worker_arms(orders, count))
+            for number, arms in enumerate(workers):
+                for arm, own in zip(arms, prepared, strict=True):
+                    self._write_worker(arm, own.spec, number)
+                    if arm.weights != self._weights(own.spec.source):
+                        raise MeasurementError(
+                            f"the worker process of {arm.name} built {own.spec.source!r} with "
+                            "other weights than this process; seed the source"
+                        )
+            yield workers
+
+    @contextmanager
+    def base_and_head(
+        self, candidate: PreparedArm, unit: str
+    ) -> Iterator[Sequence[Sequence[WorkerArm]]]:
+        """The base's arm and this tree's with the candidate's stack, for each process instance.
+
+        Raises:
+            AbsentArmError: the base has no such pipeline source.
+            SelfComparisonError: its pipeline comes from installed packages, which both share.
+            MeasurementError: a worker could not build its arm.
+            UsageError: the base cannot be checked out.
+        """
+        spec = candidate.spec
+        count = self._options.instances_of_arm(against_base=True)
+        base, place = self.order_in_base(spec, unit)
+        orders = [("base", base), ("head", self.order(spec, unit))]
+        with ExitStack() as stack:
+            with (
+                self._absent_in_base_only(spec.source),
+                self._progress.phase(f"building {spec.stack} in {count} worker processes each"),
+            ):
+                workers = stack.enter_context(worker_arms(orders, count, [place, None]))
+            for number, arms in enumerate(workers):
+                for arm in arms:
+                    self._write_worker(arm, spec, number)
+            yield workers
+
+    @contextmanager
+    def base_arm(self, spec: ArmSpec) -> Iterator[WorkerArm]:
+        """The base's arm in one worker process, to be looked at.
+
+        Raises:
+            AbsentArmError, MeasurementError, UsageError: see :meth:`base_and_head`.
+        """
+        base, place = self.order_in_base(spec, "call")
+        with ExitStack() as stack:
+            with (
+                self._absent_in_base_only(spec.source),
+                self._progress.phase(f"building {spec.stack} of the base"),
+            ):
+                ((arm,),) = stack.enter_context(worker_arms([("base", base)], 1, [place]))
+            yield arm
+
+    def order(self, spec: ArmSpec, unit: str) -> BuildOrder:
+        """What a worker process is told to build.
+
+        Raises:
+            MeasurementError: it takes a plug-in that only pytest loads.
+        """
+        import torch
+
+        prefix = spec.source.partition(":")[0]
+        for added in (*(f"technique {name}" for name in spec.stack.names), f"source {prefix}"):
+            who = extensions().added_by.get(added, "")
+            if who.startswith("plug-in "):
+                raise MeasurementError(
+                    f"{added!r} comes from {who}, which worker processes do not load (those of "
+                    "--diffspeed-instances and --diffspeed-base); give it through an entry point "
+                    "of an installed package, or time it in one process instance without a base"
+                )
+        return BuildOrder(
+            source=spec.source,
+            stack=spec.stack.name,
+            unit=unit,
+            device=str(self._device),
+            steps=self._options.steps,
+            prompts=self._options.prompts,
+            threads=torch.get_num_threads(),
+        )
+
+    def order_in_base(self, spec: ArmSpec, unit: str) -> tuple[BuildOrder, Place]:
+        """What a worker of the base is told to build, and where."""
+        assert self._base is not None, "a gate against a base asks for one first"
+        place = self._base.place()
+        order = self.order(spec, unit)
+        source = order.source
+        if isinstance(parse_source(source), FolderSource) and not (place.folder / source).is_dir():
+            source = os.path.abspath(os.path.expanduser(source))  # weights that git does not have
+        not_from = None if place.not_from is None else str(place.not_from)
+        order = replace(order, source=source, not_from=not_from)
+        tree = None if place.not_from is None else str(place.root)
+        own = place.python != sys.executable
+        return replace(order, own_environment=own, tree=tree), place
+
+    @contextmanager
+    def _absent_in_base_only(self, source: str) -> Iterator[None]:
+        """A source that the base lacks is a new pipeline only if a worker finds it in this tree.
+
+        This process may know modules that are on no import path, as pytest's importlib mode makes
+        them: no worker would ever find such a pipeline, in any base, and the gate could not fire.
+
+        Raises:
+            AbsentArmError: the base lacks it.
+            MeasurementError: workers of this tree do not find it either.
+        """
+        try:
+            yield
+        except AbsentArmError:
+            if source not in self._found_by_workers:
+                order = self.order(ArmSpec(source, parse_stack(BASELINE_NAME)), "call")
+                try:
+                    with worker_arms([("head", order)], 1):
+                        self._found_by_workers.add(source)
+                except AbsentArmError as error:
+                    raise MeasurementError(
+                        "worker processes do not find the pipeline in this tree either, so it can "
+                        f"be compared with no base: {error}"
+                    ) from None
+            raise
+
+    def _write_worker(self, arm: WorkerArm, spec: ArmSpec, number: int) -> None:
+        self._journal.write(
+            "worker",
+            source=spec.source,
+            stack=spec.stack.name,
+            arm=arm.name,
+            instance=number,
+            pid=arm.pid,
+            first_call_s=arm.first_call_s,
+            proofs=arm.proofs,
+        )
