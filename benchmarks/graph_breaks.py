@@ -490,7 +490,7 @@ def cost(rounds: int = 3) -> None:
 
 def gate_cost(rounds: int, timed: Callable[[Callable[[], object]], float]) -> None:
     """The same for the whole gate on the demo pipeline: denoiser and `vae.decode`, two steps."""
-    from pytest_diffspeed.accelerators.device import resolve_device
+    from pytest_diffspeed.accelerators.registry import resolve_device
     from pytest_diffspeed.arms.builder import Builder
     from pytest_diffspeed.arms.probes import graph_breaks
     from pytest_diffspeed.arms.spec import ArmSpec

@@ -27,7 +27,8 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pytest_diffspeed.accelerators.device import cpu_name, resolve_device
+from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
+from pytest_diffspeed.accelerators.registry import disturbances_of, resolve_device
 from pytest_diffspeed.arms.worker.arm import worker_arms
 from pytest_diffspeed.arms.worker.protocol import BuildOrder
 from pytest_diffspeed.evidence.key import installed_version
@@ -37,7 +38,6 @@ from pytest_diffspeed.statistics import (
     min_ratio_for_slowdown,
 )
 from pytest_diffspeed.timing.comparison import Question
-from pytest_diffspeed.timing.conditions import conditions_of_this_machine
 from pytest_diffspeed.timing.speedup import measure_speedups
 
 FIRST, SECOND, SLOWED, FIRST_AGAIN = range(4)
@@ -86,7 +86,7 @@ def trial(budget_s: float, threads: int) -> dict:
             list(GATES.values()),
             budget_s=budget_s,
             seed=seed,
-            conditions=conditions_of_this_machine(resolve_device("cpu")),
+            conditions=disturbances_of(resolve_device("cpu")),
         )
     return {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -17,7 +17,8 @@ import sys
 
 import torch
 
-from pytest_diffspeed.accelerators.device import cpu_name, resolve_device
+from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
+from pytest_diffspeed.accelerators.registry import disturbances_of, resolve_device
 from pytest_diffspeed.arms.builder import Builder
 from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.quiet import third_party
@@ -26,7 +27,6 @@ from pytest_diffspeed.techniques.precision_flags import ieee_fp32
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.comparison import Question
-from pytest_diffspeed.timing.conditions import conditions_of_this_machine
 from pytest_diffspeed.timing.speedup import measure_speedups
 
 LOW, HIGH = 0.97, 1.03
@@ -75,7 +75,7 @@ def main() -> None:
                 [Question(1.0, precision=1.02)],
                 budget_s=arguments.budget,
                 seed=random.SystemRandom().randrange(2**32),
-                conditions=conditions_of_this_machine(resolve_device("cpu")),
+                conditions=disturbances_of(resolve_device("cpu")),
             )
         inside = result.low >= LOW and result.high <= HIGH
         missed += not inside

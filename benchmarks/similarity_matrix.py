@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from pytest_diffspeed.accelerators.device import cpu_name
+from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.evidence.key import installed_version
 from pytest_diffspeed.pipelines.call import Case, PipelineCall, image_cases

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_diffspeed.accelerators.device import cpu_name
+from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
 from pytest_diffspeed.evidence.key import installed_version
 from pytest_diffspeed.similarity import as_images, compare_images, ms_ssim, ssim
 

@@ -113,7 +113,7 @@ def main() -> None:
         f"\ntimed and compiling calls: median {statistics.median(shares):.1%} of the time after "
         f"start-up ({min(shares):.1%} to {max(shares):.1%} in {len(shares)} runs)"
     )
-    from pytest_diffspeed.accelerators.device import cpu_name
+    from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
     from pytest_diffspeed.evidence.key import installed_version
 
     print(

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..accelerators.accelerator import Allocator
+from ..accelerators.clock import StampClock
 from ..adapters.attributes import replaced
 from ..common.errors import MeasurementError
 from ..common.quiet import third_party
@@ -18,9 +20,8 @@ from ..pipelines.components import modules
 from ..pipelines.condition import condition
 from ..techniques.apply import Applied, running
 from ..timing.arm import Arm
-from ..timing.clock import StampClock
 from ..timing.collector import collector_off
-from ..timing.memory import Allocator, PeakMemory, bytes_of, peak_of
+from ..timing.memory import PeakMemory, bytes_of, peak_of
 from ..timing.simulated_memory import SimulatedPeak, simulated_peak
 from ..timing.stages import Boundaries, StageTimer, StageTimes, time_stages
 from ..timing.timer import whole_call

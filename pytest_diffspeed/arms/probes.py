@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..accelerators.registry import accelerator_of
 from ..common.errors import DiffspeedError, MeasurementError, UsageError
 from .counts import Seen, Site
 
@@ -98,7 +99,7 @@ def recompiles(
             modules(arm.pipeline),
             calls,
             warm_up=lambda: arm.call(arm.pipeline, steps=PROOF_STEPS),
-            cuda_graphs=arm.pipeline.device.type == "cuda",
+            cuda_graphs=accelerator_of(arm.pipeline.device).has_graphs,
             skipped_before=arm.compilation.cudagraph_skips,
             explain=lambda call, error: explain_compile_failure(
                 arm.pipeline, lambda pipeline, steps: call(), error
@@ -113,7 +114,7 @@ def syncs(
     from ..syncs.count import count_syncs
 
     device = arm.pipeline.device
-    on_gpu = device.type == "cuda"
+    on_gpu = accelerator_of(device).counts_syncs
     # Nothing is timed: a call of one step would say nothing of the steady ones.
     steps = max(2, arm.call.defaults.steps)
     if not on_gpu:
@@ -137,12 +138,11 @@ def syncs(
 
 def peak_bytes(arm: PreparedArm) -> int:
     """Of one call: as the device's allocator counts, or on a simulated GPU if there is none."""
-    if arm.pipeline.device.type != "cuda":
+    device = arm.pipeline.device
+    accelerator = accelerator_of(device)
+    allocator = accelerator.allocator(accelerator.device(str(device), device.index))
+    if allocator is None:
         return arm.simulated_peak().allocated_bytes
-    from ..accelerators.device import resolve_device
-    from ..timing.memory import CudaAllocator
-
-    allocator = CudaAllocator(resolve_device(str(arm.pipeline.device)))
     return arm.peak_memory(allocator).allocated_bytes
 
 

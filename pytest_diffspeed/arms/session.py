@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..accelerators.clock import Clock
 from ..accelerators.device import Device
+from ..accelerators.registry import clock_for
 from ..common.workdir import workdir
 from ..evidence.key import environment
 from ..evidence.tree import working_tree
 from ..evidence.verdict_store import EvidenceMemory
 from ..records.journal import Journal
-from ..timing.clock import Clock, clock_for
 from ..timing.lock import device_lock
 from .base_commit.base import Base
 from .builder import Builder

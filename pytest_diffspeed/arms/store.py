@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..accelerators.registry import accelerator_of
 from ..common.errors import SourceError
 from ..common.quiet import third_party
 from ..pipelines.call import PipelineCall
@@ -101,15 +102,12 @@ class ArmStore:
         compiled for this one, possibly with dynamic shapes, and its first call would contain no
         compilation.  What would be timed would depend on the order of the tests.
         """
-        import torch
-
         self._others.clear()
         if candidate is not None:
             self._undo(candidate)
         self.forget_compiled()
         gc.collect()  # compiled modules are parts of reference cycles
-        if self._builder.device.kind == "cuda":
-            torch.cuda.empty_cache()
+        accelerator_of(self._builder.device).release_memory()
 
     def forget_compiled(self) -> None:
         """Forget all that dynamo compiled in this process."""

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _session(words: Any) -> Session:
-    from ..accelerators.device import resolve_device
+    from ..accelerators.registry import resolve_device
     from ..arms.session import Session
     from ..arms.session_options import Options
     from ..common.progress import Progress

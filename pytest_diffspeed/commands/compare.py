@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from ..accelerators.accelerator import SyncCounter
 from ..common.errors import UsageError
 from ..common.paths import short_path
 from ..common.quiet import third_party
-from ..syncs.backends import SIMULATED, Backend, backend
+from ..syncs.backends import SIMULATED, backend
 from ..syncs.count import count_on
 from ..syncs.recipes import create
 from ..syncs.report import SyncReport, SyncSite
@@ -153,8 +154,8 @@ def _maker(scheduler_class: type[Any]) -> Callable[[], Any]:
 def compare(
     chosen: Sequence[Subject],
     *,
-    real: Callable[[], AbstractContextManager[Backend]],
-    simulated: Callable[[], AbstractContextManager[Backend]],
+    real: Callable[[], AbstractContextManager[SyncCounter]],
+    simulated: Callable[[], AbstractContextManager[SyncCounter]],
     steps: int,
     on_row: Callable[[Compared], None] = lambda row: None,
 ) -> list[Compared]:
@@ -169,8 +170,8 @@ def compare(
 
 def _compare_one(
     subject: Subject,
-    real: Callable[[], AbstractContextManager[Backend]],
-    simulated: Callable[[], AbstractContextManager[Backend]],
+    real: Callable[[], AbstractContextManager[SyncCounter]],
+    simulated: Callable[[], AbstractContextManager[SyncCounter]],
     steps: int,
 ) -> Compared:
     reports = []

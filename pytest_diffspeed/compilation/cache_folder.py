@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..accelerators.registry import accelerator_of
+
 if TYPE_CHECKING:
     from ..accelerators.device import Device
 
@@ -46,9 +48,7 @@ def conditions(device: Device, triton: str | None) -> dict[str, str]:
         "processor": processor,
         "instructions": instructions,
     }
-    if device.kind == "cuda":
-        major, minor = torch.cuda.get_device_capability(device.torch_device)
-        found["GPU"] = f"{device.name}, compute capability {major}.{minor}"
+    found |= accelerator_of(device).compiled_for(device)
     return found if triton is None else {**found, "triton": triton}
 
 

@@ -7,10 +7,9 @@ import math
 import re
 from collections.abc import Sequence
 
+from ..accelerators.registry import accelerators
 from ..common.errors import UsageError, nearest
 from ..techniques.stacks import BASE, PREVIOUS, Stack, parse_stack
-
-DEVICE_KINDS = ("cpu", "cuda")
 
 
 class BadValueError(UsageError):
@@ -148,8 +147,8 @@ def as_device(value: object) -> str | None:
     example = "must be 'cpu', 'cuda' or a pattern on the device's name such as 'NVIDIA H100*'"
     if not (isinstance(value, str) and value.strip()):
         raise BadValueError("device", f"{example}, not {value!r}")
-    if value not in DEVICE_KINDS and re.fullmatch(r"[\w.-]+", value):
-        match = difflib.get_close_matches(value.lower(), DEVICE_KINDS, n=1)
+    if value not in accelerators() and re.fullmatch(r"[\w.-]+", value):
+        match = difflib.get_close_matches(value.lower(), list(accelerators()), n=1)
         hint = f"; did you mean {match[0]!r}?" if match else ""
         raise BadValueError("device", f"{example}, not {value!r}{hint}")
     return value

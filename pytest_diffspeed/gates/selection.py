@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..accelerators.device import Device
+from ..accelerators.registry import accelerators
 from ..techniques.stacks import Stack
 from .markers import GateMarker
 
@@ -37,5 +38,6 @@ def _holds(marker: GateMarker, stack: Stack, device: Device) -> bool:
 
 
 def _specificity(marker: GateMarker) -> tuple[bool, int]:
-    kinds = {None: 0, "cpu": 1, "cuda": 1}
-    return marker.only_stack is not None, kinds.get(marker.only_device, 2)
+    device = marker.only_device
+    specificity = 0 if device is None else 1 if device in accelerators() else 2
+    return marker.only_stack is not None, specificity

@@ -44,10 +44,9 @@ def measure_row(
     Raises:
         MeasurementError: an arm could not be timed, or the budget held too few rounds.
     """
+    from ..accelerators.registry import allocator_of, disturbances_of
     from ..arms.noise_floor import noise_floor_of
     from ..timing.comparison import Question
-    from ..timing.conditions import conditions_of_this_machine
-    from ..timing.memory import allocator_of
     from ..timing.speedup import measure_speedups
 
     source = candidate.spec.source
@@ -89,7 +88,7 @@ def measure_row(
                 auto_s=BUDGET_S,
                 clock=session.clock,
                 seed=random.SystemRandom().randrange(2**32),
-                conditions=conditions_of_this_machine(session.device),
+                conditions=disturbances_of(session.device),
                 on_warm=lambda number, warm, projection: session.progress.line(
                     f"timing {stack} {names[number].replace('_', ' ')}, at most "
                     f"{projection.budget_s:.0f} s"

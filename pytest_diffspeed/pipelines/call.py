@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..accelerators.registry import accelerator_of
 from ..common.errors import UsageError
 from .components import denoiser
 
@@ -152,7 +151,7 @@ class PipelineCall:
             arguments["callback_on_step_end"] = keep
             arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
         device = next(denoiser(pipeline).parameters()).device
-        with _seeded(self.defaults.seed, device):
+        with accelerator_of(device).seeded(self.defaults.seed, device):
             images = self._images(pipeline(**arguments))
         if not isinstance(images, torch.Tensor) or images.dim() != 4 or len(images) != 1:
             what = getattr(images, "shape", type(images).__name__)
@@ -210,18 +209,3 @@ def _draw_latents(shape: tuple[int, ...] | None, seed: int) -> torch.Tensor | No
         return None
     generator = torch.Generator("cpu").manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float32)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Process-wide generators start from ``seed`` inside and are as they were afterwards."""
-    import torch
-
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_gpu else []):
-        # Not torch.manual_seed: that one also seeds every GPU of the process, for good.
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield

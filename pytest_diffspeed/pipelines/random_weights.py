@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..accelerators.registry import accelerator_of, accelerators
 from ..common.errors import SourceError, UsageError, nearest
 from ..common.quiet import third_party
 
@@ -88,7 +89,8 @@ def _build(
     target = torch.device(device)
     # A GPU draws billions of weights much faster than a CPU.  Where torch cannot draw on
     # the device (a simulated one, for instance), the CPU draws and the finished pipeline moves.
-    draws_itself = target.type == "meta" or (target.type == "cuda" and torch.cuda.is_available())
+    own = accelerators().get(target.type)
+    draws_itself = target.type == "meta" or (own is not None and own.is_available())
     drawn_on = target if draws_itself else torch.device("cpu")
     parts: dict[str, Any] = {}
     for part, entry in sorted(index.items()):
@@ -154,13 +156,7 @@ def _fresh_weights(dtype: torch.dtype, stream: int, device: torch.device) -> Ite
     import torch
 
     previous = torch.get_default_dtype()
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_gpu else []), device:
-        # Not torch.manual_seed: that one also seeds every GPU of the process, for good.
-        torch.default_generator.manual_seed(stream)
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(stream)
+    with accelerator_of(device).seeded(stream, device), device:
         torch.set_default_dtype(dtype)
         try:
             yield

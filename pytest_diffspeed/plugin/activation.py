@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ..accelerators.device import Device, device_of_worker, resolve_device, visible_cuda_devices
+from ..accelerators.device import Device
+from ..accelerators.registry import device_of_worker, numbered_devices, resolve_device
 from ..adapters.pytest_benchmark_internals import add_arm
 from ..arms.base_commit.base import Base
 from ..arms.session import Session
@@ -35,8 +36,8 @@ def activate(config: pytest.Config, options: Options) -> None:
     try:
         with third_party():
             worker = getattr(config, "workerinput", {}).get("workerid")
-            count = visible_cuda_devices() if worker is not None else 0
-            device = resolve_device(device_of_worker(options.device, worker, count))
+            counts = numbered_devices() if worker is not None else {}
+            device = resolve_device(device_of_worker(options.device, worker, counts))
     except UsageError as error:
         raise pytest.UsageError(f"--diffspeed-device: {error}") from None
     base = _base(config, options)

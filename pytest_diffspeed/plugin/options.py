@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from ..accelerators.device import check_device_word
+from ..accelerators.registry import check_device_word
 from ..arms.session_options import INCONCLUSIVE_POLICIES, MOST_INSTANCES, Options
 from ..common.errors import DiffspeedError, UsageError, nearest
 from ..history.url import DEFAULT as DEFAULT_STORE

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..accelerators.simulated_weights import is_compiled, weights_replaced
+from ..accelerators.accelerator import SyncCounter
+from ..accelerators.simulated import is_compiled, weights_replaced
 from ..adapters.attributes import replaced
 from ..common.errors import SourceError, UsageError, nearest
 from ..common.quiet import third_party
 from ..simgpu import SyncEvent, SyncLog
 from .allowances import Allowance, parse_allowances
-from .backends import Backend, backend
+from .backends import backend
 from .position import Position, Tracker
 from .recipes import drive
 from .report import Located, SyncReport, build_report
@@ -72,7 +73,7 @@ def count_syncs(
 
 
 def count_on(
-    counter: Backend,
+    counter: SyncCounter,
     target: Any,
     scope: Scope,
     steps: int,
@@ -105,7 +106,7 @@ def count_on(
 
 
 def _pipeline(
-    counter: Backend,
+    counter: SyncCounter,
     pipeline: DiffusionPipeline,
     scope: Scope,
     steps: int,
@@ -144,7 +145,7 @@ def _pipeline(
 
 
 def _scheduler(
-    counter: Backend, scheduler: Any, scope: Scope, steps: int, given: dict[str, Any]
+    counter: SyncCounter, scheduler: Any, scope: Scope, steps: int, given: dict[str, Any]
 ) -> tuple[list[Located], str, int]:
     tracker = Tracker()
     own = copy.deepcopy(scheduler)
@@ -161,7 +162,7 @@ def _scheduler(
 
 
 def _callable(
-    counter: Backend,
+    counter: SyncCounter,
     function: Callable[..., Any],
     scope: Scope,
     steps: int,
@@ -237,7 +238,7 @@ def _watch_scheduler(stack: ExitStack, tracker: Tracker, scheduler: Any) -> None
 
 
 @contextmanager
-def _placed(counter: Backend, pipeline: DiffusionPipeline) -> Iterator[None]:
+def _placed(counter: SyncCounter, pipeline: DiffusionPipeline) -> Iterator[None]:
     """The pipeline's weights on the device, for a while."""
     from ..pipelines.components import modules
 

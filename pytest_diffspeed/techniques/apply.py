@@ -115,7 +115,7 @@ def apply_stack(
     Warns:
         KnownSlowWarning: the stack is known to be slow.
     """
-    from ..accelerators.device import resolve_device
+    from ..accelerators.registry import resolve_device
 
     if isinstance(stack, str):
         stack = parse_stack(stack)

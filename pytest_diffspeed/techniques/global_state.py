@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..accelerators.registry import accelerators
 from ..adapters import torch_state
 
 UNREADABLE = "(unreadable: the new precision API contradicts the legacy one)"
@@ -269,8 +270,10 @@ def _generators() -> dict[str, Any]:
         "numpy": np.random.get_state(),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+    for kind, accelerator in accelerators().items():
+        own = accelerator.generator_states()
+        if own is not None:
+            states[kind] = own
     return states
 
 
@@ -278,5 +281,6 @@ def _restore_generators(states: Mapping[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    for kind, accelerator in accelerators().items():
+        if kind in states:
+            accelerator.restore_generators(states[kind])

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from ..accelerators.clock import Clock
 from ..common.errors import MeasurementError
-from .clock import Clock
 from .collector import collector_off
 from .timer import Timer, whole_call
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from ..accelerators.accelerator import Allocator
 
 if TYPE_CHECKING:
     import torch
-
-    from ..accelerators.device import Device
 
 
 @dataclass(frozen=True)
@@ -23,54 +23,6 @@ class PeakMemory:
 
     allocated_bytes: int
     reserved_bytes: int
-
-
-class Allocator(Protocol):
-    """The counters of a device's allocator."""
-
-    def reset_peak(self) -> None: ...
-    def allocated(self) -> int: ...
-    def peak_allocated(self) -> int: ...
-    def peak_reserved(self) -> int: ...
-
-
-class CudaAllocator:
-    """torch's caching allocator on one CUDA device."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device.torch_device
-
-    def reset_peak(self) -> None:
-        import torch
-
-        torch.cuda.synchronize(self._device)
-        torch.cuda.empty_cache()  # else the peak of what is reserved is an earlier call's
-        torch.cuda.reset_peak_memory_stats(self._device)
-
-    def allocated(self) -> int:
-        import torch
-
-        return int(torch.cuda.memory_allocated(self._device))
-
-    def peak_allocated(self) -> int:
-        import torch
-
-        torch.cuda.synchronize(self._device)
-        return int(torch.cuda.max_memory_allocated(self._device))
-
-    def peak_reserved(self) -> int:
-        import torch
-
-        return int(torch.cuda.max_memory_reserved(self._device))
-
-
-def allocator_of(device: Device) -> Allocator | None:
-    """The counters of ``device``; ``None`` on a CPU, where nobody counts.
-
-    The resident set size of the process is no substitute: it holds the libraries, the other arms
-    and what the C allocator keeps for later.
-    """
-    return CudaAllocator(device) if device.kind == "cuda" else None
 
 
 def peak_of(call: Callable[[], object], own_bytes: int, allocator: Allocator) -> PeakMemory:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..accelerators.clock import Clock
 from .arm import TimedArm, warm_up
-from .clock import Clock
 from .collector import collector_off
 
 PAIRS = 20

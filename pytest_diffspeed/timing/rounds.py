@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from .collector import collector_off
 
 if TYPE_CHECKING:
+    from ..accelerators.clock import Clock
     from .arm import TimedArm
-    from .clock import Clock
 
 BLOCK = 20
 """Rounds in a balanced block.  In blocks of two, the second order follows from the first, and a

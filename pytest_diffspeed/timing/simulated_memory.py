@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..accelerators.simulated_weights import weights_replaced
+from ..accelerators.simulated import weights_replaced
 from ..common.errors import UncountableError
 from ..common.paths import short_path
 

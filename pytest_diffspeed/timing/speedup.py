@@ -6,10 +6,11 @@ import statistics as stdlib_statistics
 import time
 from collections.abc import Callable, Sequence
 
+from ..accelerators.catalog.cpu import WallClock
+from ..accelerators.clock import Clock
 from ..common.errors import UsageError
 from .arm import Arm, TimedArm, WarmUp, check_same_outputs, warm_up
 from .budget import Projection, allowed_seconds
-from .clock import Clock, WallClock
 from .comparison import Comparison, Question, SpeedupResult
 from .rounds import Pair, Round, measure_rounds
 from .validity import Condition, FullCollection, Validity

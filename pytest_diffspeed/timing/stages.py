@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from ..accelerators.clock import Clock, StampClock
 from ..common.errors import MeasurementError
-from .clock import Clock, StampClock
 from .timer import Timed
 
 

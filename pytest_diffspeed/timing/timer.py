@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .clock import Clock
+from ..accelerators.clock import Clock
 
 
 class Timed(NamedTuple):

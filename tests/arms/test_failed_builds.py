@@ -1,8 +1,8 @@
 """A stack that could not be proven leaves nothing behind that the next test would run."""
 
 PLANTED = """
-from pytest_diffspeed.errors import NotEffectiveError
-from pytest_diffspeed.techniques.base import Family
+from pytest_diffspeed.common.errors import NotEffectiveError
+from pytest_diffspeed.techniques.technique import Family
 from pytest_diffspeed.techniques.catalog.compile import Compile
 
 class Eager(Compile):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pytest_diffspeed import count_syncs
+from pytest_diffspeed.accelerators.cuda_syncs import BLIND_SPOTS, record_cuda
 from pytest_diffspeed.commands import cli
 from pytest_diffspeed.commands.compare import (
     Subject,
@@ -21,7 +22,6 @@ from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.simgpu import SimulatedGpu
 from pytest_diffspeed.syncs.backends import SIMULATED, backend
-from pytest_diffspeed.syncs.cuda import BLIND_SPOTS, record_cuda
 
 
 class CudaLayers:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pytest_diffspeed.accelerators.device import resolve_device
+from pytest_diffspeed.accelerators.registry import resolve_device
 from pytest_diffspeed.compilation.cache_folder import FOLDER_VARIABLE, CompileCache, conditions
 
 HERE = {"torch": "2.13.0+cpu (5c48869080)", "Python": "3.11", "processor": "A"}

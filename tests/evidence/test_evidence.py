@@ -512,7 +512,7 @@ APPEND = """
 import sys
 from pathlib import Path
 from pytest_diffspeed.evidence.key import EvidenceKey
-from pytest_diffspeed.evidence.memory import EvidenceMemory
+from pytest_diffspeed.evidence.verdict_store import EvidenceMemory
 memory, key = EvidenceMemory(Path(sys.argv[1])), EvidenceKey({"tree": "a"})
 print("ready", flush=True)
 sys.stdin.readline()

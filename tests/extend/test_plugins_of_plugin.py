@@ -12,7 +12,7 @@ EXAMPLE = ROOT / "examples" / "first_block_cache"
 DOCS = ROOT / "docs" / "plugins.md"
 
 TECHNIQUE = """
-    from pytest_diffspeed.techniques.base import Family, Proof, Technique
+    from pytest_diffspeed.techniques.technique import Family, Proof, Technique
 
     class Slow(Technique):
         name = "slow"
@@ -98,7 +98,7 @@ def test_two_plugins_with_one_name_are_both_named(pytester, run_diffspeed):
 
 SOURCE = """
     from dataclasses import dataclass
-    from pytest_diffspeed.errors import UsageError
+    from pytest_diffspeed.common.errors import UsageError
     from pytest_diffspeed.pipelines.sources import RandomSource
 
     def make(text):

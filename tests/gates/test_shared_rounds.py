@@ -258,7 +258,9 @@ def test_counted_peaks_decide_max_memory(
         def peak_reserved(self):
             return 4096
 
-    monkeypatch.setattr("pytest_diffspeed.timing.memory.allocator_of", lambda device: Counted())
+    monkeypatch.setattr(
+        "pytest_diffspeed.accelerators.registry.allocator_of", lambda device: Counted()
+    )
     monkeypatch.setattr("pytest_diffspeed.arms.prepared_arm.bytes_of", lambda *_: 0)
     Counted.own = 0
     pytester.makepyfile(
@@ -301,7 +303,9 @@ def test_the_memory_of_cuda_graphs_is_not_counted(
 
     monkeypatch.setattr(apply, "_observe_compiled", as_on_a_gpu)
     monkeypatch.setattr(Compile, "backend", "eager")
-    monkeypatch.setattr("pytest_diffspeed.timing.memory.allocator_of", lambda device: object())
+    monkeypatch.setattr(
+        "pytest_diffspeed.accelerators.registry.allocator_of", lambda device: object()
+    )
     pytester.makepyfile(
         f"""
         import pytest

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from pytest_diffspeed.accelerators.device import resolve_device
+from pytest_diffspeed.accelerators.registry import resolve_device
 from pytest_diffspeed.arms.session import Session
 from pytest_diffspeed.arms.session_options import Options
 from pytest_diffspeed.common.errors import MeasurementError

@@ -31,9 +31,7 @@ class Boundaries:
 @pytest.fixture
 def counting_clock(libraries, monkeypatch):
     monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: Boundaries())
-    monkeypatch.setattr(
-        "pytest_diffspeed.timing.conditions.conditions_of_this_machine", lambda kind: ()
-    )
+    monkeypatch.setattr("pytest_diffspeed.accelerators.registry.disturbances_of", lambda kind: ())
 
 
 def journal(pytester):
@@ -198,7 +196,7 @@ def test_dropped_pairs_are_written_apart_and_counted(
 ):
     answers = iter([None, "the processor was throttled"])
     monkeypatch.setattr(
-        "pytest_diffspeed.timing.conditions.conditions_of_this_machine",
+        "pytest_diffspeed.accelerators.registry.disturbances_of",
         lambda kind: (lambda: next(answers, None),),
     )
     pytester.makepyfile(

@@ -203,8 +203,8 @@ def test_a_ladder_that_the_user_stops_ends_with_its_table(pytester, private_temp
 
 
 PLANTED = """
-from pytest_diffspeed.errors import NotEffectiveError
-from pytest_diffspeed.techniques.base import Family, Proof
+from pytest_diffspeed.common.errors import NotEffectiveError
+from pytest_diffspeed.techniques.technique import Family, Proof
 from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
 
 class Broken(ChannelsLast):

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("libraries")
 @pytest.fixture
 def session(tmp_path, libraries):
     """A diffspeed session on the CPU with calls of one step."""
-    from pytest_diffspeed.accelerators.device import resolve_device
+    from pytest_diffspeed.accelerators.registry import resolve_device
     from pytest_diffspeed.arms.session import Session
     from pytest_diffspeed.arms.session_options import Options
     from pytest_diffspeed.common.progress import Progress

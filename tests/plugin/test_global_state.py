@@ -403,7 +403,7 @@ def test_two_tests_in_either_order_give_the_same_ops(pytester, run_diffspeed, le
 
 QUANTIZED = """
     from pytest_diffspeed.pipelines.components import denoiser
-    from pytest_diffspeed.techniques.base import Family, Proof, Technique
+    from pytest_diffspeed.techniques.technique import Family, Proof, Technique
 
     class Int8(Technique):
         name = "int8_here"

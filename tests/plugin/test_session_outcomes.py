@@ -730,7 +730,7 @@ LOGGED_CALLS = """
     import json, os, time
     from pathlib import Path
 
-    from pytest_diffspeed.timing.clock import WallClock
+    from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 
     def pytest_configure():
         time_one = WallClock.time

@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from pytest_diffspeed.accelerators.device import device_of_worker, visible_cuda_devices
+from pytest_diffspeed.accelerators.device import numbered_devices
+from pytest_diffspeed.accelerators.registry import device_of_worker
 from pytest_diffspeed.records.reader import read_journal
 
 
@@ -28,7 +29,7 @@ from pytest_diffspeed.records.reader import read_journal
     ],
 )
 def test_each_worker_takes_a_gpu_in_turn(asked, worker, count, device):
-    assert device_of_worker(asked, worker, count) == device
+    assert device_of_worker(asked, worker, {"cuda": count}) == device
 
 
 def test_gpus_are_counted_where_torch_sees_some(monkeypatch, libraries):
@@ -36,9 +37,9 @@ def test_gpus_are_counted_where_torch_sees_some(monkeypatch, libraries):
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert visible_cuda_devices() == 3
+    assert numbered_devices() == {"cuda": 3}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert visible_cuda_devices() == 0
+    assert numbered_devices() == {"cuda": 0}
 
 
 COUNTED = """

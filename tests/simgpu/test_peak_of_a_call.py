@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from pytest_diffspeed.accelerators.catalog.cuda import CudaAllocator
 from pytest_diffspeed.accelerators.device import Device
 from pytest_diffspeed.common.errors import SourceError
 from pytest_diffspeed.simgpu import SimulatedGpu
-from pytest_diffspeed.timing.memory import CudaAllocator, PeakMemory, peak_of
+from pytest_diffspeed.timing.memory import PeakMemory, peak_of
 from pytest_diffspeed.timing.simulated_memory import simulated_peak
 
 WEIGHTS = 4 * 64 * 64

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pytest_diffspeed.accelerators.catalog.cuda import CudaClock
 from pytest_diffspeed.accelerators.device import Device
-from pytest_diffspeed.timing.clock import CudaClock
 
 
 def test_the_cuda_clock_runs(gpu):

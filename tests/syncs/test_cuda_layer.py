@@ -7,9 +7,9 @@ import diffusers
 import pytest
 import torch
 
+from pytest_diffspeed.accelerators.cuda_syncs import record_cuda
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
-from pytest_diffspeed.syncs.cuda import record_cuda
 from pytest_diffspeed.syncs.position import Tracker
 from pytest_diffspeed.syncs.recipes import create, drive
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from pytest_diffspeed.accelerators.device import Device, resolve_device
-from pytest_diffspeed.adapters.nvml import throttle_reasons
-from pytest_diffspeed.timing.conditions import (
+from pytest_diffspeed.accelerators.device import Device
+from pytest_diffspeed.accelerators.disturbances import (
     OtherProcesses,
     StolenTime,
     Throttling,
-    conditions_of_this_machine,
     processor_throttles,
 )
+from pytest_diffspeed.accelerators.registry import disturbances_of, resolve_device
+from pytest_diffspeed.adapters.nvml import throttle_reasons
 
 GPU = Device("cuda", 0, "NVIDIA H100", "cuda-1a2b-3c")
 
@@ -84,7 +84,7 @@ def test_our_own_work_and_that_of_our_children_is_ours():
     import subprocess
     import sys
 
-    from pytest_diffspeed.timing.conditions import _processor_seconds
+    from pytest_diffspeed.accelerators.disturbances import _processor_seconds
 
     before = _processor_seconds()
     if before is None:
@@ -159,11 +159,11 @@ def test_a_gpu_whose_library_does_not_answer_is_not_asked():
 
 
 def test_this_machine_is_asked():
-    conditions = conditions_of_this_machine(resolve_device("cpu"))
+    conditions = disturbances_of(resolve_device("cpu"))
     assert [type(condition) for condition in conditions] in (
         [StolenTime, OtherProcesses, Throttling],
         [],  # Windows
     )
     for condition in conditions:
         condition()  # reads what this machine has
-    assert [type(condition) for condition in conditions_of_this_machine(GPU)] == [Throttling]
+    assert [type(condition) for condition in disturbances_of(GPU)] == [Throttling]

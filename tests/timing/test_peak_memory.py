@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pytest_diffspeed.accelerators.device import Device
-from pytest_diffspeed.timing.memory import PeakMemory, allocator_of, bytes_of, peak_of
+from pytest_diffspeed.accelerators.registry import allocator_of
+from pytest_diffspeed.timing.memory import PeakMemory, bytes_of, peak_of
 
 CPU = torch.device("cpu")
 

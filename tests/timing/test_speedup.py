@@ -6,10 +6,10 @@ import math
 import pytest
 
 from pytest_diffspeed import measure_speedup
+from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 from pytest_diffspeed.common.errors import MeasurementError, UsageError
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm, warm_up
-from pytest_diffspeed.timing.clock import WallClock
 from pytest_diffspeed.timing.rounds import BLOCK, balanced_orders, measure_rounds
 
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import pytest
 
 from pytest_diffspeed import measure_speedup
+from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm
-from pytest_diffspeed.timing.clock import WallClock
 from pytest_diffspeed.timing.stages import Part, StageTimer, StageTimes, time_stages
 
 
@@ -256,8 +256,8 @@ def test_stages_of_cuda_are_events_read_after_the_call(monkeypatch):
     """The same calls in the same order that a GPU would get; no GPU here."""
     import torch
 
+    from pytest_diffspeed.accelerators.catalog.cuda import CudaClock
     from pytest_diffspeed.accelerators.device import Device
-    from pytest_diffspeed.timing.clock import CudaClock
 
     log, ticks = [], itertools.count()
 

@@ -180,7 +180,7 @@ def _about(device: str) -> dict[str, Any]:
     """Where and with what: without it no figure below means anything."""
     import torch
 
-    from pytest_diffspeed.accelerators.device import resolve_device
+    from pytest_diffspeed.accelerators.registry import resolve_device
 
     versions = {}
     for name in _DISTRIBUTIONS:

@@ -18,7 +18,7 @@ from .protocol import BuildOrder, as_line, from_line
 from .watch import end_with_parent
 
 if TYPE_CHECKING:
-    from ...timing.clock import Clock
+    from ...accelerators.clock import Clock
     from ..prepared_arm import PreparedArm
 
 
@@ -69,13 +69,12 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
     """The arm, its clock, and what the parent checks: weights, proofs, the first call."""
     import torch
 
-    from ...accelerators.device import resolve_device
+    from ...accelerators.registry import clock_for, resolve_device
     from ...common.extensions import Extensions, use
     from ...extend.installed import add_installed
     from ...pipelines.components import weights_fingerprint
     from ...pipelines.sources import parse_source
     from ...techniques.stacks import parse_stack
-    from ...timing.clock import clock_for
     from ..builder import Builder
     from ..spec import ArmSpec
 

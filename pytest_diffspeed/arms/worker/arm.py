@@ -22,7 +22,7 @@ from ..counts import Seen
 from .protocol import BuildOrder, as_line, from_line
 
 if TYPE_CHECKING:
-    from ...timing.clock import Clock
+    from ...accelerators.clock import Clock
 
 BUILD_S = 3600.0
 """Longer than any model takes to load and to compile; who hangs longer will not come back."""

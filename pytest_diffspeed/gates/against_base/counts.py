@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...accelerators.registry import accelerator_of
 from ...arms.counts import Seen, Site
 from ...arms.probes import look
 from ...common.errors import UncountableError
@@ -61,7 +62,7 @@ def _what(
 ) -> tuple[str, dict[str, Any], PreparedArm, float]:
     """The look, its arguments, the arm to look at, and by how many percent a count may grow."""
     candidate = context.candidate
-    on_gpu = context.session.device.kind == "cuda"
+    on_gpu = accelerator_of(context.session.device).counts_syncs
     if isinstance(marker, NoGraphBreaks):
         components = None if marker.components is None else list(marker.components)
         return "graph breaks", {"components": components}, candidate, 0.0

@@ -29,7 +29,7 @@ class MemoryGate(Gate):
     markers: ClassVar[tuple[type[GateMarker], ...]] = (MaxMemory,)
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
-        from ...timing.memory import allocator_of
+        from ...accelerators.registry import allocator_of
 
         assert isinstance(marker, MaxMemory)
         session, candidate = context.session, context.candidate

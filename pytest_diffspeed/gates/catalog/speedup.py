@@ -23,12 +23,12 @@ from ..markers import GateMarker, MaxSlowdown, MinSpeedup, SpeedMarker
 from ..speedup_result import gate_result
 
 if TYPE_CHECKING:
+    from ...accelerators.clock import Clock
     from ...arms.prepared_arm import PreparedArm
     from ...evidence.noise import KnownFloor
     from ...evidence.verdict_store import Attempt, Instance
     from ...timing.arm import TimedArm, WarmUp
     from ...timing.budget import Projection
-    from ...timing.clock import Clock
     from ...timing.comparison import Question, SpeedupResult
     from ...timing.rounds import Pair
 
@@ -132,7 +132,7 @@ class Block:
         Raises:
             DiffspeedError: what was not decided yet could not be.
         """
-        from ...timing.conditions import conditions_of_this_machine
+        from ...accelerators.registry import disturbances_of
         from ...timing.speedup import measure_speedups  # numpy: not at collection
 
         session = self._session
@@ -150,7 +150,7 @@ class Block:
                     clock=session.clock,
                     seed=seed,
                     noise=math.nan if self._floor is None else self._floor.floor.noise,
-                    conditions=conditions_of_this_machine(session.device),
+                    conditions=disturbances_of(session.device),
                     on_warm=self._on_warm,
                     on_pair=self._on_pair,
                     on_result=self._on_result,
@@ -297,7 +297,7 @@ class Block:
 
     def _record_memory(self) -> None:
         """The peak of one more call of each arm, where an allocator counts it."""
-        from ...timing.memory import allocator_of
+        from ...accelerators.registry import allocator_of
 
         allocator = allocator_of(self._session.device)
         if allocator is None:
@@ -325,7 +325,7 @@ def _stages(prepared: PreparedArm, clock: Clock) -> dict[str, Any] | None:
     ``None`` where the clock times whole calls only.  The pairs have been paid for: a call that
     raises now says so in the place of its stages and costs the verdict nothing.
     """
-    from ...timing.clock import StampClock
+    from ...accelerators.clock import StampClock
 
     if not isinstance(clock, StampClock):
         return None

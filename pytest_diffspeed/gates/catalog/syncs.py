@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from ...accelerators.registry import accelerator_of
 from ...arms.probes import syncs
 from ...arms.spec import ArmSpec
 from ...records.verdict import Evidence, GateResult, VerdictKind
@@ -25,7 +26,7 @@ class SyncGates(Gate):
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         assert isinstance(marker, NoGpuSyncs)
         session, candidate = context.session, context.candidate
-        if session.device.kind != "cuda":
+        if not accelerator_of(session.device).counts_syncs:
             candidate = simulable(context)
         report = syncs(candidate, scope=marker.scope, allow=marker.allow)
         result = _result(marker, context, candidate, report)

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 from pytest_diffspeed.arms.base_commit.place import here
 from pytest_diffspeed.arms.worker.arm import WorkerArm, worker_arms
 from pytest_diffspeed.arms.worker.protocol import BuildOrder, as_line, from_line
 from pytest_diffspeed.common.errors import MeasurementError
-from pytest_diffspeed.timing.clock import WallClock
 
 ORDER = BuildOrder(
     source="random:sdxl-tiny",
@@ -211,8 +211,8 @@ def test_a_safe_import_path_changes_nothing(monkeypatch):
 
 PARENT = """
 import os, sys
-from pytest_diffspeed.worker.arm import WorkerArm
-from pytest_diffspeed.worker.protocol import BuildOrder
+from pytest_diffspeed.arms.worker.arm import WorkerArm
+from pytest_diffspeed.arms.worker.protocol import BuildOrder
 arm = WorkerArm("fp32", BuildOrder.from_dict(eval(sys.argv[1])))
 print(arm.pid, flush=True)
 sys.stdin.read()

@@ -1,7 +1,7 @@
 """What disturbs this machine: asked before each round, outside of what is timed.
 
-Each condition looks at what happened since it was asked last, and says why the round that comes
-next does not count, or nothing (see :mod:`.validity` for why only the past may be looked at).
+Each looks at what happened since it was asked last, and says why the round that comes next does not
+count, or nothing.  Why only the past may be looked at: :mod:`pytest_diffspeed.timing.validity`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from .validity import Condition
-
-if TYPE_CHECKING:
-    from ..accelerators.device import Device
 
 
 class StolenTime:
@@ -158,14 +152,3 @@ def processor_throttles(folder: Path = Path("/sys/devices/system/cpu")) -> int |
             except (OSError, ValueError):
                 continue
     return sum(counts) if counts else None
-
-
-def conditions_of_this_machine(device: Device) -> tuple[Condition, ...]:
-    """What is asked before each round that is timed on ``device``."""
-    if device.kind == "cuda":
-        from ..adapters.nvml import throttle_reasons
-
-        return (Throttling(lambda: throttle_reasons(device.key, device.index)),)
-    if os.name != "posix":
-        return ()
-    return (StolenTime(), OtherProcesses(), Throttling(processor_throttles))

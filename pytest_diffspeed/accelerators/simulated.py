@@ -1,9 +1,9 @@
-"""A pipeline's weights on the simulated GPU, for a while."""
+"""The simulated GPU: it counts where the device of a session cannot, and nothing is timed on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from ..adapters.module_tensors import tensors_replaced
@@ -11,6 +11,8 @@ from ..common.errors import SourceError
 
 if TYPE_CHECKING:
     import torch
+
+    from ..simgpu import SimulatedGpu, SyncLog
 
 
 @contextmanager
@@ -49,3 +51,25 @@ def is_compiled(part: torch.nn.Module) -> bool:
         getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
         for module in part.modules()
     )
+
+
+class SimulatedSyncs:
+    """Counts on a simulated GPU that is open."""
+
+    blind_spots: Sequence[str] = ()
+    simulated = True
+
+    def __init__(self, gpu: SimulatedGpu) -> None:
+        import torch
+
+        self._gpu = gpu
+        self.device = gpu.device
+        self.evidence = f"simulated GPU, torch {torch.__version__}"
+
+    def record(
+        self, tag: Callable[[], object], *, compiled: bool = False
+    ) -> AbstractContextManager[SyncLog]:
+        return self._gpu.record(tag)
+
+    def place(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self._gpu.wrap(tensor)
