@@ -1,11 +1,12 @@
 """Which op is running, for a warning that does not say it.
 
-``TorchDispatchMode``, seen in torch 2.13.0 and 2.14.1.  A compiled module must not be called under
-one: it would run eagerly, on 2.13 for good.
+``TorchDispatchMode``, seen in torch 2.11.0, 2.13.0 and 2.14.1.  A compiled module must not be
+called under one: it would run eagerly, on 2.13 for good.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class OpWatch(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.op = "unknown"
         self.kind = SyncKind.UNCLASSIFIED
+        self._element = torch.zeros(1, device="cpu")
 
     def __torch_dispatch__(
         self,
@@ -46,9 +48,25 @@ class OpWatch(TorchDispatchMode):
         name = func._schema.name.partition("::")[2]
         self.op, self.kind = f"aten.{name}", _kind(name, args, kwargs or {})
         try:
-            return func(*args, **(kwargs or {}))
+            return self._heard(lambda: func(*args, **(kwargs or {})))
         finally:
             self.op, self.kind = before
+
+    def _heard(self, call: Callable[[], Any]) -> Any:
+        """``call()``, with the warnings of torch's C++ code shown before this returns.
+
+        Torch keeps them until the method that Python called ends, which is after all ops of it,
+        and what was called through ``torch.ops`` prints them past Python's warnings.  So the op is
+        called from inside a method that calls Python back: one end of a method for each op.
+        """
+        results: list[Any] = []
+
+        def run(_: float) -> float:
+            results.append(call())
+            return 0.0
+
+        self._element.apply_(run)
+        return results.pop()
 
 
 def _kind(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SyncKind:

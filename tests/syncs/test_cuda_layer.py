@@ -7,6 +7,7 @@ import diffusers
 import pytest
 import torch
 
+from pytest_diffspeed.adapters.op_watch import OpWatch
 from pytest_diffspeed.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
 from pytest_diffspeed.syncs.cuda import record_cuda
@@ -125,3 +126,21 @@ def test_other_threads_are_not_ours(gpu):
         thread.start()
         thread.join()
     assert len(log) == 0
+
+
+@pytest.mark.parametrize("add", [torch.add, torch.ops.aten.add.out])
+def test_an_op_is_known_when_its_warning_comes(add):
+    """Torch's own C++ warnings, as those of CUDA's sync debug mode are."""
+    watch, seen = OpWatch(), []
+    with warnings.catch_warnings(), watch:
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_, **__: seen.append((str(message), watch.op))
+        add(torch.ones(3), torch.ones(3), out=torch.ones(5))
+    ((message, op),) = seen
+    assert "was resized" in message
+    assert op == "aten.add"
+
+
+def test_what_an_op_raises_comes_through():
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"), OpWatch():
+        torch.ones(3) @ torch.ones(4)
