@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .adapters.nvml import driver_version
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,13 +22,15 @@ VALID = "auto, cpu, cuda or cuda:N"
 @dataclass(frozen=True)
 class Device:
     """``kind`` is ``cpu`` or ``cuda``; ``name`` is what the maker calls it; ``key`` identifies it
-    among the processes of this machine (for the lock that keeps timings apart).
+    among the processes of this machine (for the lock that keeps timings apart).  ``driver`` is the
+    version of a GPU's driver, ``None`` where nobody tells.
     """
 
     kind: str
     index: int | None
     name: str
     key: str
+    driver: str | None = None
 
     @property
     def torch_device(self) -> torch.device:
@@ -78,7 +81,7 @@ def resolve_device(text: str) -> Device:
         )
     properties = torch.cuda.get_device_properties(index)
     identity = str(getattr(properties, "uuid", index))
-    return Device("cuda", index, properties.name, f"cuda-{identity}")
+    return Device("cuda", index, properties.name, f"cuda-{identity}", driver_version())
 
 
 def device_of_worker(text: str, worker: str | None, cuda_devices: int) -> str:

@@ -150,7 +150,7 @@ class Session:
         """What a measurement of this session rests on beside the tree."""
         import torch
 
-        return environment(self.device.name, torch.get_num_threads())
+        return environment(self.device.name, torch.get_num_threads(), self.device.driver)
 
     def noise_floor(self, source: str, unit: str) -> KnownFloor:
         """The baseline of ``source`` timed against itself, now or earlier for this commit.
