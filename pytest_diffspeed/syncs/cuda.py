@@ -57,7 +57,7 @@ def record_cuda(
             _watch_pageable(stack, add)
             if watch_ops:
                 stack.enter_context(watch)
-            stack.enter_context(_warnings(lambda: add(watch.kind, watch.op)))
+            stack.enter_context(_warnings(lambda: add(watch.next_kind(), watch.op)))
             yield log
     finally:
         active.reset(token)
@@ -94,9 +94,9 @@ def _watch_explicit(stack: ExitStack, add: Callable[[SyncKind, str], None]) -> N
 
         return watched
 
-    name = "torch.cuda.synchronize"
-    watched = around(torch.cuda.synchronize, name)
-    stack.enter_context(replaced(torch.cuda, "synchronize", watched))
+    for module in (torch.cuda, torch.accelerator):
+        watched = around(module.synchronize, f"{module.__name__}.synchronize")
+        stack.enter_context(replaced(module, "synchronize", watched))
     for owner in (torch.cuda.Stream, torch.cuda.Event):
         before = owner.synchronize
         watched = around(before, f"torch.cuda.{owner.__name__}.synchronize")

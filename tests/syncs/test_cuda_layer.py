@@ -30,12 +30,16 @@ PROGRAMS = {
     "list": lambda x: torch.tensor([1.0], device=x.device),
     "down": lambda x: x.cpu(),
     "synchronize": lambda x: torch.cuda.synchronize(),
+    "accelerator": lambda x: torch.accelerator.synchronize(),
     "stream": lambda x: torch.cuda.current_stream().synchronize(),
     "event": lambda x: torch.cuda.Event().synchronize(),
     "pageable": lambda x: torch.ones(2).to(x.device, non_blocking=True),
     "pageable copy_": lambda x: x.copy_(torch.ones(3), non_blocking=True),
     "pinned": lambda x: torch.ones(2).pin_memory().to(x.device, non_blocking=True),
     "pinned copy_": lambda x: x.copy_(torch.ones(3).pin_memory(), non_blocking=True),
+    "two kinds": lambda x: torch.repeat_interleave(x, x.long()),
+    "two other kinds": lambda x: torch.bincount(x.long()),
+    "svd": lambda x: torch.linalg.svd(x[None]),
     "nothing": lambda x: x * 2,
 }
 
@@ -82,6 +86,7 @@ def test_everything_is_put_back(gpu):
     before = (
         torch.cuda.get_sync_debug_mode(),
         torch.cuda.synchronize,
+        torch.accelerator.synchronize,
         torch.cuda.Stream.synchronize,
         torch.Tensor.to,
         torch.Tensor.copy_,
@@ -94,6 +99,7 @@ def test_everything_is_put_back(gpu):
     after = (
         torch.cuda.get_sync_debug_mode(),
         torch.cuda.synchronize,
+        torch.accelerator.synchronize,
         torch.cuda.Stream.synchronize,
         torch.Tensor.to,
         torch.Tensor.copy_,
