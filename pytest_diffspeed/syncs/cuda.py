@@ -28,6 +28,7 @@ BLIND_SPOTS = (
     "syncs of code that ignores all warnings while it runs (the sync debug mode warns)",
     "distributed and sparse operations, which the sync debug mode does not cover",
 )
+_PROTOTYPE = "Synchronization debug mode is a prototype feature"
 _MODES = ("default", "warn", "error")
 _MAY_COPY = ("to", "cuda", "copy_")
 
@@ -77,6 +78,8 @@ def _warnings(on_sync: Callable[[], None]) -> Iterator[None]:
 
         # Each time, wherever it happens; all other warnings go where they went.
         warnings.filterwarnings("always", message=f".*{MESSAGE}.*")
+        # Said once a process when the mode is set: no error for who runs with `-W error`.
+        warnings.filterwarnings("ignore", message=f".*{_PROTOTYPE}.*")
         warnings.showwarning = show
         torch.cuda.set_sync_debug_mode("warn")
         try:

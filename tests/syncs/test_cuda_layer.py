@@ -116,6 +116,22 @@ def test_other_warnings_go_where_they_went(gpu):
     assert len(log) == 0
 
 
+def test_what_torch_says_of_the_mode_is_no_error(gpu, monkeypatch):
+    set_mode = torch.cuda.set_sync_debug_mode
+
+    def warns(mode):
+        said = "Synchronization debug mode is a prototype feature and does not yet detect all …"
+        warnings.warn(said, UserWarning, stacklevel=1)
+        set_mode(mode)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", warns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with record_cuda() as log:
+            torch.ones(3, device=gpu.device).sum().item()
+    assert len(log) == 1
+
+
 def test_each_sync_of_one_line_is_counted(gpu):
     """Python shows a warning of one line once; ours are counted each time."""
     x = torch.ones(3, device=gpu.device)
