@@ -16,104 +16,28 @@ Planted: the green test of what is counted gets the pipeline with a graph break.
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from checks import NoMeaning, Part
+from gate_verdicts import (
+    STEPS,
+    Expected,
+    expectations,
+    judged,
+    planted_lines,
+    planted_seconds,
+    verdict_of,
+    verdicts_by_claim,
+)
 from pytest_sessions import PytestSession, bounded, first_sentence
 
 PROJECT = Path(__file__).resolve().parents[1] / "gates_project"
-STEPS = 4
-HOST_SLEEP_S = 0.1
-"""``SLEEP_S`` of the project, in each step."""
-DEVICE_CYCLES = 150_000_000
-FASTEST_HZ = 2.2e9
-"""Above the boost clocks of an H100 and an H200 (1.98 GHz)."""
 RESERVE_S = 8.0
 """For the checks at the end, before the part's limit."""
-
-Rule = Callable[[Mapping[str, Any], str], "str | None"]
-"""Given a record and the device's name: what is wrong with it, or ``None``."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What one gate of one test must answer; ``says`` are texts that its reason must contain."""
-
-    session: str
-    test: str
-    gate: str
-    verdict: str
-    says: tuple[str, ...] = ()
-    rule: Rule | None = None
-
-    @property
-    def name(self) -> str:
-        colour = {"PASS": "green", "FAIL": "red"}[self.verdict]
-        return f"{self.gate} {colour}: {self.test.removeprefix('test_').replace('_', ' ')}"
-
-    @property
-    def phrase(self) -> str:
-        naming = f" naming {', '.join(self.says)}" if self.says else ""
-        where = f", {self.rule.__doc__}" if self.rule is not None and self.rule.__doc__ else ""
-        return f"{self.verdict}{naming}{where}"
-
-
-def counted_on_the_gpu(record: Mapping[str, Any], device: str) -> str | None:
-    """counted on this GPU where there is one"""
-    found = str(record["figures"].get("counted_on"))
-    wanted = f"CUDA, {device}," if device else "simulated GPU"
-    return None if found.startswith(wanted) else f"counted on {found!r}, not on {wanted!r}"
-
-
-def counted_by_the_allocator(record: Mapping[str, Any], device: str) -> str | None:
-    """measured by the allocator where there is one"""
-    figures = record["figures"]
-    if not device:
-        found = str(figures.get("counted_on"))
-        return None if "simulated" in found else f"counted on {found!r}, not on a simulated GPU"
-    if "simulated" in record["reason"] or figures.get("counted_on") != device:
-        return f"counted on {figures.get('counted_on')!r}, not on {device!r}"
-    for arm in ("baseline", "candidate"):
-        reserved, peak = (
-            figures.get(f"{arm}_reserved_bytes", 0),
-            figures.get(f"{arm}_peak_bytes", 0),
-        )
-        if not reserved >= peak > 0:
-            return f"{arm}: {reserved} bytes reserved, {peak} allocated"
-    return None
-
-
-def expectations(lines: Mapping[str, str]) -> list[Expected]:
-    """In order of value; ``lines`` are the planted ones by their words."""
-    syncs, memory = counted_on_the_gpu, counted_by_the_allocator
-    return [
-        Expected("red", "test_break", "no_graph_breaks", "FAIL", (lines["break"],)),
-        Expected("red", "test_sync", "no_gpu_syncs", "FAIL", (lines["sync"],), syncs),
-        Expected("red", "test_recompile", "no_recompiles", "FAIL", (lines["recompile"],)),
-        Expected("red", "test_memory", "max_memory", "FAIL", (), memory),
-        Expected("red", "test_not_numbers", "image_similarity", "FAIL", ("NaN",)),
-        Expected("red", "test_other_images", "image_similarity", "FAIL", ("psnr",)),
-        Expected("red", "test_device_sleep", "min_speedup", "FAIL"),
-        Expected("red", "test_device_sleep", "max_slowdown", "FAIL"),
-        Expected("red", "test_host_sleep", "min_speedup", "FAIL"),
-        Expected("red", "test_host_sleep", "max_slowdown", "FAIL"),
-        Expected("red", "test_compile_time", "max_compile_time", "FAIL", ("allowed: 0.001 s",)),
-        Expected("green", "test_counted", "no_graph_breaks", "PASS"),
-        Expected("green", "test_counted", "no_gpu_syncs", "PASS", (), syncs),
-        Expected("green", "test_memory", "max_memory", "PASS", (), memory),
-        Expected("green", "test_images", "image_similarity", "PASS"),
-        Expected("green", "test_speed", "min_speedup", "PASS"),
-        Expected("green", "test_speed", "max_slowdown", "PASS"),
-        Expected("compiled", "test_compiled", "no_recompiles", "PASS"),
-        Expected("compiled", "test_compiled", "max_compile_time", "PASS"),
-    ]
-
 
 SESSIONS = ("compiled", "red", "green")
 """In the order in which they are started: inductor takes longest."""
@@ -155,24 +79,10 @@ def gpu_name(part: Part) -> str:
     return str(torch.cuda.get_device_properties(0).name)
 
 
-def planted_lines(text: str) -> dict[str, str]:
-    """``planted_faults.py:12`` by the word of each ``# PLANTED word``."""
-    found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        marked = re.search(r"# PLANTED (\w+)$", line)
-        if marked is not None:
-            found[marked[1]] = f"planted_faults.py:{number}"
-    return found
-
-
 def _session(part: Part, name: str) -> PytestSession:
     folder = part.work / name
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__", ".diffspeed"))
-    environment = {}
-    if part.small:
-        environment["GPU_CHECK_COMPILED"] = "random:sdxl-tiny"
-    if part.planted:
-        environment["GPU_CHECK_COUNTED"] = "planted_faults:breaking"
+    environment = {"GPU_CHECK_COUNTED": "planted_faults:breaking"} if part.planted else {}
     words = [f"test_{name}.py", f"--diffspeed-steps={STEPS}", "--diffspeed-budget=15"]
     return PytestSession(name, folder, part.device, words, environment)
 
@@ -195,35 +105,6 @@ def _take_verdicts(
                 ok, found = judged(record, one, device)
                 check.expect(ok, found, record=bounded(record))
     return left
-
-
-def verdict_of(rows: Sequence[Mapping[str, Any]], one: Expected) -> Mapping[str, Any] | None:
-    """The last word of a gate, or why it could not be checked."""
-    own = [
-        row
-        for row in rows
-        if row["kind"] in ("gate", "gate-error")
-        and f"::{one.test}[" in row["test"]
-        and str(row["claim"]).split()[0] == one.gate
-    ]
-    return own[-1] if own else None
-
-
-def judged(record: Mapping[str, Any], one: Expected, device: str) -> tuple[bool, str]:
-    """Whether a record is what was expected, and what it says in one sentence."""
-    if record["kind"] == "gate-error":
-        return False, f"could not be checked: {first_sentence(record['error'])}"
-    found = f"{record['verdict']}: {first_sentence(record['reason'])}"
-    problems = []
-    if record["verdict"] != one.verdict:
-        problems.append(f"not {one.verdict}")
-    problems += [f"does not say {text!r}" for text in one.says if text not in record["reason"]]
-    if one.rule is not None:
-        problem = one.rule(record, device)
-        problems += [] if problem is None else [problem]
-    said = [text for text in one.says if text in record["reason"]]
-    told = f" [{'; '.join(problems)}]" if problems else f" [{', '.join(said)}]" if said else ""
-    return not problems, (f"{told.strip()} {found}" if problems else f"{found}{told}")
 
 
 def _why_none(session: PytestSession, test: str) -> str:
@@ -283,7 +164,7 @@ def session_problems(session: PytestSession, device: str) -> tuple[list[dict[str
         problems.append(f"JUnit has {sorted(session.failures())}, the records {sorted(failed)}")
     if not tests or len(failed) != (len(tests) if red else 0):
         problems.append(f"{len(failed)} of {len(tests)} tests failed")
-    if _verdicts(session.journal()) != _verdicts(records):
+    if verdicts_by_claim(session.journal()) != verdicts_by_claim(records):
         problems.append("the JSON file has other verdicts than the journal")
     page = session.folder / "report.html"
     html = page.read_text(encoding="utf-8") if page.is_file() else ""
@@ -297,29 +178,3 @@ def session_problems(session: PytestSession, device: str) -> tuple[list[dict[str
     if not header.startswith(wanted):
         problems.append(f"the header says {header[:120]!r}")
     return tests, problems
-
-
-def _verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    return {(row["test"], row["claim"]): row["verdict"] for row in rows if row["kind"] == "gate"}
-
-
-def planted_seconds(rows: Sequence[Mapping[str, Any]], *, gpu: bool) -> tuple[bool, str]:
-    """Whether a call is longer by what was planted, on the device and on the host.
-
-    What the CPU does while the device sleeps is hidden behind it, so half of the sleep is enough.
-    """
-    device_s = STEPS * (DEVICE_CYCLES / FASTEST_HZ if gpu else HOST_SLEEP_S)
-    planted = {"test_device_sleep": device_s, "test_host_sleep": STEPS * HOST_SLEEP_S}
-    ok, told = True, []
-    for test, seconds in planted.items():
-        one = Expected("red", test, "min_speedup", "FAIL")
-        record = verdict_of(rows, one)
-        figures = {} if record is None else record.get("figures", {})
-        before, after = figures.get("baseline_s"), figures.get("candidate_s")
-        if before is None or after is None:
-            ok = False
-            told.append(f"{test}: no figures")
-            continue
-        ok = ok and after - before >= seconds / 2
-        told.append(f"{test}: {before:.3f} → {after:.3f} s, planted {seconds:.3f} s")
-    return ok, "; ".join(told)
