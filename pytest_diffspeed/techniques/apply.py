@@ -119,7 +119,8 @@ def apply_stack(
 
     if isinstance(stack, str):
         stack = parse_stack(stack)
-    check_fit(stack, pipeline, device or resolve_device(str(pipeline.device)))
+    device = device or resolve_device(str(pipeline.device))
+    check_fit(stack, pipeline, device)
     slow = tuple(s for t in stack.techniques() if (s := t.known_slow(stack.names)) is not None)
     for sentence in slow:
         warnings.warn(sentence, KnownSlowWarning, stacklevel=2)
@@ -136,6 +137,7 @@ def apply_stack(
         skips = cuda_graph_skips() if compiled else None
         for technique in compiled:
             technique.apply(pipeline)
+        _finish(device)
         started = clock()
         try:
             call(pipeline)
@@ -144,6 +146,7 @@ def apply_stack(
                 raise
             why = explain_compile_failure(pipeline, call, error)
             raise NotEffectiveError(f"{_compile_failure(compiled, error)}\n{why}") from error
+        _finish(device)
         first_call_s = clock() - started
         if skips is not None:
             seen = _observe_compiled(compiled, seen, skips.count, pipeline, call)
@@ -155,6 +158,12 @@ def apply_stack(
                 proofs[technique.name] = replace(proof, figures={**proof.figures, **(more or {})})
     launches = seen.cuda_graphs.launches
     return Applied(stack, tuple(proofs.values()), first_call_s, slow, launches)
+
+
+def _finish(device: Device) -> None:
+    """Wait until the device has done what it was asked: a GPU's call returns before that."""
+    if device.kind == "cuda":
+        torch.cuda.synchronize(device.torch_device)
 
 
 def _misfit(technique: Technique, pipeline: DiffusionPipeline, why: str) -> DoesNotFitError:
