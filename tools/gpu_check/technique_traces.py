@@ -37,7 +37,7 @@ _PRODUCTS = re.compile(
     r"|triton_tem"
 )
 _NO_PRODUCTS = re.compile(
-    r"fmha|attention|flash|sdpa|triton_(poi|red|per)|elementwise|tonhwc|tonchw"
+    r"fmha|attention|flash|sdpa|triton_(poi|red|per)|elementwise|tonhwc|tonchw|splitkreduce"
 )
 _LAYOUT = re.compile(r"nchwtonhwc|nhwctonchw|tonhwc|tonchw|layout_?transform")
 _ATTENTION = (
