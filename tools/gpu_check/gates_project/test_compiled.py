@@ -1,4 +1,4 @@
-"""The gates on compiled code, with inductor; on a small pipeline, since a cold start counts here."""
+"""The gates on compiled code, with inductor; a small pipeline, since a cold start counts here."""
 
 import pytest
 

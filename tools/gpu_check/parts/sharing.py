@@ -87,7 +87,7 @@ def _session(part: Part, name: str, notes: Path, words: Sequence[str]) -> Pytest
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__", ".diffspeed"))
     (folder / "ignored.txt").rename(folder / ".gitignore")
     environment = {"GPU_CHECK_NOTES": str(notes)}
-    return PytestSession(name, folder, part.device, [*words, "--diffspeed-budget=10"], environment)
+    return PytestSession(name, folder, part.device, [*words, "--diffspeed-budget=20"], environment)
 
 
 def _against_base(part: Part, name: str, notes: Path, *, slower: bool) -> PytestSession:

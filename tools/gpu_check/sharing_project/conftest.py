@@ -4,7 +4,7 @@ import os
 import time
 from contextlib import contextmanager
 
-from shared_pipeline import note
+from shared_notes import note
 
 
 def pytest_sessionstart(session):
