@@ -28,6 +28,7 @@ BLIND_SPOTS = (
     "syncs of code that ignores all warnings while it runs (the sync debug mode warns)",
     "distributed and sparse operations, which the sync debug mode does not cover",
 )
+_PROTOTYPE = "Synchronization debug mode is a prototype feature"
 _MODES = ("default", "warn", "error")
 _MAY_COPY = ("to", "cuda", "copy_")
 
@@ -57,7 +58,7 @@ def record_cuda(
             _watch_pageable(stack, add)
             if watch_ops:
                 stack.enter_context(watch)
-            stack.enter_context(_warnings(lambda: add(watch.kind, watch.op)))
+            stack.enter_context(_warnings(lambda: add(watch.next_kind(), watch.op)))
             yield log
     finally:
         active.reset(token)
@@ -77,6 +78,8 @@ def _warnings(on_sync: Callable[[], None]) -> Iterator[None]:
 
         # Each time, wherever it happens; all other warnings go where they went.
         warnings.filterwarnings("always", message=f".*{MESSAGE}.*")
+        # Said once a process when the mode is set: no error for who runs with `-W error`.
+        warnings.filterwarnings("ignore", message=f".*{_PROTOTYPE}.*")
         warnings.showwarning = show
         torch.cuda.set_sync_debug_mode("warn")
         try:
@@ -94,9 +97,9 @@ def _watch_explicit(stack: ExitStack, add: Callable[[SyncKind, str], None]) -> N
 
         return watched
 
-    name = "torch.cuda.synchronize"
-    watched = around(torch.cuda.synchronize, name)
-    stack.enter_context(replaced(torch.cuda, "synchronize", watched))
+    for module in (torch.cuda, torch.accelerator):
+        watched = around(module.synchronize, f"{module.__name__}.synchronize")
+        stack.enter_context(replaced(module, "synchronize", watched))
     for owner in (torch.cuda.Stream, torch.cuda.Event):
         before = owner.synchronize
         watched = around(before, f"torch.cuda.{owner.__name__}.synchronize")

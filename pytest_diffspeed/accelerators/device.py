@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 class Device:
     """``kind`` is torch's word for it, as ``cpu``; ``name`` is what the maker calls it; ``key``
     identifies it among the processes of this machine (for the lock that keeps timings apart).
+    ``driver`` is the version of a GPU's driver, ``None`` where nobody tells.
     """
 
     kind: str
     index: int | None
     name: str
     key: str
+    driver: str | None = None
 
     @property
     def torch_device(self) -> torch.device:

@@ -142,7 +142,8 @@ def watching() -> Iterator[Seen]:
             if not getattr(error, "logged", False) and not exceeded and _is_break(error):
                 seen.breaks.append(_break_of_frame(code, error))
             raise
-        skipped, compiled = result.skip_reason, result.guarded_code is not None
+        skipped = getattr(result, "skip_reason", None)  # told from torch 2.13 on
+        compiled = result.guarded_code is not None
         seen.compiles.append(_compile(frame, entries, reasons, skipped, None, False, compiled))
         return result
 

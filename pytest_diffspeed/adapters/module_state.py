@@ -49,3 +49,8 @@ def pieces(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     if flatten is not None:
         for name in flatten()[0]:
             yield from pieces(getattr(tensor, name))
+
+
+def leaves(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The pieces that hold data: a subclass that is made of others has no storage of its own."""
+    return (piece for piece in pieces(tensor) if not hasattr(piece, "__tensor_flatten__"))

@@ -1,4 +1,4 @@
-"""Why a GPU runs below its clock, from NVIDIA's management library.
+"""Why a GPU runs below its clock, and its driver, from NVIDIA's management library.
 
 ``nvidia-ml-py`` is an extra (``pip install 'pytest-diffspeed[gpu]'``): without it nothing is asked.
 Written after NVML's documentation (nvmlDeviceGetCurrentClocksEventReasons).
@@ -6,6 +6,8 @@ Written after NVML's documentation (nvmlDeviceGetCurrentClocksEventReasons).
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 # Bits of nvmlClocksEventReasons that say that the device cannot go as fast as it was asked to.
@@ -25,11 +27,9 @@ def throttle_reasons(key: str, index: int | None, library: Any = None) -> str | 
     ``key`` and ``index`` are those of the device: NVML wants its UUID.
     """
     if library is None:
-        try:
-            import pynvml
-        except ImportError:
-            return None
-        library = pynvml
+        library = _installed_library()
+    if library is None:
+        return None
     try:
         library.nvmlInit()  # counted by the library, and next to nothing when it is up
         handle = _handle(key, index, library)
@@ -37,6 +37,39 @@ def throttle_reasons(key: str, index: int | None, library: Any = None) -> str | 
     except library.NVMLError:
         return None
     return " and ".join(reason for bit, reason in _REASONS.items() if mask & bit)
+
+
+def driver_version(
+    library: Any = None, kernel_module: Path = Path("/proc/driver/nvidia/version")
+) -> str | None:
+    """Of NVIDIA's driver, as ``580.95.05``; ``None`` where nobody tells.
+
+    Where the library is not installed, Linux tells it of the kernel module.
+    """
+    if library is None:
+        library = _installed_library()
+    if library is not None:
+        try:
+            library.nvmlInit()
+            found = library.nvmlSystemGetDriverVersion()
+        except library.NVMLError:
+            pass
+        else:
+            return found.decode() if isinstance(found, bytes) else str(found)
+    try:
+        first_line = kernel_module.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
+    except OSError:
+        return None
+    version = re.search(r"\b\d{3,}(\.\d+)+\b", first_line)
+    return None if version is None else version[0]
+
+
+def _installed_library() -> Any:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    return pynvml
 
 
 def _handle(key: str, index: int | None, library: Any) -> Any:

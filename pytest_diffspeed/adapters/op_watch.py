@@ -1,11 +1,12 @@
 """Which op is running, for a warning that does not say it.
 
-``TorchDispatchMode``, seen in torch 2.13.0 and 2.14.1.  A compiled module must not be called under
-one: it would run eagerly, on 2.13 for good.
+``TorchDispatchMode``, seen in torch 2.11.0, 2.13.0 and 2.14.1.  A compiled module must not be
+called under one: it would run eagerly, on 2.13 for good.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,27 +14,33 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..simgpu import SyncKind
 
+_READ, _SHAPE = SyncKind.VALUE_READ, SyncKind.DATA_DEPENDENT_SHAPE
 _KINDS = {
-    "_local_scalar_dense": SyncKind.VALUE_READ,
-    "equal": SyncKind.VALUE_READ,
-    "allclose": SyncKind.VALUE_READ,
-    "masked_fill": SyncKind.VALUE_READ,
-    "masked_fill_": SyncKind.VALUE_READ,
-    "_linalg_check_errors": SyncKind.VALUE_READ,
-    "nonzero": SyncKind.DATA_DEPENDENT_SHAPE,
-    "masked_select": SyncKind.DATA_DEPENDENT_SHAPE,
-    "_unique2": SyncKind.DATA_DEPENDENT_SHAPE,
-    "repeat_interleave": SyncKind.DATA_DEPENDENT_SHAPE,
+    # Of each wait of the op in turn, as the rules of the simulated GPU have them.
+    **dict.fromkeys(("_local_scalar_dense", "equal", "allclose", "histc"), (_READ,)),
+    **dict.fromkeys(("masked_fill", "masked_fill_", "linspace", "logspace"), (_READ,)),
+    **dict.fromkeys(("_linalg_check_errors", "_linalg_eigh", "_linalg_svd"), (_READ,)),
+    **dict.fromkeys(("linalg_eig", "_linalg_eigvals", "searchsorted", "bucketize"), (_READ,)),
+    **dict.fromkeys(("normal",), (_READ,)),
+    **dict.fromkeys(("nonzero", "nonzero_numpy", "masked_select", "isin"), (_SHAPE,)),
+    **dict.fromkeys(("_unique2", "_unique", "unique_dim", "unique_consecutive"), (_SHAPE,)),
+    **dict.fromkeys(("unique_dim_consecutive",), (_SHAPE,)),
+    "repeat_interleave": (_SHAPE, _READ),
+    "bincount": (SyncKind.BLOCKING_D2H, _READ),
 }
+_UNKNOWN = (SyncKind.UNCLASSIFIED,)
 
 
 class OpWatch(TorchDispatchMode):
-    """``op`` and ``kind`` of the op that runs now, as far as its name and devices tell."""
+    """``op`` is the op that runs now; :meth:`next_kind` says of what kind its next wait is, as far
+    as its name and devices tell.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.op = "unknown"
-        self.kind = SyncKind.UNCLASSIFIED
+        self._kinds: tuple[SyncKind, ...] = _UNKNOWN
+        self._element = torch.zeros(1, device="cpu")
 
     def __torch_dispatch__(
         self,
@@ -42,22 +49,44 @@ class OpWatch(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        before = self.op, self.kind
+        before = self.op, self._kinds
         name = func._schema.name.partition("::")[2]
-        self.op, self.kind = f"aten.{name}", _kind(name, args, kwargs or {})
+        self.op, self._kinds = f"aten.{name}", _kinds(name, args, kwargs or {})
         try:
-            return func(*args, **(kwargs or {}))
+            return self._heard(lambda: func(*args, **(kwargs or {})))
         finally:
-            self.op, self.kind = before
+            self.op, self._kinds = before
+
+    def next_kind(self) -> SyncKind:
+        """The last one stays."""
+        kind = self._kinds[0]
+        self._kinds = self._kinds[1:] or self._kinds
+        return kind
+
+    def _heard(self, call: Callable[[], Any]) -> Any:
+        """``call()``, with the warnings of torch's C++ code shown before this returns.
+
+        Torch keeps them until the method that Python called ends, which is after all ops of it,
+        and what was called through ``torch.ops`` prints them past Python's warnings.  So the op is
+        called from inside a method that calls Python back: one end of a method for each op.
+        """
+        results: list[Any] = []
+
+        def run(_: float) -> float:
+            results.append(call())
+            return 0.0
+
+        self._element.apply_(run)
+        return results.pop()
 
 
-def _kind(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SyncKind:
+def _kinds(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[SyncKind, ...]:
     if name in ("_to_copy", "copy_"):
         source = args[0] if name == "_to_copy" else args[1]
         from_cpu = source.device.type == "cpu"
-        return SyncKind.BLOCKING_H2D if from_cpu else SyncKind.BLOCKING_D2H
-    if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+        return (SyncKind.BLOCKING_H2D if from_cpu else SyncKind.BLOCKING_D2H,)
+    if name in ("index", "_unsafe_index", "index_put", "index_put_", "_index_put_impl_"):
         indices = [index for index in args[1] if index is not None]
         masks = any(i.dtype == torch.bool and i.device.type != "cpu" for i in indices)
-        return SyncKind.DATA_DEPENDENT_SHAPE if masks else SyncKind.BLOCKING_H2D
-    return _KINDS.get(name, SyncKind.UNCLASSIFIED)
+        return (_SHAPE if masks else SyncKind.BLOCKING_H2D,)
+    return _KINDS.get(name, _UNKNOWN)

@@ -1,4 +1,4 @@
-"""What this package uses of torchao, seen in torchao 0.18.0.
+"""What this package uses of torchao, seen in torchao 0.17.0 and 0.18.0.
 
 ``quantize_``, ``Int8DynamicActivationInt8WeightConfig`` and ``Int8Tensor`` are exported by
 ``torchao.quantization``, and torchao moves such names between minor versions.
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ def why_unusable() -> str | None:
     except ImportError as error:
         return (
             f"this torchao lacks what is used of it ({error}); pytest-diffspeed was tested with "
-            "torchao 0.18"
+            "torchao 0.17 and 0.18"
         )
     return None
 
@@ -36,16 +37,16 @@ def quantize_int8_dynamic(module: torch.nn.Module, paths: set[str]) -> None:
     """Quantize the linear layers at ``paths`` in place: weights per row, activations per token.
 
     ``set_inductor_config=False``: the default changes inductor's configuration for the whole
-    process and for good.
+    process and for good.  ``version=2``: up to torchao 0.17 the default, 1, makes other tensors
+    than ``Int8Tensor``; torchao 0.18 knows 2 alone.
     """
     quantize, config, _ = _names()
+    words: dict[str, Any] = {"set_inductor_config": False}
+    if "version" in inspect.signature(config).parameters:
+        words["version"] = 2
     if paths:
         with third_party():
-            quantize(
-                module,
-                config(set_inductor_config=False),
-                filter_fn=lambda layer, path: path in paths,
-            )
+            quantize(module, config(**words), filter_fn=lambda layer, path: path in paths)
 
 
 def is_int8(layer: Any) -> bool:

@@ -70,7 +70,7 @@ class Session:
         """What a measurement of this session rests on beside the tree."""
         import torch
 
-        return environment(self.device.name, torch.get_num_threads())
+        return environment(self.device.name, torch.get_num_threads(), self.device.driver)
 
     def exclusive_device(self) -> AbstractContextManager[None]:
         """Hold the device's lock: nobody else times or draws on it meanwhile."""

@@ -29,7 +29,7 @@ def about_session(
     import torch
 
     commit = checked_out(rootdir)
-    rests_on = environment(device.name, torch.get_num_threads())
+    rests_on = environment(device.name, torch.get_num_threads(), device.driver)
     return {
         "session": uuid.uuid4().hex,
         "at": utc_now().isoformat(timespec="seconds"),

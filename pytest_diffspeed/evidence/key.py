@@ -29,10 +29,14 @@ class EvidenceKey:
         return sha256(plain.encode("ascii")).hexdigest()[:32]
 
 
-def environment(device: str, threads: int) -> dict[str, Any]:
-    """What a measurement rests on beside the tree; ``device`` is the name its maker gave it."""
+def environment(device: str, threads: int, driver: str | None = None) -> dict[str, Any]:
+    """What a measurement rests on beside the tree; ``device`` is the name its maker gave it, and
+    ``driver`` the version of its driver where it has one that can be told.
+    """
     versions = {name: installed_version(name) for name in DISTRIBUTIONS}
-    return {"device": device, "threads": threads, "python": platform.python_version(), **versions}
+    told = {} if driver is None else {"driver": driver}
+    python = platform.python_version()
+    return {"device": device, **told, "threads": threads, "python": python, **versions}
 
 
 def installed_version(name: str) -> str | None:

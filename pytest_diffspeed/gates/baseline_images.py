@@ -13,7 +13,7 @@ import torch
 
 from ..common.errors import MeasurementError, UsageError
 from ..evidence.baseline_images import BaselineImageCache
-from ..evidence.key import EvidenceKey, environment
+from ..evidence.key import EvidenceKey
 from ..pipelines.call import Case, image_cases
 from ..pipelines.fingerprints import code_fingerprint, content_fingerprint
 from ..pipelines.kernels import other_kernels
@@ -240,7 +240,7 @@ def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Ev
                 "cudnn": torch.backends.cudnn.version(),
                 "deterministic": torch.are_deterministic_algorithms_enabled(),
             },
-            "environment": environment(session.device.name, torch.get_num_threads()),
+            "environment": session.environment(),
         }
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..accelerators.registry import clock_for
 from ..adapters.torch_internals import cuda_graph_skips
 from ..common.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
 from ..common.quiet import third_party
@@ -119,7 +120,8 @@ def apply_stack(
 
     if isinstance(stack, str):
         stack = parse_stack(stack)
-    check_fit(stack, pipeline, device or resolve_device(str(pipeline.device)))
+    device = device or resolve_device(str(pipeline.device))
+    check_fit(stack, pipeline, device)
     slow = tuple(s for t in stack.techniques() if (s := t.known_slow(stack.names)) is not None)
     for sentence in slow:
         warnings.warn(sentence, KnownSlowWarning, stacklevel=2)
@@ -136,6 +138,7 @@ def apply_stack(
         skips = cuda_graph_skips() if compiled else None
         for technique in compiled:
             technique.apply(pipeline)
+        _finish(device)
         started = clock()
         try:
             call(pipeline)
@@ -144,6 +147,7 @@ def apply_stack(
                 raise
             why = explain_compile_failure(pipeline, call, error)
             raise NotEffectiveError(f"{_compile_failure(compiled, error)}\n{why}") from error
+        _finish(device)
         first_call_s = clock() - started
         if skips is not None:
             seen = _observe_compiled(compiled, seen, skips.count, pipeline, call)
@@ -155,6 +159,11 @@ def apply_stack(
                 proofs[technique.name] = replace(proof, figures={**proof.figures, **(more or {})})
     launches = seen.cuda_graphs.launches
     return Applied(stack, tuple(proofs.values()), first_call_s, slow, launches)
+
+
+def _finish(device: Device) -> None:
+    """Wait until the device has done what it was asked: a GPU's call returns before that."""
+    clock_for(device).prepare()
 
 
 def _misfit(technique: Technique, pipeline: DiffusionPipeline, why: str) -> DoesNotFitError:

@@ -34,12 +34,17 @@ def peak_of(call: Callable[[], object], own_bytes: int, allocator: Allocator) ->
 
 
 def bytes_of(modules: Iterable[torch.nn.Module], device: torch.device) -> int:
-    """Bytes of the storages of parameters and buffers on ``device``, each storage once."""
+    """Bytes of the storages of parameters and buffers on ``device``, each storage once; of a
+    quantized weight those of the tensors that it is made of.
+    """
+    from ..adapters.module_state import leaves
+
     storages = {
         storage.data_ptr(): storage.nbytes()
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
-        if tensor.device.type == device.type
-        for storage in (tensor.untyped_storage(),)
+        for leaf in leaves(tensor)
+        if leaf.device.type == device.type
+        for storage in (leaf.untyped_storage(),)
     }
     return sum(storages.values())

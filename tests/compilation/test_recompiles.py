@@ -1,10 +1,14 @@
 """Planted recompilations, each with its reason; and compiled code that silently does not run."""
 
+import sys
+import types
+
 import planted
 import pytest
 import torch
+from torch._dynamo import convert_frame
 
-from pytest_diffspeed.adapters.dynamo import cache_entries
+from pytest_diffspeed.adapters.dynamo import cache_entries, watching
 from pytest_diffspeed.compilation.recompiles import find_recompiles
 from pytest_diffspeed.compilation.report import CompileFailedError, NothingCompiledError
 
@@ -253,3 +257,14 @@ def test_an_error_of_the_call_is_the_callers_to_see():
     module = compiled()
     with pytest.raises(RuntimeError, match=r"mat1 and mat2|reduction dim"):
         look(module, [("wrong", lambda: module(torch.ones(2, 5)))])
+
+
+def test_frames_of_a_torch_that_gives_no_reason_for_skipping_are_seen(monkeypatch):
+    """Up to torch 2.12 what dynamo answers for a frame has no `skip_reason`."""
+    answer = types.SimpleNamespace(guarded_code=None)
+    converter = convert_frame.ConvertFrameAssert
+    monkeypatch.setattr(converter, "__call__", lambda self, frame, *rest, **more: answer)
+    with watching() as seen:
+        assert converter.__call__(object(), sys._getframe()) is answer
+    (attempt,) = seen.compiles
+    assert (attempt.skipped, attempt.compiled) == (None, False)

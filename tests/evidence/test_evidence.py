@@ -307,6 +307,7 @@ def test_the_environment_names_what_changes_speed():
     }  # fmt: skip
     assert here["python"] == ".".join(map(str, sys.version_info[:3]))
     assert environment("A CPU, 2 cores", threads=1) != here
+    assert environment("NVIDIA H100", 1, driver="580.95.05")["driver"] == "580.95.05"
 
 
 # --- the memory

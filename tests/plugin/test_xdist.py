@@ -5,8 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from pytest_diffspeed.accelerators.device import numbered_devices
-from pytest_diffspeed.accelerators.registry import device_of_worker
+from pytest_diffspeed.accelerators.registry import device_of_worker, numbered_devices
 from pytest_diffspeed.records.reader import read_journal
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pytest_diffspeed.accelerators.cuda_syncs import record_cuda
+from pytest_diffspeed.adapters.op_watch import OpWatch
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
 from pytest_diffspeed.syncs.position import Tracker
@@ -29,12 +30,16 @@ PROGRAMS = {
     "list": lambda x: torch.tensor([1.0], device=x.device),
     "down": lambda x: x.cpu(),
     "synchronize": lambda x: torch.cuda.synchronize(),
+    "accelerator": lambda x: torch.accelerator.synchronize(),
     "stream": lambda x: torch.cuda.current_stream().synchronize(),
     "event": lambda x: torch.cuda.Event().synchronize(),
     "pageable": lambda x: torch.ones(2).to(x.device, non_blocking=True),
     "pageable copy_": lambda x: x.copy_(torch.ones(3), non_blocking=True),
     "pinned": lambda x: torch.ones(2).pin_memory().to(x.device, non_blocking=True),
     "pinned copy_": lambda x: x.copy_(torch.ones(3).pin_memory(), non_blocking=True),
+    "two kinds": lambda x: torch.repeat_interleave(x, x.long()),
+    "two other kinds": lambda x: torch.bincount(x.long()),
+    "svd": lambda x: torch.linalg.svd(x[None]),
     "nothing": lambda x: x * 2,
 }
 
@@ -81,6 +86,7 @@ def test_everything_is_put_back(gpu):
     before = (
         torch.cuda.get_sync_debug_mode(),
         torch.cuda.synchronize,
+        torch.accelerator.synchronize,
         torch.cuda.Stream.synchronize,
         torch.Tensor.to,
         torch.Tensor.copy_,
@@ -93,6 +99,7 @@ def test_everything_is_put_back(gpu):
     after = (
         torch.cuda.get_sync_debug_mode(),
         torch.cuda.synchronize,
+        torch.accelerator.synchronize,
         torch.cuda.Stream.synchronize,
         torch.Tensor.to,
         torch.Tensor.copy_,
@@ -107,6 +114,22 @@ def test_other_warnings_go_where_they_went(gpu):
     with pytest.warns(UserWarning, match="mine"), record_cuda() as log:
         warnings.warn("mine", UserWarning, stacklevel=1)
     assert len(log) == 0
+
+
+def test_what_torch_says_of_the_mode_is_no_error(gpu, monkeypatch):
+    set_mode = torch.cuda.set_sync_debug_mode
+
+    def warns(mode):
+        said = "Synchronization debug mode is a prototype feature and does not yet detect all …"
+        warnings.warn(said, UserWarning, stacklevel=1)
+        set_mode(mode)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", warns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with record_cuda() as log:
+            torch.ones(3, device=gpu.device).sum().item()
+    assert len(log) == 1
 
 
 def test_each_sync_of_one_line_is_counted(gpu):
@@ -125,3 +148,21 @@ def test_other_threads_are_not_ours(gpu):
         thread.start()
         thread.join()
     assert len(log) == 0
+
+
+@pytest.mark.parametrize("add", [torch.add, torch.ops.aten.add.out])
+def test_an_op_is_known_when_its_warning_comes(add):
+    """Torch's own C++ warnings, as those of CUDA's sync debug mode are."""
+    watch, seen = OpWatch(), []
+    with warnings.catch_warnings(), watch:
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_, **__: seen.append((str(message), watch.op))
+        add(torch.ones(3), torch.ones(3), out=torch.ones(5))
+    ((message, op),) = seen
+    assert "was resized" in message
+    assert op == "aten.add"
+
+
+def test_what_an_op_raises_comes_through():
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"), OpWatch():
+        torch.ones(3) @ torch.ones(4)

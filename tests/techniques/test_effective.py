@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pytest_diffspeed import apply_stack
+from pytest_diffspeed.accelerators.device import Device
 from pytest_diffspeed.common.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.sources import parse_source
@@ -22,6 +23,25 @@ def test_fp32_is_ieee_everywhere(pipeline, call):
     figures = applied.proofs[0].figures
     assert figures["cudnn.conv"] == figures["cuda.matmul"] == "ieee"
     assert figures["ops"] > 50
+
+
+def test_the_first_call_ends_when_the_gpu_is_done(pipeline, call, monkeypatch):
+    """A GPU's call returns before its work is done, and what ran before it may not be either."""
+    order = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: order.append("waited"))
+
+    def clock():
+        order.append("clock")
+        return float(len(order))
+
+    def told(pipeline, **kwargs):
+        if not kwargs:
+            order.append("whole call")
+        return call(pipeline, **kwargs)
+
+    gpu = Device("cuda", 0, "a GPU", "cuda-0")
+    apply_stack(pipeline, "fp32", call=told, device=gpu, clock=clock)
+    assert order == ["waited", "clock", "whole call", "waited", "clock"]
 
 
 def test_bf16_is_in_the_parameters_and_in_the_ops_that_ran(pipeline, call):

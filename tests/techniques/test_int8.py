@@ -127,6 +127,27 @@ def test_the_preset_is_chosen_by_name(pipeline, call):
     assert figures["taken"]
 
 
+@pytest.mark.parametrize("versions", [(1, 2), (2,), ()])
+def test_the_tensors_that_are_recognized_are_the_ones_that_are_made(versions, monkeypatch):
+    """Up to 0.17 torchao makes other ones unless ``version=2`` is said."""
+    said = []
+
+    class Config:
+        if versions:
+
+            def __init__(self, set_inductor_config=True, version=versions[0]):
+                said.append((set_inductor_config, version))
+
+        else:
+
+            def __init__(self, set_inductor_config=True):
+                said.append((set_inductor_config, None))
+
+    monkeypatch.setattr(torchao_internals, "_names", lambda: (lambda *_, **__: None, Config, None))
+    torchao_internals.quantize_int8_dynamic(torch.nn.Linear(8, 8), {""})
+    assert said == [(False, versions[-1] if versions else None)]
+
+
 def test_two_presets_contradict_each_other():
     with pytest.raises(UnknownStackError, match=r"'int8_dynamic' and 'int8_dynamic_sdxl' .*keep"):
         parse_stack("int8_dynamic+int8_dynamic_sdxl")

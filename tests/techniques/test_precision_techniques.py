@@ -59,6 +59,23 @@ def test_tf32_is_in_force_while_calls_run_and_not_afterwards():
     assert (matmul.fp32_precision, convolution.fp32_precision) == before
 
 
+@pytest.mark.parametrize(("stack", "legacy"), [("tf32", "high"), ("fp32", "highest")])
+@pytest.mark.parametrize("own", ["highest", "high"])
+def test_the_legacy_precision_says_the_same(stack, legacy, own):
+    """Inductor reads it when it chooses kernels, and torch raises where the two contradict."""
+    matmul, outside = torch.backends.cuda.matmul, torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(own)
+        before = matmul.fp32_precision
+        with running(parse_stack(stack)):
+            assert torch.get_float32_matmul_precision() == legacy
+            assert matmul.allow_tf32 is (stack == "tf32")
+        assert torch.get_float32_matmul_precision() == own
+        assert matmul.fp32_precision == before
+    finally:
+        torch.set_float32_matmul_precision(outside)
+
+
 def float32_ops():
     return Observation({"denoiser": PartOps({"torch.float32": 5})})
 

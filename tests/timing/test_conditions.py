@@ -10,7 +10,7 @@ from pytest_diffspeed.accelerators.disturbances import (
     processor_throttles,
 )
 from pytest_diffspeed.accelerators.registry import disturbances_of, resolve_device
-from pytest_diffspeed.adapters.nvml import throttle_reasons
+from pytest_diffspeed.adapters.nvml import driver_version, throttle_reasons
 
 GPU = Device("cuda", 0, "NVIDIA H100", "cuda-1a2b-3c")
 
@@ -143,6 +143,9 @@ class ScriptedNvml:
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):
         return self.mask
 
+    def nvmlSystemGetDriverVersion(self):
+        return "580.95.05"
+
 
 def test_a_gpu_names_the_reasons_that_slow_it_down():
     library = ScriptedNvml(0x1 | 0x4 | 0x40)  # idle is no reason
@@ -156,6 +159,26 @@ def test_a_gpu_names_the_reasons_that_slow_it_down():
 
 def test_a_gpu_whose_library_does_not_answer_is_not_asked():
     assert throttle_reasons(GPU.key, GPU.index, ScriptedNvml(0, fails=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19", "535.129.03"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build",
+            "570.86.15",
+        ),
+        ("something else", None),
+        (None, None),
+    ],
+)
+def test_the_driver_is_told_by_the_library_or_by_linux(tmp_path, line, version):
+    told = tmp_path / "version"
+    if line is not None:
+        told.write_text(f"{line}\nGCC version: gcc 12.2.0\n")
+    assert driver_version(ScriptedNvml(0), told) == "580.95.05"
+    assert driver_version(ScriptedNvml(0, fails=True), told) == version
 
 
 def test_this_machine_is_asked():

@@ -62,3 +62,13 @@ def test_a_storage_counts_once_and_elsewhere_not():
 @pytest.mark.parametrize(("kind", "counted"), [("cpu", False), ("cuda", True)])
 def test_only_a_gpu_counts(kind, counted):
     assert (allocator_of(Device(kind, 0, kind, kind)) is not None) is counted
+
+
+def test_a_quantized_weight_counts_by_what_it_is_made_of():
+    """It has no storage of its own, and asking for the address of one raises."""
+    from pytest_diffspeed.adapters.torchao_internals import quantize_int8_dynamic
+
+    layers = torch.nn.Sequential(torch.nn.Linear(64, 128, bias=False))
+    assert bytes_of([layers], CPU) == 64 * 128 * 4
+    quantize_int8_dynamic(layers, {"0"})
+    assert 64 * 128 <= bytes_of([layers], CPU) < 64 * 128 * 2  # int8, and a scale for each row

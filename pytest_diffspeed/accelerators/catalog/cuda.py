@@ -136,9 +136,11 @@ class Cuda(Accelerator):
                 f"{asked!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices "
                 f"(cuda:0 to cuda:{torch.cuda.device_count() - 1})"
             )
+        from ...adapters.nvml import driver_version
+
         properties = torch.cuda.get_device_properties(number)
         identity = str(getattr(properties, "uuid", number))
-        return Device("cuda", number, properties.name, f"cuda-{identity}")
+        return Device("cuda", number, properties.name, f"cuda-{identity}", driver_version())
 
     def clock(self, device: Device) -> StampClock:
         return CudaClock(device)
