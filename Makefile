@@ -23,7 +23,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ladder test test-simgpu lint format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
+.PHONY: help venv demo ladder test test-simgpu lint import-graph format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
         benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry hardware-docs build clean distclean FORCE
 
@@ -83,6 +83,9 @@ lint: $(READY) ## ruff, mypy and import-linter
 	$(BIN)/python -m mypy
 	@echo '== import direction'
 	$(BIN)/lint-imports --no-cache
+
+import-graph: $(READY) ## print who imports whom: folders by level, arrows, circles
+	$(BIN)/python tools/import_graph.py $(ARGS)
 
 format: $(READY) ## let ruff format and fix
 	$(BIN)/ruff check --fix .
