@@ -95,7 +95,7 @@ def read_trace(events: Iterable[Any], outermost: Set[str] = frozenset()) -> Trac
         if name.startswith(_PART):
             found.calls[name.removeprefix(_PART)] += 1
             continue
-        found.cuda_graph_launches += name == "cudaGraphLaunch"
+        found.cuda_graph_launches += name.startswith("cudaGraphLaunch")  # a version may follow
         region = _REGION.fullmatch(name)
         if region is None and not name.startswith(("aten::", _GRAPH)):
             continue

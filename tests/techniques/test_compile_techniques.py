@@ -380,7 +380,19 @@ def test_cuda_graphs_skipped_or_never_launched_are_noticed(graphs, found):
 
 
 def test_cuda_graphs_that_ran_are_proof():
-    require_cuda_graphs("compile_max_autotune", CudaGraphs(0, (), 3))
+    require_cuda_graphs("compile_max_autotune", CudaGraphs(0, (), 3), calls=3)
+
+
+def test_a_part_without_cuda_graphs_is_noticed_although_none_counts_as_skipped():
+    """Inductor counts no skip where it finds nothing in a function that a graph can hold."""
+    expected = "in each of 3 compiled calls .* found 2 launches and 0 skipped"
+    with pytest.raises(NotEffectiveError, match=expected):
+        require_cuda_graphs("compile_max_autotune", CudaGraphs(0, (), 2), calls=3)
+
+
+def test_launches_of_cuda_graphs_are_counted_whatever_version_cuda_adds_to_the_name():
+    names = ("cudaGraphLaunch", "cudaGraphLaunch_v10000", "cudaLaunchKernel")
+    assert read_trace(Event(name) for name in names).cuda_graph_launches == 2
 
 
 def test_all_of_the_compile_family_compile_with_fullgraph():
