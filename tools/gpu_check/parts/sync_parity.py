@@ -20,13 +20,14 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sync_pipelines
 import sync_rows
 from checks import NoMeaning, Part
 from profiler_traces import profiled
+from sync_sides import Sides, sides_of
 
 STEPS = 4
 SCHEDULERS = "scheduler: (all of diffusers)"
@@ -39,12 +40,11 @@ SAME = "the same lines, counts and kinds"
 
 
 def run(part: Part) -> None:
-    rows = sync_rows.names()
-    part.plan([f"op: {name}" for name in rows] + [BLIND])
+    part.plan([f"op: {name}" for name in sync_rows.names()] + [BLIND])
     part.plan([f"pipeline: {name}" for name in sync_pipelines.FIRST])
     part.plan([COMMAND, CALL, SCHEDULERS])
     part.plan([f"pipeline: {name}" for name in sync_pipelines.OTHERS] + [KINDS, PINNED])
-    sides = _sides(part)
+    sides = sides_of(part)
     told: list[Any] = []
     _ops(part, sides)
     for name, kind in sync_pipelines.FIRST.items():
@@ -62,72 +62,20 @@ def run(part: Part) -> None:
         _pinned(part, check)
 
 
-class _Sides:
-    """The two devices.  Each is opened for one count and closed again."""
-
-    def __init__(self, real: Callable[[], Any], simulated: Callable[[], Any]) -> None:
-        self.real, self.simulated = real, simulated
-
-
-def _sides(part: Part) -> _Sides:
-    from pytest_diffspeed.syncs.backends import SIMULATED, backend
-
-    if part.device == "cuda":
-        return _Sides(lambda: backend("cuda:0"), lambda: backend(SIMULATED))
-    return _Sides(lambda: _layers("cuda"), lambda: _simulated("simgpu"))
-
-
-class CudaLayers:
-    """Counts by what a real GPU is watched with: warnings of the sync debug mode, and wrappers."""
-
-    from pytest_diffspeed.syncs.cuda import BLIND_SPOTS as blind_spots
-
-    simulated = True  # where the weights go; nothing else is
-    evidence = "the layers for CUDA on a simulated GPU"
-
-    def __init__(self, gpu: Any) -> None:
-        self.device, self.place = gpu.device, gpu.wrap
-
-    def record(self, tag: Callable[[], object], *, compiled: bool = False) -> Any:
-        from pytest_diffspeed.syncs.cuda import record_cuda
-
-        return record_cuda(tag, watch_ops=not compiled)
-
-
-@contextlib.contextmanager
-def _layers(kind: str) -> Iterator[Any]:
-    from pytest_diffspeed.simgpu import SimulatedGpu
-
-    with SimulatedGpu(kind) as gpu:
-        yield CudaLayers(gpu)
-
-
-@contextlib.contextmanager
-def _simulated(kind: str) -> Iterator[Any]:
-    from pytest_diffspeed.simgpu import SimulatedGpu
-    from pytest_diffspeed.syncs.backends import _Simulated
-
-    with SimulatedGpu(kind) as gpu:
-        yield _Simulated(gpu)
-
-
 # -- single ops
 
 
-def _ops(part: Part, sides: _Sides) -> None:
+def _ops(part: Part, sides: Sides) -> None:
     """The real side first: what torch says of pinned memory changes with a simulated GPU."""
-    work: dict[str, Any] = {}
-    problem: Exception | None = None
-    with sides.real() as counter:
-        real = sync_rows.real(counter.device, "kernels" if part.planted else None)
-        if part.device == "cuda":
-            try:
-                work = sync_rows.profile(counter.device, part.work)
-            except Exception as error:  # the other two columns stand without it
-                problem = error
-    with sides.simulated() as counter:
-        simulated = sync_rows.watched(counter.device, lambda: counter.record(lambda: None))
-    found = [sync_rows.Row(name, real[name], simulated[name], work.get(name)) for name in simulated]
+    names = sync_rows.names()
+    real = _column(names, lambda: _real(part, sides))
+    work = _column(names if part.device == "cuda" else (), lambda: _profiled(part))
+    simulated = _column(names, lambda: _simulated(sides))
+    problem = next((one for one in work.values() if isinstance(one, Exception)), None)
+    found = [
+        sync_rows.Row(name, real[name], simulated[name], None if problem else work.get(name))
+        for name in names
+    ]
     for row in found:
         with part.check(f"op: {row.name}", SAME) as check:
             check.figures |= row.figures()
@@ -150,6 +98,32 @@ def _ops(part: Part, sides: _Sides) -> None:
         )
 
 
+def _column(names: Sequence[str], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """One column of all rows; what raised stands in each of them, and the others go on."""
+    if not names:
+        return {}
+    try:
+        return make()
+    except Exception as error:
+        return dict.fromkeys(names, error)
+
+
+def _real(part: Part, sides: Sides) -> dict[str, Any]:
+    with sides.real() as counter:
+        return dict(sync_rows.real(counter.device, "kernels" if part.planted else None))
+
+
+def _simulated(sides: Sides) -> dict[str, Any]:
+    with sides.simulated() as counter:
+        return dict(sync_rows.watched(counter.device, lambda: counter.record(lambda: None)))
+
+
+def _profiled(part: Part) -> dict[str, Any]:
+    import torch
+
+    return dict(sync_rows.profile(torch.device("cuda:0"), part.work))
+
+
 def _counted_only(row: sync_rows.Row) -> bool:
     """Counted by the layers, and the profiler saw no wait."""
     if row.profiled is None or isinstance(row.real, Exception):
@@ -161,14 +135,14 @@ def _counted_only(row: sync_rows.Row) -> bool:
 
 
 def _pipeline(
-    part: Part, sides: _Sides, name: str, kind: sync_pipelines.Kind, told: list[Any]
+    part: Part, sides: Sides, name: str, kind: sync_pipelines.Kind, told: list[Any]
 ) -> None:
     with part.check(f"pipeline: {name}", SAME) as check:
         given = sync_pipelines.arguments(name, kind)
         _compare(check, sides, lambda: sync_pipelines.make(kind), "call", told, given)
 
 
-def _schedulers(part: Part, sides: _Sides, told: list[Any]) -> None:
+def _schedulers(part: Part, sides: Sides, told: list[Any]) -> None:
     from pytest_diffspeed.syncs.comparison import subjects
 
     with part.check(SCHEDULERS, "some were found") as check:
@@ -198,7 +172,7 @@ def _reads_more() -> Any:
 
 def _compare(
     check: Any,
-    sides: _Sides,
+    sides: Sides,
     make: Callable[[], Any],
     scope: str,
     told: list[Any],
