@@ -197,7 +197,7 @@ def test_kinds_that_the_layers_cannot_tell_are_those_of_lists():
     from types import SimpleNamespace
 
     from checks import Found
-    from parts.sync_parity import _kinds
+    from sync_grounds import kinds
 
     def site(kind, source):
         return SimpleNamespace(kind=kind, source=source)
@@ -205,10 +205,10 @@ def test_kinds_that_the_layers_cannot_tell_are_those_of_lists():
     known = site(READ, "x.item()")
     by_list = site("unclassified", "rks = torch.tensor(rks, device=device)")
     check = Found()
-    _kinds([known, by_list], check)
+    kinds([known, by_list], check)
     assert check.ok
     assert check.found == "1 of 2 lines have no kind, 1 of these by lists"
-    _kinds([known, site("unclassified", "x.item()")], check)
+    kinds([known, site("unclassified", "x.item()")], check)
     assert not check.ok
-    _kinds([], check)
+    kinds([], check)
     assert not check.ok

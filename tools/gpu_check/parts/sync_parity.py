@@ -17,22 +17,20 @@ Planted: ``EulerDiscreteScheduler`` and the row ``kernels`` read one value more 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import sync_grounds
 import sync_pipelines
 import sync_rows
 from checks import NoMeaning, Part
-from profiler_traces import profiled
 from sync_sides import Sides, sides_of
 
-STEPS = 4
 SCHEDULERS = "scheduler: (all of diffusers)"
 KINDS = "kinds are told"
 PINNED = "pinned memory, after a simulated GPU"
+COMPILED = "waits of compiled code"
 COMMAND = "diffspeed compare syncs"
 BLIND = "profiler: blind spots"
 CALL = "profiler: waits of a whole call"
@@ -43,23 +41,25 @@ def run(part: Part) -> None:
     part.plan([f"op: {name}" for name in sync_rows.names()] + [BLIND])
     part.plan([f"pipeline: {name}" for name in sync_pipelines.FIRST])
     part.plan([COMMAND, CALL, SCHEDULERS])
-    part.plan([f"pipeline: {name}" for name in sync_pipelines.OTHERS] + [KINDS, PINNED])
+    part.plan([f"pipeline: {name}" for name in sync_pipelines.OTHERS] + [KINDS, COMPILED, PINNED])
     sides = sides_of(part)
     told: list[Any] = []
     _ops(part, sides)
     for name, kind in sync_pipelines.FIRST.items():
         _pipeline(part, sides, name, kind, told)
-    with part.check(COMMAND, _command_expected(part)) as check:
-        check.expect(*_command(part))
+    with part.check(COMMAND, sync_grounds.command_expected(part)) as check:
+        check.expect(*sync_grounds.command(part))
     with part.check(CALL, "as many as the syncs counted") as check:
-        _whole_call(part, check)
+        sync_grounds.whole_call(part, check)
     _schedulers(part, sides, told)
     for name, kind in sync_pipelines.OTHERS.items():
         _pipeline(part, sides, name, kind, told)
     with part.check(KINDS, "all but what torch reads below its dispatcher") as check:
-        _kinds(told, check)
-    with part.check(PINNED, "torch pins memory as before, and knows it") as check:
-        _pinned(part, check)
+        sync_grounds.kinds(told, check)
+    with part.check(COMPILED, "1 sync, as in eager code") as check:
+        sync_grounds.compiled(part, check)
+    with part.check(PINNED) as check:
+        sync_grounds.pinned(part, check)
 
 
 # -- single ops
@@ -189,7 +189,7 @@ def _compare(
         with third_party():
             target = make()
         with device() as counter:
-            reports.append(count_on(counter, target, scope, STEPS, call_kwargs=given))
+            reports.append(count_on(counter, target, scope, sync_grounds.STEPS, call_kwargs=given))
         seconds.append(round(time.perf_counter() - started, 2))
     simulated, real = reports
     lines, differences = compare_reports(real, simulated)
@@ -223,84 +223,3 @@ def _figures(report: Any) -> dict[str, Any]:
             for site in report.sites
         ],
     }
-
-
-# -- what the comparison rests on
-
-
-def _command_expected(part: Part) -> str:
-    return "exit status 0" if part.device == "cuda" else "a refusal: there is no GPU"
-
-
-def _command(part: Part) -> tuple[bool, str]:
-    from pytest_diffspeed import cli
-
-    out, err = io.StringIO(), io.StringIO()
-    words = ["compare", "syncs", "random:sdxl-tiny", "--steps=2"]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main(words)
-    lines = (out.getvalue() + err.getvalue()).strip().splitlines() or ["nothing said"]
-    text = f"exit status {status}: {lines[-1]}"
-    if part.device == "cuda":
-        return status == 0, text
-    return status == 2 and "nothing was compared" in text, text
-
-
-def _whole_call(part: Part, check: Any) -> None:
-    """CUDA's own calls beside the count of the same call: what both layers of ours would miss."""
-    if part.device != "cuda":
-        raise NoMeaning("without a GPU no call of CUDA waits, so a profiler sees none")
-    import torch
-
-    from pytest_diffspeed.quiet import third_party
-    from pytest_diffspeed.syncs.count import count_syncs
-
-    pipeline = sync_pipelines.make(sync_pipelines.FIRST["random:sdxl-tiny"])
-    report = count_syncs(pipeline, scope="call", device="cuda:0", steps=STEPS)
-    pipeline.to("cuda:0")
-    call = {"prompt": "a red apple", "num_inference_steps": STEPS, "output_type": "pt"}
-    with third_party():
-        pipeline(**call)
-        torch.cuda.synchronize()
-        with (
-            profiled(part.work / "call.json", "cuda") as recording,
-            torch.profiler.record_function("whole call"),
-        ):
-            pipeline(**call)
-    (label,) = recording.trace.named("whole call")
-    work = recording.trace.work_of(label)
-    waits = sum(work.waits.values())
-    check.expect(
-        waits == report.total,
-        f"profiler {dict(work.waits)}; counted {report.total}, {report.may_block} may block",
-        calls=dict(work.calls),
-        copies=work.copies,
-        sites=[str(site) for site in report.sites],
-    )
-
-
-def _kinds(told: Sequence[Any], check: Any) -> None:
-    """Of the real side's lines: a warning of CUDA does not say which op it is about."""
-    unknown = [site for site in told if site.kind == "unclassified"]
-    # These go through lists in C++, where no dispatch mode sees the reads.
-    below = [site for site in unknown if "torch.tensor(" in site.source or "tolist" in site.source]
-    text = f"{len(unknown)} of {len(told)} lines have no kind, {len(below)} of these by lists"
-    sites = [str(site) for site in unknown]
-    check.expect(told and len(unknown) == len(below), text, unknown=sites)
-
-
-def _pinned(part: Part, check: Any) -> None:
-    """Torch asks *the* accelerator of a process to pin, and a named spare device comes first."""
-    if part.device != "cuda":
-        raise NoMeaning("memory is pinned for a GPU, and there is none")
-    import torch
-
-    pinned = torch.empty(4, pin_memory=True)
-    said = f"pin_memory=True: {pinned.is_pinned()}"
-    moved = pinned.to("cuda:0", non_blocking=True)
-    again = torch.ones(4).pin_memory()
-    check.expect(
-        pinned.is_pinned() and again.is_pinned(),
-        f"{said}; .pin_memory(): {again.is_pinned()}; copied to {moved.device}",
-        accelerator=str(torch.accelerator.current_accelerator()),
-    )
