@@ -40,7 +40,7 @@ def record_cuda(
     """Every sync that this thread makes meanwhile.
 
     ``watch_ops`` names the op and the kind of each, which takes a dispatch mode: not where compiled
-    modules are called.  Without it ops are ``unknown`` and kinds ``unclassified``.
+    modules are called.  Without it most ops are ``unknown`` and their kinds ``unclassified``.
     """
     log = SyncLog(tag, skip=(__file__, op_watch.__file__))
     # Of this recording: other threads sync too, and the debug mode warns about theirs as well.
@@ -56,8 +56,7 @@ def record_cuda(
         with ExitStack() as stack:
             _watch_explicit(stack, add)
             _watch_pageable(stack, add)
-            if watch_ops:
-                stack.enter_context(watch)
+            stack.enter_context(watch if watch_ops else watch.of_direct_calls())
             stack.enter_context(_warnings(lambda: add(watch.next_kind(), watch.op)))
             yield log
     finally:

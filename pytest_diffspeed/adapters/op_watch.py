@@ -1,15 +1,17 @@
 """Which op is running, for a warning that does not say it.
 
-``TorchDispatchMode``, seen in torch 2.11.0, 2.13.0 and 2.14.1.  A compiled module must not be
-called under one: it would run eagerly, on 2.13 for good.
+``TorchDispatchMode`` and ``OpOverload``, seen in torch 2.11.0, 2.13.0 and 2.14.1.  A compiled
+module must not be called under the mode: it would run eagerly, on 2.13 for good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..simgpu import SyncKind
@@ -49,11 +51,35 @@ class OpWatch(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        before = self.op, self._kinds
-        name = func._schema.name.partition("::")[2]
-        self.op, self._kinds = f"aten.{name}", _kinds(name, args, kwargs or {})
+        return self._named(func, args, kwargs or {}, lambda: func(*args, **(kwargs or {})))
+
+    @contextmanager
+    def of_direct_calls(self) -> Iterator[None]:
+        """Watch what is called through ``torch.ops``, as compiled code does, and nothing else.
+
+        Not together with the mode, which sees these too.
+        """
+        before = OpOverload.__call__
+        watch = self
+
+        def called(op: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return watch._named(op, args, kwargs, lambda: before(op, *args, **kwargs))
+
+        OpOverload.__call__ = called  # type: ignore[method-assign]
         try:
-            return self._heard(lambda: func(*args, **(kwargs or {})))
+            yield
+        finally:
+            OpOverload.__call__ = before  # type: ignore[method-assign]
+
+    def _named(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: Callable[[], Any]
+    ) -> Any:
+        before = self.op, self._kinds
+        library, _, name = func._schema.name.partition("::")
+        self.op = f"{library}.{name}"
+        self._kinds = _kinds(name, args, kwargs) if library == "aten" else _UNKNOWN
+        try:
+            return self._heard(call)
         finally:
             self.op, self._kinds = before
 

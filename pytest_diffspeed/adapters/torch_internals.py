@@ -5,6 +5,7 @@ Each use names the versions in which it was seen and fails with a clear sentence
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
@@ -95,7 +96,7 @@ def read_trace(events: Iterable[Any], outermost: Set[str] = frozenset()) -> Trac
         if name.startswith(_PART):
             found.calls[name.removeprefix(_PART)] += 1
             continue
-        found.cuda_graph_launches += name == "cudaGraphLaunch"
+        found.cuda_graph_launches += name.startswith("cudaGraphLaunch")  # a version may follow
         region = _REGION.fullmatch(name)
         if region is None and not name.startswith(("aten::", _GRAPH)):
             continue
@@ -235,6 +236,30 @@ def cuda_graph_skips() -> CudaGraphSkips:
     said = (getattr(m, "cudagraph_skip_reason", None) for m in get_compilation_metrics())
     reasons = tuple(reason for reason in said if reason)
     return CudaGraphSkips(counters["inductor"]["cudagraph_skips"], reasons)
+
+
+@contextmanager
+def cuda_graph_skip_reasons() -> Iterator[list[str]]:
+    """What inductor says meanwhile of CUDA graphs that it gives up, each in one line.
+
+    It counts those of its calls too, such as a function that writes to its input, and puts the
+    reason in its metrics only while it compiles.  It warns of all through one logger, which has
+    this name in torch 2.11.0 to 2.14.1.
+    """
+    told: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            line = " ".join(record.getMessage().split())
+            if line.startswith("skipping cudagraphs"):
+                told.append(line)
+
+    logger, handler = logging.getLogger("torch._inductor.cudagraph_utils.__cudagraphs"), Keep()
+    logger.addHandler(handler)
+    try:
+        yield told
+    finally:
+        logger.removeHandler(handler)
 
 
 def fresh_outputs(function: Callable[..., Any]) -> Callable[..., Any]:

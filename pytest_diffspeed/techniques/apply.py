@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..accelerators.registry import clock_for
-from ..adapters.torch_internals import cuda_graph_skips
+from ..adapters.torch_internals import cuda_graph_skip_reasons, cuda_graph_skips
 from ..common.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
 from ..common.quiet import third_party
 from ..pipelines.compile_failure import explain_compile_failure
@@ -128,7 +128,7 @@ def apply_stack(
     eager = [t for t in stack.techniques() if t.family is not Family.COMPILE]
     compiled = [t for t in stack.techniques() if t.family is Family.COMPILE]
 
-    with running(stack), third_party():
+    with running(stack), third_party(), cuda_graph_skip_reasons() as told:
         before = _watch_untouched(stack, pipeline, call)
         remember(pipeline, stack)
         for technique in eager:
@@ -150,7 +150,9 @@ def apply_stack(
         _finish(device)
         first_call_s = clock() - started
         if skips is not None:
-            seen = _observe_compiled(compiled, seen, skips.count, pipeline, call)
+            seen = _observe_compiled(compiled, seen, pipeline, call)
+            graphs = _cuda_graphs(skips.count, told, seen.cuda_graphs.launches)
+            seen = replace(seen, cuda_graphs=graphs)
             for technique in compiled:
                 proofs[technique.name] = technique.prove(pipeline, seen)
             for technique in eager:
@@ -222,7 +224,6 @@ def _observe_applied(
 def _observe_compiled(
     compiled: list[Technique],
     seen: Observation,
-    skips_before: int,
     pipeline: DiffusionPipeline,
     call: Callable[..., object],
 ) -> Observation:
@@ -231,10 +232,15 @@ def _observe_compiled(
     for _ in range(max(technique.settling_calls for technique in compiled)):
         call(pipeline, steps=PROOF_STEPS)
     parts, launches = observe_compiled(pipeline, lambda: call(pipeline, steps=PROOF_STEPS))
+    return replace(seen, compiled=parts, cuda_graphs=CudaGraphs(launches=launches))
+
+
+def _cuda_graphs(skips_before: int, told: list[str], launches: int) -> CudaGraphs:
+    """Skips since ``skips_before`` with the reasons that were told meanwhile."""
     skips = cuda_graph_skips()
     new = skips.count - skips_before
-    graphs = CudaGraphs(new, tuple(dict.fromkeys(skips.reasons)) if new else (), launches)
-    return replace(seen, compiled=parts, cuda_graphs=graphs)
+    reasons = tuple(dict.fromkeys(told or skips.reasons)) if new else ()
+    return CudaGraphs(new, reasons, launches)
 
 
 def _compile_failure(compiled: list[Technique], error: Exception) -> str:

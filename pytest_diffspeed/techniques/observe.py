@@ -79,9 +79,12 @@ class OpWatch(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        # What raised did not run: where torch refuses an int8 product, torchao quietly multiplies
+        # in float32 instead.
+        result = func(*args, **(kwargs or {}))
         if self.inside:
             self._count(self.inside[-1], _aten_name(func), args)
-        return func(*args, **(kwargs or {}))
+        return result
 
     def _count(self, part: str, name: str, args: tuple[Any, ...]) -> None:
         tensors = [a for a in args if isinstance(a, torch.Tensor)]

@@ -163,6 +163,26 @@ def test_an_op_is_known_when_its_warning_comes(add):
     assert op == "aten.add"
 
 
+def test_direct_calls_warn_through_python_without_the_mode():
+    """Compiled code calls its fallbacks so; torch prints these warnings past Python's."""
+    watch, seen = OpWatch(), []
+    with warnings.catch_warnings(), watch.of_direct_calls():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_, **__: seen.append((str(message), watch.op))
+        torch.ops.aten.add.out(torch.ones(3), torch.ones(3), out=torch.ones(5))
+    ((message, op),) = seen
+    assert "was resized" in message
+    assert op == "aten.add"
+
+
+def test_direct_calls_of_the_device_are_known(gpu):
+    x = torch.ones(3, device=gpu.device)
+    with record_cuda(watch_ops=False) as log:
+        torch.ops.aten.nonzero.default(x)
+    (event,) = log
+    assert (str(event.kind), event.op) == ("data_dependent_shape", "aten.nonzero")
+
+
 def test_what_an_op_raises_comes_through():
     with pytest.raises(RuntimeError, match="inconsistent tensor size"), OpWatch():
         torch.ones(3) @ torch.ones(4)

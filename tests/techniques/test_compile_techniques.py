@@ -380,7 +380,41 @@ def test_cuda_graphs_skipped_or_never_launched_are_noticed(graphs, found):
 
 
 def test_cuda_graphs_that_ran_are_proof():
-    require_cuda_graphs("compile_max_autotune", CudaGraphs(0, (), 3))
+    require_cuda_graphs("compile_max_autotune", CudaGraphs(0, (), 3), calls=3)
+
+
+def test_a_part_without_cuda_graphs_is_noticed_although_none_counts_as_skipped():
+    """Inductor counts no skip where it finds nothing in a function that a graph can hold."""
+    expected = "in each of 3 compiled calls .* found 2 launches and 0 skipped"
+    with pytest.raises(NotEffectiveError, match=expected):
+        require_cuda_graphs("compile_max_autotune", CudaGraphs(0, (), 2), calls=3)
+
+
+def test_a_cuda_graph_given_up_in_a_call_is_told_with_its_reason(tiny, without_inductor):
+    """Inductor's metrics know only those that it gives up while it compiles."""
+    from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
+
+    pipeline, call = tiny("transformer")
+
+    def gives_up(pipe, **changes):
+        if "steps" not in changes:  # the first whole call
+            log_cudagraph_skip_and_bump_counter("skipping cudagraphs due to mutated\n inputs")
+        return call(pipe, **changes)
+
+    seen = []
+    original = Compile.prove
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Compile, "prove", lambda self, pipe, one: seen.append(one) or original(self, pipe, one)
+        )
+        apply_stack(pipeline, "compile", call=gives_up)
+    (one,) = seen
+    assert one.cuda_graphs == CudaGraphs(1, ("skipping cudagraphs due to mutated inputs",), 0)
+
+
+def test_launches_of_cuda_graphs_are_counted_whatever_version_cuda_adds_to_the_name():
+    names = ("cudaGraphLaunch", "cudaGraphLaunch_v10000", "cudaLaunchKernel")
+    assert read_trace(Event(name) for name in names).cuda_graph_launches == 2
 
 
 def test_all_of_the_compile_family_compile_with_fullgraph():

@@ -267,6 +267,18 @@ def test_int8_products_on_cuda_are_counted():
     assert not watch.op_dtypes
 
 
+def test_int8_products_that_torch_refuses_are_not_counted():
+    """Torchao catches what the refusal raises, and multiplies in float32 without a word."""
+    a = torch.ones(32, 16, dtype=torch.int8)
+    with OpWatch() as watch:
+        watch.inside.append("denoiser")
+        with pytest.raises(RuntimeError):
+            torch.ops.aten._int_mm(a, a)  # inner sizes differ
+        a.float() @ a.t().float()
+    assert watch.parts()["denoiser"].int8_products == 0
+    assert watch.op_dtypes == {"denoiser": {"torch.float32": 1}}
+
+
 def test_bilinear_upsampling_is_no_matrix_product():
     with OpWatch() as watch:
         watch.inside.append("vae")

@@ -45,6 +45,7 @@ def test_the_span_is_from_the_first_to_the_last_kernel(tool):
         event(10.0, 30.0),
         event(20.0, 40.0),  # beside the one before, on another stream
         event(0.0, 100.0, annotation=True),
+        event(0.0, 200.0, name="Context Sync"),
         event(0.0, 500.0, device="CPU", name="aten::mm"),
     ]
     found = tool.figures.span_of(events, "CUDA")

@@ -160,7 +160,7 @@ def test_memory_is_told_without_the_library_or_by_its_index(tool, gpu, monkeypat
 
 @pytest.mark.parametrize("slower", [True, False])
 def test_a_scratch_repository_has_a_base_and_a_head(tool, tmp_path, slower):
-    part = SimpleNamespace(work=tmp_path, device="cpu")
+    part = SimpleNamespace(work=tmp_path, device="cpu", small=True)
     name = tool.sharing.SLOWER if slower else tool.sharing.DOCS_ONLY
     session = tool.sharing._against_base(part, name, tmp_path / "notes.jsonl", slower=slower)
     changed = subprocess.run(

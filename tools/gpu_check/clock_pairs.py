@@ -16,8 +16,10 @@ from timing_figures import milliseconds, noise_of, rate, told
 
 GATES = 40
 GATES_DRY = 6
-SECONDS = 34.0
+SECONDS = 32.0
 SECONDS_DRY = 18.0
+LATER_S = 18.0
+"""What the checks after the gates take."""
 MAX_SLOWDOWN = 5.0
 LEAST_PAIRS = 8
 """For each gate: six unanimous ones are the fewest that decide."""
@@ -69,7 +71,7 @@ def _gate_itself(bench: Bench, part: Part, wanted: int) -> list[dict[str, Any]]:
     arms = [bench.arm(bench.short_call), bench.arm(_second_call(bench, part.planted), "candidate")]
     pair_s = 2 * bench.seconds_of(bench.short_call)
     began = time.monotonic()
-    seconds = min(SECONDS_DRY if part.small else SECONDS, part.time_left_s - 8.0)
+    seconds = min(SECONDS_DRY if part.small else SECONDS, part.time_left_s - LATER_S)
     gates: list[dict[str, Any]] = []
     while len(gates) < wanted and time.monotonic() - began < seconds:
         left = seconds - (time.monotonic() - began)
@@ -118,7 +120,7 @@ def _second_call(bench: Bench, planted: bool) -> Callable[[], object]:
 def record_noise(check: Found, bench: Bench, unit: str, untimed: bool) -> None:
     function = bench.short_call if unit == "call" else bench.denoiser
     arms = [bench.arm(function), bench.arm(function, "candidate")]
-    logs, calls = _pairs(bench, arms, untimed, seconds=1.5 if bench.small else 2.5)
+    logs, calls = _pairs(bench, arms, untimed, seconds=1.7)
     figures = noise_of(logs)
     check.record(
         f"sd {figures['sd']:.2%}, robust {figures['robust_sd']:.2%}, lag-1 autocorrelation "
@@ -164,7 +166,7 @@ def record_perturbation(check: Found, bench: Bench) -> None:
             yield
 
     read = Arm("after a read", bench.short_call, after_a_read)
-    logs, calls = _pairs(bench, [bench.arm(bench.short_call), read], False, seconds=2.5)
+    logs, calls = _pairs(bench, [bench.arm(bench.short_call), read], False, seconds=1.7)
     ratio = math.exp(-statistics.median(logs))
     check.record(
         f"calls after a read take {ratio:.4f} times as long, in {len(logs)} pairs of "

@@ -116,18 +116,20 @@ def first_sentence(text: str, most: int = 160) -> str:
 
 
 def bounded(record: Mapping[str, Any], most: int = MOST_CHARACTERS) -> dict[str, Any]:
-    """The record whole, or with its longest values cut so that it takes about ``most``."""
+    """The record whole, or with its longest values cut until it takes at most about ``most``."""
     plain = dict(record)
-    while len(json.dumps(plain, default=str)) > most:
-        name = max(plain, key=lambda key: len(json.dumps(plain[key], default=str)))
+    uncut = set(plain)
+    while uncut and _length(plain) > most:
+        name = max(uncut, key=lambda key: _length(plain[key]))
+        uncut.remove(name)  # once each, so that this ends
         inner = plain[name]
         if isinstance(inner, Mapping):
             plain[name] = bounded(inner, max(2000, most // 2))
-            if len(json.dumps(plain[name], default=str)) <= most // 2 + 2000:
-                most = max(most, len(json.dumps(plain, default=str)))
-        else:
+        elif _length(inner) > 2000:
             text = json.dumps(inner, default=str)
             plain[name] = f"{text[:1500]}… ({len(text)} characters)"
-            if len(text) <= 1600:  # many short ones: no more can be cut
-                break
     return plain
+
+
+def _length(value: Any) -> int:
+    return len(json.dumps(value, default=str))

@@ -11,13 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from tiny_components import clip, gemma, t5, tokenizer, vae
 
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.pipelines.random_weights import TOKENIZER
 from pytest_diffspeed.pipelines.sources import parse_source
-
-VOCABULARY = 2048
-"""What the demo's tokenizer needs."""
 
 
 @dataclass(frozen=True)
@@ -30,74 +27,6 @@ class Kind:
     why: str
     make: Callable[[], Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _tokenizer(length: int = 77) -> Any:
-    from transformers import CLIPTokenizer
-
-    return CLIPTokenizer.from_pretrained(
-        str(TOKENIZER), local_files_only=True, model_max_length=length
-    )
-
-
-def _clip(projection: bool = False) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    tokenizer = _tokenizer()
-    config = CLIPTextConfig(
-        hidden_size=32,
-        intermediate_size=37,
-        num_attention_heads=4,
-        num_hidden_layers=2,
-        projection_dim=32,
-        vocab_size=VOCABULARY,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
-
-
-def _t5() -> Any:
-    from transformers import T5Config, T5EncoderModel
-
-    return T5EncoderModel(
-        T5Config(vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
-    )
-
-
-def _gemma() -> Any:
-    from transformers import Gemma2Config, Gemma2Model
-
-    return Gemma2Model(
-        Gemma2Config(
-            vocab_size=VOCABULARY,
-            head_dim=4,
-            hidden_size=8,
-            intermediate_size=8,
-            num_attention_heads=2,
-            num_hidden_layers=2,
-            num_key_value_heads=2,
-            sliding_window=2,
-        )
-    )
-
-
-def _vae(latent_channels: int = 4, *, quant: bool = True, shift: float | None = None) -> Any:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        sample_size=32,
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=latent_channels,
-        norm_num_groups=2,
-        use_quant_conv=quant,
-        use_post_quant_conv=quant,
-        shift_factor=shift,
-        scaling_factor=1.5035,
-    )
 
 
 def _stable_diffusion(scheduler: str = "DDIMScheduler", cls: str = "", **unet: Any) -> Any:
@@ -115,9 +44,9 @@ def _stable_diffusion(scheduler: str = "DDIMScheduler", cls: str = "", **unet: A
             norm_num_groups=2,
             **unet,
         ),
-        "vae": _vae(),
-        "text_encoder": _clip(),
-        "tokenizer": _tokenizer(),
+        "vae": vae(),
+        "text_encoder": clip(),
+        "tokenizer": tokenizer(),
         "scheduler": getattr(diffusers, scheduler)(),
         "safety_checker": None,
         "feature_extractor": None,
@@ -157,11 +86,11 @@ def _sd3() -> Any:
             out_channels=4,
         ),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        vae=_vae(quant=False, shift=0.06),
-        text_encoder=_clip(projection=True),
-        tokenizer=_tokenizer(),
-        text_encoder_2=_clip(projection=True),
-        tokenizer_2=_tokenizer(),
+        vae=vae(quant=False, shift=0.06),
+        text_encoder=clip(projection=True),
+        tokenizer=tokenizer(),
+        text_encoder_2=clip(projection=True),
+        tokenizer_2=tokenizer(),
         text_encoder_3=None,
         tokenizer_3=None,
     )
@@ -182,17 +111,17 @@ def _pixart() -> Any:
             cross_attention_dim=24,
             out_channels=8,
         ),
-        vae=_vae(),
+        vae=vae(),
         scheduler=diffusers.DDIMScheduler(),
-        text_encoder=_t5(),
-        tokenizer=_tokenizer(),
+        text_encoder=t5(),
+        tokenizer=tokenizer(),
     )
 
 
 def _sana() -> Any:
     import diffusers
 
-    vae = diffusers.AutoencoderDC(
+    compressing = diffusers.AutoencoderDC(
         in_channels=3,
         latent_channels=4,
         attention_head_dim=2,
@@ -224,10 +153,10 @@ def _sana() -> Any:
             caption_channels=8,
             sample_size=32,
         ),
-        vae=vae,
+        vae=compressing,
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0),
-        text_encoder=_gemma(),
-        tokenizer=_tokenizer(),
+        text_encoder=gemma(),
+        tokenizer=tokenizer(),
     )
 
 
@@ -248,10 +177,10 @@ def _lumina2() -> Any:
             axes_dim_rope=(4, 2, 2),
             cap_feat_dim=8,
         ),
-        vae=_vae(quant=False, shift=0.06),
+        vae=vae(quant=False, shift=0.06),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        text_encoder=_gemma(),
-        tokenizer=_tokenizer(),
+        text_encoder=gemma(),
+        tokenizer=tokenizer(),
     )
 
 
@@ -272,10 +201,10 @@ def _chroma() -> Any:
             approximator_layers=1,
             approximator_num_channels=16,
         ),
-        vae=_vae(quant=False, shift=0.06),
+        vae=vae(quant=False, shift=0.06),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        text_encoder=_t5(),
-        tokenizer=_tokenizer(),
+        text_encoder=t5(),
+        tokenizer=tokenizer(),
         image_encoder=None,
         feature_extractor=None,
     )
@@ -309,8 +238,8 @@ def _wan() -> Any:
         scheduler=diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
-        text_encoder=_t5(),
-        tokenizer=_tokenizer(),
+        text_encoder=t5(),
+        tokenizer=tokenizer(),
     )
 
 

@@ -59,7 +59,7 @@ class Bench:
     def case(
         self, name: str, stack: str, planted: AbstractContextManager[object] | None = None
     ) -> Case:
-        """Apply ``stack`` to a new pipeline of ``name`` and look at it."""
+        """``stack`` applied to a new pipeline of ``name``; nothing of it was looked at."""
         from pytest_diffspeed import apply_stack
 
         tried = self.tried(name)
@@ -69,17 +69,24 @@ class Bench:
             applied = apply_stack(tried.pipeline, stack, call=tried.call, device=self.device)
         proofs = {proof.technique: vars(proof) for proof in applied.proofs}
         case = Case(stack, self.cuda, proofs, plain=functools.partial(self._plain, name))
-        look(case, tried, applied, whole=name == "cpu_sigmas")
-        self._seen.setdefault((_kind(name), stack), case)
+        case.look = functools.partial(look, case, tried, applied, whole=name == "cpu_sigmas")
         return case
 
     def _plain(self, name: str, stack: str) -> Case:
         """The case of ``stack`` on the kind of pipeline that ``name`` is tried on."""
-        known = self._seen.get((_kind(name), stack))
-        return known or self.case(name, stack)
+        if (_kind(name), stack) not in self._seen:
+            case = self.case(name, stack)
+            case.look()
+            self._seen[_kind(name), stack] = case
+        return self._seen[_kind(name), stack]
 
     def try_technique(self, name: str) -> None:
         """Its proof, and evidence that the package has no part in."""
+        from pytest_diffspeed.common.errors import (
+            DoesNotFitError,
+            MissingHardwareError,
+            NotEffectiveError,
+        )
         from pytest_diffspeed.techniques.registry import techniques
 
         part, case = self.part, None
@@ -89,11 +96,18 @@ class Bench:
             if missing and part.small:
                 raise NoMeaning(missing)
             stack = self.stack_for(name)
-            case = self.case(name, stack, encoder_left_in_fp32() if planted else None)
-            check.expect(True, f"{stack}: {case.proofs[name]['found']}", proofs=case.proofs)
+            try:
+                case = self.case(name, stack, encoder_left_in_fp32() if planted else None)
+            except (NotEffectiveError, DoesNotFitError, MissingHardwareError) as error:
+                check.expect(False, f"{stack}: {type(error).__name__}: {error}")
+            else:
+                check.expect(True, f"{stack}: {case.proofs[name]['found']}", proofs=case.proofs)
         with part.check(f"{name}: evidence", "" if name not in RULES else "the same") as check:
             if case is None:
                 raise NoMeaning("there is nothing to look at: see the check of its proof")
+            case.look()
+            case.look = lambda: None  # lets go of the pipeline
+            self._seen.setdefault((_kind(name), case.stack), case)
             if name not in RULES:
                 check.record("no rule for this technique; what ran is kept", **case.figures())
             else:

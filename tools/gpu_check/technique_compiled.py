@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import technique_pipelines as pipelines
 from checks import Found, NoMeaning
 from technique_bench import Bench
 from technique_pipelines import Tried
 from technique_traces import profiled
+from time_limit import at_most
 
-NEEDS_S = {"compile": 45.0, "compile_max_autotune": 75.0}
-"""Guesses, not measured: with less time left, compilation of a real pipeline is not begun."""
+SEARCH = ("coordinate_descent_tuning", "coordinate_descent_check_all_directions")
+"""Inductor's search of block sizes compiles and times each Triton kernel some twenty times, one
+after the other: minutes for a pipeline."""
+DEMO_NEEDS_S = {"compile": 50.0, "compile_max_autotune": 90.0}
+"""Guesses, not measured: with less time left a smaller pipeline is compiled."""
+LEAST_S = 15.0
 
 
 def compile_toy(bench: Bench, name: str, title: str) -> None:
@@ -19,21 +27,25 @@ def compile_toy(bench: Bench, name: str, title: str) -> None:
     with bench.part.check(title, "proven, and its compiled code ran") as check:
         if bench.part.small and name != "compile":
             raise NoMeaning("the dry run compiles once")
-        compiled(bench, check, name, name, pipelines.toy(bench.part.device))
+        tried = pipelines.toy(bench.part.device)
+        # It must not take the time of what comes after it.
+        with at_most(bench.part.time_left_s / 2):
+            compiled(bench, check, name, name, tried)
 
 
 def compile_pipeline(bench: Bench, name: str, title: str) -> None:
-    """In bf16, on the demo pipeline or, with less time left, on a smaller one."""
+    """In bf16 and without the search; on the demo pipeline or, with less time, a smaller one."""
     with bench.part.check(title, "proven, and its compiled code ran") as check:
         if bench.part.small:
             raise NoMeaning("the dry run compiles once, and that is a toy")
-        left, needed = bench.part.time_left_s, NEEDS_S.get(name, 45.0)
-        if left < needed / 2:
+        left = bench.part.time_left_s
+        if left < LEAST_S:
             raise NoMeaning(f"not begun: {left:.0f} s were left")
-        source = "demo" if left > needed else "random:flux-tiny"
+        source = "demo" if left > DEMO_NEEDS_S.get(name, 50.0) else "random:flux-tiny"
         tried = pipelines.from_source(source, bench.part.device)
-        compiled(bench, check, name, f"bf16+{name}", tried)
-        check.found = f"{source}: {check.found}"
+        with without_search(name), at_most(bench.part.time_left_s - 3):
+            compiled(bench, check, name, f"bf16+{name}", tried)
+        check.found = f"{source}, no search of block sizes: {check.found}"
 
 
 def graph_skipped(bench: Bench, title: str) -> None:
@@ -45,15 +57,27 @@ def graph_skipped(bench: Bench, title: str) -> None:
         if not bench.cuda:
             raise NoMeaning("CUDA graphs do not exist on a CPU")
         tried = pipelines.toy(bench.part.device, mutates=True)
+        stack = "compile_max_autotune"
         try:
-            applied = apply_stack(
-                tried.pipeline, "compile_max_autotune", call=tried.call, device=bench.device
-            )
+            with at_most(bench.part.time_left_s / 2), without_search(stack):
+                applied = apply_stack(tried.pipeline, stack, call=tried.call, device=bench.device)
         except NotEffectiveError as error:
-            said = str(error)
-            check.expect(re.search(r"[1-9]\d* skipped \(.*mutat", said, re.DOTALL), said)
+            check.expect(re.search(r"[1-9]\d* skipped \(skipping .*mutat", str(error)), error)
         else:
             check.expect(False, f"proven: {applied.proofs[0].found}")
+
+
+@contextmanager
+def without_search(name: str) -> Iterator[None]:
+    """The technique ``name`` compiles without the search of block sizes."""
+    from pytest_diffspeed.techniques.registry import techniques
+
+    technique: Any = techniques()[name]
+    vars(technique)["flags"] = {**technique.flags, **dict.fromkeys(SEARCH, False)}
+    try:
+        yield
+    finally:
+        del vars(technique)["flags"]
 
 
 def compiled(bench: Bench, check: Found, name: str, stack: str, tried: Tried) -> None:

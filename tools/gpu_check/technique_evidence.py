@@ -24,7 +24,7 @@ class Case:
     """A stack on a pipeline, and what a call of it showed.
 
     ``denoiser`` is the trace of one call of the denoiser, ``whole`` that of a call of the pipeline;
-    ``plain(stack)`` is the case of another stack on a pipeline of the same kind.
+    ``look()`` fills them; ``plain(stack)`` is the case of another stack on such a pipeline.
     """
 
     stack: str
@@ -34,6 +34,7 @@ class Case:
     denoiser: Seen = field(default_factory=Seen)
     whole: Seen = field(default_factory=Seen)
     plain: Callable[[str], Case] | None = None
+    look: Callable[[], None] = lambda: None
 
     @property
     def without(self) -> Case:

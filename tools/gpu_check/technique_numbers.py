@@ -117,6 +117,35 @@ def reference_errors(device: str, side: int) -> dict[str, float]:
     return found
 
 
+def attention_errors(device: str) -> dict[str, float | str]:
+    """Of attention in float32 under IEEE and TF32 flags, by backend: a figure, nothing is expected.
+
+    An error is relative to the exact result.  A backend that refuses says why.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from pytest_diffspeed.techniques.precision_flags import fp32_precision
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 4, 256, 64, generator=generator).to(device) for _ in range(3))
+    attend = torch.nn.functional.scaled_dot_product_attention
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        exact = attend(q.double(), k.double(), v.double())
+    found: dict[str, float | str] = {}
+    for value in ("ieee", "tf32"):
+        for backend in (SDPBackend.MATH, SDPBackend.EFFICIENT_ATTENTION):
+            name = f"{backend.name.lower()}, {value}"
+            try:
+                with torch.no_grad(), fp32_precision(value), sdpa_kernel(backend):
+                    output = attend(q, k, v).double()
+            except RuntimeError as error:
+                found[name] = str(error).splitlines()[0]
+            else:
+                found[name] = float((output - exact).norm() / exact.norm())
+    return found
+
+
 def _kind(layer: object) -> str | None:
     import torch
 

@@ -17,13 +17,14 @@ def span_of(events: Iterable[Any], device: str) -> dict[str, Any]:
 
     ``span_s`` is that time, ``busy_s`` what the events take of it (those of several streams once),
     ``count`` their number.  Marked regions, of which the profiler puts copies on the device's time
-    line, are none; of a CPU only torch's ops are events.
+    line, are none, nor are waits; of a CPU only torch's ops are events.
     """
     times = sorted(
         (float(event.time_range.start), float(event.time_range.end))
         for event in events
         if str(event.device_type).rpartition(".")[2] == device
         and not getattr(event, "is_user_annotation", False)
+        and not _is_wait(event.name)
         and (device != "CPU" or event.name.startswith("aten::"))
     )
     if not times:
@@ -37,6 +38,11 @@ def span_of(events: Iterable[Any], device: str) -> dict[str, Any]:
         "busy_s": busy * 1e-6,
         "count": len(times),
     }
+
+
+def _is_wait(name: str) -> bool:
+    """``Context Sync``, ``Stream Wait Event`` and the like, which some profilers show."""
+    return name.endswith(" Sync") or name.startswith("Stream Wait")
 
 
 def noise_of(logs: Sequence[float]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _queued(check: Found, bench: Bench) -> None:
     """A clock that stops when the call returns would be far below."""
     import torch
 
-    size = 256 if bench.small else 6144
+    size = 256 if bench.small else 4096
     matrix = torch.randn(size, size, device=bench.kind)
 
     def products() -> object:
@@ -257,12 +257,16 @@ def _nvml(check: Found, bench: Bench) -> None:
     smi = _nvidia_smi()
     check.expect(
         reasons is not None and busy is not None and before is not None and after is not None,
-        f"reasons {busy or 'none'!r} after calls, {reasons or 'none'!r} before; SM clock {before} "
+        f"reasons {_said(busy)} after calls, {_said(reasons)} before; SM clock {before} "
         f"MHz before and {after} MHz after; a read takes {milliseconds(read_s)} (the first "
         f"{milliseconds(first_s)})",
         nvidia_smi=smi,
         read_s=read_s,
     )
+
+
+def _said(reasons: str | None) -> str:
+    return "not read" if reasons is None else reasons or "none"
 
 
 def _sm_clock() -> int | None:
@@ -296,7 +300,7 @@ def _side_stream(check: Found, bench: Bench) -> None:
     import torch
 
     side = torch.cuda.Stream()
-    size = 64 if bench.small else 6144
+    size = 64 if bench.small else 4096
     matrix = torch.randn(size, size, device="cuda")
 
     def elsewhere() -> None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import attention_choice
+import peak_bytes
 from attention_choice import CHOICES, SHAPES, Shape
 from checks import NoMeaning, Part
 from kernel_kinds import attention_of_kernels, by_name
@@ -38,7 +39,6 @@ BLOCKS = ("sdxl", "flux")
 THOUGHT = {("sdxl", "eager"): 66, ("sdxl", "compiled"): 47}
 LAUNCHES = {"native_group_norm": 3, "_safe_softmax": 5}
 """What was thought of ops that launch more than one kernel."""
-TOLERANCE = 0.2
 SOURCES = ("demo", "random:sdxl-tiny")
 NO_KERNELS = "without a GPU no kernel is launched; the call ran and its trace was read"
 
@@ -54,9 +54,9 @@ def run(part: Part) -> None:
             _stage(part, blocks, *one)
         for source in SOURCES:
             with part.check(f"memory: {source}", "as counted, within 20 %") as check:
-                _memory_of_source(part, source, check)
+                peak_bytes.of_source(part, source, check)
         with part.check("memory: SDXL block", "as counted, within 20 %") as check:
-            _memory_of_block(part, check)
+            peak_bytes.of_block(part, check)
         for one in stages[4:]:
             _stage(part, blocks, *one)
 
@@ -74,18 +74,19 @@ def _attention(part: Part) -> None:
     except Exception as error:  # the other columns stand without it
         problem = error
     for shape in shapes:
-        rule = attention_choice.rule(shape, device=part.device, **_hardware(part))
-        with part.check(f"attention: {shape.name}", rule) as check:
+        with part.check(f"attention: {shape.name}", "torch's choice, as the rule has it") as check:
+            hardware = _hardware(part)
+            rule = attention_choice.rule(shape, device=part.device, **hardware)
             choice, op = _chosen(part, shape, forced)
             seen = {"choice": choice, "op": op}
+            check.figures |= {"shape": vars(shape), "rule": rule, **seen, **hardware}
             if part.device == "cuda":
                 if problem is not None:
                     raise problem
                 seen["kernel"] = attention_of_kernels(works[shape.name].kernels)
                 check.figures |= {"kernels": by_name(works[shape.name].kernels)}
-            check.figures |= {"shape": vars(shape), **seen, **_hardware(part)}
             told = ", ".join(f"{name} {value}" for name, value in seen.items())
-            check.expect(set(seen.values()) == {rule}, told)
+            check.expect(set(seen.values()) == {rule}, f"rule {rule}: {told}")
 
 
 def _hardware(part: Part) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def _stage(part: Part, blocks: Mapping[str, _Running], block: str, stage: str) -
         if part.device != "cuda":
             raise NoMeaning(_in_a_dry_run(found, stage))
         if stage == "ops":
-            check.expect(found["attributed"] == found["total"], launches_told(found))
+            check.expect(0 < found["total"] == found["attributed"], launches_told(found))
         else:
             check.record(kernels_told(found, THOUGHT.get((block, stage))))
 
@@ -255,109 +256,4 @@ def launches_told(found: Mapping[str, Any]) -> str:
         return f"{text}; as many an op as was thought"
     return f"{text}; another number than thought: " + ", ".join(
         f"{name} {counts}" for name, counts in other.items()
-    )
-
-
-# -- memory
-
-
-def _memory_of_source(part: Part, source: str, check: Any) -> None:
-    """``max_memory`` counts an arm on a GPU, or one on the CPU with a simulated GPU."""
-    from product_arms import ArmBuilder
-
-    from pytest_diffspeed.accelerators.registry import allocator_of
-    from pytest_diffspeed.pipelines.components import denoiser, modules
-
-    on_cpu = ArmBuilder("cpu", source, steps=2).prepared("fp32")
-    simulated = on_cpu.simulated_peak()
-    planted = part.planted and source == SOURCES[0]
-    if part.device == "cuda":
-        builder = ArmBuilder("cuda", source, steps=2)
-        arm = builder.prepared("fp32")
-        with _copy_held(denoiser(arm.pipeline), planted):
-            real = arm.peak_memory(allocator_of(builder.device))
-    else:
-        call = on_cpu.arm_of("call").discarded_call
-        with _copy_held(denoiser(on_cpu.pipeline), planted):
-            real = _with_stand_ins(call, modules(on_cpu.pipeline))
-    _compare_bytes(check, real, simulated)
-
-
-def _memory_of_block(part: Part, check: Any) -> None:
-    """Without a pipeline around it: one forward of the SDXL block, its inputs made in the call."""
-    import torch
-    from profiled_block import build
-
-    from pytest_diffspeed.accelerators.registry import allocator_of
-    from pytest_diffspeed.timing.memory import bytes_of, peak_of
-    from pytest_diffspeed.timing.simulated_memory import simulated_peak
-
-    # In float32, which CPUs multiply fast.
-    block = build("sdxl", part.small, "cpu", torch.float32)
-
-    def call() -> None:
-        device = next(block.parameters()).device
-        with torch.no_grad():
-            block(**block.inputs(device, torch.float32))
-
-    simulated = simulated_peak(call, {"block": block})
-    if part.device == "cuda":
-        from pytest_diffspeed.accelerators.registry import resolve_device
-
-        device = resolve_device("cuda")
-        block.to(device.torch_device)
-        call()  # workspaces of libraries stay
-        allocator = allocator_of(device)
-        assert allocator is not None, "unreachable because the device is CUDA"
-        real = peak_of(call, bytes_of([block], device.torch_device), allocator)
-    else:
-        real = _with_stand_ins(call, {"block": block})
-    _compare_bytes(check, real, simulated)
-
-
-def _with_stand_ins(call: Any, parts: Mapping[str, Any]) -> Any:
-    """The functions for a GPU's allocator, on what stands in for ``torch.cuda`` in a dry run."""
-    from pytest_diffspeed.accelerators.catalog.cuda import CudaAllocator
-    from pytest_diffspeed.accelerators.device import Device
-    from pytest_diffspeed.accelerators.simulated import weights_replaced
-    from pytest_diffspeed.simgpu import SimulatedGpu
-    from pytest_diffspeed.timing.memory import bytes_of, peak_of
-
-    with SimulatedGpu("cuda") as gpu, weights_replaced(parts, gpu.wrap):
-        own = bytes_of(parts.values(), gpu.device)
-        allocator = CudaAllocator(Device("cuda", 0, "stand-in", "stand-in"))
-        return peak_of(call, own, allocator)
-
-
-@contextlib.contextmanager
-def _copy_held(module: Any, planted: bool) -> Iterator[None]:
-    """What is planted: as many bytes again as the weights, held while ``module`` runs."""
-    if not planted:
-        yield
-        return
-    held: list[Any] = []
-
-    def hold(*_: object) -> None:
-        if not held:
-            held.extend(parameter.detach().clone() for parameter in module.parameters())
-
-    handle = module.register_forward_pre_hook(hold)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _compare_bytes(check: Any, real: Any, simulated: Any) -> None:
-    ratio = real.allocated_bytes / simulated.allocated_bytes
-    mib = [count / 2**20 for count in (real.allocated_bytes, simulated.allocated_bytes)]
-    check.expect(
-        abs(ratio - 1) <= TOLERANCE,
-        f"{mib[0]:.2f} MiB on the device, {mib[1]:.2f} MiB counted: ratio {ratio:.3f}",
-        ratio=ratio,
-        real_allocated_bytes=real.allocated_bytes,
-        real_reserved_bytes=real.reserved_bytes,
-        simulated_allocated_bytes=simulated.allocated_bytes,
-        simulated_weight_bytes=simulated.weight_bytes,
-        simulated_peak_at=simulated.where,
     )

@@ -267,6 +267,11 @@ def _searched(check: Found, ladder: Ladder) -> None:
     left = ladder.part.time_left_s - 6.0
     if left < 30:
         raise NoMeaning(f"only {left:.0f} s of this part's time were left for it")
+    import torch
+
+    for row in ladder.rows.values():
+        row.arm = None
+    torch.compiler.reset()  # or code that was compiled above could serve
     pipeline = ladder.builder.fresh()
     try:
         arm = ladder.prepared_within(left, COMPILED, pipeline)

@@ -17,21 +17,20 @@ Planted: ``EulerDiscreteScheduler`` and the row ``kernels`` read one value more 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import sync_grounds
 import sync_pipelines
 import sync_rows
 from checks import NoMeaning, Part
-from profiler_traces import profiled
+from sync_sides import Sides, sides_of
 
-STEPS = 4
 SCHEDULERS = "scheduler: (all of diffusers)"
 KINDS = "kinds are told"
 PINNED = "pinned memory, after a simulated GPU"
+COMPILED = "waits of compiled code"
 COMMAND = "diffspeed compare syncs"
 BLIND = "profiler: blind spots"
 CALL = "profiler: waits of a whole call"
@@ -39,95 +38,44 @@ SAME = "the same lines, counts and kinds"
 
 
 def run(part: Part) -> None:
-    rows = sync_rows.names()
-    part.plan([f"op: {name}" for name in rows] + [BLIND])
+    part.plan([f"op: {name}" for name in sync_rows.names()] + [BLIND])
     part.plan([f"pipeline: {name}" for name in sync_pipelines.FIRST])
     part.plan([COMMAND, CALL, SCHEDULERS])
-    part.plan([f"pipeline: {name}" for name in sync_pipelines.OTHERS] + [KINDS, PINNED])
-    sides = _sides(part)
+    part.plan([f"pipeline: {name}" for name in sync_pipelines.OTHERS] + [KINDS, COMPILED, PINNED])
+    sides = sides_of(part)
     told: list[Any] = []
     _ops(part, sides)
     for name, kind in sync_pipelines.FIRST.items():
         _pipeline(part, sides, name, kind, told)
-    with part.check(COMMAND, _command_expected(part)) as check:
-        check.expect(*_command(part))
+    with part.check(COMMAND, sync_grounds.command_expected(part)) as check:
+        check.expect(*sync_grounds.command(part))
     with part.check(CALL, "as many as the syncs counted") as check:
-        _whole_call(part, check)
+        sync_grounds.whole_call(part, check)
     _schedulers(part, sides, told)
     for name, kind in sync_pipelines.OTHERS.items():
         _pipeline(part, sides, name, kind, told)
     with part.check(KINDS, "all but what torch reads below its dispatcher") as check:
-        _kinds(told, check)
-    with part.check(PINNED, "torch pins memory as before, and knows it") as check:
-        _pinned(part, check)
-
-
-class _Sides:
-    """The two devices.  Each is opened for one count and closed again."""
-
-    def __init__(self, real: Callable[[], Any], simulated: Callable[[], Any]) -> None:
-        self.real, self.simulated = real, simulated
-
-
-def _sides(part: Part) -> _Sides:
-    from pytest_diffspeed.syncs.backends import SIMULATED, backend
-
-    if part.device == "cuda":
-        return _Sides(lambda: backend("cuda:0"), lambda: backend(SIMULATED))
-    return _Sides(lambda: _layers("cuda"), lambda: _simulated("simgpu"))
-
-
-class CudaLayers:
-    """Counts by what a real GPU is watched with: warnings of the sync debug mode, and wrappers."""
-
-    from pytest_diffspeed.accelerators.cuda_syncs import BLIND_SPOTS as blind_spots
-
-    simulated = True  # where the weights go; nothing else is
-    evidence = "the layers for CUDA on a simulated GPU"
-
-    def __init__(self, gpu: Any) -> None:
-        self.device, self.place = gpu.device, gpu.wrap
-
-    def record(self, tag: Callable[[], object], *, compiled: bool = False) -> Any:
-        from pytest_diffspeed.accelerators.cuda_syncs import record_cuda
-
-        return record_cuda(tag, watch_ops=not compiled)
-
-
-@contextlib.contextmanager
-def _layers(kind: str) -> Iterator[Any]:
-    from pytest_diffspeed.simgpu import SimulatedGpu
-
-    with SimulatedGpu(kind) as gpu:
-        yield CudaLayers(gpu)
-
-
-@contextlib.contextmanager
-def _simulated(kind: str) -> Iterator[Any]:
-    from pytest_diffspeed.accelerators.simulated import SimulatedSyncs
-    from pytest_diffspeed.simgpu import SimulatedGpu
-
-    with SimulatedGpu(kind) as gpu:
-        yield SimulatedSyncs(gpu)
+        sync_grounds.kinds(told, check)
+    with part.check(COMPILED, "1 sync, as in eager code") as check:
+        sync_grounds.compiled(part, check)
+    with part.check(PINNED) as check:
+        sync_grounds.pinned(part, check)
 
 
 # -- single ops
 
 
-def _ops(part: Part, sides: _Sides) -> None:
+def _ops(part: Part, sides: Sides) -> None:
     """The real side first: what torch says of pinned memory changes with a simulated GPU."""
-    work: dict[str, Any] = {}
-    problem: Exception | None = None
-    with sides.real() as counter:
-        real = sync_rows.real(counter.device, "kernels" if part.planted else None)
-        if part.device == "cuda":
-            try:
-                work = sync_rows.profile(counter.device, part.work)
-            except Exception as error:  # the other two columns stand without it
-                problem = error
-    with sides.simulated() as counter:
-        simulated = sync_rows.watched(counter.device, lambda: counter.record(lambda: None))
-    found = [sync_rows.Row(name, real[name], simulated[name], work.get(name)) for name in simulated]
+    names = sync_rows.names()
+    real = _column(names, lambda: _real(part, sides))
+    work = _column(names if part.device == "cuda" else (), lambda: _profiled(part))
+    simulated = _column(names, lambda: _simulated(sides))
+    problem = next((one for one in work.values() if isinstance(one, Exception)), None)
+    found = [
+        sync_rows.Row(name, real[name], simulated[name], None if problem else work.get(name))
+        for name in names
+    ]
     for row in found:
         with part.check(f"op: {row.name}", SAME) as check:
             check.figures |= row.figures()
@@ -150,6 +98,32 @@ def _ops(part: Part, sides: _Sides) -> None:
         )
 
 
+def _column(names: Sequence[str], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """One column of all rows; what raised stands in each of them, and the others go on."""
+    if not names:
+        return {}
+    try:
+        return make()
+    except Exception as error:
+        return dict.fromkeys(names, error)
+
+
+def _real(part: Part, sides: Sides) -> dict[str, Any]:
+    with sides.real() as counter:
+        return dict(sync_rows.real(counter.device, "kernels" if part.planted else None))
+
+
+def _simulated(sides: Sides) -> dict[str, Any]:
+    with sides.simulated() as counter:
+        return dict(sync_rows.watched(counter.device, lambda: counter.record(lambda: None)))
+
+
+def _profiled(part: Part) -> dict[str, Any]:
+    import torch
+
+    return dict(sync_rows.profile(torch.device("cuda:0"), part.work))
+
+
 def _counted_only(row: sync_rows.Row) -> bool:
     """Counted by the layers, and the profiler saw no wait."""
     if row.profiled is None or isinstance(row.real, Exception):
@@ -161,14 +135,14 @@ def _counted_only(row: sync_rows.Row) -> bool:
 
 
 def _pipeline(
-    part: Part, sides: _Sides, name: str, kind: sync_pipelines.Kind, told: list[Any]
+    part: Part, sides: Sides, name: str, kind: sync_pipelines.Kind, told: list[Any]
 ) -> None:
     with part.check(f"pipeline: {name}", SAME) as check:
         given = sync_pipelines.arguments(name, kind)
         _compare(check, sides, lambda: sync_pipelines.make(kind), "call", told, given)
 
 
-def _schedulers(part: Part, sides: _Sides, told: list[Any]) -> None:
+def _schedulers(part: Part, sides: Sides, told: list[Any]) -> None:
     from pytest_diffspeed.commands.compare import subjects
 
     with part.check(SCHEDULERS, "some were found") as check:
@@ -198,7 +172,7 @@ def _reads_more() -> Any:
 
 def _compare(
     check: Any,
-    sides: _Sides,
+    sides: Sides,
     make: Callable[[], Any],
     scope: str,
     told: list[Any],
@@ -215,7 +189,7 @@ def _compare(
         with third_party():
             target = make()
         with device() as counter:
-            reports.append(count_on(counter, target, scope, STEPS, call_kwargs=given))
+            reports.append(count_on(counter, target, scope, sync_grounds.STEPS, call_kwargs=given))
         seconds.append(round(time.perf_counter() - started, 2))
     simulated, real = reports
     lines, differences = compare_reports(real, simulated)
@@ -249,84 +223,3 @@ def _figures(report: Any) -> dict[str, Any]:
             for site in report.sites
         ],
     }
-
-
-# -- what the comparison rests on
-
-
-def _command_expected(part: Part) -> str:
-    return "exit status 0" if part.device == "cuda" else "a refusal: there is no GPU"
-
-
-def _command(part: Part) -> tuple[bool, str]:
-    from pytest_diffspeed.commands import cli
-
-    out, err = io.StringIO(), io.StringIO()
-    words = ["compare", "syncs", "random:sdxl-tiny", "--steps=2"]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = cli.main(words)
-    lines = (out.getvalue() + err.getvalue()).strip().splitlines() or ["nothing said"]
-    text = f"exit status {status}: {lines[-1]}"
-    if part.device == "cuda":
-        return status == 0, text
-    return status == 2 and "nothing was compared" in text, text
-
-
-def _whole_call(part: Part, check: Any) -> None:
-    """CUDA's own calls beside the count of the same call: what both layers of ours would miss."""
-    if part.device != "cuda":
-        raise NoMeaning("without a GPU no call of CUDA waits, so a profiler sees none")
-    import torch
-
-    from pytest_diffspeed.common.quiet import third_party
-    from pytest_diffspeed.syncs.count import count_syncs
-
-    pipeline = sync_pipelines.make(sync_pipelines.FIRST["random:sdxl-tiny"])
-    report = count_syncs(pipeline, scope="call", device="cuda:0", steps=STEPS)
-    pipeline.to("cuda:0")
-    call = {"prompt": "a red apple", "num_inference_steps": STEPS, "output_type": "pt"}
-    with third_party():
-        pipeline(**call)
-        torch.cuda.synchronize()
-        with (
-            profiled(part.work / "call.json", "cuda") as recording,
-            torch.profiler.record_function("whole call"),
-        ):
-            pipeline(**call)
-    (label,) = recording.trace.named("whole call")
-    work = recording.trace.work_of(label)
-    waits = sum(work.waits.values())
-    check.expect(
-        waits == report.total,
-        f"profiler {dict(work.waits)}; counted {report.total}, {report.may_block} may block",
-        calls=dict(work.calls),
-        copies=work.copies,
-        sites=[str(site) for site in report.sites],
-    )
-
-
-def _kinds(told: Sequence[Any], check: Any) -> None:
-    """Of the real side's lines: a warning of CUDA does not say which op it is about."""
-    unknown = [site for site in told if site.kind == "unclassified"]
-    # These go through lists in C++, where no dispatch mode sees the reads.
-    below = [site for site in unknown if "torch.tensor(" in site.source or "tolist" in site.source]
-    text = f"{len(unknown)} of {len(told)} lines have no kind, {len(below)} of these by lists"
-    sites = [str(site) for site in unknown]
-    check.expect(told and len(unknown) == len(below), text, unknown=sites)
-
-
-def _pinned(part: Part, check: Any) -> None:
-    """Torch asks *the* accelerator of a process to pin, and a named spare device comes first."""
-    if part.device != "cuda":
-        raise NoMeaning("memory is pinned for a GPU, and there is none")
-    import torch
-
-    pinned = torch.empty(4, pin_memory=True)
-    said = f"pin_memory=True: {pinned.is_pinned()}"
-    moved = pinned.to("cuda:0", non_blocking=True)
-    again = torch.ones(4).pin_memory()
-    check.expect(
-        pinned.is_pinned() and again.is_pinned(),
-        f"{said}; .pin_memory(): {again.is_pinned()}; copied to {moved.device}",
-        accelerator=str(torch.accelerator.current_accelerator()),
-    )
