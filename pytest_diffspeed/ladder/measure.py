@@ -100,7 +100,8 @@ def measure_row(
                 on_result=on_result,
             )
         allocator = allocator_of(session.device)
-        if allocator is not None:
+        # A CUDA graph's memory was given out when it was recorded: no call shows it.
+        if allocator is not None and not candidate.applied.cuda_graph_launches:
             row["peak_bytes"] = candidate.peak_memory(allocator).allocated_bytes
 
 

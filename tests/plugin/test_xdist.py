@@ -2,10 +2,12 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from contextlib import contextmanager
 
 import pytest
 
 from pytest_diffspeed.accelerators.registry import device_of_worker, numbered_devices
+from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.records.reader import read_journal
 
 
@@ -58,6 +60,31 @@ def test_what_counts_waits_for_nobody_who_times(pytester, run_diffspeed, monkeyp
     monkeypatch.setattr("pytest_diffspeed.arms.session.device_lock", refuse)
     pytester.makepyfile(COUNTED)
     run_diffspeed().assert_outcomes(passed=1)
+
+
+def test_workers_that_build_keep_nobody_from_timing(pytester, run_diffspeed, monkeypatch):
+    """They may build for minutes, as this process may, which holds no lock meanwhile either."""
+    held = []
+
+    @contextmanager
+    def lock(*words, **options):
+        held.append(True)
+        try:
+            yield
+        finally:
+            held.pop()
+
+    def build(*words):
+        raise MeasurementError("built under the lock" if held else "built beside others")
+
+    monkeypatch.setattr("pytest_diffspeed.arms.session.device_lock", lock)
+    monkeypatch.setattr("pytest_diffspeed.arms.workers.worker_arms", build)
+    pytester.makepyfile(COUNTED.replace("no_graph_breaks()", "max_slowdown(5)"))
+    result = run_diffspeed("--diffspeed-instances=2")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*max_slowdown over fp32 per call could not be checked: built be*"]
+    )
 
 
 ONE_SECOND_A_CALL = """

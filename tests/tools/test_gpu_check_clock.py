@@ -112,3 +112,9 @@ def test_events_of_our_own_are_around_those_of_the_clock(tool, on_cuda):
     tool.clock._against_wall(check, on_cuda, on_cuda.call)
     for clock_s, wall_s in check.figures["clock_and_wall_s"]:
         assert 0.002 <= clock_s <= wall_s
+
+
+def test_few_gates_are_no_answer_on_a_gpu(tool):
+    gpu, dry = SimpleNamespace(small=False), SimpleNamespace(small=True)
+    assert tool.pairs._enough([{}] * 20, gpu) and not tool.pairs._enough([{}] * 19, gpu)
+    assert tool.pairs._enough([{}], dry) and not tool.pairs._enough([], dry)

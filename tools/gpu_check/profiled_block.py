@@ -237,6 +237,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    if arguments.device == "cpu":
+        torch.set_num_threads(1)  # small blocks, beside other parts
     for block in arguments.blocks:
         stages = Stages(block, arguments.device, arguments.device == "cpu", arguments.out)
         for stage in STAGES:

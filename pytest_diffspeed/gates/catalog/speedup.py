@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +21,7 @@ from ..evidence_key import attempt_of
 from ..gate import Checked, Gate, GateContext
 from ..markers import GateMarker, MaxSlowdown, MinSpeedup, SpeedMarker
 from ..speedup_result import gate_result
+from .memory import require_countable
 
 if TYPE_CHECKING:
     from ...accelerators.clock import Clock
@@ -137,9 +138,11 @@ class Block:
 
         session = self._session
         seed = random.SystemRandom().randrange(2**32)
-        with session.exclusive_device():
-            self._floor = self._noise_floor()
+        with ExitStack() as held:
             with self._instances() as instances:
+                # Only now: workers may build for minutes, and nobody else could time meanwhile.
+                held.enter_context(session.exclusive_device())
+                self._floor = self._noise_floor()
                 for asked in self.asked:
                     self._write_start(asked, seed)
                     asked.instance = asked.attempt.begin()
@@ -311,6 +314,7 @@ class Block:
                 name = prepared.spec.stack.name
                 if name not in peaks:
                     try:
+                        require_countable(prepared)
                         peaks[name] = vars(prepared.peak_memory(allocator))
                     except Exception as error:  # the verdict is there, and stays
                         peaks[name] = {"error": f"{type(error).__name__}: {error}"}

@@ -29,6 +29,7 @@ from typing import Any
 
 import attention_choice
 import peak_bytes
+import torch
 from attention_choice import CHOICES, SHAPES, Shape
 from checks import NoMeaning, Part
 from kernel_kinds import attention_of_kernels, by_name
@@ -44,6 +45,8 @@ NO_KERNELS = "without a GPU no kernel is launched; the call ran and its trace wa
 
 
 def run(part: Part) -> None:
+    # The simulated GPU computes on the CPU, where other parts run beside.
+    torch.set_num_threads(1 if part.small else 4)
     stages = [(block, stage) for stage in ("eager", "ops", "compiled") for block in BLOCKS]
     part.plan([f"attention: {shape.name}" for shape in SHAPES])
     part.plan([_stage_name(*one) for one in stages])
@@ -90,8 +93,6 @@ def _attention(part: Part) -> None:
 
 
 def _hardware(part: Part) -> dict[str, Any]:
-    import torch
-
     if part.device != "cuda":
         return {}
     return {
@@ -102,7 +103,6 @@ def _hardware(part: Part) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _kept_to(shape: Shape, forced: str | None) -> Iterator[None]:
-    import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     with torch.no_grad(), contextlib.ExitStack() as stack:
@@ -113,7 +113,6 @@ def _kept_to(shape: Shape, forced: str | None) -> Iterator[None]:
 
 def _chosen(part: Part, shape: Shape, forced: str | None) -> tuple[str, str]:
     """Torch's choice, and the op that the package's own watcher sees."""
-    import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     from pytest_diffspeed.techniques.observe import OpWatch
@@ -131,7 +130,6 @@ def _chosen(part: Part, shape: Shape, forced: str | None) -> tuple[str, str]:
 
 def _attention_kernels(part: Part, shapes: Sequence[Shape], forced: str | None) -> dict[str, Work]:
     """Of one call of each shape, after one that lets libraries plan."""
-    import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     def attend(shape: Shape, given: Any, mask: Any) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import sync_grounds
 import sync_pipelines
 import sync_rows
+import torch
 from checks import NoMeaning, Part
 from sync_sides import Sides, sides_of
 
@@ -38,6 +39,8 @@ SAME = "the same lines, counts and kinds"
 
 
 def run(part: Part) -> None:
+    # Tensors here are tiny, and other parts run beside: threads would only wait for each other.
+    torch.set_num_threads(1)
     part.plan([f"op: {name}" for name in sync_rows.names()] + [BLIND])
     part.plan([f"pipeline: {name}" for name in sync_pipelines.FIRST])
     part.plan([COMMAND, CALL, SCHEDULERS])
@@ -119,8 +122,6 @@ def _simulated(sides: Sides) -> dict[str, Any]:
 
 
 def _profiled(part: Part) -> dict[str, Any]:
-    import torch
-
     return dict(sync_rows.profile(torch.device("cuda:0"), part.work))
 
 
