@@ -1,6 +1,6 @@
 """What this package uses of diffusers that diffusers does not promise to keep.
 
-All of it was seen in diffusers 0.42.1: ``attn_processors`` and ``set_attn_processor`` of models,
+All of it was seen in diffusers 0.36.0 and 0.42.1: ``attn_processors`` and ``set_attn_processor`` of models,
 and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules: ``to_qkv``,
 ``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on the model;
 ``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` of what keeps their state, and
@@ -19,6 +19,17 @@ import torch
 from ..errors import DiffspeedError
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
+
+
+def dtype_word() -> str:
+    """What ``from_pretrained`` calls the dtype.
+
+    diffusers 0.40 brought ``dtype`` and warns about ``torch_dtype``; 0.36 ignores ``dtype``.
+    """
+    import diffusers
+
+    major, minor = (int(number) for number in diffusers.__version__.split(".")[:2])
+    return "dtype" if (major, minor) >= (0, 40) else "torch_dtype"
 
 
 def processors_of(model: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""What this package uses of torchao, seen in torchao 0.18.0.
+"""What this package uses of torchao, seen in torchao 0.15.0, 0.17.0 and 0.18.0.
 
 ``quantize_``, ``Int8DynamicActivationInt8WeightConfig`` and ``Int8Tensor`` are exported by
-``torchao.quantization``, and torchao moves such names between minor versions.
+``torchao.quantization``, and torchao moves such names between minor versions.  0.14 has no
+``Int8Tensor``; up to 0.17 a config makes the older ``AffineQuantizedTensor`` of it unless it is of
+version 2, and 0.18 knows nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from typing import Any
 import torch
 
 from ..quiet import third_party
+
+_INT8_TENSOR = 2
+"""The version of torchao's config that quantizes to ``Int8Tensor``."""
 
 
 def why_unusable() -> str | None:
@@ -27,7 +32,7 @@ def why_unusable() -> str | None:
     except ImportError as error:
         return (
             f"this torchao lacks what is used of it ({error}); pytest-diffspeed was tested with "
-            "torchao 0.18"
+            "torchao 0.15 to 0.18"
         )
     return None
 
@@ -43,7 +48,7 @@ def quantize_int8_dynamic(module: torch.nn.Module, paths: set[str]) -> None:
         with third_party():
             quantize(
                 module,
-                config(set_inductor_config=False),
+                config(set_inductor_config=False, version=_INT8_TENSOR),
                 filter_fn=lambda layer, path: path in paths,
             )
 
