@@ -117,6 +117,5 @@ def test_an_unknown_environment_is_one_sentence():
     )
     assert answer.returncode == 2
     assert answer.stderr.splitlines()[-1].endswith(
-        "error: no environment is called 'oldest'; "
-        "valid: lowest, early-2026, torch-2.11, newest"
+        "error: no environment is called 'oldest'; valid: lowest, early-2026, torch-2.11, newest"
     )

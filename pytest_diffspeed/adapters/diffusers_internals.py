@@ -1,10 +1,10 @@
 """What this package uses of diffusers that diffusers does not promise to keep.
 
 All of it was seen in diffusers 0.36.0 and 0.42.1: ``attn_processors`` and ``set_attn_processor`` of
-models, and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules: ``to_qkv``,
-``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on the model;
-``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` of what keeps their state, and
-``_reset_stateful_cache`` of models.
+models, and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules:
+``to_qkv``, ``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on
+the model; ``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` of what keeps their
+state, and ``_reset_stateful_cache`` of models.
 """
 
 from __future__ import annotations

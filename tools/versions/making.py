@@ -66,7 +66,8 @@ def versions_in(python: Path) -> dict[str, str]:
     """Every installed distribution, and Python itself."""
     code = (
         "import json, platform; from importlib.metadata import distributions;"
-        "found = {d.metadata['Name'].lower().replace('_', '-'): d.version for d in distributions()};"
+        "name = lambda d: d.metadata['Name'].lower().replace('_', '-');"
+        "found = {name(d): d.version for d in distributions()};"
         "print(json.dumps({'python': platform.python_version(), **found}))"
     )
     answer = subprocess.run(
