@@ -9,6 +9,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from pytest_diffspeed.adapters import tested
+from pytest_diffspeed.simgpu import torch_private
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -70,6 +73,17 @@ def test_classifiers_name_the_pythons_that_ran(results):
     named = {one.rpartition(" ")[2] for one in PROJECT["classifiers"] if one.startswith(start)}
     ran = {result["versions"]["python"] for result in results.values()}
     assert named == {".".join(version.split(".")[:2]) for version in ran}
+
+
+def test_errors_name_the_versions_that_ran(results):
+    def ran(name):
+        versions = sorted(Version(result["versions"][name]) for result in results.values())
+        return " to ".join(f"{one.major}.{one.minor}" for one in (versions[0], versions[-1]))
+
+    assert (tested.TORCH, tested.DIFFUSERS, tested.TORCHAO) == tuple(
+        map(ran, ("torch", "diffusers", "torchao"))
+    )
+    assert torch_private.TESTED == tested.TORCH
 
 
 def test_outcomes_are_read_from_junit(tool, tmp_path):

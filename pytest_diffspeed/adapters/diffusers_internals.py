@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ..errors import DiffspeedError
+from .tested import DIFFUSERS
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
 
@@ -97,7 +98,8 @@ def unfuse(model: Any, processors: dict[str, Any]) -> None:
     if left:
         raise DiffspeedError(
             f"{type(model).__name__} keeps fused projections in {', '.join(left)}: this version of "
-            "diffusers fuses in another way than 0.42, with which pytest-diffspeed was tested"
+            f"diffusers fuses in another way than {DIFFUSERS}, with which pytest-diffspeed was "
+            "tested"
         )
 
 

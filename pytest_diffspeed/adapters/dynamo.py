@@ -1,6 +1,6 @@
 """What this package uses of dynamo, the front end of ``torch.compile``.
 
-Everything here was seen in torch 2.13.0 and 2.14.1; what is not there any more is said by name
+Everything here was seen in torch 2.10 to 2.15; what is not there any more is said by name
 (:func:`require_known_dynamo`).  Nothing calls ``torch._dynamo.reset()``: that would make every
 other compiled module of the process compile again.
 """
@@ -27,6 +27,7 @@ from torch._dynamo.guards import DeletedGuardManagerWrapper
 from torch._dynamo.types import FrameAction
 
 from ..errors import DiffspeedError
+from .tested import TORCH
 
 TORCH_FOLDER = str(Path(torch.__file__).parent)
 _LIMIT_EXCEEDED = "recompile limit exceeded"
@@ -55,7 +56,7 @@ def require_known_dynamo() -> None:
             raise DiffspeedError(
                 f"torch {torch.__version__} has no {getattr(owner, '__name__', owner)}.{name}, "
                 "with which graph breaks and recompilations are seen; pytest-diffspeed was tested "
-                "with torch 2.13 and 2.14"
+                f"with torch {TORCH}"
             )
 
 

@@ -1,6 +1,6 @@
 """Which op is running, for a warning that does not say it.
 
-``TorchDispatchMode``, seen in torch 2.13.0 and 2.14.1.  A compiled module must not be called under
+``TorchDispatchMode``, seen in torch 2.10 to 2.15.  A compiled module must not be called under
 one: it would run eagerly, on 2.13 for good.
 """
 

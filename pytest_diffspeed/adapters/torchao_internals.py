@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..quiet import third_party
+from .tested import TORCHAO
 
 _INT8_TENSOR = 2
 """The version of torchao's config that quantizes to ``Int8Tensor``."""
@@ -32,7 +33,7 @@ def why_unusable() -> str | None:
     except ImportError as error:
         return (
             f"this torchao lacks what is used of it ({error}); pytest-diffspeed was tested with "
-            "torchao 0.15 to 0.18"
+            f"torchao {TORCHAO}"
         )
     return None
 
