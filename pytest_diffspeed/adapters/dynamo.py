@@ -20,11 +20,11 @@ from unittest import mock
 
 import torch
 import torch._dynamo
+from torch._C._dynamo.eval_frame import _FrameAction
 from torch._dynamo import convert_frame, eval_frame, pgo, symbolic_convert, trace_rules
 from torch._dynamo import utils as dynamo_utils
 from torch._dynamo.backends.debugging import ExplainWithBackend as ExplainWithBackend
 from torch._dynamo.guards import DeletedGuardManagerWrapper
-from torch._dynamo.types import FrameAction
 
 from ..errors import DiffspeedError
 from .tested import TORCH
@@ -201,7 +201,8 @@ def _skip_reason(result: Any, code: types.CodeType) -> str | None:
     """
     if hasattr(result, "skip_reason"):
         return cast("str | None", result.skip_reason)
-    if result.guarded_code is not None or result.frame_exec_strategy.cur_action != FrameAction.SKIP:
+    action = result.frame_exec_strategy.cur_action
+    if result.guarded_code is not None or action != _FrameAction.SKIP:
         return None
     if torch._dynamo.config.disable:
         return "Dynamo tracing is disabled"
