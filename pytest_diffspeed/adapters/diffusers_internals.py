@@ -3,8 +3,8 @@
 All of it was seen in diffusers 0.36.0 and 0.42.1: ``attn_processors`` and ``set_attn_processor`` of
 models, and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules:
 ``to_qkv``, ``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on
-the model; ``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` of what keeps their
-state, and ``_reset_stateful_cache`` of models.
+the model; ``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` (0.36:
+``_current_context``) of what keeps their state, and ``_reset_stateful_cache`` of models.
 """
 
 from __future__ import annotations
@@ -111,10 +111,15 @@ def cache_surroundings(model: Any) -> Callable[[], AbstractContextManager[Any]]:
     for module in model.modules():
         registry = getattr(module, "_diffusers_hook", None)
         for hook in getattr(registry, "hooks", {}).values():
-            contexts = (getattr(value, "_context", None) for value in vars(hook).values())
-            for context in filter(dataclasses.is_dataclass, contexts):
-                fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(context)}
-                return lambda: model.cache_context(**fields)
+            for kept in vars(hook).values():
+                # 0.36 to 0.40 keep the name of the context, 0.42 all that it was opened with.
+                name = getattr(kept, "_current_context", None)
+                if isinstance(name, str):
+                    return lambda: model.cache_context(name)
+                context = getattr(kept, "_context", None)
+                if dataclasses.is_dataclass(context):
+                    fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(context)}
+                    return lambda: model.cache_context(**fields)
     return nullcontext
 
 
