@@ -23,7 +23,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ladder test test-simgpu lint import-graph format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
+.PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
         benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry hardware-docs build clean distclean FORCE
 
@@ -73,6 +73,9 @@ test: lint ## lints, types, import direction, then the whole test suite
 
 test-simgpu: $(READY) ## the simulated GPU and host syncs alone: CI runs them on a second build of torch
 	$(PYTEST) tests/simgpu tests/syncs $(ARGS)
+
+test-versions: $(READY) ## the tests, without slow ones, on the oldest and newest versions that are supported (see docs/versions.md)
+	$(BIN)/python tools/versions $(ARGS)
 
 lint: $(READY) ## ruff, mypy and import-linter
 	@echo '== ruff check'

@@ -24,6 +24,18 @@ TINY = "random:sdxl-tiny"
 """A real pipeline with all its parts, random weights, and calls of a fraction of a second."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_collect_report(collector):
+    """Have diffusers imported before a test module does it at its top.
+
+    Its models import torchao, which warns on the way in most versions: of names of its own that it
+    deprecates, of escape sequences that Python 3.12 objects to.  Those are no errors of ours.
+    """
+    if isinstance(collector, pytest.Module) and "diffusers" in collector.path.read_text("utf-8"):
+        with third_party():
+            importlib.import_module("diffusers.models.autoencoders")
+
+
 @pytest.fixture(scope="session")
 def libraries():
     """Import all of this package, and what the tiny pipeline makes its libraries import."""

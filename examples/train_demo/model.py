@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import __version__ as TRANSFORMERS
 
 LATENT_SIZE = 16
 LATENT_CHANNELS = 4
 TEXT_WIDTH = 64
 TEXT_LENGTH = 16
 TIME_ID_WIDTH = 32
+
+# What transformers 4 reads of a CLIP tokenizer.
+VOCAB, MERGES = "vocab.json", "merges.txt"
 
 
 def make_vae() -> AutoencoderKL:
@@ -119,9 +124,11 @@ def train_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
     ):
         vocab.setdefault(token, len(vocab))
     folder.mkdir(parents=True, exist_ok=True)
+    _write_vocabulary(vocab, merges, folder)
+    # transformers 5 takes the vocabulary itself, 4 the files.
+    files = {"vocab_file": str(folder / VOCAB), "merges_file": str(folder / MERGES)}
     tokenizer = CLIPTokenizer(
-        vocab=vocab,
-        merges=merges,
+        **({"vocab": vocab, "merges": merges} if int(TRANSFORMERS.split(".")[0]) >= 5 else files),
         bos_token=bos,
         eos_token=eos,
         unk_token=eos,
@@ -130,3 +137,17 @@ def train_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
     )
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def add_vocabulary_files(folder: Path) -> None:
+    """The two files that transformers 4 reads, beside the one that transformers 5 writes."""
+    if (folder / "tokenizer.json").exists():
+        saved = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]
+        _write_vocabulary(saved["vocab"], saved["merges"], folder)
+
+
+def _write_vocabulary(vocab: dict[str, int], merges: Sequence[Sequence[str]], folder: Path) -> None:
+    text = json.dumps(vocab, ensure_ascii=False) + "\n"
+    (folder / VOCAB).write_text(text, encoding="utf-8")
+    lines = ("#version: 0.2", *(" ".join(pair) for pair in merges))
+    (folder / MERGES).write_text("\n".join(lines) + "\n", encoding="utf-8")

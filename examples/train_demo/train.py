@@ -225,6 +225,8 @@ def export(
     # Half precision in the file only: it is read back as float32.  Shards keep each file small.
     pipeline.to(torch.float16)
     pipeline.save_pretrained(folder, max_shard_size="3MB")
+    for name in ("tokenizer", "tokenizer_2"):
+        architecture.add_vocabulary_files(folder / name)
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """What this package uses of diffusers that diffusers does not promise to keep.
 
-All of it was seen in diffusers 0.42.1: ``attn_processors`` and ``set_attn_processor`` of models,
-and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules: ``to_qkv``,
-``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on the model;
-``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` of what keeps their state, and
-``_reset_stateful_cache`` of models.
+All of it was seen in diffusers 0.36.0 and 0.42.1: ``attn_processors`` and ``set_attn_processor`` of
+models, and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules:
+``to_qkv``, ``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on
+the model; ``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` (0.36:
+``_current_context``) of what keeps their state, and ``_reset_stateful_cache`` of models.
 """
 
 from __future__ import annotations
@@ -17,8 +17,20 @@ from typing import Any
 import torch
 
 from ..common.errors import DiffspeedError
+from .tested import DIFFUSERS
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
+
+
+def dtype_word() -> str:
+    """What ``from_pretrained`` calls the dtype.
+
+    diffusers 0.40 brought ``dtype`` and warns about ``torch_dtype``; 0.36 ignores ``dtype``.
+    """
+    import diffusers
+
+    major, minor = (int(number) for number in diffusers.__version__.split(".")[:2])
+    return "dtype" if (major, minor) >= (0, 40) else "torch_dtype"
 
 
 def processors_of(model: Any) -> dict[str, Any]:
@@ -86,7 +98,8 @@ def unfuse(model: Any, processors: dict[str, Any]) -> None:
     if left:
         raise DiffspeedError(
             f"{type(model).__name__} keeps fused projections in {', '.join(left)}: this version of "
-            "diffusers fuses in another way than 0.42, with which pytest-diffspeed was tested"
+            f"diffusers fuses in another way than {DIFFUSERS}, with which pytest-diffspeed was "
+            "tested"
         )
 
 
@@ -98,10 +111,15 @@ def cache_surroundings(model: Any) -> Callable[[], AbstractContextManager[Any]]:
     for module in model.modules():
         registry = getattr(module, "_diffusers_hook", None)
         for hook in getattr(registry, "hooks", {}).values():
-            contexts = (getattr(value, "_context", None) for value in vars(hook).values())
-            for context in filter(dataclasses.is_dataclass, contexts):
-                fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(context)}
-                return lambda: model.cache_context(**fields)
+            for kept in vars(hook).values():
+                # 0.36 to 0.40 keep the name of the context, 0.42 all that it was opened with.
+                name = getattr(kept, "_current_context", None)
+                if isinstance(name, str):
+                    return lambda: model.cache_context(name)
+                context = getattr(kept, "_context", None)
+                if dataclasses.is_dataclass(context):
+                    fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(context)}
+                    return lambda: model.cache_context(**fields)
     return nullcontext
 
 

@@ -1,6 +1,6 @@
 """What this package uses of dynamo, the front end of ``torch.compile``.
 
-Everything here was seen in torch 2.13.0 and 2.14.1; what is not there any more is said by name
+Everything here was seen in torch 2.10 to 2.15; what is not there any more is said by name
 (:func:`require_known_dynamo`).  Nothing calls ``torch._dynamo.reset()``: that would make every
 other compiled module of the process compile again.
 """
@@ -8,23 +8,26 @@ other compiled module of the process compile again.
 from __future__ import annotations
 
 import logging
+import sys
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import torch
 import torch._dynamo
-from torch._dynamo import convert_frame, eval_frame, pgo, symbolic_convert
+from torch._C._dynamo.eval_frame import _FrameAction
+from torch._dynamo import convert_frame, eval_frame, pgo, symbolic_convert, trace_rules
 from torch._dynamo import utils as dynamo_utils
 from torch._dynamo.backends.debugging import ExplainWithBackend as ExplainWithBackend
 from torch._dynamo.guards import DeletedGuardManagerWrapper
 
 from ..common.errors import DiffspeedError
+from .tested import TORCH
 
 TORCH_FOLDER = str(Path(torch.__file__).parent)
 _LIMIT_EXCEEDED = "recompile limit exceeded"
@@ -53,7 +56,7 @@ def require_known_dynamo() -> None:
             raise DiffspeedError(
                 f"torch {torch.__version__} has no {getattr(owner, '__name__', owner)}.{name}, "
                 "with which graph breaks and recompilations are seen; pytest-diffspeed was tested "
-                "with torch 2.13 and 2.14"
+                f"with torch {TORCH}"
             )
 
 
@@ -117,10 +120,11 @@ def watching() -> Iterator[Seen]:
     reasons_of = getattr(convert_frame, "get_and_maybe_log_recompilation_reasons")  # noqa: B009
     reasons: list[str] = []
 
-    def on_break(self: Any, code_options: Any, reason: str, exc: Any) -> None:
+    def on_break(self: Any, code_options: Any, reason: str = "", **more: Any) -> None:
+        exc = more["exc"] if "exc" in more else _exception_of(reason, **more)
         if not exc.logged:  # the same exception passes through every frame that was inlined
             seen.breaks.append(_seen_break(self, reason, exc))
-        log_graph_break(self, code_options, reason=reason, exc=exc)
+        log_graph_break(self, code_options, reason=reason, **more)
 
     def on_reasons(*args: Any, **kwargs: Any) -> Any:
         found = reasons_of(*args, **kwargs)
@@ -137,19 +141,18 @@ def watching() -> Iterator[Seen]:
         try:
             result = convert(self, frame, *args, **kwargs)
         except Exception as error:
-            exceeded = _LIMIT_EXCEEDED in f"{error} {error.__cause__}"
+            exceeded = _is_past_limit(error)
             seen.compiles.append(_compile(frame, entries, reasons, None, error, exceeded, False))
             if not getattr(error, "logged", False) and not exceeded and _is_break(error):
                 seen.breaks.append(_break_of_frame(code, error))
             raise
-        skipped = getattr(result, "skip_reason", None)  # told from torch 2.13 on
-        compiled = result.guarded_code is not None
+        skipped, compiled = _skip_reason(result, code), result.guarded_code is not None
         seen.compiles.append(_compile(frame, entries, reasons, skipped, None, False, compiled))
         return result
 
     def on_any_frame(self: Any, frame: Any, *args: Any, **kwargs: Any) -> Any:
         result = catch(self, frame, *args, **kwargs)
-        reason = getattr(result, "skip_reason", None)
+        reason = _skip_reason(result, frame.f_code)
         if reason is not None:
             seen.skips[(_function(frame.f_code), reason.splitlines()[0])] += 1
         return result
@@ -164,6 +167,48 @@ def watching() -> Iterator[Seen]:
         ):
             patches.enter_context(mock.patch.object(owner, name, wrapper))
         yield seen
+
+
+def _is_past_limit(error: Exception) -> bool:
+    """Whether dynamo gave up on a function since it was compiled too often.
+
+    Torch 2.10 has types for it, later versions the sentence.
+    """
+    names = ("FailOnRecompileLimitHit", "RecompileLimitExceeded")
+    types_of_2_10 = tuple(getattr(torch._dynamo.exc, name, ()) for name in names)
+    return isinstance(error, types_of_2_10) or _LIMIT_EXCEEDED in f"{error} {error.__cause__}"
+
+
+def _exception_of(reason: str, user_stack: Any = None) -> Any:
+    """What newer versions hand to ``log_graph_break`` and 2.10 does not.
+
+    There the exception is being handled when it is logged, or there is none, and an exception that
+    passes through inlined frames is logged once.
+    """
+    error = sys.exc_info()[1]
+    known = isinstance(error, torch._dynamo.exc.Unsupported)
+    if user_stack is None:
+        user_stack = torch._guards.TracingContext.extract_stack()
+    message = getattr(error, "msg", None) if known else None
+    return types.SimpleNamespace(msg=message or reason, real_stack=user_stack, logged=False)
+
+
+def _skip_reason(result: Any, code: types.CodeType) -> str | None:
+    """Why dynamo left a function to Python; ``None`` where it did not.
+
+    ``ConvertFrameReturn.skip_reason``, seen in torch 2.13.  Torch 2.10 and 2.11 forget it, so what
+    can be asked once more is asked.
+    """
+    if hasattr(result, "skip_reason"):
+        return cast("str | None", result.skip_reason)
+    action = result.frame_exec_strategy.cur_action
+    if result.guarded_code is not None or action != _FrameAction.SKIP:
+        return None
+    if torch._dynamo.config.disable:
+        return "Dynamo tracing is disabled"
+    if trace_rules.check(code):
+        return "frame is in the Dynamo skipfiles list"
+    return f"torch {torch.__version__} does not say why"
 
 
 def _is_break(error: Exception) -> bool:

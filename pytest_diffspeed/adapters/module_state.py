@@ -1,7 +1,7 @@
 """What torch keeps on a module and a tensor and promises to nobody: hooks, and a count of edits.
 
-``Module._forward_hooks`` and its siblings, and ``Tensor._version``, seen in torch 2.13.0 and
-2.14.1.
+``Module._forward_hooks`` and its siblings, and ``Tensor._version``, seen in torch 2.10 to
+2.15.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..common.errors import DiffspeedError
+from .tested import TORCH
 
 
 def is_hooks(name: str, value: object) -> bool:
@@ -28,7 +29,7 @@ def require_hook_tables(module: torch.nn.Module) -> None:
     if not is_hooks("_forward_hooks", vars(module).get("_forward_hooks")):
         raise DiffspeedError(
             f"hooks of {type(module).__name__} cannot be seen: it keeps no _forward_hooks, unlike "
-            "modules of the torch versions that pytest-diffspeed was tested with, 2.13 and 2.14"
+            f"modules of the torch versions that pytest-diffspeed was tested with, {TORCH}"
         )
 
 

@@ -1,6 +1,6 @@
 """Other tensors in the places of a module's parameters and buffers, for a while.
 
-``Module._parameters`` and ``Module._buffers``, seen in torch 2.13.0 and 2.14.1.  Moving a module
+``Module._parameters`` and ``Module._buffers``, seen in torch 2.10 to 2.15.  Moving a module
 there and back with ``to`` would copy its weights twice and leave them at other addresses.
 """
 
@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from ..common.errors import DiffspeedError
+from .tested import TORCH
 
 
 @contextmanager
@@ -46,8 +47,7 @@ def _table(module: torch.nn.Module, name: str) -> dict[str, torch.Tensor | None]
     if table is None:
         raise DiffspeedError(
             f"the weights of {type(module).__name__} cannot be placed on a simulated GPU: it keeps "
-            f"no {name}, unlike modules of the torch versions that this was tested with, 2.13 and "
-            "2.14"
+            f"no {name}, unlike modules of the torch versions that this was tested with, {TORCH}"
         )
     return table
 

@@ -1,7 +1,7 @@
 """Which op is running, for a warning that does not say it.
 
-``TorchDispatchMode`` and ``OpOverload``, seen in torch 2.11.0, 2.13.0 and 2.14.1.  A compiled
-module must not be called under the mode: it would run eagerly, on 2.13 for good.
+``TorchDispatchMode`` and ``OpOverload``, seen in torch 2.10 to 2.15.  A compiled module must not be
+called under the mode: it would run eagerly, on 2.13 for good.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Process-wide state of torch and of what compiles for it that has no promised API.
 
-Seen in torch 2.13.0 and 2.14.1 and diffusers 0.42.1.  Modules that nobody imported are not imported
-here: what was never loaded cannot have been changed, and dynamo takes seconds to load.
+Seen in torch 2.10 to 2.15 and diffusers 0.36 and 0.42.  Modules that nobody imported are not
+imported here: what was never loaded cannot have been changed, and dynamo takes seconds to load.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ..common.errors import DiffspeedError
+from .tested import DIFFUSERS, TORCH
 
 CONFIGS = ("torch._dynamo.config", "torch._functorch.config", "torch._inductor.config")
 _ATTENTION = "diffusers.models.attention_dispatch"
@@ -130,6 +131,6 @@ def set_sdp_priority(order: tuple[int, ...]) -> None:
 def _gone(what: str) -> DiffspeedError:
     return DiffspeedError(
         f"process-wide settings cannot be saved and restored: {what} is not there; "
-        "pytest-diffspeed was tested with torch 2.13 and 2.14 and diffusers 0.42: install one of "
+        f"pytest-diffspeed was tested with torch {TORCH} and diffusers {DIFFUSERS}: install one of "
         "those"
     )

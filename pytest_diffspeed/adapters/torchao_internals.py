@@ -1,17 +1,22 @@
-"""What this package uses of torchao, seen in torchao 0.17.0 and 0.18.0.
+"""What this package uses of torchao, seen in torchao 0.15.0, 0.17.0 and 0.18.0.
 
 ``quantize_``, ``Int8DynamicActivationInt8WeightConfig`` and ``Int8Tensor`` are exported by
-``torchao.quantization``, and torchao moves such names between minor versions.
+``torchao.quantization``, and torchao moves such names between minor versions.  0.14 has no
+``Int8Tensor``; up to 0.17 a config makes the older ``AffineQuantizedTensor`` of it unless it is of
+version 2, and 0.18 knows nothing else.
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 
 from ..common.quiet import third_party
+from .tested import TORCHAO
+
+_INT8_TENSOR = 2
+"""The version of torchao's config that quantizes to ``Int8Tensor``."""
 
 
 def why_unusable() -> str | None:
@@ -28,7 +33,7 @@ def why_unusable() -> str | None:
     except ImportError as error:
         return (
             f"this torchao lacks what is used of it ({error}); pytest-diffspeed was tested with "
-            "torchao 0.17 and 0.18"
+            f"torchao {TORCHAO}"
         )
     return None
 
@@ -37,16 +42,16 @@ def quantize_int8_dynamic(module: torch.nn.Module, paths: set[str]) -> None:
     """Quantize the linear layers at ``paths`` in place: weights per row, activations per token.
 
     ``set_inductor_config=False``: the default changes inductor's configuration for the whole
-    process and for good.  ``version=2``: up to torchao 0.17 the default, 1, makes other tensors
-    than ``Int8Tensor``; torchao 0.18 knows 2 alone.
+    process and for good.
     """
     quantize, config, _ = _names()
-    words: dict[str, Any] = {"set_inductor_config": False}
-    if "version" in inspect.signature(config).parameters:
-        words["version"] = 2
     if paths:
         with third_party():
-            quantize(module, config(**words), filter_fn=lambda layer, path: path in paths)
+            quantize(
+                module,
+                config(set_inductor_config=False, version=_INT8_TENSOR),
+                filter_fn=lambda layer, path: path in paths,
+            )
 
 
 def is_int8(layer: Any) -> bool:

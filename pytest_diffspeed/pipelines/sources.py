@@ -393,7 +393,9 @@ def load_folder(where: str | Path, shared: dict[str, Any]) -> object:
         import torch
         from diffusers import DiffusionPipeline
 
-        return DiffusionPipeline.from_pretrained(where, dtype=torch.float32, **shared)
+        from ..adapters.diffusers_internals import dtype_word
+
+        return DiffusionPipeline.from_pretrained(where, **{dtype_word(): torch.float32}, **shared)
 
 
 def _general_defaults(pipeline: DiffusionPipeline) -> CallDefaults:

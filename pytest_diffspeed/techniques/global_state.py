@@ -139,10 +139,14 @@ def _compiler_value(settings: Mapping[str, Any], name: str) -> Any:
 
 
 def _read(setting: Setting) -> Any:
-    try:
-        return setting.read()
-    except RuntimeError:
-        return UNREADABLE
+    with warnings.catch_warnings():
+        # torch 2.9 warns once about its legacy precision flags, also of who reads them; with
+        # `-W error` that would be raised here, and nothing is wrong.
+        warnings.simplefilter("ignore")
+        try:
+            return setting.read()
+        except RuntimeError:
+            return UNREADABLE
 
 
 def _owner(path: str) -> Any:

@@ -201,7 +201,7 @@ def weights_cut_short(folder):
 
 def garbage_in_text_encoder(folder):
     (folder / "text_encoder" / "model.safetensors").write_bytes(b"garbage")
-    return "header too small"
+    return "Error while deserializing header"
 
 
 def missing_component(folder):

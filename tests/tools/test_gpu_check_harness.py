@@ -204,6 +204,27 @@ def kill_leftovers(out):
             os.killpg(os.getpgid(child), signal.SIGKILL)
 
 
+TAKES_TIME = """
+    import time
+
+    def run(part):
+        began = time.monotonic()
+        time.sleep(1.5)
+        with part.check("times") as check:
+            check.record("", began=began, ended=time.monotonic())
+"""
+
+
+def test_a_part_that_times_runs_alone_and_is_overtaken_while_it_waits(tool, tmp_path):
+    folder, out = tool(a=(60, TAKES_TIME), b=(60, TAKES_TIME), c=(60, TAKES_TIME)), tmp_path / "out"
+    parts = folder / "parts" / "__init__.py"
+    parts.write_text(parts.read_text().replace("'part b', 60, 60", "'part b', 60, 60, True"))
+    assert run(folder, out, "--jobs", "2").returncode == 0
+    times = {check["part"]: check["figures"] for check in checks(out)}
+    assert times["c"]["began"] < times["a"]["ended"]  # beside each other
+    assert times["b"]["began"] > max(times["a"]["ended"], times["c"]["ended"])
+
+
 def test_a_wrong_letter_is_a_usage_error(tmp_path):
     done = run(TOOL, tmp_path, "--parts", "axz")
     assert done.returncode == 2

@@ -129,14 +129,14 @@ def _run(chosen: Sequence[Entry], arguments: Any, results: Path, work: Path) -> 
     with (arguments.out / "log.txt").open("w", encoding="utf-8", buffering=1) as log:
         try:
             while waiting or running:
-                while waiting and _may_start(waiting[0], running, at_once):
+                while (entry := _next(waiting, running, at_once)) is not None:
+                    waiting.remove(entry)
                     left = deadline - time.monotonic()
                     if left < 5:
-                        entry = waiting.pop(0)
                         why = f"the whole run's {arguments.minutes:g} minutes were over"
                         Writer(results, entry.key).write("ended", why=why, seconds=0.0)
                         continue
-                    running.append(_start(waiting.pop(0), left, arguments, results, work, log))
+                    running.append(_start(entry, left, arguments, results, work, log))
                 for one in list(running):
                     why = one.ended()
                     if why is not None:
@@ -149,10 +149,11 @@ def _run(chosen: Sequence[Entry], arguments: Any, results: Path, work: Path) -> 
                 _end(one, "the run was ended", results, arguments.out)
 
 
-def _may_start(entry: Entry, running: Sequence[Running], at_once: int) -> bool:
-    if entry.alone or any(one.entry.alone for one in running):
-        return not running
-    return len(running) < at_once
+def _next(waiting: Sequence[Entry], running: Sequence[Running], at_once: int) -> Entry | None:
+    """The first part that may start now: one that must run alone is overtaken while it waits."""
+    if any(one.entry.alone for one in running) or len(running) >= at_once:
+        return None
+    return next((entry for entry in waiting if not (entry.alone and running)), None)
 
 
 def _start(
@@ -237,7 +238,7 @@ def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
         if unknown:
             parser.error(f"--{name}: no part is called {', '.join(unknown)}; valid: {keys}")
     if arguments.minutes is None:
-        arguments.minutes = 15.0 if arguments.device == "cpu" else 8.5
+        arguments.minutes = 15.0 if arguments.device == "cpu" else 8.6
     if arguments.table is not None and not arguments.table.is_file():
         parser.error(f"--table: there is no file {arguments.table}")
     return arguments

@@ -10,9 +10,9 @@ from typing import Any
 from pytest_sessions import first_sentence
 
 STEPS = 4
-HOST_SLEEP_S = 0.1
+HOST_SLEEP_S = 0.25
 """``SLEEP_S`` of the project, in each step."""
-DEVICE_CYCLES = 150_000_000
+DEVICE_CYCLES = 300_000_000
 FASTEST_HZ = 2.2e9
 """Above the boost clocks of an H100 and an H200 (1.98 GHz)."""
 

@@ -26,9 +26,9 @@ class Entry:
 PARTS = (
     Entry("a", "sync_parity", "host syncs: simulated against real", 150, 150),
     Entry("b", "gates", "each gate, green and red", 180, 240),
-    Entry("c", "techniques", "each technique's proof", 150, 150),
+    Entry("c", "techniques", "each technique's proof", 180, 150),
     Entry("d", "clock", "the clock, and the baseline against itself", 75, 90, alone=True),
-    Entry("e", "ladder", "a ladder at SDXL's full width", 150, 120, alone=True),
-    Entry("f", "kernels", "kernels, attention, bytes", 90, 90),
+    Entry("e", "ladder", "a ladder at SDXL's full width", 170, 120, alone=True),
+    Entry("f", "kernels", "kernels, attention, bytes", 120, 90),
     Entry("g", "sharing", "two arms and two workers on one GPU", 75, 90, alone=True),
 )

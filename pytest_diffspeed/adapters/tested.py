@@ -1,0 +1,8 @@
+"""With which versions the tests ran: what errors say when a library is not what it was.
+
+``docs/versions.md`` has the table; a test holds these words against it.
+"""
+
+TORCH = "2.10 to 2.15"
+DIFFUSERS = "0.36 to 0.42"
+TORCHAO = "0.15 to 0.18"
