@@ -1,9 +1,7 @@
 """The check of the clock: its figures, and its CUDA branches on the simulated GPU."""
 
-import sys
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,21 +11,14 @@ from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 from pytest_diffspeed.accelerators.catalog.cuda import CudaClock
 from pytest_diffspeed.accelerators.device import Device
 
-TOOL = str(Path(__file__).parents[2] / "tools" / "gpu_check")
-
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(TOOL)
-    before = set(sys.modules)
+def tool(gpu_check_path):
     import clock_pairs
     import timing_figures
     from parts import clock
 
-    yield SimpleNamespace(figures=timing_figures, clock=clock, pairs=clock_pairs)
-    for name in set(sys.modules) - before:  # "checks" or "table" may be somebody else's name
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(TOOL):
-            del sys.modules[name]
+    return SimpleNamespace(figures=timing_figures, clock=clock, pairs=clock_pairs)
 
 
 def event(start, end, device="CUDA", name="kernel", annotation=False):

@@ -1,29 +1,23 @@
 """The check of each gate: its rules, and a whole run over sessions that are made up."""
 
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "gpu_check"
 GPU = "NVIDIA H100 80GB HBM3"
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOL))
-    before = set(sys.modules)
+def tool(gpu_check_path):
     import checks
     import gate_verdicts
     import pytest_sessions
     from parts import gates
 
-    yield SimpleNamespace(checks=checks, rules=gate_verdicts, sessions=pytest_sessions, gates=gates)
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(TOOL)):
-            del sys.modules[name]
+    return SimpleNamespace(
+        checks=checks, rules=gate_verdicts, sessions=pytest_sessions, gates=gates
+    )
 
 
 @pytest.fixture

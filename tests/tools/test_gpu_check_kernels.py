@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "gpu_check"))
+TOOL = Path(__file__).parents[2] / "tools" / "gpu_check"
+sys.path.insert(0, str(TOOL / "bench"))
+sys.path.insert(0, str(TOOL))
 
 
 # Names as they stand in public traces of A100 and H100 runs.

@@ -2,30 +2,23 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "gpu_check"
 MIB = 2**20
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOL))
-    before = set(sys.modules)
+def tool(gpu_check_path):
     import checks
     import device_memory
     import shared_moments
     from parts import sharing
 
-    yield SimpleNamespace(
+    return SimpleNamespace(
         checks=checks, memory=device_memory, moments=shared_moments, sharing=sharing
     )
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(TOOL)):
-            del sys.modules[name]
 
 
 def lock(pid, began, ended, shared=False):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "gpu_check"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools/gpu_check/bench"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools/gpu_check"))
 
 from technique_evidence import RULES, Case
 from technique_negatives import NEGATIVES, families_without

@@ -1,8 +1,8 @@
 """Each gate end to end on this device, by real sessions: green, and red by a fault of its own.
 
-Three sessions of ``pytest --diffspeed`` on the small project in ``gates_project``: ``green`` (every
-gate that needs no inductor, on what deserves a PASS), ``red`` (each gate on a pipeline with one
-planted fault; breaks, syncs and recompilations must be told with the planted line) and
+Three sessions of ``pytest --diffspeed`` on the small project in ``projects/gates``: ``green``
+(every gate that needs no inductor, on what deserves a PASS), ``red`` (each gate on a pipeline with
+one planted fault; breaks, syncs and recompilations must be told with the planted line) and
 ``compiled`` (the gates on compiled code, with inductor).  They run beside each other, since they
 mostly import and compile, and the device's lock keeps their timings apart.  Verdicts are taken from
 the journals while the sessions run.
@@ -35,7 +35,7 @@ from gate_verdicts import (
 )
 from pytest_sessions import PytestSession, bounded, first_sentence
 
-PROJECT = Path(__file__).resolve().parents[1] / "gates_project"
+PROJECT = Path(__file__).resolve().parents[1] / "projects" / "gates"
 RESERVE_S = 8.0
 """For the checks at the end, before the part's limit."""
 

@@ -35,7 +35,7 @@ from checks import NoMeaning, Part
 from kernel_kinds import attention_of_kernels, by_name
 from profiler_traces import Work, profiled
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[1] / "bench"
 BLOCKS = ("sdxl", "flux")
 THOUGHT = {("sdxl", "eager"): 66, ("sdxl", "compiled"): 47}
 LAUNCHES = {"native_group_norm": 3, "_safe_softmax": 5}

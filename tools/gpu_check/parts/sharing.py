@@ -1,6 +1,6 @@
 """Two arms and two workers on one GPU: neither disturbs the other, and all memory is given back.
 
-Three sessions on the small project in ``sharing_project``, beside each other: two workers of
+Three sessions on the small project in ``projects/sharing``, beside each other: two workers of
 pytest-xdist that both count, and time; and two scratch repositories with ``--diffspeed-base``,
 whose head is slower (FAIL) or has other words in its README (PASS).  All that time do so through
 one lock.  Timed calls and holders of the lock note their moments, so "never two at once" is read
@@ -27,7 +27,7 @@ from device_memory import MIB, DeviceMemory
 from pytest_sessions import PytestSession, bounded, first_sentence, json_lines
 from shared_moments import context_bytes, kept_apart, most_of_each
 
-PROJECT = Path(__file__).resolve().parents[1] / "sharing_project"
+PROJECT = Path(__file__).resolve().parents[1] / "projects" / "sharing"
 LEFT_OVER_MIB = 64
 RESERVE_S = 8.0
 SLOWER = "--diffspeed-base: a slower head"

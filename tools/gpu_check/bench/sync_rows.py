@@ -22,7 +22,7 @@ from pytest_diffspeed.accelerators.cuda_syncs import record_cuda
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SyncLog
 
-TABLE = Path(__file__).parents[2] / "tests/simgpu/test_sync_table.py"
+TABLE = Path(__file__).parents[3] / "tests/simgpu/test_sync_table.py"
 Program = Callable[[Any], object]
 
 MORE: dict[str, Program] = {

@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.mark.diffspeed("compile", pipeline="random:sdxl-tiny")
+@pytest.mark.diffspeed("compile_quick", pipeline="random:sdxl-tiny")
 @pytest.mark.no_recompiles(prompts=["an owl that is somewhat longer than the first prompt"])
 @pytest.mark.max_compile_time(3600)
 def test_compiled(optimized_pipeline): ...

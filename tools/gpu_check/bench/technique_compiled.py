@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import technique_pipelines as pipelines
 from checks import Found, NoMeaning
+from quick_compile import without_search
 from technique_bench import Bench
 from technique_pipelines import Tried
 from technique_traces import profiled
 from time_limit import at_most
 
-SEARCH = ("coordinate_descent_tuning", "coordinate_descent_check_all_directions")
-"""Inductor's search of block sizes compiles and times each Triton kernel some twenty times, one
-after the other: minutes for a pipeline."""
 DEMO_NEEDS_S = {"compile": 50.0, "compile_max_autotune": 90.0}
 """Guesses, not measured: with less time left a smaller pipeline is compiled."""
 LEAST_S = 15.0
@@ -65,19 +60,6 @@ def graph_skipped(bench: Bench, title: str) -> None:
             check.expect(re.search(r"[1-9]\d* skipped \(skipping .*mutat", str(error)), error)
         else:
             check.expect(False, f"proven: {applied.proofs[0].found}")
-
-
-@contextmanager
-def without_search(name: str) -> Iterator[None]:
-    """The technique ``name`` compiles without the search of block sizes."""
-    from pytest_diffspeed.techniques.registry import techniques
-
-    technique: Any = techniques()[name]
-    vars(technique)["flags"] = {**technique.flags, **dict.fromkeys(SEARCH, False)}
-    try:
-        yield
-    finally:
-        del vars(technique)["flags"]
 
 
 def compiled(bench: Bench, check: Found, name: str, stack: str, tried: Tried) -> None:

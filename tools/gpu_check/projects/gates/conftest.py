@@ -77,6 +77,22 @@ class CompileEager(Compile):
     backend = "eager"
 
 
+class CompileQuick(Compile):
+    """Inductor without its search of block sizes, which takes minutes on a GPU."""
+
+    name = "compile_quick"
+    summary = "torch.compile without the search of block sizes"
+    # False and not left out: a mode could switch them on.
+    flags = Compile.flags | {
+        "coordinate_descent_tuning": False,
+        "coordinate_descent_check_all_directions": False,
+    }
+
+
 def pytest_diffspeed_techniques():
     planted = (not_numbers, other_images, kept_tensor, host_sleep, device_sleep)
-    return [CompileEager(), *(PlantedInScheduler(step.__name__, step) for step in planted)]
+    return [
+        CompileEager(),
+        CompileQuick(),
+        *(PlantedInScheduler(step.__name__, step) for step in planted),
+    ]
