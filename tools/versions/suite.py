@@ -32,7 +32,7 @@ def run(environment: Environment, python: Path, failed_only: bool) -> tuple[floa
     folder = FOLDER / environment.name
     report = folder / "junit.xml"
     report.unlink(missing_ok=True)
-    words = ["-m", "not slow", "-n", "logical", "--maxprocesses=4", "--dist", "loadfile", "-q"]
+    words = ["-m", "not slow", "-n", "logical", "--maxprocesses=4", "--dist", "loadfile", "-v"]
     words += [f"--junitxml={report}", "-o", f"cache_dir={folder / 'cache'}", *environment.words]
     words.append("--ignore=tests/test_versions.py")  # checks what this run is about to write
     if failed_only:
