@@ -35,13 +35,6 @@ ENVIRONMENTS = (
         resolution="lowest-direct",
     ),
     Environment(
-        "early-2026",
-        python="3.11",
-        what="the newest at the end of January 2026, with transformers 4",
-        until="2026-01-31",
-        pins=("transformers<5",),
-    ),
-    Environment(
         "torch-2.11",
         python="3.12",
         what="torch 2.11 and the torchao made for it, the rest newest",
