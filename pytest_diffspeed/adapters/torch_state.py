@@ -115,7 +115,8 @@ def attention_backend() -> str | None:
 def set_attention_backend(name: str) -> None:
     """Make ``name`` diffusers' default attention backend."""
     module: Any = sys.modules[_ATTENTION]
-    module._AttentionBackendRegistry.set_active_backend(module.AttentionBackendName(name))
+    # All that its `set_active_backend` does; 0.36 has none.
+    module._AttentionBackendRegistry._active_backend = module.AttentionBackendName(name)
 
 
 def sdp_priority() -> tuple[int, ...]:
