@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers import __version__ as TRANSFORMERS
@@ -139,11 +140,20 @@ def train_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
     return tokenizer
 
 
-def add_vocabulary_files(folder: Path) -> None:
-    """The two files that transformers 4 reads, beside the one that transformers 5 writes."""
-    if (folder / "tokenizer.json").exists():
-        saved = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]
-        _write_vocabulary(saved["vocab"], saved["merges"], folder)
+def make_readable_for_transformers_4(model: Path) -> None:
+    """What transformers 4 reads and 5 writes in another way: vocabularies, names of weights."""
+    for name in ("tokenizer", "tokenizer_2"):
+        saved = model / name / "tokenizer.json"
+        if saved.exists():
+            vocabulary = json.loads(saved.read_text("utf-8"))["model"]
+            _write_vocabulary(vocabulary["vocab"], vocabulary["merges"], saved.parent)
+    weights = model / "text_encoder" / "model.safetensors"
+    # Both read these names; 4 takes weights of other names for absent and draws them at random.
+    named = {
+        f"text_model.{name.removeprefix('text_model.')}": weight
+        for name, weight in load_file(weights).items()
+    }
+    save_file(named, weights, metadata={"format": "pt"})
 
 
 def _write_vocabulary(vocab: dict[str, int], merges: Sequence[Sequence[str]], folder: Path) -> None:

@@ -225,8 +225,7 @@ def export(
     # Half precision in the file only: it is read back as float32.  Shards keep each file small.
     pipeline.to(torch.float16)
     pipeline.save_pretrained(folder, max_shard_size="3MB")
-    for name in ("tokenizer", "tokenizer_2"):
-        architecture.add_vocabulary_files(folder / name)
+    architecture.make_readable_for_transformers_4(folder)
 
 
 def main() -> None:
