@@ -1,9 +1,9 @@
 """What this package uses of diffusers that diffusers does not promise to keep.
 
-All of it was seen in diffusers 0.36.0 and 0.42.1: ``attn_processors`` and ``set_attn_processor`` of
+All of it was seen in diffusers 0.39.0 and 0.42.1: ``attn_processors`` and ``set_attn_processor`` of
 models, and what ``fuse_qkv_projections`` (marked experimental) leaves on attention modules:
 ``to_qkv``, ``to_kv``, ``to_added_qkv``, ``fused_projections``, and ``original_attn_processors`` on
-the model; ``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` (0.36:
+the model; ``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` (0.39:
 ``_current_context``) of what keeps their state, and ``_reset_stateful_cache`` of models.
 """
 
@@ -25,7 +25,7 @@ _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
 def dtype_word() -> str:
     """What ``from_pretrained`` calls the dtype.
 
-    diffusers 0.40 brought ``dtype`` and warns about ``torch_dtype``; 0.36 ignores ``dtype``.
+    diffusers 0.40 brought ``dtype`` and warns about ``torch_dtype``; 0.39 ignores ``dtype``.
     """
     import diffusers
 
@@ -112,7 +112,7 @@ def cache_surroundings(model: Any) -> Callable[[], AbstractContextManager[Any]]:
         registry = getattr(module, "_diffusers_hook", None)
         for hook in getattr(registry, "hooks", {}).values():
             for kept in vars(hook).values():
-                # 0.36 to 0.40 keep the name of the context, 0.42 all that it was opened with.
+                # 0.39 and 0.40 keep the name of the context, 0.42 all that it was opened with.
                 name = getattr(kept, "_current_context", None)
                 if isinstance(name, str):
                     return lambda: model.cache_context(name)

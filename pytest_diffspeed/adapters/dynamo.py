@@ -1,6 +1,6 @@
 """What this package uses of dynamo, the front end of ``torch.compile``.
 
-Everything here was seen in torch 2.10 to 2.15; what is not there any more is said by name
+Everything here was seen in torch 2.11 to 2.15; what is not there any more is said by name
 (:func:`require_known_dynamo`).  Nothing calls ``torch._dynamo.reset()``: that would make every
 other compiled module of the process compile again.
 """
@@ -8,7 +8,6 @@ other compiled module of the process compile again.
 from __future__ import annotations
 
 import logging
-import sys
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -120,11 +119,10 @@ def watching() -> Iterator[Seen]:
     reasons_of = getattr(convert_frame, "get_and_maybe_log_recompilation_reasons")  # noqa: B009
     reasons: list[str] = []
 
-    def on_break(self: Any, code_options: Any, reason: str = "", **more: Any) -> None:
-        exc = more["exc"] if "exc" in more else _exception_of(reason, **more)
+    def on_break(self: Any, code_options: Any, reason: str, exc: Any) -> None:
         if not exc.logged:  # the same exception passes through every frame that was inlined
             seen.breaks.append(_seen_break(self, reason, exc))
-        log_graph_break(self, code_options, reason=reason, **more)
+        log_graph_break(self, code_options, reason=reason, exc=exc)
 
     def on_reasons(*args: Any, **kwargs: Any) -> Any:
         found = reasons_of(*args, **kwargs)
@@ -141,7 +139,7 @@ def watching() -> Iterator[Seen]:
         try:
             result = convert(self, frame, *args, **kwargs)
         except Exception as error:
-            exceeded = _is_past_limit(error)
+            exceeded = _LIMIT_EXCEEDED in f"{error} {error.__cause__}"
             seen.compiles.append(_compile(frame, entries, reasons, None, error, exceeded, False))
             if not getattr(error, "logged", False) and not exceeded and _is_break(error):
                 seen.breaks.append(_break_of_frame(code, error))
@@ -169,34 +167,10 @@ def watching() -> Iterator[Seen]:
         yield seen
 
 
-def _is_past_limit(error: Exception) -> bool:
-    """Whether dynamo gave up on a function since it was compiled too often.
-
-    Torch 2.10 has types for it, later versions the sentence.
-    """
-    names = ("FailOnRecompileLimitHit", "RecompileLimitExceeded")
-    types_of_2_10 = tuple(getattr(torch._dynamo.exc, name, ()) for name in names)
-    return isinstance(error, types_of_2_10) or _LIMIT_EXCEEDED in f"{error} {error.__cause__}"
-
-
-def _exception_of(reason: str, user_stack: Any = None) -> Any:
-    """What newer versions hand to ``log_graph_break`` and 2.10 does not.
-
-    There the exception is being handled when it is logged, or there is none, and an exception that
-    passes through inlined frames is logged once.
-    """
-    error = sys.exc_info()[1]
-    known = isinstance(error, torch._dynamo.exc.Unsupported)
-    if user_stack is None:
-        user_stack = torch._guards.TracingContext.extract_stack()
-    message = getattr(error, "msg", None) if known else None
-    return types.SimpleNamespace(msg=message or reason, real_stack=user_stack, logged=False)
-
-
 def _skip_reason(result: Any, code: types.CodeType) -> str | None:
     """Why dynamo left a function to Python; ``None`` where it did not.
 
-    ``ConvertFrameReturn.skip_reason``, seen in torch 2.13.  Torch 2.10 and 2.11 forget it, so what
+    ``ConvertFrameReturn.skip_reason``, seen in torch 2.13.  Torch 2.11 forgets it, so what
     can be asked once more is asked.
     """
     if hasattr(result, "skip_reason"):

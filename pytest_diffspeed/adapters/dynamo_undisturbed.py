@@ -1,6 +1,6 @@
 """Let dynamo compile something as if nobody had compiled yet, and leave it as it was.
 
-Seen in torch 2.10 to 2.15, like :mod:`.dynamo`.
+Seen in torch 2.11 to 2.15, like :mod:`.dynamo`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Other tensors in the places of a module's parameters and buffers, for a while.
 
-``Module._parameters`` and ``Module._buffers``, seen in torch 2.10 to 2.15.  Moving a module
+``Module._parameters`` and ``Module._buffers``, seen in torch 2.11 to 2.15.  Moving a module
 there and back with ``to`` would copy its weights twice and leave them at other addresses.
 """
 

@@ -1,6 +1,6 @@
 """Which op is running, for a warning that does not say it.
 
-``TorchDispatchMode`` and ``OpOverload``, seen in torch 2.10 to 2.15.  A compiled module must not be
+``TorchDispatchMode`` and ``OpOverload``, seen in torch 2.11 to 2.15.  A compiled module must not be
 called under the mode: it would run eagerly, on 2.13 for good.
 """
 

@@ -30,7 +30,7 @@ def compiled_frames_run(call: Callable[[], object]) -> Counter[int]:
     """How often each compiled frame ran during ``call()``, by dynamo's number of the frame.
 
     Read from a profiler trace: dynamo marks each run of compiled code as
-    ``Torch-Compiled Region: frame/compilation``, seen in torch 2.10 to 2.15.  Counting *new*
+    ``Torch-Compiled Region: frame/compilation``, seen in torch 2.11 to 2.15.  Counting *new*
     graphs instead would miss a second pipeline of the same architecture, which runs the code that
     was compiled for the first one.
     """
@@ -153,7 +153,7 @@ def around_calls(
     ``Module.__call__`` calls ``self._compiled_call_impl`` if there is one, which is where
     ``module.compile()`` puts the compiled function, and ``self._call_impl`` otherwise.  Replacing
     the former by a function that calls it leaves the module, its hooks and what was compiled of it
-    alone: the compiled code begins one frame further in.  Seen in torch 2.10 to 2.15.
+    alone: the compiled code begins one frame further in.  Seen in torch 2.11 to 2.15.
     """
     compiled: Any = getattr(module, "_compiled_call_impl", _MISSING)
     if compiled is _MISSING or not hasattr(module, "_call_impl"):
@@ -181,13 +181,13 @@ def wrap_compiled_call(
 def uncompile(module: torch.nn.Module) -> None:
     """Undo ``module.compile()``: the class's ``_compiled_call_impl = None`` shows again.
 
-    Seen in torch 2.10 to 2.15.
+    Seen in torch 2.11 to 2.15.
     """
     vars(module).pop("_compiled_call_impl", None)
 
 
 def caches_switched_off() -> str | None:
-    """What keeps inductor from keeping compiled graphs, or ``None``; seen in torch 2.10 to 2.15."""
+    """What keeps inductor from keeping compiled graphs, or ``None``; seen in torch 2.11 to 2.15."""
     import torch._inductor.config as settings
 
     if settings.force_disable_caches:
@@ -230,7 +230,7 @@ class CudaGraphSkips:
 
 
 def cuda_graph_skips() -> CudaGraphSkips:
-    """Read from dynamo's counters and compilation metrics, seen in torch 2.10 to 2.15."""
+    """Read from dynamo's counters and compilation metrics, seen in torch 2.11 to 2.15."""
     from torch._dynamo.utils import counters, get_compilation_metrics
 
     said = (getattr(m, "cudagraph_skip_reason", None) for m in get_compilation_metrics())
@@ -268,7 +268,7 @@ def fresh_outputs(function: Callable[..., Any]) -> Callable[..., Any]:
     A CUDA graph writes to the same memory in each replay.  A scheduler that keeps what the denoiser
     said for later steps would find the newest output in all of them.  So a call begins a step,
     which allows the graph to reuse its memory, and hands out copies.  ``tree_map_only`` is that of
-    ``torch.utils._pytree``, in which diffusers registers its output classes (torch 2.10 to 2.15).
+    ``torch.utils._pytree``, in which diffusers registers its output classes (torch 2.11 to 2.15).
     """
     import functools
 

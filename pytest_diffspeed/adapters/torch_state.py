@@ -1,6 +1,6 @@
 """Process-wide state of torch and of what compiles for it that has no promised API.
 
-Seen in torch 2.10 to 2.15 and diffusers 0.36 and 0.42.  Modules that nobody imported are not
+Seen in torch 2.11 to 2.15 and diffusers 0.39 and 0.42.  Modules that nobody imported are not
 imported here: what was never loaded cannot have been changed, and dynamo takes seconds to load.
 """
 

@@ -1,6 +1,6 @@
 """All that the simulated GPU uses of torch and Python without their promise to keep it.
 
-Seen in torch 2.10 to 2.15; on a CPU build only in 2.13.  :func:`require` looks for each name
+Seen in torch 2.11 to 2.15; on a CPU build only in 2.13.  :func:`require` looks for each name
 before anything is changed, so that a version which moved one of them gives a sentence.
 """
 
@@ -18,7 +18,7 @@ from torch.utils._mode_utils import no_dispatch as no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-TESTED = "2.10 to 2.15"
+TESTED = "2.11 to 2.15"
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 """Major and minor: some kernels wait in one version and not in another."""
 NO_TORCH_FUNCTION = torch._C._disabled_torch_function_impl

@@ -7,7 +7,6 @@ from diffusers.hooks import FirstBlockCacheConfig, apply_group_offloading
 from pytest_diffspeed import find_graph_breaks
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.compilation.look import look_at
-from pytest_diffspeed.compilation.report import CompileFailedError
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.capture import capture
 from pytest_diffspeed.pipelines.sources import parse_source
@@ -43,10 +42,6 @@ def test_accelerates_offloading_is_told_with_what_to_do(flux):
     from accelerate import cpu_offload
 
     cpu_offload(flux.text_encoder, CPU)
-    if torch.__version__.startswith("2.10."):  # dynamo fails inside itself there: no graph break
-        with pytest.raises(CompileFailedError, match="InternalTorchDynamoError"):
-            find_graph_breaks(flux.text_encoder, torch.zeros(1, 8, dtype=torch.long))
-        return
     report = find_graph_breaks(flux.text_encoder, torch.zeros(1, 8, dtype=torch.long))
     assert any("accelerate/hooks.py" in found.file for found in report.breaks)
     assert any("offload, cache or casting hook" in found.remedy for found in report.breaks)

@@ -45,7 +45,7 @@ LEAKS = {
     "torch._inductor.config.triton.unique_kernel_names = False": (
         "torch._inductor.config.triton.unique_kernel_names"
     ),
-    "attention_dispatch._AttentionBackendRegistry._active_backend = ("
+    "attention_dispatch._AttentionBackendRegistry.set_active_backend("
     "attention_dispatch.AttentionBackendName('_native_math'))": "diffusers' attention backend",
 }
 
@@ -144,8 +144,8 @@ def test_a_setting_that_did_not_exist_yet_is_watched_once_it_does(monkeypatch):
     before.adopt(GlobalState.now())
     assert before.settings == {**known, BACKEND: "native"}
     assert before.changes() == []
-    dispatch._AttentionBackendRegistry._active_backend = dispatch.AttentionBackendName(
-        "_native_math"
+    dispatch._AttentionBackendRegistry.set_active_backend(
+        dispatch.AttentionBackendName("_native_math")
     )
     assert [change.name for change in before.changes()] == [BACKEND]
     assert before.restore() == []
@@ -182,7 +182,7 @@ def test_the_first_test_of_a_process_cannot_leak_a_setting_of_what_its_fixtures_
 
         def test_leaks(optimized_pipeline):
             from diffusers.models.attention_dispatch import AttentionBackendName
-            backend()._active_backend = AttentionBackendName("_native_math")
+            backend().set_active_backend(AttentionBackendName("_native_math"))
 
         def test_clean(optimized_pipeline):
             assert backend()._active_backend.value == "native"
