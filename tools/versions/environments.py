@@ -35,6 +35,12 @@ ENVIRONMENTS = (
         resolution="lowest-direct",
     ),
     Environment(
+        "summer-2026",
+        python="3.11",
+        what="the newest at the end of July 2026",
+        until="2026-08-01",
+    ),
+    Environment(
         "torch-2.11",
         python="3.12",
         what="torch 2.11 and the torchao made for it, the rest newest",
