@@ -6,8 +6,10 @@ is appended and flushed when it ends, and nothing is kept in memory that a kill 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +64,8 @@ class Writer:
 
     def write(self, kind: str, **content: Any) -> None:
         line = json.dumps({"kind": kind, "part": self._part, **content}, ensure_ascii=False)
+        for folder, name in _places():
+            line = line.replace(folder, name)
         # One write with O_APPEND: lines of parts that run beside each other stay whole.
         target = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -69,6 +73,19 @@ class Writer:
             os.fsync(target)
         finally:
             os.close(target)
+
+
+@functools.cache
+def _places() -> list[tuple[str, str]]:
+    """Folders of this machine, longest first, and what a committed result calls them."""
+    import site
+    import tempfile
+
+    root = str(Path(__file__).resolve().parents[2])
+    packages = [*site.getsitepackages(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    found = {folder: "site-packages" for folder in packages if folder and folder != root}
+    found |= {root: "checkout", sys.prefix: "python", tempfile.gettempdir(): "temp"}
+    return sorted(found.items(), key=lambda item: -len(item[0]))
 
 
 class Part:
