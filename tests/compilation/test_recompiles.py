@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch._dynamo import convert_frame
 
+from pytest_diffspeed.adapters import dynamo
 from pytest_diffspeed.adapters.dynamo import cache_entries, watching
 from pytest_diffspeed.compilation.recompiles import find_recompiles
 from pytest_diffspeed.compilation.report import CompileFailedError, NothingCompiledError
@@ -259,12 +260,17 @@ def test_an_error_of_the_call_is_the_callers_to_see():
         look(module, [("wrong", lambda: module(torch.ones(2, 5)))])
 
 
-def test_frames_of_a_torch_that_gives_no_reason_for_skipping_are_seen(monkeypatch):
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [("DEFAULT", None), ("SKIP", f"torch {torch.__version__} does not say why")],
+)
+def test_frames_of_a_torch_that_gives_no_reason_for_skipping_are_seen(action, reason, monkeypatch):
     """Up to torch 2.12 what dynamo answers for a frame has no `skip_reason`."""
-    answer = types.SimpleNamespace(guarded_code=None)
+    strategy = types.SimpleNamespace(cur_action=getattr(dynamo._FrameAction, action))
+    answer = types.SimpleNamespace(guarded_code=None, frame_exec_strategy=strategy)
     converter = convert_frame.ConvertFrameAssert
     monkeypatch.setattr(converter, "__call__", lambda self, frame, *rest, **more: answer)
     with watching() as seen:
         assert converter.__call__(object(), sys._getframe()) is answer
     (attempt,) = seen.compiles
-    assert (attempt.skipped, attempt.compiled) == (None, False)
+    assert (attempt.skipped, attempt.compiled) == (reason, False)
