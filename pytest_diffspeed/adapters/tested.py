@@ -1,4 +1,4 @@
-"""With which versions the tests ran: what errors say when a library is not what it was.
+"""With which versions tests ran, whole or in part: what errors say when a library has changed.
 
 ``docs/versions.md`` has the table; a test holds these words against it.
 """

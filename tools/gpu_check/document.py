@@ -121,7 +121,7 @@ def _dry(folder: Path) -> str:
         lines += [
             f"{what}: {verdict_line(checks)} ({about['date']}, {about['device']}, Python "
             f"{about['python']}, torch {versions['torch']}, diffusers {versions['diffusers']}; "
-            f"[table](hardware/{name}/summary.md)).",
+            f"run as: {about['command']}; [table](hardware/{name}/summary.md)).",
             "",
         ]
     return "\n".join(lines)
