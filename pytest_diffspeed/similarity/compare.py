@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .extras import EXTRAS, ExtraUnavailableError, extra
-from .filters import comparison_shape, comparison_size
+from .filters import WINDOW, comparison_shape, comparison_size
 from .inputs import ImageBatch, ImageInputError, read_images, shape_text, to_float
 from .metrics import pixel_errors, ssim, ssim_and_ms_ssim
 from .presets import (
@@ -117,12 +117,14 @@ def compare_images(
     broken = {finding.image for finding in found}
     sane = [index for index in range(len(x)) if index not in broken]
     computed: dict[str, list[float]] = {}
+    absent: dict[str, str] = {}
     denominator = None
     if sane:
         keys: Sequence[Hashable] = range(len(x)) if prompts is None else prompts
         computed, ranking = _compute(x, y, sane, [keys[i] for i in sane], floor_rmse)
         denominator = ranking.denominator
-        notes += [] if ranking.unused is None else [ranking.unused]
+        absent = _absent(x.shape, ranking)
+        notes += dict.fromkeys(absent.values())
     skipped: dict[str, str] = {}
     _add_extras(computed, skipped, notes, wanted, x, y, sane)
     images = {name: _spread(values, sane, len(x)) for name, values in computed.items()}
@@ -130,14 +132,13 @@ def compare_images(
     images = {name: images[name] for name in METRICS if name in images}
     for limit in wanted:
         if sane and metric_of(limit) not in images and limit not in skipped:
-            skipped[limit] = _why_absent(metric_of(limit), notes)
+            skipped[limit] = _why_absent(metric_of(limit), absent)
     worst = {name: _worst_image(name, values) for name, values in images.items()}
     metrics = {name: _mean_and_worst(name, values, worst[name]) for name, values in images.items()}
     misses = _misses(wanted, metrics, worst)
     notes += _limits_under_floor(wanted, floor or {})
     if skipped:
-        told = "; ".join(f"{name} was not checked: {why}" for name, why in skipped.items())
-        warnings.warn(told, SkippedMetricWarning, stacklevel=2)
+        warnings.warn("; ".join(not_checked(skipped)), SkippedMetricWarning, stacklevel=2)
     checked = [name for name in wanted if name not in skipped]
     return SimilarityReport(
         verdict=_verdict(found, misses, checked),
@@ -195,16 +196,13 @@ def _compute(
 def _pixel_metrics(
     pair: tuple[torch.Tensor, torch.Tensor], small: tuple[torch.Tensor, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    full, multi_scale = ssim_and_ms_ssim(*pair)
     errors = pixel_errors(*pair)
-    return {
-        "psnr": errors.psnr,
-        "ssim": full if small[0].shape == pair[0].shape else ssim(*small),
-        "ssim_full": full,
-        "ms_ssim": multi_scale,
-        "mae": errors.mae,
-        "max_abs": errors.max_abs,
-    }
+    found = {"psnr": errors.psnr, "mae": errors.mae, "max_abs": errors.max_abs}
+    if min(pair[0].shape[-2:]) >= WINDOW:
+        full, multi_scale = ssim_and_ms_ssim(*pair)
+        found["ssim"] = full if small[0].shape == pair[0].shape else ssim(*small)
+        found |= {"ssim_full": full, "ms_ssim": multi_scale}
+    return found
 
 
 def _add_extras(
@@ -240,11 +238,25 @@ def _given(given: Mapping[str, Sequence[float]], number: int) -> dict[str, tuple
     return values
 
 
-def _why_absent(metric: str, notes: Sequence[str]) -> str:
+def _absent(shape: Sequence[int], ranking: Ranking) -> dict[str, str]:
+    """Metrics that these images do not have, each with the reason."""
+    absent: dict[str, str] = {}
+    height, width = shape[-2:]
+    if min(height, width) < WINDOW:
+        why = (
+            f"SSIM and MS-SSIM are left out: their window has {WINDOW} pixels a side, and the "
+            f"images are {height} × {width}"
+        )
+        absent |= dict.fromkeys(("ssim", "ssim_full", "ms_ssim"), why)
+    if ranking.unused is not None:
+        absent |= dict.fromkeys(("other_image_ratio", "rank1"), ranking.unused)
+    return absent
+
+
+def _why_absent(metric: str, absent: Mapping[str, str]) -> str:
     if metric in GIVEN:
         return f"nobody measured {metric}; it is given with `given={{{metric!r}: […]}}`"
-    assert notes, "unreachable because every image metric is computed unless a note says why not"
-    return notes[0]
+    return absent[metric]
 
 
 def _labels(
@@ -352,7 +364,7 @@ def _reason(
     skipped: Mapping[str, str],
     number: int,
 ) -> str:
-    unchecked = "".join(f"; NOT CHECKED: {limit}, since {why}" for limit, why in skipped.items())
+    unchecked = "".join(f"; {sentence}" for sentence in not_checked(skipped))
     if found:
         first = found[0]
         others = f", and {len(found) - 1} more are broken" if len(found) > 1 else ""
@@ -364,16 +376,26 @@ def _reason(
         return said + unchecked
     if not checked:
         return "no limit was checked; name a preset, or limits such as psnr_worst=20" + unchecked
-    where = labels[worst["ssim"]] if "ssim" in worst else "?"
+    leading = next((metric for metric in ("ssim", "psnr") if metric in worst), None)
+    where = labels[worst[leading]] if leading else "?"
     return f"{number} images within {len(checked)} limits; worst: {where}{unchecked}"
 
 
+def not_checked(skipped: Mapping[str, str]) -> list[str]:
+    """``NOT CHECKED: rank1_mean, rank1_worst, since …``: one sentence for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for limit, why in skipped.items():
+        by_reason.setdefault(why, []).append(limit)
+    return [f"NOT CHECKED: {', '.join(limits)}, since {why}" for why, limits in by_reason.items()]
+
+
 def _order(images: Mapping[str, Sequence[float]], broken: set[int], number: int) -> tuple[int, ...]:
-    """Broken images first, then by down-sampled SSIM, then by PSNR."""
+    """Broken images first, then by down-sampled SSIM where there is one, then by PSNR."""
 
     def badness(index: int) -> tuple[bool, Any, Any]:
-        if index in broken or "ssim" not in images:
+        if index in broken or "psnr" not in images:
             return (index not in broken, 0.0, 0.0)
-        return (True, images["ssim"][index], images["psnr"][index])
+        leading = images["ssim"][index] if "ssim" in images else 0.0
+        return (True, leading, images["psnr"][index])
 
     return tuple(sorted(range(number), key=badness))

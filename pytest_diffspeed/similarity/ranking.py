@@ -14,8 +14,9 @@ import torch
 from .filters import comparison_size
 from .inputs import to_float
 
-SMALLEST_DENOMINATOR = 0.05
-"""Where the baseline's images of other prompts differ by less (RMSE), they are no yardstick."""
+SMALLEST_DIFFERENCE = 0.05
+"""Two of the baseline's images that differ by no more (RMSE) are the same picture: not a yardstick,
+and not something to be mistaken for."""
 
 COLUMNS = 2**14
 """That many values of each image are held in double precision at a time."""
@@ -25,9 +26,9 @@ COLUMNS = 2**14
 class Ranking:
     """``rank1`` (0 or 1) and ``other_image_ratio`` of each image, ``(N,)``.
 
-    ``None`` where they mean nothing, for the reason in ``unused``.  ``denominator`` is the median
-    RMSE between the baseline's images that count as other ones; ``other_seeds`` says whether other
-    seeds of the same prompt do.
+    Both are ``None`` where they mean nothing, for the reason in ``unused``.  ``denominator`` is the
+    median RMSE between the baseline's images that count as other ones; ``other_seeds`` says whether
+    other seeds of the same prompt do.
     """
 
     rank1: torch.Tensor | None
@@ -43,13 +44,17 @@ def rank(
     prompts: Sequence[Hashable],
     floor_rmse: float = 0.0,
 ) -> Ranking:
-    """Compare each image with its own baseline image and with those of the other prompts.
+    """Compare each image with its own baseline image and with the baseline's other images.
+
+    Images of other prompts are other images, and so are those of other seeds where seeds decide
+    what is drawn (their median distance tells); each only where the two really differ: by more than
+    ``floor_rmse`` and by more than .05.  A pipeline whose cases draw the same picture, as an
+    unconditional one does for two prompts, has no other image there, and nothing is held to it.
 
     Args:
         baseline, candidate: ``N × C × H × W`` in [0, 1], in the same order.
         prompts: what each image was drawn from; equal ones are seeds of one prompt.
-        floor_rmse: how far the baseline is from itself.  Other seeds count as other images where
-            they really differ: by more than this and by more than .05.
+        floor_rmse: how far the baseline is from itself.
     """
     x, y = (comparison_size(to_float(images)) for images in (baseline, candidate))
     return rank_small(x, y, prompts, floor_rmse)
@@ -68,25 +73,41 @@ def rank_small(
     same_prompt = torch.tensor(
         [[first == second for second in prompts] for first in prompts], device=x.device
     )
-    other = ~same_prompt
-    if not bool(other.any()):
-        reason = "rank-1 and the other-image ratio need at least two different prompts"
-        return Ranking(None, None, None, False, reason)
-    to_others = _rmse(y, x).masked_fill(same_prompt, float("inf"))
-    rank1 = (own < to_others.amin(dim=1)).to(torch.float64)
     seeds = same_prompt & ~torch.eye(len(prompts), dtype=torch.bool, device=x.device)
-    seeds_differ = bool(seeds.any()) and float(between[seeds].median()) > max(
-        SMALLEST_DENOMINATOR, floor_rmse
-    )
-    counted = other | seeds if seeds_differ else other
-    denominator = float(between[counted].median())
-    if denominator < SMALLEST_DENOMINATOR:
+    threshold = max(SMALLEST_DIFFERENCE, floor_rmse)
+    seeds_differ = bool(seeds.any()) and float(between[seeds].median()) > threshold
+    others = ~same_prompt | seeds if seeds_differ else ~same_prompt
+    if not bool(others.any()):
         reason = (
-            f"the other-image ratio is not used: the baseline's images of different prompts differ "
-            f"by {denominator:.4f} RMSE only, less than {SMALLEST_DENOMINATOR}"
+            "rank-1 and the other-image ratio need at least two different prompts, or seeds that "
+            "draw different images"
         )
-        return Ranking(rank1, None, denominator, seeds_differ, reason)
+        return Ranking(None, None, None, False, reason)
+    counted = others & (between > threshold)
+    if not bool(counted.any(dim=1).all()):
+        return Ranking(
+            None,
+            None,
+            float(between[others].median()),
+            seeds_differ,
+            _too_alike(between.masked_fill(~others, 0.0), floor_rmse),
+        )
+    to_others = _rmse(y, x).masked_fill(~counted, float("inf"))
+    rank1 = (own < to_others.amin(dim=1)).to(torch.float64)
+    denominator = float(between[counted].median())
     return Ranking(rank1, own / denominator, denominator, seeds_differ)
+
+
+def _too_alike(between: torch.Tensor, floor_rmse: float) -> str:
+    farthest = float(between.amax(dim=1).amin())
+    needed = f"more than {SMALLEST_DIFFERENCE}"
+    if floor_rmse > SMALLEST_DIFFERENCE:
+        needed = f"more than {floor_rmse:.4f}, by which the baseline differs from itself,"
+    return (
+        "rank-1 and the other-image ratio are not used: an image of the baseline differs from "
+        f"those of the other prompts by {farthest:.4f} RMSE at most, and {needed} is needed to "
+        "call it another image"
+    )
 
 
 def _rmse(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -158,13 +158,6 @@ def test_the_baseline_is_not_compared_with_itself(pytester, run_demo):
     assert result.ret == 1  # nothing was checked
 
 
-def test_one_prompt_is_refused(pytester, run_demo):
-    suite(pytester)
-    result = run_demo("--diffspeed-prompts=owl")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*could not be checked: *needs at least two different prompts*"])
-
-
 def test_an_absent_extra_is_said_in_the_terminal(pytester, run_demo, monkeypatch):
     import sys
 

@@ -24,7 +24,7 @@ def compare_with_base(marker: ImageSimilarity, context: GateContext, arm: Worker
     """Draw the same cases with both and compare, within the marker's limits.
 
     Raises:
-        UsageError: there is only one prompt, or no limit that can be meant.
+        UsageError: no limit that can be meant.
         MeasurementError: one of them raised, or drew images that cannot be compared.
     """
     from ..baseline_images import Reference, draw, reference

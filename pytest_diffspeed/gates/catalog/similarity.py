@@ -43,6 +43,8 @@ class SimilarityGate(Gate):
         if candidate.spec.is_baseline:
             raise SelfComparisonError(f"it would compare {candidate.spec.stack} with itself")
         preset, limits = limits_of_marker(marker, session, candidate)
+        from ...similarity.compare import not_checked
+
         reference, drawn, errors = draw_both(session, candidate)
         report = compare(session, reference, drawn, errors, preset=preset, **limits)
         result = gate_result(marker, context, report, reference)
@@ -51,8 +53,8 @@ class SimilarityGate(Gate):
         except Exception as error:  # a picture must not cost a verdict
             result.figures["pictures_error"] = f"{type(error).__name__}: {error}"
         session.journal.write("gate", **result.as_dict())
-        for limit, why in report.skipped.items():
-            session.progress.line(f"image_similarity: {limit} NOT CHECKED: {why}")
+        for sentence in not_checked(report.skipped):
+            session.progress.line(f"image_similarity: {sentence}")
         return result
 
 
@@ -217,12 +219,14 @@ def found_text(report: SimilarityReport, reference: Reference) -> str:
     """Every metric (mean, worst in brackets), the floor beside it, and what the reader must know:
     ``PSNR 34.1 (20.3) dB, SSIM 0.981 (0.940), …``.
     """
+    from ...similarity.compare import not_checked
+
     said = ", ".join(_metric_text(name, *pair) for name, pair in report.metrics.items())
     parts = [f"{len(reference.cases)} images: {said}" if said else report.reason]
     if report.denominator is not None:
         parts.append(f"other images differ by {report.denominator:.3f} RMSE")
     parts.append(f"floor: {reference.floor.again}; with other kernels {reference.floor.kernels}")
-    parts += [f"NOT CHECKED: {limit} ({why})" for limit, why in report.skipped.items()]
+    parts += not_checked(report.skipped)
     parts += [note for note in report.notes if note not in report.skipped.values()]
     return "; ".join(parts)
 
