@@ -1,0 +1,227 @@
+"""Sees every module and scheduler that runs in a call of a pipeline.
+
+Nothing of the pipeline is changed but for methods such as ``vae.decode``, which are put back.
+Calls of modules are seen at ``torch.nn.Module.__call__``; a method of a component that runs modules
+inside (``text_encoder.generate``) is found on the Python stack when the first of them runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.attributes import replaced
+from ..adapters.module_calls import module_calls
+from .parts import parts
+from .roles import Ran, Step, roles
+from .scheduler_watch import schedulers_of, telling, watch_schedulers
+from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+_METHODS = ("decode", "encode", "generate")
+"""Methods that may compute without running a module.  Others are found by the modules they run."""
+
+
+class CallWatch:
+    """Watches one call: :meth:`open` around it, then :meth:`observed`."""
+
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        self._pipeline = pipeline
+        self._names: dict[int, list[str]] = {}
+        self._modules: dict[str, torch.nn.Module] = {}
+        for name, module in parts(pipeline).items():
+            known = self._names.setdefault(id(module), [])
+            known.append(name)
+            self._modules.setdefault(known[0], module)
+        self._owners = {id(module): (name, "") for name, module in self._modules.items()}
+        for name, module in self._modules.items():
+            for path, inner in module.named_modules():
+                self._owners.setdefault(id(inner), (name, path))
+        self._active: list[str] = []
+        self._frames: dict[str, tuple[FrameType, Ran]] = {}
+        self._ran: list[Ran] = []
+        self._steps: list[Step] = []
+        self._scaled: list[int] = []
+        self._now = 0
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Watch what runs while this is open."""
+        schedulers = schedulers_of(self._pipeline).values()
+        told = telling(self._scheduler_begins, self._scheduler_ends)
+        methods = ("step", "step_pred", "scale_model_input")
+        with ExitStack() as stack:
+            for name, module in self._modules.items():
+                for method, function in _entrances(module).items():
+                    watched = self._method(name, method, function)
+                    stack.enter_context(replaced(module, method, watched))
+            stack.enter_context(watch_schedulers(told, schedulers, methods))
+            stack.enter_context(module_calls(self._module))
+            yield
+        self._frames.clear()  # they keep the tensors of the call alive
+
+    def observed(self) -> ObservedCall:
+        """What was seen."""
+        loops = roles(self._ran, self._steps, self._scaled, self._takes_a_timestep)
+        components = []
+        for name in dict.fromkeys(ran.component for ran in self._ran):
+            own = [ran for ran in self._ran if ran.component == name]
+            entries: dict[str, int] = {}
+            for ran in own:
+                entries[ran.entry] = entries.get(ran.entry, 0) + 1
+            module = self._modules[name]
+            role, steps = loops.of(name)
+            components.append(
+                ObservedComponent(
+                    name,
+                    role,
+                    len(own),
+                    steps,
+                    entries,
+                    tuple(n for n in self._names.get(id(module), ()) if n != name),
+                    module,
+                )
+            )
+        ran_names = {component.name for component in components}
+        silent = tuple(name for name in self._modules if name not in ran_names)
+        return ObservedCall(tuple(components), self._stepped(), loops.steps, silent)
+
+    def _stepped(self) -> tuple[ObservedScheduler, ...]:
+        known = {id(s): name for name, s in schedulers_of(self._pipeline).items()}
+        counts: dict[int, int] = {}
+        for step in self._steps:
+            counts[id(step.scheduler)] = counts.get(id(step.scheduler), 0) + 1
+        by_id = {id(step.scheduler): step.scheduler for step in self._steps}
+        return tuple(
+            ObservedScheduler(
+                known.get(key, f"<{type(by_id[key]).__name__}>"), type(by_id[key]).__name__, steps
+            )
+            for key, steps in counts.items()
+        )
+
+    def _tick(self) -> int:
+        self._now += 1
+        return self._now
+
+    def _scheduler_begins(self, scheduler: Any, method: str) -> None:
+        at = self._tick()
+        if method == "scale_model_input":
+            self._scaled.append(at)
+        else:
+            timesteps = getattr(scheduler, "__dict__", {}).get("timesteps")
+            self._steps.append(Step(scheduler, timesteps, at))
+
+    def _scheduler_ends(self, scheduler: Any, method: str) -> None:
+        at = self._tick()
+        if method != "scale_model_input":
+            self._steps[-1].ended = at
+
+    def _method(self, name: str, method: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if name in self._active:
+                return function(*args, **kwargs)
+            return self._running(name, method, lambda: function(*args, **kwargs))
+
+        return watched
+
+    def _module(self, module: torch.nn.Module, run: Callable[[], Any]) -> Any:
+        name, path = self._owners.get(id(module), ("", ""))
+        if not name:
+            # Helpers without weights (transforms of images) and what runs inside of a component.
+            if self._active or next(module.parameters(), None) is None:
+                return run()
+            name = self._stray(module)
+        if name in self._active:
+            return run()
+        frame, method = self._method_on_the_stack(name)
+        if frame is None:
+            return self._running(name, path or "forward", run)
+        before, ran = self._frames.get(name, (None, None))
+        if frame is before:  # a further module that the same method runs
+            assert ran is not None
+            return self._running(name, method, run, ran)
+        return self._running(name, method, run, frame=frame)
+
+    def _running(
+        self,
+        name: str,
+        entry: str,
+        run: Callable[[], Any],
+        ran: Ran | None = None,
+        frame: FrameType | None = None,
+    ) -> Any:
+        if ran is None:
+            ran = Ran(name, entry, self._tick())
+            self._ran.append(ran)
+        if frame is not None:
+            self._frames[name] = (frame, ran)
+        self._active.append(name)
+        try:
+            return run()
+        finally:
+            self._active.remove(name)
+            ran.ended = self._tick()
+
+    def _method_on_the_stack(self, name: str) -> tuple[FrameType | None, str]:
+        """The outermost method of the component that is running, with its name."""
+        found: tuple[FrameType | None, str] = (None, "")
+        frame = inspect.currentframe()
+        while frame is not None:
+            code = frame.f_code
+            if code.co_argcount:
+                first = frame.f_locals.get(code.co_varnames[0])
+                if first is self._pipeline:
+                    break
+                owner, path = self._owners.get(id(first), ("", ""))
+                # Decorators stand on the stack too, under names such as `wrapper`.
+                if owner == name and hasattr(type(first), code.co_name):
+                    method = "forward" if code.co_name == "__call__" else code.co_name
+                    found = (frame, f"{path}.{method}" if path else method)
+            frame = frame.f_back
+        return found
+
+    def _stray(self, module: torch.nn.Module) -> str:
+        """A name for a module with weights that does not hang on the pipeline."""
+        kind = type(module).__name__
+        name, number = f"<{kind}>", 1
+        while name in self._modules:
+            number += 1
+            name = f"<{kind} {number}>"
+        self._modules[name] = module
+        self._owners[id(module)] = (name, "")
+        for path, inner in module.named_modules():
+            self._owners.setdefault(id(inner), (name, path))
+        return name
+
+    def _takes_a_timestep(self, name: str) -> bool:
+        return takes_a_timestep(self._modules[name])
+
+
+def takes_a_timestep(module: torch.nn.Module) -> bool:
+    """Whether it is called with the noise level of a step, by the parameters of ``forward``."""
+    module = getattr(module, "_orig_mod", module)  # what torch.compile(module) wraps
+    try:
+        parameters = inspect.signature(type(module).forward).parameters
+    except (TypeError, ValueError):
+        return False
+    return any("timestep" in name or name in ("t", "sigma") for name in parameters)
+
+
+def _entrances(module: torch.nn.Module) -> dict[str, Callable[..., Any]]:
+    """Methods that are watched on the instance: the usual ones, and what somebody put there."""
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if callable(value)
+        and not isinstance(value, type)
+        and not name.startswith("_")
+        and name != "forward"  # seen as a call of the module
+    }
+    usual = {name: getattr(module, name, None) for name in _METHODS}
+    return {**{name: value for name, value in usual.items() if callable(value)}, **own}

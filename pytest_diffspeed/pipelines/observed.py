@@ -1,0 +1,56 @@
+"""What runs in a call of a pipeline, seen in one call instead of taken from names.
+
+A module that runs in the denoising steps is a denoiser (a pipeline may have several: Wan 2.2's two
+experts, a ControlNet, a prior); one that runs before a first step is an encoder, one that runs
+after the last step a decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .call_watch import CallWatch, takes_a_timestep
+from .parts import parts
+from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler, Role
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+__all__ = [
+    "ObservedCall",
+    "ObservedComponent",
+    "ObservedScheduler",
+    "Role",
+    "observe_call",
+    "observe_steps",
+]
+
+
+def observe_call(pipeline: DiffusionPipeline, call: Callable[[], object]) -> ObservedCall:
+    """Run ``call()``, a call of ``pipeline``, once, and say what ran in it.
+
+    Compiled code runs as it is; what compiles for the first time should have done so before, since
+    it would be compiled with the watcher around it.
+    """
+    watch = CallWatch(pipeline)
+    with watch.open():
+        call()
+    return watch.observed()
+
+
+def observe_steps(
+    pipeline: DiffusionPipeline, call: Callable[[int], object], few: int, all_steps: int
+) -> tuple[ObservedCall, int]:
+    """Run ``call(few)``, a call with few denoising steps, and if a component that takes a timestep
+    stayed silent, ``call(all_steps)``: an expert for late steps has none in a short call.
+
+    Returns what was observed, and the number of steps of the call that showed it.  A component that
+    all steps left silent is in ``silent``: whoever reads it says so.
+    """
+    observed = observe_call(pipeline, lambda: call(few))
+    modules = parts(pipeline)
+    late = [name for name in observed.silent if takes_a_timestep(modules[name])]
+    if not late or all_steps <= few:
+        return observed, few
+    return observe_call(pipeline, lambda: call(all_steps)), all_steps
