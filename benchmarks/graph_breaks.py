@@ -441,7 +441,7 @@ def row(label: str, make: Callable[[], Model]) -> tuple[str, list[str]]:
 
 def demo_rows() -> list[str]:
     """The demo pipeline, with the inputs of a real call."""
-    from pytest_diffspeed.compilation.look import look_at
+    from pytest_diffspeed.compilation.probe import probe_breaks
     from pytest_diffspeed.pipelines.call import PipelineCall
     from pytest_diffspeed.pipelines.capture import capture
     from pytest_diffspeed.pipelines.sources import parse_source
@@ -453,7 +453,7 @@ def demo_rows() -> list[str]:
     lines = []
     with third_party():
         for one in capture(pipeline, lambda: call(pipeline, steps=2), wanted):
-            report = look_at(one.fn, one.calls, name=one.name, restart=one.restart)
+            report = probe_breaks(one.fn, one.calls, name=one.name, restart=one.restart)
             kinds = dict.fromkeys(found.reason.partition(":")[0] for found in report.breaks)
             cells = (f"demo: {one.name}", report.graphs, len(report.breaks), report.ops)
             lines.append(f"| {' | '.join(map(str, cells))} | {'; '.join(kinds) or 'none'} |")

@@ -37,15 +37,15 @@ from pytest_diffspeed.statistics import (
     binomial_upper_bound,
     min_ratio_for_slowdown,
 )
-from pytest_diffspeed.timing.comparison import Question
+from pytest_diffspeed.timing.comparison import Hypothesis
 from pytest_diffspeed.timing.speedup import measure_speedups
 
 FIRST, SECOND, SLOWED, FIRST_AGAIN = range(4)
 GATES = {
-    "min_speedup(1.0), two processes": Question(1.0, FIRST, SECOND),
-    "min_speedup(1.0), one process": Question(1.0, FIRST, FIRST_AGAIN),
-    "min_speedup(0.8), two processes": Question(0.8, FIRST, SECOND),
-    "max_slowdown(5), 1.25 × the work": Question(min_ratio_for_slowdown(5), FIRST, SLOWED),
+    "min_speedup(1.0), two processes": Hypothesis(1.0, FIRST, SECOND),
+    "min_speedup(1.0), one process": Hypothesis(1.0, FIRST, FIRST_AGAIN),
+    "min_speedup(0.8), two processes": Hypothesis(0.8, FIRST, SECOND),
+    "max_slowdown(5), 1.25 × the work": Hypothesis(min_ratio_for_slowdown(5), FIRST, SLOWED),
 }
 RIGHT = {
     "min_speedup(0.8), two processes": "PASS",

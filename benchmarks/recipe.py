@@ -26,7 +26,7 @@ from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.techniques.precision_flags import ieee_fp32
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.timing.arm import Arm
-from pytest_diffspeed.timing.comparison import Question
+from pytest_diffspeed.timing.comparison import Hypothesis
 from pytest_diffspeed.timing.speedup import measure_speedups
 
 LOW, HIGH = 0.97, 1.03
@@ -72,7 +72,7 @@ def main() -> None:
         with third_party():
             (result,) = measure_speedups(
                 [arms],
-                [Question(1.0, precision=1.02)],
+                [Hypothesis(1.0, precision=1.02)],
                 budget_s=arguments.budget,
                 seed=random.SystemRandom().randrange(2**32),
                 conditions=disturbances_of(resolve_device("cpu")),

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .compilation.look import find_graph_breaks as find_graph_breaks
+    from .compilation.probe import find_graph_breaks as find_graph_breaks
     from .compilation.report import GraphBreak as GraphBreak
     from .compilation.report import GraphBreakReport as GraphBreakReport
     from .similarity.compare import SimilarityReport as SimilarityReport
@@ -31,7 +31,7 @@ _PUBLIC = {
     "SpeedupResult": "timing.comparison",
     "apply_stack": "techniques.apply",
     "compare_images": "similarity.compare",
-    "find_graph_breaks": "compilation.look",
+    "find_graph_breaks": "compilation.probe",
     "SyncReport": "syncs.report",
     "SyncSite": "syncs.report",
     "count_syncs": "syncs.count",

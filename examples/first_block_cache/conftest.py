@@ -53,7 +53,7 @@ class FirstBlockCache(Technique):
     def __init__(self, threshold: float = 0.2) -> None:
         self.threshold = threshold
 
-    def does_not_fit(self, pipeline: Any) -> str | None:
+    def incompatible(self, pipeline: Any) -> str | None:
         transformer = denoiser(pipeline)
         if not hasattr(transformer, "enable_cache") or len(_blocks(transformer)) < 2:
             return "its denoiser has no transformer blocks that diffusers can cache"

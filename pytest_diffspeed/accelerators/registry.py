@@ -56,10 +56,10 @@ def disturbances_of(device: Device) -> tuple[Disturbance, ...]:
 
 def device_words() -> list[str]:
     """What ``--diffspeed-device`` takes."""
-    words = ["auto"]
+    choices = ["auto"]
     for kind, accelerator in reversed(list(accelerators().items())):
-        words += [kind, f"{kind}:N"] if accelerator.is_numbered else [kind]
-    return words
+        choices += [kind, f"{kind}:N"] if accelerator.is_numbered else [kind]
+    return choices
 
 
 def check_device_word(text: str) -> str:
@@ -69,8 +69,8 @@ def check_device_word(text: str) -> str:
     is_number = known is not None and known.is_numbered and re.fullmatch(r"\d+", number)
     if text == "auto" or (known is not None and (not colon or is_number)):
         return text
-    words = device_words()
-    valid = f"{', '.join(words[:-1])} or {words[-1]}"
+    choices = device_words()
+    valid = f"{', '.join(choices[:-1])} or {choices[-1]}"
     raise UsageError(f"{text!r} is no device that this version measures on; valid: {valid}")
 
 

@@ -94,7 +94,7 @@ class SeenCompile:
 
 
 @dataclass
-class Seen:
+class DynamoLog:
     """What dynamo did while :func:`watching` was open."""
 
     breaks: list[SeenBreak] = field(default_factory=list)
@@ -106,13 +106,13 @@ class Seen:
 
 
 @contextmanager
-def watching() -> Iterator[Seen]:
+def watching() -> Iterator[DynamoLog]:
     """Record each graph break, each compilation with its reason, and each frame left out.
 
     Wraps four functions of dynamo and changes nothing of what they do.
     """
     require_known_dynamo()
-    seen = Seen()
+    seen = DynamoLog()
     log_graph_break = symbolic_convert.InstructionTranslatorBase.log_graph_break
     convert = convert_frame.ConvertFrameAssert.__call__
     catch = convert_frame.CatchErrorsWrapper.__call__
@@ -228,7 +228,7 @@ def _compile(
     limit_exceeded: bool,
     compiled: bool,
 ) -> SeenCompile:
-    said = None if error is None else (str(error).strip() or type(error).__name__)
+    sentence = None if error is None else (str(error).strip() or type(error).__name__)
     function, code = _named(frame)
     return SeenCompile(
         function,
@@ -237,7 +237,7 @@ def _compile(
         earlier,
         tuple(reasons),
         None if skipped is None else skipped.splitlines()[0],
-        said,
+        sentence,
         limit_exceeded,
         compiled,
     )

@@ -22,7 +22,7 @@ from torch._dynamo import config, convert_frame, eval_frame, pgo
 from torch._dynamo import utils as dynamo_utils
 from torch._dynamo.guards import DeletedGuardManagerWrapper
 
-from .dynamo import TORCH_FOLDER, Seen, compilations_of, compile_stance
+from .dynamo import TORCH_FOLDER, DynamoLog, compilations_of, compile_stance
 
 _LOOK_LIMIT = 10_000
 """Compilations of one function within a look: as many as a model has blocks, and then some."""
@@ -41,7 +41,7 @@ def compile_for_looking(fn: Callable[..., Any], backend: Callable[..., Any]) -> 
 
 
 @contextmanager
-def undisturbed(seen: Seen) -> Iterator[None]:
+def undisturbed(seen: DynamoLog) -> Iterator[None]:
     """What is compiled inside leaves dynamo as it was, and finds it as if nobody had compiled yet.
 
     - Functions that somebody has compiled run on a *copy* of their code meanwhile.  Dynamo keeps

@@ -233,8 +233,8 @@ def cuda_graph_skips() -> CudaGraphSkips:
     """Read from dynamo's counters and compilation metrics, seen in torch 2.11 to 2.15."""
     from torch._dynamo.utils import counters, get_compilation_metrics
 
-    said = (getattr(m, "cudagraph_skip_reason", None) for m in get_compilation_metrics())
-    reasons = tuple(reason for reason in said if reason)
+    found = (getattr(m, "cudagraph_skip_reason", None) for m in get_compilation_metrics())
+    reasons = tuple(reason for reason in found if reason)
     return CudaGraphSkips(counters["inductor"]["cudagraph_skips"], reasons)
 
 
@@ -246,18 +246,18 @@ def cuda_graph_skip_reasons() -> Iterator[list[str]]:
     reason in its metrics only while it compiles.  It warns of all through one logger, which has
     this name in torch 2.11.0 to 2.14.1.
     """
-    told: list[str] = []
+    reasons: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             line = " ".join(record.getMessage().split())
             if line.startswith("skipping cudagraphs"):
-                told.append(line)
+                reasons.append(line)
 
     logger, handler = logging.getLogger("torch._inductor.cudagraph_utils.__cudagraphs"), Keep()
     logger.addHandler(handler)
     try:
-        yield told
+        yield reasons
     finally:
         logger.removeHandler(handler)
 

@@ -58,7 +58,7 @@ class Builder:
 
         Raises:
             SourceError: the first call failed.
-            MissingHardwareError, DoesNotFitError, NotEffectiveError: see :func:`apply_stack`.
+            MissingHardwareError, IncompatibleError, NotEffectiveError: see :func:`apply_stack`.
         """
         compiles = any(t.family is Family.COMPILE for t in spec.stack.techniques())
         try:

@@ -34,7 +34,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Counts:
     """Counts by component and what was counted, and where; ``notes`` is what else was noticed."""
 
     counts: Mapping[str, Mapping[str, int]]
@@ -45,6 +45,6 @@ class Seen:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Seen:
+    def from_dict(cls, plain: Mapping[str, Any]) -> Counts:
         sites = tuple(Site(**site) for site in plain["sites"])
         return cls(plain["counts"], sites, tuple(plain["notes"]))

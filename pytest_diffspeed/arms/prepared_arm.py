@@ -17,10 +17,10 @@ from ..compilation.cost import Compilation
 from ..pipelines.boundaries import require_unit, stage_boundaries
 from ..pipelines.call import PipelineCall
 from ..pipelines.components import modules
-from ..pipelines.condition import condition
+from ..pipelines.pipeline_state import pipeline_state
 from ..techniques.apply import Applied, running
 from ..timing.arm import Arm
-from ..timing.collector import collector_off
+from ..timing.gc_paused import gc_paused
 from ..timing.memory import PeakMemory, bytes_of, peak_of
 from ..timing.simulated_memory import SimulatedPeak, simulated_peak
 from ..timing.stages import Boundaries, StageTimer, StageTimes, time_stages
@@ -47,7 +47,7 @@ class PreparedArm:
         self._arms: dict[str, Arm] = {}
         self.memo: dict[object, Any] = {}
         """What gates found out about this arm and need not find out again."""
-        self._proven = condition(self.pipeline)
+        self._proven = pipeline_state(self.pipeline)
 
     def require_unchanged(self) -> None:
         """Refuse to time a pipeline that is no longer what was proven.
@@ -55,7 +55,7 @@ class PreparedArm:
         Raises:
             MeasurementError: a test's body changed it; arms are shared by the tests of a session.
         """
-        now = condition(self.pipeline)
+        now = pipeline_state(self.pipeline)
         changed = sorted(
             name for name in {*now, *self._proven} if now.get(name) != self._proven.get(name)
         )
@@ -89,7 +89,7 @@ class PreparedArm:
 
     def stage_times(self, clock: StampClock) -> StageTimes:
         """The stages of one more call."""
-        with self.running(), collector_off():
+        with self.running(), gc_paused():
             return time_stages(self._once, self._boundaries(), clock)[0]
 
     def peak_memory(self, allocator: Allocator) -> PeakMemory:
@@ -100,9 +100,9 @@ class PreparedArm:
         """
         self.require_unchanged()
         arm = self.arm_of("call")
-        arm.discarded_call()
+        arm.untimed_call()
         own = bytes_of(modules(self.pipeline).values(), self.pipeline.device)
-        return peak_of(arm.discarded_call, own, allocator)
+        return peak_of(arm.untimed_call, own, allocator)
 
     def simulated_peak(self) -> SimulatedPeak:
         """Of one more call, on a simulated GPU: for sessions on the CPU, eager stacks only.
@@ -117,7 +117,7 @@ class PreparedArm:
         # A copy, since set_timesteps leaves tensors of the device in its scheduler.
         scheduler = copy.deepcopy(getattr(self.pipeline, "scheduler", None))
         with replaced(self.pipeline, "scheduler", scheduler):
-            return simulated_peak(arm.discarded_call, modules(self.pipeline))
+            return simulated_peak(arm.untimed_call, modules(self.pipeline))
 
     def _once(self) -> object:
         return self.call(self.pipeline)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..accelerators.registry import accelerator_of
 from ..common.errors import DiffspeedError, MeasurementError, UsageError
-from .counts import Seen, Site
+from .counts import Counts, Site
 
 if TYPE_CHECKING:
     from ..compilation.recompiles import RecompileReport
@@ -25,16 +25,16 @@ SIMULATED_STEPS = 6
 """Enough for the warm-up of multistep schedulers, some steady steps and the last one."""
 
 
-def look(arm: PreparedArm, at: str, root: str, how: Mapping[str, Any]) -> Seen:
-    """What is seen of ``arm`` by the look called ``at``; ``root`` is the tree that it runs in.
+def probe(arm: PreparedArm, at: str, root: str, how: Mapping[str, Any]) -> Counts:
+    """What is seen of ``arm`` by the probe called ``at``; ``root`` is the tree that it runs in.
 
     Raises:
-        UsageError: there is no such look.
+        UsageError: there is no such probe.
         MeasurementError: it could not be counted.
     """
-    if at not in _LOOKS:
-        raise UsageError(f"one cannot look at {at!r}; valid: {', '.join(sorted(_LOOKS))}")
-    return _LOOKS[at](arm, Path(root), **how)
+    if at not in _PROBES:
+        raise UsageError(f"there is no probe {at!r}; valid: {', '.join(sorted(_PROBES))}")
+    return _PROBES[at](arm, Path(root), **how)
 
 
 def graph_breaks(
@@ -45,7 +45,7 @@ def graph_breaks(
     Raises:
         MeasurementError: one of them could not be looked at; the sentence names them all.
     """
-    from ..compilation.look import look_at
+    from ..compilation.probe import probe_breaks
     from ..pipelines.capture import capture, default_components
     from ..techniques.apply import PROOF_STEPS
 
@@ -60,7 +60,9 @@ def graph_breaks(
             )
             for one in captured:
                 try:
-                    reports.append(look_at(one.fn, one.calls, name=one.name, restart=one.restart))
+                    reports.append(
+                        probe_breaks(one.fn, one.calls, name=one.name, restart=one.restart)
+                    )
                 except DiffspeedError as error:
                     problems.append(str(error))
         if problems:
@@ -146,12 +148,12 @@ def peak_bytes(arm: PreparedArm) -> int:
     return arm.peak_memory(allocator).allocated_bytes
 
 
-def _look_for_graph_breaks(
+def _probe_graph_breaks(
     arm: PreparedArm, root: Path, *, components: Sequence[str] | None
-) -> Seen:
+) -> Counts:
     reports = graph_breaks(arm, None if components is None else tuple(components))
     counts = {r.name: {"breaks": len(r.breaks), "graphs": r.graphs} for r in reports}
-    return Seen(
+    return Counts(
         counts,
         tuple(
             Site(
@@ -169,7 +171,7 @@ def _look_for_graph_breaks(
     )
 
 
-def _look_for_recompiles(arm: PreparedArm, root: Path, **over: Any) -> Seen:
+def _probe_recompiles(arm: PreparedArm, root: Path, **over: Any) -> Counts:
     report = recompiles(arm, **over)
     # The guard's text names objects by address and sizes by value; the function is what stays.
     again = Counter(
@@ -187,12 +189,12 @@ def _look_for_recompiles(arm: PreparedArm, root: Path, **over: Any) -> Seen:
         Site(component, "compiled again", file, line, function, "", count)
         for (component, file, line, function), count in again.items()
     )
-    return Seen(counts, sites, (*map(str, report.recompiles), *report.eager))
+    return Counts(counts, sites, (*map(str, report.recompiles), *report.eager))
 
 
-def _look_for_syncs(
+def _probe_syncs(
     arm: PreparedArm, root: Path, *, scope: str, allow: Sequence[str], strict: bool
-) -> Seen:
+) -> Counts:
     report = syncs(arm, scope=scope, allow=allow)
     counts = {
         "first step": report.first_step + report.outside,
@@ -200,7 +202,7 @@ def _look_for_syncs(
     }
     if strict:
         counts["may block"] = report.may_block
-    return Seen(
+    return Counts(
         {report.scope: counts},
         tuple(
             Site(
@@ -218,11 +220,11 @@ def _look_for_syncs(
     )
 
 
-def _look_for_memory(arm: PreparedArm, root: Path) -> Seen:
-    return Seen({"call": {"peak bytes": peak_bytes(arm)}})
+def _probe_memory(arm: PreparedArm, root: Path) -> Counts:
+    return Counts({"call": {"peak bytes": peak_bytes(arm)}})
 
 
-def _draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: str) -> Seen:
+def _draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: str) -> Counts:
     """Draw ``cases``, each a prompt and a seed, into the file ``path``: ``N × C × H × W``."""
     import numpy as np
     import torch
@@ -235,14 +237,14 @@ def _draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: st
             image = arm.call.of(Case(prompt, seed)).draw(arm.pipeline).image
         drawn.append(image.to("cpu", torch.float32).numpy())
     np.save(Path(path), np.stack(drawn))
-    return Seen({"images": {"drawn": len(drawn)}})
+    return Counts({"images": {"drawn": len(drawn)}})
 
 
-_LOOKS: Mapping[str, Callable[..., Seen]] = {
-    "graph breaks": _look_for_graph_breaks,
-    "recompiles": _look_for_recompiles,
-    "syncs": _look_for_syncs,
-    "memory": _look_for_memory,
+_PROBES: Mapping[str, Callable[..., Counts]] = {
+    "graph breaks": _probe_graph_breaks,
+    "recompiles": _probe_recompiles,
+    "syncs": _probe_syncs,
+    "memory": _probe_memory,
     "images": _draw_images,
 }
 

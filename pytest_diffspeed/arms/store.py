@@ -63,7 +63,7 @@ class ArmStore:
 
         Raises:
             SourceError: the source gave no pipeline, or one with other weights than before.
-            MissingHardwareError, DoesNotFitError, NotEffectiveError: see :func:`apply_stack`.
+            MissingHardwareError, IncompatibleError, NotEffectiveError: see :func:`apply_stack`.
         """
         baseline = self._baseline(spec.source)
         if spec.is_baseline:

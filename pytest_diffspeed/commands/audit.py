@@ -13,8 +13,8 @@ from typing import Any
 from ..common.errors import UsageError, nearest
 from ..common.quiet import third_party
 from ..syncs.count import count_syncs
-from ..syncs.recipes import create
 from ..syncs.report import SyncReport
+from ..syncs.scheduler_drivers import create
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--margin", type=float, default=1.5, help="errors this many times as large pass (1.5)"
     )
-    words = parser.parse_args(argv)
-    if not words.margin >= 1.0:
+    args = parser.parse_args(argv)
+    if not args.margin >= 1.0:
         parser.error("--margin must be at least 1")
     try:
-        session = _session(words)
-        missing = [stack for stack in words.stack if not _calibrate(session, words, stack)]
+        session = _session(args)
+        missing = [stack for stack in args.stack if not _calibrate(session, args, stack)]
     except UsageError as error:
         parser.error(str(error))
     except DiffspeedError as error:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if missing else 0
 
 
-def _session(words: Any) -> Session:
+def _session(args: Any) -> Session:
     from ..accelerators.registry import resolve_device
     from ..arms.session import Session
     from ..arms.session_options import Options
@@ -57,44 +57,44 @@ def _session(words: Any) -> Session:
     from ..common.quiet import third_party
     from ..techniques.stacks import parse_stack
 
-    for stack in words.stack:
+    for stack in args.stack:
         if parse_stack(stack).is_baseline:
             raise UsageError(f"--stack={stack} is the baseline itself")
-    if not words.rootdir.is_dir():
-        raise UsageError(f"--rootdir: there is no folder {words.rootdir}")
+    if not args.rootdir.is_dir():
+        raise UsageError(f"--rootdir: there is no folder {args.rootdir}")
     with third_party():
-        device = resolve_device(words.device)
+        device = resolve_device(args.device)
     options = Options(
-        device=words.device,
-        pipeline=words.pipeline,
+        device=args.device,
+        pipeline=args.pipeline,
         techniques=(),
-        steps=words.steps,
-        prompts=tuple(words.prompt),
+        steps=args.steps,
+        prompts=tuple(args.prompt),
         budget_s=None,
         inconclusive=None,
         json_path=None,
     )
     say = Progress(lambda text: print(text, file=sys.stderr, flush=True))
-    return Session(options, device, words.rootdir.resolve(), say)
+    return Session(options, device, args.rootdir.resolve(), say)
 
 
-def _calibrate(session: Session, words: Any, text: str) -> bool:
+def _calibrate(session: Session, args: Any, text: str) -> bool:
     """Measure one stack and store its limits; says so and stores nothing where it cannot."""
     from ..arms.spec import ArmSpec
     from ..gates.catalog.similarity import RANDOM, compare, draw_both, found_text
     from ..similarity.calibration import CannotCalibrateError, propose_limits
     from ..techniques.stacks import parse_stack
 
-    if words.pipeline.strip().startswith("random:"):
+    if args.pipeline.strip().startswith("random:"):
         raise UsageError(RANDOM)
     stack = parse_stack(text)
-    candidate = session.arms.prepare(ArmSpec(words.pipeline, stack))
+    candidate = session.arms.prepare(ArmSpec(args.pipeline, stack))
     try:
         reference, drawn, errors = draw_both(session, candidate)
         report = compare(session, reference, drawn, errors, preset=None)
         print(f"{stack} on {session.device.name}: {found_text(report, reference)}")
         try:
-            limits = propose_limits(report, reference.floor.metrics, words.margin)
+            limits = propose_limits(report, reference.floor.metrics, args.margin)
         except CannotCalibrateError as error:
             print(f"{stack}: nothing stored: {error}", file=sys.stderr)
             return False
@@ -106,14 +106,14 @@ def _calibrate(session: Session, words: Any, text: str) -> bool:
     entry = {
         "limits": limits,
         "measured": {name: list(pair) for name, pair in report.metrics.items()},
-        "margin": words.margin,
+        "margin": args.margin,
         "images": len(reference.cases),
         "steps": defaults.steps,
         "floor": {"again": reference.floor.again, "kernels": reference.floor.kernels},
     }
-    path = store(session.rootdir, session.device.name, words.pipeline, stack.name, entry)
-    told = ", ".join(f"{name}={bound:g}" for name, bound in limits.items())
-    print(f"{stack}: {told}\nstored in {path}")
+    path = store(session.rootdir, session.device.name, args.pipeline, stack.name, entry)
+    message = ", ".join(f"{name}={bound:g}" for name, bound in limits.items())
+    print(f"{stack}: {message}\nstored in {path}")
     return True
 
 

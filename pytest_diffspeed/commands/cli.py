@@ -14,16 +14,16 @@ from .report import add_report
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0; 2 where what was asked could not be done; 1 is a command's own."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["calibrate"]:  # has a parser of its own
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args[:1] == ["calibrate"]:  # has a parser of its own
         from .calibrate import main as calibrate
 
-        return calibrate(words[1:])
-    if words[:1] == ["history"]:  # so has this one
+        return calibrate(args[1:])
+    if args[:1] == ["history"]:  # so has this one
         from .history import main as history
 
-        return history(words[1:])
-    arguments = _parser().parse_args(words)
+        return history(args[1:])
+    arguments = _parser().parse_args(args)
     try:
         return int(arguments.run(arguments))
     except DiffspeedError as error:
@@ -77,7 +77,7 @@ def _compare_syncs(arguments: argparse.Namespace) -> int:
     from .compare import Compared, compare_syncs, summary
 
     def say(row: Compared) -> None:
-        print("\n".join(row.told()), flush=True)
+        print("\n".join(row.report()), flush=True)
 
     rows = compare_syncs(
         arguments.sources, device=arguments.device, steps=arguments.steps, on_row=say

@@ -19,8 +19,8 @@ from ..common.paths import short_path
 from ..common.quiet import third_party
 from ..syncs.backends import SIMULATED, backend
 from ..syncs.count import count_on
-from ..syncs.recipes import create
 from ..syncs.report import SyncReport, SyncSite
+from ..syncs.scheduler_drivers import create
 from .audit import scheduler_classes
 
 SOURCES = ("demo", "random:sdxl-tiny", "random:flux-tiny")
@@ -87,7 +87,7 @@ class Compared:
     def same(self) -> bool:
         return not self.differences and self.problem is None
 
-    def told(self) -> list[str]:
+    def report(self) -> list[str]:
         """For a person: one line, then one for each difference."""
         if self.problem is not None:
             return [f"{self.name}: could not be compared: {self.problem}"]
@@ -108,9 +108,9 @@ def compare_reports(real: SyncReport, simulated: SyncReport) -> tuple[int, tuple
     found = []
     for place in places:
         one, other = theirs.get(place, Count()), ours.get(place, Count())
-        told = "unclassified" not in one.kinds
+        classified = "unclassified" not in one.kinds
         counts = [(c.first_step, c.steady_steps, c.outside) for c in (one, other)]
-        if counts[0] != counts[1] or (told and one.kinds != other.kinds):
+        if counts[0] != counts[1] or (classified and one.kinds != other.kinds):
             where = f"{short_path(place[0])}:{place[1]}"
             found.append(Difference(where, sources[place], one, other))
     return len(places), tuple(found)
@@ -183,8 +183,8 @@ def _compare_one(
             with device() as counter:
                 reports.append(count_on(counter, target, subject.scope, steps))
         except Exception as error:  # one subject must not hide the others
-            told = str(error).strip().splitlines() or ["no message"]
-            problem = f"on the {where}: {type(error).__name__}: {told[0]}"
+            error_lines = str(error).strip().splitlines() or ["no message"]
+            problem = f"on the {where}: {type(error).__name__}: {error_lines[0]}"
             return Compared(subject.name, 0, 0, problem=problem)
     ours, theirs = reports
     lines, differences = compare_reports(theirs, ours)
@@ -218,7 +218,7 @@ def compare_syncs(
     """What ``diffspeed compare syncs`` does; schedulers too where no source is named.
 
     Raises:
-        UsageError: no GPU, or a source that cannot be meant.
+        UsageError: no GPU, or a source that makes no sense.
     """
     real, simulated = on_this_machine(device)
     chosen = list(subjects(sources or SOURCES, schedulers=not sources))

@@ -45,9 +45,9 @@ def export(arguments: argparse.Namespace) -> int:
             f"{nearest(arguments.format, formats())}"
         )
     output: Path | None = arguments.output
-    if output is None and len(chosen.words) > 1:
+    if output is None and len(chosen.parts) > 1:
         raise UsageError(
-            f"--format={chosen.name} writes {len(chosen.words)} files; name them with -o PATH.json"
+            f"--format={chosen.name} writes {len(chosen.parts)} files; name them with -o PATH.json"
         )
     session = read_journal(arguments.records)
     found = figures_of(session, milliseconds=arguments.milliseconds)
@@ -58,14 +58,14 @@ def export(arguments: argparse.Namespace) -> int:
     left_out = without_figures(session, figures)
     if left_out:
         many = "1 gate has" if len(left_out) == 1 else f"{len(left_out)} gates have"
-        told = f"{many} no figure that {chosen.name} can carry:"
-        _say("\n    ".join([told, *left_out]))
+        message = f"{many} no figure that {chosen.name} can carry:"
+        _say("\n    ".join([message, *left_out]))
     if not files:
         raise RecordError(
             f"{arguments.records} holds nothing that {chosen.name} can carry, and nothing was "
             f"written: {chosen.about}"
         )
-    for word in chosen.words:
+    for word in chosen.parts:
         _write(files.get(word), output, word)
     return 0
 

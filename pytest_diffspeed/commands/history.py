@@ -54,12 +54,12 @@ class _Place:
             raise UsageError(f"--store: {error}") from None
         self.store = Store(url, rootdir)
         self.name = str(self.store.url.path if url.backend == "sqlite" else url)
-        self._words = [] if url.is_default else ["--store", str(url)]
-        self._words += [] if arguments.rootdir is None else ["--rootdir", str(arguments.rootdir)]
+        self._args = [] if url.is_default else ["--store", str(url)]
+        self._args += [] if arguments.rootdir is None else ["--rootdir", str(arguments.rootdir)]
 
-    def then(self, what: str, *words: str) -> None:
+    def then(self, what: str, *args: str) -> None:
         """Print the next useful command."""
-        print(f"{what}: {shlex.join(['diffspeed', 'history', *map(plain, words), *self._words])}")
+        print(f"{what}: {shlex.join(['diffspeed', 'history', *map(plain, args), *self._args])}")
 
 
 def _rootdir(start: Path) -> Path:
@@ -316,10 +316,10 @@ def _prune(arguments: argparse.Namespace, place: _Place) -> None:
     if not done.sessions:
         place.then("what there is now", "list")
         return
-    words = [] if keep is None else ["--keep", str(keep)]
-    words += [] if days is None else ["--keep-days", f"{days:g}"]
+    args = [] if keep is None else ["--keep", str(keep)]
+    args += [] if days is None else ["--keep-days", f"{days:g}"]
     place.then("a copy first", "export", "history.jsonl")
-    place.then("do it", "prune", *words, "--yes")
+    place.then("do it", "prune", *args, "--yes")
 
 
 def _whole(text: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..common.errors import RecordError, UsageError
 from ..history.url import check_store, parse_store
-from ..records.finished import Finished
+from ..records.finished import FinishedSession
 from ..records.lines import read_lines
 from ..reports.writers import with_history, writer_of
 
@@ -49,7 +49,7 @@ def run_report(arguments: argparse.Namespace) -> int:
     if not targets:
         raise UsageError("name what to write: --html FILE, --markdown FILE, or both")
     lines = read_lines(arguments.records)
-    finished = Finished(lines.records, arguments.rootdir.resolve(), lines=lines)
+    finished = FinishedSession(lines.records, arguments.rootdir.resolve(), lines=lines)
     if not lines.records:
         note = "" if lines.note is None else f": {lines.note}"
         raise RecordError(f"{arguments.records} holds no records, and nothing was written{note}")

@@ -15,7 +15,7 @@ class DiffspeedError(Exception):
 
 
 class UsageError(DiffspeedError, ValueError):
-    """An option, a marker or an argument has a value that cannot be meant."""
+    """An option, a marker or an argument has a value that makes no sense."""
 
 
 class SourceError(DiffspeedError):
@@ -30,7 +30,7 @@ class UnknownStackError(UsageError):
     """A stack names a technique that does not exist, or two that contradict each other."""
 
 
-class DoesNotFitError(DiffspeedError):
+class IncompatibleError(DiffspeedError):
     """A technique cannot be applied to this *pipeline* (its hardware is there)."""
 
 

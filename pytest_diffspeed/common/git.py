@@ -15,7 +15,7 @@ class GitError(Exception):
     """Git is not there, or refused; the message is the first line of what it said."""
 
 
-def git(folder: Path | str, *words: str, given: bytes = b"", timeout_s: float = GIT_SECONDS) -> str:
+def git(folder: Path | str, *args: str, given: bytes = b"", timeout_s: float = GIT_SECONDS) -> str:
     """What ``git WORDS`` prints in ``folder``; ``given`` goes to its standard input.
 
     Raises:
@@ -26,7 +26,7 @@ def git(folder: Path | str, *words: str, given: bytes = b"", timeout_s: float = 
     environment["GIT_TERMINAL_PROMPT"] = "0"  # nobody is there to answer
     try:
         done = subprocess.run(
-            ["git", *words],
+            ["git", *args],
             cwd=folder,
             input=given,
             env=environment,
@@ -35,10 +35,10 @@ def git(folder: Path | str, *words: str, given: bytes = b"", timeout_s: float = 
             check=True,
         )
     except subprocess.CalledProcessError as error:
-        said = os.fsdecode(error.stderr).strip().splitlines()
-        raise GitError(said[0] if said else f"git {words[0]} failed") from error
+        sentence = os.fsdecode(error.stderr).strip().splitlines()
+        raise GitError(sentence[0] if sentence else f"git {args[0]} failed") from error
     except subprocess.TimeoutExpired as error:
-        raise GitError(f"git {words[0]} took longer than {timeout_s:.0f} s") from error
+        raise GitError(f"git {args[0]} took longer than {timeout_s:.0f} s") from error
     except OSError as error:
         raise GitError(f"git cannot be run: {error.strerror}") from error
     return os.fsdecode(done.stdout)

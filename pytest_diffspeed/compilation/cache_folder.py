@@ -57,9 +57,9 @@ def _processor() -> tuple[str, str]:
     info = Path("/proc/cpuinfo")
     text = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
     lines = dict(line.partition(":")[::2] for line in reversed(text.splitlines()))
-    words = {key.strip(): value.strip() for key, value in lines.items()}
-    model = words.get("model name") or platform.processor() or platform.machine()
-    flags = " ".join(sorted((words.get("flags") or words.get("Features") or model).split()))
+    fields = {key.strip(): value.strip() for key, value in lines.items()}
+    model = fields.get("model name") or platform.processor() or platform.machine()
+    flags = " ".join(sorted((fields.get("flags") or fields.get("Features") or model).split()))
     return model, hashlib.sha256(flags.encode()).hexdigest()[:8]
 
 

@@ -46,7 +46,7 @@ def read_counts(path: Path) -> dict[Entry, dict[str, int]]:
     """The entries of a file.
 
     Raises:
-        CountsFileError: names the line that cannot be meant.
+        CountsFileError: names the line that makes no sense.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -54,21 +54,21 @@ def read_counts(path: Path) -> dict[Entry, dict[str, int]]:
         raise CountsFileError(f"cannot read the counts in {path}: {error}") from None
     entries: dict[Entry, dict[str, int]] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.strip()
-        if not words or words.startswith("#"):
+        content = line.strip()
+        if not content or content.startswith("#"):
             continue
-        match = _LINE.fullmatch(words)
+        match = _LINE.fullmatch(content)
         if match is not None and match[4] in COUNTS:
             counts = entries.setdefault((match[1], match[2], match[3]), {})
             counts[match[4]] = min(int(match[5]), counts.get(match[4], int(match[5])))
-        elif words.startswith(_CONFLICT):
+        elif content.startswith(_CONFLICT):
             raise CountsFileError(
                 f"{path}:{number}: a merge left a conflict here; keep the lines of both sides, "
                 "take the markers out, and run the tests: smaller counts win"
             )
         else:
             raise CountsFileError(
-                f"{path}:{number}: {words!r} is not `pipeline | stack | component | what = "
+                f"{path}:{number}: {content!r} is not `pipeline | stack | component | what = "
                 f"number`, where what is one of {', '.join(COUNTS)}"
             )
     return entries

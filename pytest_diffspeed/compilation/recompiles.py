@@ -29,7 +29,7 @@ from ..adapters.dynamo import (
 from ..adapters.dynamo_undisturbed import new_compilations_forgotten
 from ..adapters.torch_internals import compiled_frames_run
 from ..common.quiet import third_party
-from .look import root_error
+from .probe import root_error
 from .report import CompileFailedError, NothingCompiledError, plural, short_path
 from .targets import Mark, outermost_marks
 
@@ -265,7 +265,7 @@ def _uncompiled(
 def _around(marks: Sequence[tuple[str, Mark]], on_call: Callable[[str], object]) -> Iterator[None]:
     """Tell each call of what is compiled, from outside: compiled code begins further in."""
 
-    def told(component: str, mark: Mark) -> Callable[..., Any]:
+    def watched(component: str, mark: Mark) -> Callable[..., Any]:
         def calling(*args: Any, **kwargs: Any) -> Any:
             on_call(component)
             return mark.compiled(*args, **kwargs)
@@ -274,5 +274,5 @@ def _around(marks: Sequence[tuple[str, Mark]], on_call: Callable[[str], object])
 
     with ExitStack() as stack:
         for component, mark in marks:
-            stack.enter_context(replaced(mark.owner, mark.attribute, told(component, mark)))
+            stack.enter_context(replaced(mark.owner, mark.attribute, watched(component, mark)))
         yield

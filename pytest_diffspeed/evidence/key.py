@@ -34,9 +34,9 @@ def environment(device: str, threads: int, driver: str | None = None) -> dict[st
     ``driver`` the version of its driver where it has one that can be told.
     """
     versions = {name: installed_version(name) for name in DISTRIBUTIONS}
-    told = {} if driver is None else {"driver": driver}
+    known = {} if driver is None else {"driver": driver}
     python = platform.python_version()
-    return {"device": device, **told, "threads": threads, "python": python, **versions}
+    return {"device": device, **known, "threads": threads, "python": python, **versions}
 
 
 def installed_version(name: str) -> str | None:

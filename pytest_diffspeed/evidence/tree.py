@@ -250,5 +250,5 @@ def _top(rootdir: Path) -> str:
     return top
 
 
-def _rows(top: str, *words: str) -> list[str]:
-    return [row for row in git(top, *words).split("\0") if row]
+def _rows(top: str, *args: str) -> list[str]:
+    return [row for row in git(top, *args).split("\0") if row]

@@ -151,23 +151,23 @@ class Instance:
     def end(self, result: GateResult) -> GateResult:
         """Write the verdict down, and give it with its attempt in ``figures`` and ``reason``."""
         number, undecided = self.attempt.number, self.attempt.undecided
-        said = result.reason
+        sentence = result.reason
         if number > 1:
-            said += f"; attempt {number} for this tree"
+            sentence += f"; attempt {number} for this tree"
         if undecided:
             runs = "run" if undecided == 1 else "runs"
-            said += f"; {undecided} earlier {runs} for this tree came to no verdict"
+            sentence += f"; {undecided} earlier {runs} for this tree came to no verdict"
             pairs = len(self.attempt.earlier)
             if pairs:
                 whose = "its" if undecided == 1 else "their"
-                said += f", and {whose} {pairs} pair{'' if pairs == 1 else 's'} count here"
-        told = replace(
+                sentence += f", and {whose} {pairs} pair{'' if pairs == 1 else 's'} count here"
+        noted = replace(
             result,
-            reason=self.attempt.noted(said),
+            reason=self.attempt.noted(sentence),
             figures={**result.figures, "attempt": number, "undecided_before": undecided},
         )
         self.write("instance-end", result=result.as_dict())
-        return told
+        return noted
 
     def pair(self, baseline_s: float, candidate_s: float, worker: int | None = None) -> None:
         """Write down a pair that counts, as it happens.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..accelerators.device import Device
 from ..common.errors import (
     DiffspeedError,
-    DoesNotFitError,
+    IncompatibleError,
     MissingHardwareError,
     NotEffectiveError,
     NotUndoneError,
@@ -26,10 +26,10 @@ __all__ = [
     "CallDefaults",
     "Device",
     "DiffspeedError",
-    "DoesNotFitError",
     "Family",
     "FolderSource",
     "HubSource",
+    "IncompatibleError",
     "KnownSlowWarning",
     "MissingHardwareError",
     "NotEffectiveError",

@@ -25,7 +25,7 @@ def add_installed(added: Extensions) -> None:
     """Add what the entry points of installed packages give.
 
     Raises:
-        UsageError: one of them cannot be loaded, or adds what cannot be meant.
+        UsageError: one of them cannot be loaded, or adds what makes no sense.
     """
     for group, kind in GROUPS.items():
         for point in importlib.metadata.entry_points(group=group):
@@ -49,7 +49,7 @@ def add_techniques(added: Extensions, who: str, techniques: object) -> None:
     """Check and add.
 
     Raises:
-        UsageError: one is no technique, or its name is taken.
+        UsageError: one is not a technique, or its name is taken.
     """
     if not isinstance(techniques, Iterable) or isinstance(techniques, (str, Mapping)):
         raise UsageError(
@@ -62,7 +62,8 @@ def add_techniques(added: Extensions, who: str, techniques: object) -> None:
             )
         if not isinstance(technique, Technique):
             raise UsageError(
-                f"{who}: {technique!r} is no technique; subclass pytest_diffspeed.extend.Technique"
+                f"{who}: {technique!r} is not a technique; subclass "
+                "pytest_diffspeed.extend.Technique"
             )
         problem = _problem(technique)
         if problem is not None:

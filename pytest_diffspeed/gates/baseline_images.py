@@ -40,7 +40,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Floor:
+class SelfDistance:
     """What the baseline reaches against itself: the worse of "again" and "with other kernels"."""
 
     metrics: Mapping[str, tuple[float, float]]
@@ -50,12 +50,12 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Reference:
+class BaselineImages:
     """What candidates are compared with."""
 
     cases: tuple[Case, ...]
     drawn: Images
-    floor: Floor
+    floor: SelfDistance
     from_cache: bool
 
     @property
@@ -67,7 +67,7 @@ class Reference:
         return [case.seed for case in self.cases]
 
 
-def reference(session: Session, source: str) -> Reference:
+def reference(session: Session, source: str) -> BaselineImages:
     """The images of a source's baseline, at least 8, and their floor.
 
     From this session's memory, else from ``.diffspeed/baseline-images/`` if every byte of the
@@ -76,7 +76,7 @@ def reference(session: Session, source: str) -> Reference:
     Raises:
         MeasurementError: the baseline draws broken images.
     """
-    known: Reference | None = session.memo.get(("baseline images", source))
+    known: BaselineImages | None = session.memo.get(("baseline images", source))
     if known is not None:
         return known
     baseline = session.arms.baseline(source)
@@ -107,7 +107,7 @@ def draw(
     all_shown = True
     for number, case in enumerate(cases):
         session.progress.transient(f"image {number + 1} of {len(cases)}: {arm.spec.stack}")
-        with _told(arm, case):
+        with _naming(arm, case):
             with arm.running(), kernels():
                 drawn = arm.call.of(case).draw(arm.pipeline)
             images = _put(images, drawn.image, number, len(cases))
@@ -137,7 +137,7 @@ def _put(room: torch.Tensor | None, one: torch.Tensor, place: int, number: int) 
 
 
 @contextmanager
-def _told(arm: PreparedArm, case: Case) -> Iterator[None]:
+def _naming(arm: PreparedArm, case: Case) -> Iterator[None]:
     try:
         yield
     except MeasurementError:
@@ -150,7 +150,7 @@ def _told(arm: PreparedArm, case: Case) -> Iterator[None]:
         ) from error
 
 
-def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Reference:
+def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> BaselineImages:
     session.progress.line(
         f"drawing {len(cases)} images of {baseline.spec.source} with {baseline.spec.stack}, and "
         "again with other kernels; they are kept until weights, inputs or versions change"
@@ -160,16 +160,16 @@ def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) 
         case = cases[finding.image]
         raise MeasurementError(
             f"the baseline's image of {case.prompt!r} (seed {case.seed}) {finding.problem}, so "
-            "nothing can be compared with it; choose other prompts, or mend the pipeline"
+            "nothing can be compared with it; choose other prompts, or fix the pipeline"
         )
     again = draw(session, baseline, cases[:PROBED])
     identical = torch.equal(again.images, first.images[:PROBED])
     reports: list[SimilarityReport] = []
     if identical:
-        said = f"{PROBED} of {PROBED} images drawn again are identical"
+        sentence = f"{PROBED} of {PROBED} images drawn again are identical"
     else:
         reports.append(_against(first, draw(session, baseline, cases), cases))
-        said = _best_and_worst(reports[-1])
+        sentence = _best_and_worst(reports[-1])
     try:
         others = draw(session, baseline, cases, other_kernels)
     except MeasurementError as error:  # a device may have no other kernels
@@ -178,8 +178,8 @@ def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) 
         reports.append(_against(first, others, cases))
         kernels = _best_and_worst(reports[-1])
     rmse = max((10 ** (-min(report.images["psnr"]) / 20) for report in reports), default=0.0)
-    floor = Floor(_worse_of(reports), rmse, said, kernels)
-    return Reference(cases, first, floor, from_cache=False)
+    floor = SelfDistance(_worse_of(reports), rmse, sentence, kernels)
+    return BaselineImages(cases, first, floor, from_cache=False)
 
 
 def _against(first: Images, other: Images, cases: tuple[Case, ...]) -> SimilarityReport:
@@ -247,7 +247,7 @@ def _latents(arm: PreparedArm, case: Case) -> str | None:
     return None if latents is None else sha256(latents.numpy().tobytes()).hexdigest()[:16]
 
 
-def _to_arrays(made: Reference) -> dict[str, Any]:
+def _to_arrays(made: BaselineImages) -> dict[str, Any]:
     import json
 
     import numpy as np
@@ -265,7 +265,9 @@ def _to_arrays(made: Reference) -> dict[str, Any]:
     return arrays
 
 
-def _from_arrays(arrays: Mapping[str, Any] | None, cases: tuple[Case, ...]) -> Reference | None:
+def _from_arrays(
+    arrays: Mapping[str, Any] | None, cases: tuple[Case, ...]
+) -> BaselineImages | None:
     import json
 
     if arrays is None:
@@ -274,4 +276,4 @@ def _from_arrays(arrays: Mapping[str, Any] | None, cases: tuple[Case, ...]) -> R
     metrics = {name: (mean, worst) for name, (mean, worst) in about.pop("metrics").items()}
     latents = torch.from_numpy(arrays["latents"]) if "latents" in arrays else None
     drawn = Images(torch.from_numpy(arrays["images"]), latents)
-    return Reference(cases, drawn, Floor(metrics, **about), from_cache=True)
+    return BaselineImages(cases, drawn, SelfDistance(metrics, **about), from_cache=True)

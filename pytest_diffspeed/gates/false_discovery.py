@@ -23,13 +23,13 @@ def over_many_gates(results: Sequence[GateResult]) -> str | None:
     if len(ratios) < 2:
         return None
     alarms = sum(result.figures["alpha"] for result in ratios)
-    said = f"{len(ratios)} gates on a ratio: at most {alarms:.2g} false alarms are to be expected"
+    sentence = f"{len(ratios)} gates on a ratio: expect at most {alarms:.2g} false verdicts"
     failed = [result.verdict is VerdictKind.FAIL for result in ratios]
     if any(failed):
         hold = benjamini_hochberg_e([r.figures["evidence_for_fail"] for r in ratios], LEVEL)
         both = sum(h and f for h, f in zip(hold, failed, strict=True))
-        said += (
+        sentence += (
             f"; {both} of {sum(failed)} FAILs also hold when all gates are judged together (false "
             f"discovery rate {LEVEL:.0%}); each verdict stands by itself"
         )
-    return said
+    return sentence

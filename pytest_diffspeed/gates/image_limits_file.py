@@ -84,8 +84,8 @@ def store(rootdir: Path, device: str, source: str, stack: str, entry: Mapping[st
 
 def command(source: str, stack: str, options: Sequence[str] = ()) -> str:
     """The command that calibrates a stack."""
-    words = ["diffspeed", "calibrate", f"--pipeline={source}", f"--stack={stack}", *options]
-    return shlex.join(words)
+    args = ["diffspeed", "calibrate", f"--pipeline={source}", f"--stack={stack}", *options]
+    return shlex.join(args)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"cannot read {path}: {error}; mend or delete it") from None
+        raise UsageError(f"cannot read {path}: {error}; fix or delete it") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{path} is not of the format {FORMAT}; delete it and calibrate again")
     devices = content.get("devices")

@@ -13,7 +13,7 @@ from ..techniques.stacks import BASE, PREVIOUS, Stack, parse_stack
 
 
 class BadValueError(UsageError):
-    """A marker's argument has the right name and a value that cannot be meant."""
+    """A marker's argument has the right name and a value that makes no sense."""
 
     def __init__(self, argument: str, message: str) -> None:
         super().__init__(message)

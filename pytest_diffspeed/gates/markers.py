@@ -1,7 +1,7 @@
 """Markers, parsed into frozen dataclasses.  The only place that gives their arguments a meaning.
 
 Each marker is one dataclass whose fields are the marker's arguments; ``from_arguments`` checks them
-and refuses values that cannot be meant.  Nothing here imports torch.
+and refuses values that make no sense.  Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ class NoGraphBreaks(GateMarker):
 
 
 def _as_components(value: Sequence[str] | None) -> tuple[str, ...] | None:
-    words = as_words("components", value)
-    return None if words is None else tuple(as_one_of("components", w, COMPONENTS) for w in words)
+    parts = as_words("components", value)
+    return None if parts is None else tuple(as_one_of("components", w, COMPONENTS) for w in parts)
 
 
 @dataclass(frozen=True)
@@ -439,5 +439,5 @@ def _parse(cls: type[Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> ob
 
 
 def _call(marker: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
-    words = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
-    return f"{marker}({', '.join(words)})"
+    parts = [repr(a) for a in args] + [f"{k}={v!r}" for k, v in kwargs.items()]
+    return f"{marker}({', '.join(parts)})"

@@ -36,11 +36,11 @@ class Ratchet:
     better: tuple[str, ...] = ()
 
     @property
-    def told(self) -> tuple[str, ...]:
-        said = [f"worse than {FILE_NAME}: {line}" for line in self.worse]
+    def lines(self) -> tuple[str, ...]:
+        lines = [f"worse than {FILE_NAME}: {line}" for line in self.worse]
         if self.worse:
-            said.append(f"if that is meant, save it: {UPDATE}")
-        return (*said, *self.better)
+            lines.append(f"if that is meant, save it: {UPDATE}")
+        return (*lines, *self.better)
 
 
 def saved_counts(session: Session) -> SavedCounts:

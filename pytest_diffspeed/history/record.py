@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ..common.errors import StoreError
 from ..common.workdir import workdir
 from ..evidence.key import EvidenceKey
-from ..records.finished import Finished
+from ..records.finished import FinishedSession
 from ..records.journal import as_line, write_all
 from ..records.reader import recorded_session
 from .figures import Figure, figures_of
@@ -38,7 +38,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """What a database refuses in a text: PostgreSQL NUL, and both what UTF-8 cannot say."""
 
 
-def write(target: StoreUrl | str, finished: Finished) -> str | None:
+def write(target: StoreUrl | str, finished: FinishedSession) -> str | None:
     """The writer of ``--diffspeed-store``: stores a finished session.
 
     Raises:
@@ -56,8 +56,8 @@ def write(target: StoreUrl | str, finished: Finished) -> str | None:
         raise StoreError(f"{error}. {_kept(url, finished)}") from None
     where = store.url.path if url.is_default else url
     again = "" if stored.is_new else " (was there already)"
-    words = ["diffspeed", "history", "list", *([] if url.is_default else ["--store", str(url)])]
-    return f"history: {stored.points} figures in {where}{again}; see {shlex.join(words)}"
+    args = ["diffspeed", "history", "list", *([] if url.is_default else ["--store", str(url)])]
+    return f"history: {stored.points} figures in {where}{again}; see {shlex.join(args)}"
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _kept(url: StoreUrl, finished: Finished) -> str:
+def _kept(url: StoreUrl, finished: FinishedSession) -> str:
     """Write what could not be stored beside the journals, and say how to store it."""
     path = (
         workdir(finished.rootdir)
@@ -268,9 +268,9 @@ def _kept(url: StoreUrl, finished: Finished) -> str:
             f"The records are in the newest journals in {journals} (a copy could not be written: "
             f"{error.strerror}); store them with: diffspeed history import FILE"
         )
-    words = ["diffspeed", "history", "import", str(path)]
-    words += [] if url.is_default else ["--store", str(url)]
-    return f"Nothing is lost; store it later with: {shlex.join(words)}"
+    args = ["diffspeed", "history", "import", str(path)]
+    args += [] if url.is_default else ["--store", str(url)]
+    return f"Nothing is lost; store it later with: {shlex.join(args)}"
 
 
 def _seconds(text: object) -> float | None:

@@ -187,7 +187,7 @@ def _drift(slow: SlowChange, at: Point, count: int) -> Drift:
     levels = f"anchor {slow.anchor:.4g}, now {slow.now:.4g}"
     if slow.is_shown:
         percent = "" if not slow.anchor else f" ({100 * slow.drifted / abs(slow.anchor):+.1f} %)"
-        said = f"slow drift of {slow.drifted:+.3g}{percent} {since}, jumps apart; {levels}"
+        sentence = f"slow drift of {slow.drifted:+.3g}{percent} {since}, jumps apart; {levels}"
     else:
-        said = f"no drift beyond the noise of {count} points {since}; {levels}"
-    return Drift(slow.anchor, slow.now, slow.is_shown, said)
+        sentence = f"no drift beyond the noise of {count} points {since}; {levels}"
+    return Drift(slow.anchor, slow.now, slow.is_shown, sentence)

@@ -109,8 +109,8 @@ class Store:
             yield
         except (DBAPIError, sqlite3.Error, ImportError) as error:
             # Without its cause: a traceback would show the driver's own words, and arguments.
-            said = f"cannot {doing} the history {self.asked}: {_first_lines(error)}"
-            raise StoreError(self.url.redact(said)) from None
+            sentence = f"cannot {doing} the history {self.asked}: {_first_lines(error)}"
+            raise StoreError(self.url.redact(sentence)) from None
 
 
 def _engine(url: StoreUrl) -> Engine:
@@ -168,5 +168,5 @@ def _begin_sqlite(connection: Connection) -> None:
 def _first_lines(error: BaseException) -> str:
     """What the driver said, without SQLAlchemy's statement and links."""
     origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    said = " ".join(str(origin).split()) or type(origin).__name__
-    return said if len(said) <= 400 else f"{said[:400]}…"
+    sentence = " ".join(str(origin).split()) or type(origin).__name__
+    return sentence if len(sentence) <= 400 else f"{sentence[:400]}…"

@@ -50,13 +50,13 @@ class StoreUrl:
         host = self.host or ""
         host = f"[{host}]" if ":" in host else host
         port = "" if self.port is None else f":{self.port}"
-        words = "&".join(
+        parameters = "&".join(
             f"{name}={_HIDDEN if _SECRET.search(name) else quote(value, safe='/')}"
             for name, value in self.query
         )
         return (
             f"{self.backend}://{user}{'@' if user else ''}{host}{port}/{self.database}"
-            f"{'?' if words else ''}{words}"
+            f"{'?' if parameters else ''}{parameters}"
         )
 
     __repr__ = __str__

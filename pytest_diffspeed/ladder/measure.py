@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..arms.spec import ArmSpec
 from ..common.errors import MeasurementError
 from ..techniques.stacks import BASELINE_NAME, parse_stack
-from .steps import Climbed
+from .steps import ResolvedStep
 
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
@@ -26,11 +26,11 @@ PRECISION = 1.05
 """A row ends when the ends of its intervals are no further apart than this factor."""
 
 
-def row_of(climbed: Climbed, **content: Any) -> dict[str, Any]:
+def row_of(resolved: ResolvedStep, **content: Any) -> dict[str, Any]:
     """A row without figures; ``content`` says why."""
-    previous = climbed.previous
+    previous = resolved.previous
     return {
-        "stack": climbed.stack.name,
+        "stack": resolved.stack.name,
         "previous": None if previous is None else previous.name,
         **content,
     }
@@ -46,7 +46,7 @@ def measure_row(
     """
     from ..accelerators.registry import allocator_of, disturbances_of
     from ..arms.noise_floor import noise_floor_of
-    from ..timing.comparison import Question
+    from ..timing.comparison import Hypothesis
     from ..timing.speedup import measure_speedups
 
     source = candidate.spec.source
@@ -83,12 +83,12 @@ def measure_row(
         with session.workers.instances([*arms, candidate], "call") as instances:
             measure_speedups(
                 instances,
-                [Question(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],
+                [Hypothesis(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],
                 budget_s=session.options.budget_s,
                 auto_s=BUDGET_S,
                 clock=session.clock,
                 seed=random.SystemRandom().randrange(2**32),
-                conditions=disturbances_of(session.device),
+                disturbances=disturbances_of(session.device),
                 on_warm=lambda number, warm, projection: session.progress.line(
                     f"timing {stack} {names[number].replace('_', ' ')}, at most "
                     f"{projection.budget_s:.0f} s"

@@ -66,7 +66,7 @@ def steps_of(stacks: Sequence[Stack]) -> tuple[Step, ...]:
 
 
 @dataclass(frozen=True)
-class Climbed:
+class ResolvedStep:
     """A step with its stacks: what is measured, and what it is measured against.
 
     ``previous`` is ``None`` where that would be the baseline.
@@ -76,7 +76,9 @@ class Climbed:
     previous: Stack | None
 
 
-def climb(steps: Sequence[Step], step: Step, why_not: Callable[[Stack], str | None]) -> Climbed:
+def climb(
+    steps: Sequence[Step], step: Step, why_not: Callable[[Stack], str | None]
+) -> ResolvedStep:
     """The stacks of ``step``, which is one of ``steps``.
 
     ``why_not`` says why a stack cannot be run on this pipeline and device.  A technique that cannot
@@ -89,14 +91,14 @@ def climb(steps: Sequence[Step], step: Step, why_not: Callable[[Stack], str | No
         previous = stacks[index - 1] if named and index else None
         if previous is not None and why_not(previous) is not None:
             previous = None
-        return Climbed(step.stack, previous)
+        return ResolvedStep(step.stack, previous)
     below: Stack | None = None
     for earlier in steps:
         if earlier.adds is None:
             continue
         wanted = parse_stack(earlier.adds if below is None else f"{below.name}+{earlier.adds}")
         if earlier == step:
-            return Climbed(wanted, below)
+            return ResolvedStep(wanted, below)
         if why_not(wanted) is None:
             below = wanted
     raise UnknownStackError(f"{step.id!r} is no step of this ladder")

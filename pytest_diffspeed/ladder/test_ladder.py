@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..arms.spec import ArmSpec
-from ..common.errors import DiffspeedError, DoesNotFitError, MissingHardwareError, UnknownStackError
+from ..common.errors import (
+    DiffspeedError,
+    IncompatibleError,
+    MissingHardwareError,
+    UnknownStackError,
+)
 from ..plugin.fixtures import session_of
 from ..plugin.stash import OUTCOME, new_outcome, options_of
 from ..techniques.stacks import Stack
 from .measure import measure_row, row_of
-from .steps import Climbed, Step, climb, steps_of
+from .steps import ResolvedStep, Step, climb, steps_of
 
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
@@ -33,22 +38,22 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
     """One stack against the baseline and against the step before."""
     session = session_of(request.config)
     source = session.options.pipeline
-    climbed = climb(steps_of(session.options.techniques), step, _why_not(session, source))
-    row = row_of(climbed, source=source, cumulative=step.adds is not None)
+    resolved = climb(steps_of(session.options.techniques), step, _why_not(session, source))
+    row = row_of(resolved, source=source, cumulative=step.adds is not None)
     request.node.stash[OUTCOME] = outcome = new_outcome()
     outcome["ladder"].append(row)
-    spec = ArmSpec(source, climbed.stack)
+    spec = ArmSpec(source, resolved.stack)
     candidate = None
     try:
         candidate = session.arms.prepare(spec)
-        measure_row(candidate, _previous(session, source, climbed, row), session, row)
+        measure_row(candidate, _previous(session, source, resolved, row), session, row)
     except MissingHardwareError as error:
         row |= {"status": "missing hardware", "reason": str(error)}
         pytest.skip(f"NOT_APPLICABLE: {error}")
-    except DoesNotFitError as error:
+    except IncompatibleError as error:
         _misfits(session)[spec] = str(error)
-        row |= {"status": "does not fit", "reason": str(error)}
-        pytest.skip(f"does not fit: {error}")
+        row |= {"status": "incompatible", "reason": str(error)}
+        pytest.skip(f"incompatible: {error}")
     except DiffspeedError as error:
         if candidate is None:  # it could not be built: the steps above it do without
             _misfits(session)[spec] = str(error)
@@ -61,25 +66,25 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
 
 def _misfits(session: Session) -> dict[ArmSpec, str]:
     """Stacks that turned out not to fit when they were applied, and why."""
-    found: dict[ArmSpec, str] = session.memo.setdefault("stacks that do not fit", {})
+    found: dict[ArmSpec, str] = session.memo.setdefault("incompatible stacks", {})
     return found
 
 
 def _why_not(session: Session, source: str) -> Callable[[Stack], str | None]:
     """Tells why a stack cannot be run, without building it."""
-    from ..techniques.apply import check_fit, check_fits_call, observe_untouched
+    from ..techniques.apply import check_compatible, check_compatible_with_call, observe_untouched
 
     baseline = session.arms.baseline(source)
 
     def why_not(stack: Stack) -> str | None:
         try:
-            check_fit(stack, baseline.pipeline, session.device)
+            check_compatible(stack, baseline.pipeline, session.device)
             if any(technique.watches for technique in stack.techniques()):
                 if "untouched" not in baseline.memo:
                     seen = observe_untouched(baseline.pipeline, baseline.call)
                     baseline.memo["untouched"] = seen
-                check_fits_call(stack, baseline.pipeline, baseline.memo["untouched"])
-        except (MissingHardwareError, DoesNotFitError) as error:
+                check_compatible_with_call(stack, baseline.pipeline, baseline.memo["untouched"])
+        except (MissingHardwareError, IncompatibleError) as error:
             return str(error)
         return _misfits(session).get(ArmSpec(source, stack))
 
@@ -87,12 +92,12 @@ def _why_not(session: Session, source: str) -> Callable[[Stack], str | None]:
 
 
 def _previous(
-    session: Session, source: str, climbed: Climbed, row: dict[str, Any]
+    session: Session, source: str, resolved: ResolvedStep, row: dict[str, Any]
 ) -> PreparedArm | None:
     """The step before; if it cannot be built, this row does without it and says so."""
-    if climbed.previous is None:
+    if resolved.previous is None:
         return None
-    spec = ArmSpec(source, climbed.previous)
+    spec = ArmSpec(source, resolved.previous)
     try:
         return session.arms.other(spec)
     except DiffspeedError as error:

@@ -19,7 +19,7 @@ from ..adapters.attributes import replaced
 from ..adapters.diffusers_internals import cache_surroundings, forget_cached
 from ..adapters.torch_internals import around_calls
 from ..common.errors import MeasurementError, SourceError, UsageError, nearest
-from ..compilation.look import Call
+from ..compilation.probe import Call
 from .components import denoiser, denoiser_name, modules, vae
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.attributes import replaced
 from ..common.errors import DiffspeedError
 from ..common.quiet import third_party
-from ..compilation.look import look_at, root_error
+from ..compilation.probe import probe_breaks, root_error
 from ..compilation.report import GraphBreakReport
 from ..compilation.targets import outermost_marks
 from .capture import capture, default_components
@@ -51,7 +51,7 @@ def _reports(pipeline: DiffusionPipeline, call: Callable[..., Any]) -> Iterator[
     with _uncompiled(pipeline):
         captured = capture(pipeline, lambda: call(pipeline, steps=2), names)
     for one in captured:
-        yield look_at(one.fn, one.calls, name=one.name, restart=one.restart)
+        yield probe_breaks(one.fn, one.calls, name=one.name, restart=one.restart)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def content_fingerprint(pipeline: DiffusionPipeline) -> dict[str, str]:
     Reads everything once, at about 1 GB/s: right for a cache that outlives the session, where
     :func:`~.components.weights_fingerprint` looks at a few values of each tensor.
     """
-    digests = {"pipeline": _digest_of(_words(pipeline, _plain(pipeline.config)))}
+    digests = {"pipeline": _digest_of(_texts(pipeline, _plain(pipeline.config)))}
     for name, part in sorted(pipeline.components.items()):
         digests[name] = _digest_of(_component(part))
     return digests
@@ -71,18 +71,18 @@ def _component(part: Any) -> Iterator[bytes | memoryview]:
     if part is None:
         yield b"none"
         return
-    yield from _words(part, _plain(getattr(part, "config", None)))
+    yield from _texts(part, _plain(getattr(part, "config", None)))
     vocabulary = getattr(part, "get_vocab", None)
     if vocabulary is not None:
-        yield from _words(part, _plain(sorted(vocabulary().items())))
+        yield from _texts(part, _plain(sorted(vocabulary().items())))
     if isinstance(part, torch.nn.Module):
         for name, module in part.named_modules():
             # Attention processors and the like are attributes, not modules.
             parts = {key: _kind(value) for key, value in sorted(vars(module).items())}
             parts = {key: kind for key, kind in parts.items() if kind.startswith("diffusers")}
-            yield from _words(module, _plain([name, parts, module.training]))
+            yield from _texts(module, _plain([name, parts, module.training]))
         for name, tensor in (*part.named_parameters(), *part.named_buffers()):
-            yield from _words(part, f"{name} {tensor.dtype} {tuple(tensor.shape)}")
+            yield from _texts(part, f"{name} {tensor.dtype} {tuple(tensor.shape)}")
             yield from _bytes_of(tensor)
 
 
@@ -95,7 +95,7 @@ def _bytes_of(tensor: torch.Tensor) -> Iterator[memoryview]:
             yield memoryview(piece.view(torch.uint8).cpu().numpy())
 
 
-def _words(owner: object, text: str) -> Iterator[bytes]:
+def _texts(owner: object, text: str) -> Iterator[bytes]:
     yield f"{_kind(owner)} {len(text)} {text}\n".encode()
 
 

@@ -262,7 +262,7 @@ class FactorySource(PipelineSource):
             return CallDefaults(**merged)
         except (TypeError, UsageError) as error:
             raise SourceError(
-                f"pipeline source {self.name!r}: its `call_defaults` cannot be meant: {error}"
+                f"pipeline source {self.name!r}: its `call_defaults` are invalid: {error}"
             ) from None
 
     def _factory(self) -> Callable[[], object]:
@@ -363,8 +363,8 @@ def parse_source(text: str) -> PipelineSource:
     if (text and folder.is_dir()) or text.startswith(("/", "./", "../", "~")):
         return FolderSource(text, folder)
     module, colon, attribute = text.partition(":")
-    words = [*module.split("."), *attribute.split(".")]
-    if colon and all(word.isidentifier() for word in words):
+    names = [*module.split("."), *attribute.split(".")]
+    if colon and all(word.isidentifier() for word in names):
         return FactorySource(text, module, attribute)
     if text.count("/") == 1 and all(text.split("/")) and " " not in text and not colon:
         return HubSource(text)

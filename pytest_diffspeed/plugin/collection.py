@@ -39,7 +39,7 @@ def stacks_of(node: pytest.Item, options_techniques: tuple[Stack, ...]) -> tuple
     """The stacks of a test; empty where neither its marker nor the command line names one.
 
     Raises:
-        UsageError: the marker cannot be meant.
+        UsageError: the marker makes no sense.
     """
     marker = _diffspeed_marker(node)
     if options_techniques:
@@ -57,7 +57,7 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...], default_sourc
     """Read and check everything that one test asks for.
 
     Raises:
-        UsageError: the first thing that cannot be meant, in a sentence.
+        UsageError: the first thing that makes no sense, in a sentence.
     """
     stacks = stacks_of(item, options_techniques)
     source = source_of(item)
@@ -114,7 +114,7 @@ def _refuse_misspelt(item: pytest.Item) -> None:
 
 
 def parametrize(metafunc: pytest.Metafunc, options: Options) -> None:
-    """Run a test once per stack.  A marker that cannot be meant is left to :func:`plan`."""
+    """Run a test once per stack.  A marker that makes no sense is left to :func:`plan`."""
     try:
         stacks = stacks_of(metafunc.definition, options.techniques)
         source = source_of(metafunc.definition) or options.pipeline
@@ -160,7 +160,7 @@ def plan_again(items: Iterable[pytest.Item], options: Options) -> None:
     """Plan the tests whose markers changed since they were collected.
 
     Raises:
-        pytest.UsageError: what a conftest or a plugin added cannot be meant.
+        pytest.UsageError: what a conftest or a plugin added makes no sense.
     """
     problems: dict[str, None] = {}
     for item in items:
@@ -176,7 +176,7 @@ def plan_again(items: Iterable[pytest.Item], options: Options) -> None:
                 )
             item.stash[PLAN] = now
         except UsageError as error:
-            problems[_told(item, error)] = None
+            problems[_format(item, error)] = None
     if problems:
         raise pytest.UsageError("diffspeed usage error\n" + "\n".join(problems))
 
@@ -193,7 +193,7 @@ def require_planned(item: pytest.Item, planned: Plan | None) -> None:
 
 
 def check_collected(report: pytest.CollectReport, options: Options) -> None:
-    """Plan every test of a collect report; turn the report into an error if one cannot be meant."""
+    """Plan every test of a collect report; turn the report into an error if one makes no sense."""
     problems = _problems(report.result, options)
     if problems:
         # Pytest does not go into the classes of a module with an error, and all problems of a
@@ -214,11 +214,11 @@ def _problems(nodes: Iterable[pytest.Item | pytest.Collector], options: Options)
         try:
             item.stash[PLAN] = plan(item, options.techniques, options.pipeline)
         except UsageError as error:
-            problems[_told(item, error)] = None
+            problems[_format(item, error)] = None
     return problems
 
 
-def _told(item: pytest.Item, error: UsageError) -> str:
+def _format(item: pytest.Item, error: UsageError) -> str:
     path, line, _ = item.location
     name = getattr(item, "originalname", None) or item.name
     return f"{path}:{(line or 0) + 1}: {name}: {error}"

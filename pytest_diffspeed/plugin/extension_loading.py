@@ -19,7 +19,7 @@ def gather(config: pytest.Config) -> None:
     """Add what installed packages and registered plug-ins have, until the session ends.
 
     Raises:
-        pytest.UsageError: one of them adds what cannot be meant; names it.
+        pytest.UsageError: one of them adds what makes no sense; names it.
     """
     added = Extensions()
     config.add_cleanup(use(added))

@@ -143,14 +143,14 @@ def diffspeed(request: pytest.FixtureRequest) -> DiffspeedHandle:
 @contextmanager
 def _in_one_sentence() -> Iterator[None]:
     """Say what went wrong without a traceback through our own code."""
-    from ..common.errors import DiffspeedError, DoesNotFitError, MissingHardwareError
+    from ..common.errors import DiffspeedError, IncompatibleError, MissingHardwareError
 
     try:
         yield
     except MissingHardwareError as error:
         pytest.skip(f"NOT_APPLICABLE: {error}")
-    except DoesNotFitError as error:
-        sentence = f"{error}; a skip would stay green for ever, so name another stack or pipeline"
+    except IncompatibleError as error:
+        sentence = f"{error}; a skip would stay green forever, so name another stack or pipeline"
         raise pytest.fail.Exception(sentence, pytrace=False) from None
     except DiffspeedError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None

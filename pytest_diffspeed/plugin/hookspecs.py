@@ -29,5 +29,5 @@ def pytest_diffspeed_sources() -> Mapping[str, Callable[[str], PipelineSource]]:
     """Pipeline sources to add: a prefix, and what makes a source of the text after ``prefix:``.
 
     The callable runs when options and markers are read: it must load nothing, and may raise
-    :class:`pytest_diffspeed.extend.UsageError` for a text that cannot be meant.
+    :class:`pytest_diffspeed.extend.UsageError` for a text that makes no sense.
     """

@@ -50,25 +50,25 @@ def next_command(
     ordered = in_order(results)
     red = [*unchecked, *(result.test for result in ordered if result.blocking)]
     if red:
-        return f"again, this one only: {shlex.join([*_as_run(config), red[0]])}"
+        return f"again, this one only: {shlex.join([*_args_of_this_run(config), red[0]])}"
     undecided = [r.test for r in ordered if r.verdict is VerdictKind.INCONCLUSIVE]
     if undecided:
-        again = shlex.join([*_as_run(config), undecided[0]])
+        again = shlex.join([*_args_of_this_run(config), undecided[0]])
         return f"more pairs for the first INCONCLUSIVE one: {again}"
     if config.getoption("--diffspeed-html") is not None:  # the report is there
         return "these tests over commits: diffspeed history list"
     if records is not None:
-        words = ["diffspeed", "report", os.path.relpath(records), "--html", "report.html"]
-        return f"a report of this session: {shlex.join(words)}"
-    again = shlex.join([*_as_run(config), "--diffspeed-json=records.jsonl"])
+        args = ["diffspeed", "report", os.path.relpath(records), "--html", "report.html"]
+        return f"a report of this session: {shlex.join(args)}"
+    again = shlex.join([*_args_of_this_run(config), "--diffspeed-json=records.jsonl"])
     return f"once more, keeping the records: {again}"
 
 
-def _as_run(config: pytest.Config) -> list[str]:
+def _args_of_this_run(config: pytest.Config) -> list[str]:
     """The words that make another run measure as this one did."""
-    words = ["pytest", "--diffspeed"]
+    args = ["pytest", "--diffspeed"]
     for name in _MATTERING:
         given = config.getoption(f"--diffspeed-{name}")
-        words += [] if given is None else [f"--diffspeed-{name}={given}"]
+        args += [] if given is None else [f"--diffspeed-{name}={given}"]
     prompts = config.getoption("--diffspeed-prompts") or ()
-    return [*words, *(f"--diffspeed-prompts={prompt}" for prompt in prompts)]
+    return [*args, *(f"--diffspeed-prompts={prompt}" for prompt in prompts)]

@@ -35,7 +35,7 @@ def options_of(config: pytest.Config) -> Options:
     """The session's options, read and checked once.
 
     Raises:
-        pytest.UsageError: one of them cannot be meant.
+        pytest.UsageError: one of them makes no sense.
     """
     if OPTIONS not in config.stash:
         from .extension_loading import gather

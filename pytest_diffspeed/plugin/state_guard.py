@@ -81,16 +81,16 @@ class StateGuard:
         try:
             result = yield
         except BaseException:
-            told = self._told(item)
-            if told:  # the exception wins; what leaked is said beside it
-                item.add_report_section("teardown", "diffspeed", told)
+            message = self._format(item)
+            if message:  # the exception wins; what leaked is said beside it
+                item.add_report_section("teardown", "diffspeed", message)
             raise
-        told = self._told(item)
-        if told:
-            pytest.fail(told, pytrace=False)
+        message = self._format(item)
+        if message:
+            pytest.fail(message, pytrace=False)
         return result
 
-    def _told(self, item: pytest.Item) -> str:
+    def _format(self, item: pytest.Item) -> str:
         """Put the state back; what leaked in a sentence, or nothing."""
         expected, self._expected = self._expected, None
         if expected is None:

@@ -16,7 +16,7 @@ from ..arms.session_record import about_session
 from ..compilation.cache_folder import CompileCache, megabytes
 from ..evidence.key import installed_version
 from ..gates.false_discovery import over_many_gates
-from ..records.finished import Finished
+from ..records.finished import FinishedSession
 from ..records.reader import recorded_session
 from ..records.verdict import GateResult, VerdictKind
 from ..reports.ladder import ladder_rows
@@ -69,7 +69,7 @@ class Summary:
         self._ladder: list[dict[str, Any]] = []
         self._records: dict[str, list[dict[str, Any]]] = {}
         self._about: dict[str, Any] | None = None
-        self._said: list[str] = []
+        self._sentences: list[str] = []
         self._problems: list[str] = []
         self._asked = 0
         self._collected = False
@@ -160,8 +160,8 @@ class Summary:
         if not self._records:
             asked.pop("store", None)  # nothing to keep: no folder of ours appears
         if asked and not hasattr(self._config, "workerinput"):
-            finished = Finished(self._all_records(), _project(self._config))
-            self._said, self._problems = write_outputs(asked, finished)
+            finished = FinishedSession(self._all_records(), _project(self._config))
+            self._sentences, self._problems = write_outputs(asked, finished)
             if self._problems and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._no_verdict and session.exitstatus == pytest.ExitCode.OK:
@@ -231,7 +231,7 @@ class Summary:
             say.write_line(
                 f"compile cache {cache.folder}: {found}; {megabytes(cache.size_bytes())} now"
             )
-        for line in self._said:
+        for line in self._sentences:
             say.write_line(line)
         for line in self._problems:
             say.write_line(line, red=True, bold=True)

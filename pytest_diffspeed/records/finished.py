@@ -14,7 +14,7 @@ from .series import Series
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedSession:
     """Its records, in order, and pytest's rootdir, from which paths in them start.
 
     ``series`` is the history of its tests, where there is one; ``lines`` is the file that the

@@ -70,7 +70,7 @@ def each_line(path: Path) -> Iterator[dict[str, Any] | None]:
         RecordError: as :func:`read_lines`, as soon as it is seen.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, forever
             raise RecordError(f"cannot read the records in {path}: it is no regular file")
         file = path.open("rb")
     except OSError as error:

@@ -41,8 +41,10 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 lines.append(f"{'':<{width}}  no step before: {row['without_previous']}")
         else:
             lines.append(f"{row['stack']:<{width}}  not run: {row.get('reason', 'stopped')}")
-    told = [_ratio_of(row, name) for row in measured for name in ("over_baseline", "over_previous")]
-    if any(ratio is not None and _is_noise(ratio) for ratio in told):
+    ratios = [
+        _ratio_of(row, name) for row in measured for name in ("over_baseline", "over_previous")
+    ]
+    if any(ratio is not None and _is_noise(ratio) for ratio in ratios):
         lines.append(f"{NOISE} cannot be told from 1 with this many pairs")
     slow = dict.fromkeys(sentence for row in rows for sentence in row.get("known_slow", ()))
     lines += [f"known to be slow: {sentence}" for sentence in slow]
@@ -55,8 +57,8 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _cells(row: Mapping[str, Any], has_memory: bool) -> list[str]:
     cells = [
         str(row["stack"]),
-        _told(_ratio_of(row, "over_baseline")),
-        _told(_ratio_of(row, "over_previous")),
+        _format(_ratio_of(row, "over_baseline")),
+        _format(_ratio_of(row, "over_previous")),
         f"{row['call_s']:.3g} s",
         f"{row['first_call_s']:.3g} s",
         _break_even(row),
@@ -72,7 +74,7 @@ def _ratio_of(row: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     return ratio
 
 
-def _told(ratio: Mapping[str, Any] | None) -> str:
+def _format(ratio: Mapping[str, Any] | None) -> str:
     if ratio is None or not ratio["pairs"]:
         return ""
     mark = f" {NOISE}" if _is_noise(ratio) else ""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..records.finished import Finished
+from ..records.finished import FinishedSession
 from ..records.reader import RecordedSession
 from ..records.verdict import GateResult, VerdictKind
 from .ladder import ladder_rows
@@ -30,7 +30,7 @@ _LONGEST_CELL = 500
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
-def write(target: str, finished: Finished) -> str | None:
+def write(target: str, finished: FinishedSession) -> str | None:
     """Write the report to the file ``target``, or append it where that is the step's summary.
 
     Raises:
@@ -88,8 +88,8 @@ def markdown(session: RecordedSession, *, limit: int = LIMIT_BYTES) -> str:
             text += section.head + "".join(rows) + section.foot
             left -= frame
     if cut:
-        told = ", ".join(f"{count} {what}" for what, count in cut.items())
-        text += f"\nCut, since GitHub shows at most {LIMIT_BYTES // 1024} KiB: {told}.\n"
+        message = ", ".join(f"{count} {what}" for what, count in cut.items())
+        text += f"\nCut, since GitHub shows at most {LIMIT_BYTES // 1024} KiB: {message}.\n"
     if session.note is not None:
         text += f"\n{code(session.note)}\n"
     return text
@@ -99,7 +99,7 @@ def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
     unchecked = _unchecked(session)
     counts = Counter(result.verdict for result in results if id(result) not in unchecked)
     many = [f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind]]
-    told = ", ".join([*many, *([f"{len(unchecked)} not checked"] if unchecked else [])])
+    message = ", ".join([*many, *([f"{len(unchecked)} not checked"] if unchecked else [])])
     about = session.about
     device, base = about.get("device"), about.get("base")
     parts = []
@@ -112,7 +112,7 @@ def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
         parts.append(f"commit {code(str(about['commit'])[:12])}{dirty}")
     if isinstance(base, dict):
         parts.append(f"against {code(base.get('rev') or base.get('python') or 'base')}")
-    lines = [f"## diffspeed: {told or 'no gate ran'}", "", ", ".join(parts), ""]
+    lines = [f"## diffspeed: {message or 'no gate ran'}", "", ", ".join(parts), ""]
     return "\n".join(lines) + "\n"
 
 
@@ -138,13 +138,13 @@ _TABLE = "| verdict | test | gate | found |\n|---|---|---|---|\n"
 
 def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterable[_Section]:
     """From what matters most to what matters least: cuts begin at the end."""
-    told = [r for r in results if r.verdict in (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)]
-    quiet = [r for r in results if r not in told]
+    loud = [r for r in results if r.verdict in (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)]
+    quiet = [r for r in results if r not in loud]
     unchecked = _unchecked(session)
-    marks = {id(r): "⚠️ not checked" if id(r) in unchecked else _MARKS[r.verdict] for r in told}
-    rows = [_row(r, marks[id(r)]) for r in told]
+    marks = {id(r): "⚠️ not checked" if id(r) in unchecked else _MARKS[r.verdict] for r in loud}
+    rows = [_row(r, marks[id(r)]) for r in loud]
     yield _Section("gates that did not pass", _TABLE, rows, "\n")
-    yield _Section("reasons", "", [_reason(r, marks[id(r)]) for r in told])
+    yield _Section("reasons", "", [_reason(r, marks[id(r)]) for r in loud])
     lost = [
         f"| {code(row['test'])} | {code(row['claim'])} | "
         f"{code(row.get('reason') or 'the body of the test did not end')} |\n"

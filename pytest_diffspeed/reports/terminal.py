@@ -104,14 +104,16 @@ def describe(result: GateResult) -> str:
 
     Gates that are not on a ratio say it themselves, in ``figures["found"]``.
     """
-    return _told(result, f", noise {_percent(result.figures.get('noise'))} a pair{_floor(result)}")
+    return _format(
+        result, f", noise {_percent(result.figures.get('noise'))} a pair{_floor(result)}"
+    )
 
 
 def _short(result: GateResult) -> str:
-    return _told(result, "")
+    return _format(result, "")
 
 
-def _told(result: GateResult, noise: str) -> str:
+def _format(result: GateResult, noise: str) -> str:
     figures = result.figures
     if "found" in figures:  # a gate that counts says it in its own words
         return f"{figures['found']} ({result.evidence})"
@@ -139,12 +141,12 @@ def _floor(result: GateResult) -> str:
     if not figures.get("noise_floor_pairs"):
         return ""
     bias = figures.get("order_bias")
-    told = f"baseline against itself {_percent(figures.get('noise_floor'))}"
+    message = f"baseline against itself {_percent(figures.get('noise_floor'))}"
     if figures.get("is_order_biased") and bias is not None:
-        told += f", the later call {_percent(abs(bias))} {'slower' if bias > 0 else 'faster'}"
+        message += f", the later call {_percent(abs(bias))} {'slower' if bias > 0 else 'faster'}"
     else:
-        told += ", no order bias seen"
-    return f" ({told})"
+        message += ", no order bias seen"
+    return f" ({message})"
 
 
 def interval(figures: Mapping[str, Any]) -> str:

@@ -15,14 +15,14 @@ from typing import Any
 
 from ..common.errors import DiffspeedError
 from ..history.url import StoreUrl
-from ..records.finished import Finished
+from ..records.finished import FinishedSession
 from ..records.journal import write_all
 
 Target = str | StoreUrl
 """A path, or where the history is kept."""
 
 
-def write_json(target: str, finished: Finished) -> str | None:
+def write_json(target: str, finished: FinishedSession) -> str | None:
     """All records, one JSON object a line; ``target`` is a path."""
     write_all(Path(target), finished.records)
     return f"records: {target}"
@@ -37,25 +37,27 @@ WRITERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """By the name of the option that asks for it: module and function of this package, called with the
-option's value and a :class:`Finished`; it returns a line for the terminal."""
+option's value and a :class:`FinishedSession`; it returns a line for the terminal."""
 
 
-def writer_of(name: str) -> Callable[[Any, Finished], str | None]:
+def writer_of(name: str) -> Callable[[Any, FinishedSession], str | None]:
     """The function in :data:`WRITERS` of that name, imported now."""
     module, _, function = WRITERS[name].partition(":")
-    found: Callable[[Any, Finished], str | None] = getattr(
+    found: Callable[[Any, FinishedSession], str | None] = getattr(
         importlib.import_module(f"..{module}", __package__), function
     )
     return found
 
 
-def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list[str], list[str]]:
+def write_outputs(
+    asked: Mapping[str, Target], finished: FinishedSession
+) -> tuple[list[str], list[str]]:
     """Write every output in ``asked``, by option name.
 
     Returns lines for the terminal, and what went wrong: an output that cannot be written costs the
     others nothing.
     """
-    said: list[str] = []
+    lines: list[str] = []
     problems: list[str] = []
     for name, target in asked.items():
         if name == "html":
@@ -70,11 +72,11 @@ def write_outputs(asked: Mapping[str, Target], finished: Finished) -> tuple[list
         except Exception as error:
             problems.append(f"--diffspeed-{name}: not written: {type(error).__name__}: {error}")
         else:
-            said += [] if line is None else [line]
-    return said, problems
+            lines += [] if line is None else [line]
+    return lines, problems
 
 
-def with_history(finished: Finished, store: Target | None) -> Finished:
+def with_history(finished: FinishedSession, store: Target | None) -> FinishedSession:
     """The same session with the history of its tests, in the environment that it ran in.
 
     Raises:

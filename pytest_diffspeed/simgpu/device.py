@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from . import torch_private as private
+from .cuda_stubs import cuda_attributes
 from .events import SyncKind, SyncLog
 from .executor import Executor
 from .memory import MemoryReport
 from .patches import replaced
-from .standins import cuda_attributes
 from .tensor import DeviceTensor
 from .torch_private import SimulatorError
 

@@ -108,7 +108,7 @@ def compare_images(
     for finding in findings(x):
         raise ImageInputError(
             f"the baseline's {labels[finding.image]} {finding.problem}, so nothing can be compared "
-            "with it; choose other prompts, or mend the baseline"
+            "with it; choose other prompts, or fix the baseline"
         )
     if x.shape != y.shape:
         return _unlike(x, y, wanted, labels)
@@ -269,9 +269,9 @@ def _labels(
             )
     labels = []
     for index in range(number):
-        told = [] if prompts is None else [f"prompt {prompts[index]!r}"]
-        told += [] if seeds is None else [f"seed {seeds[index]}"]
-        labels.append(f"image {index + 1}" + (f" ({', '.join(told)})" if told else ""))
+        message = [] if prompts is None else [f"prompt {prompts[index]!r}"]
+        message += [] if seeds is None else [f"seed {seeds[index]}"]
+        labels.append(f"image {index + 1}" + (f" ({', '.join(message)})" if message else ""))
     return tuple(labels)
 
 
@@ -370,10 +370,10 @@ def _reason(
         others = f", and {len(found) - 1} more are broken" if len(found) > 1 else ""
         return f"{labels[first.image]} {first.problem}{others}"
     if misses:
-        said = f"{misses[0]} (worst: {labels[misses[0].image]})"
+        sentence = f"{misses[0]} (worst: {labels[misses[0].image]})"
         if len(misses) > 1:
-            said += f"; also {', '.join(str(miss) for miss in misses[1:])}"
-        return said + unchecked
+            sentence += f"; also {', '.join(str(miss) for miss in misses[1:])}"
+        return sentence + unchecked
     if not checked:
         return "no limit was checked; name a preset, or limits such as psnr_worst=20" + unchecked
     leading = next((metric for metric in ("ssim", "psnr") if metric in worst), None)

@@ -37,16 +37,16 @@ def extra(name: str, pairs: Pairs) -> list[float]:
         ExtraUnavailableError: it is not installed, does not load, or failed on these images.
     """
     # What it prints (FLIP before it exits, LPIPS while it loads) is said by our error.
-    said = io.StringIO()
+    sentence = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), warnings.catch_warnings():
+        with contextlib.redirect_stdout(sentence), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision's, about how LPIPS calls it
             figures = {"lpips": _lpips, "flip": _flip}[name](pairs)
     except ModuleNotFoundError as error:
         raise ExtraUnavailableError(_missing(name, error.name)) from error
     except (Exception, SystemExit) as error:  # FLIP calls sys.exit on arguments that it dislikes
         reason = f"{type(error).__name__}: {error}" + "".join(
-            f" ({line.strip()})" for line in said.getvalue().splitlines()[:1]
+            f" ({line.strip()})" for line in sentence.getvalue().splitlines()[:1]
         )
         if "torchvision" in reason:  # "operator torchvision::nms does not exist"
             reason += f"; {_fitting_torchvision()}"

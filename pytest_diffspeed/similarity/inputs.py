@@ -183,8 +183,10 @@ def _from_numpy(array: np.ndarray[Any, Any], name: str) -> torch.Tensor:
 def _alike(images: list[torch.Tensor], name: str) -> list[torch.Tensor]:
     shapes = {(tuple(image.shape), image.dtype) for image in images}
     if len(shapes) > 1:
-        told = "; ".join(sorted(f"{shape} {dtype}" for shape, dtype in shapes))
-        raise ImageInputError(f"{name} differ in shape or type ({told}); give images of one size")
+        message = "; ".join(sorted(f"{shape} {dtype}" for shape, dtype in shapes))
+        raise ImageInputError(
+            f"{name} differ in shape or type ({message}); give images of one size"
+        )
     _require_pixels(images[0], name)
     if images[0].dim() != 3 or 0 in images[0].shape:
         raise ImageInputError(

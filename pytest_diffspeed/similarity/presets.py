@@ -91,7 +91,7 @@ PRESETS = MappingProxyType(
 
 
 class LimitError(ValueError):
-    """A preset or a limit that cannot be meant."""
+    """A preset or a limit that makes no sense."""
 
 
 @dataclass(frozen=True)

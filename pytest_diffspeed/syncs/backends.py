@@ -36,8 +36,8 @@ def backend(device: str | torch.device | None) -> Iterator[SyncCounter]:
     asked = asked or f"{real[0]}:0"
     kind = asked.partition(":")[0]
     if kind not in counting:
-        words = [repr(SIMULATED), *(repr(w) for kind in counting for w in (kind, f"{kind}:N"))]
-        valid = f"{', '.join(words[:-1])} or {words[-1]}"
+        choices = [repr(SIMULATED), *(repr(w) for kind in counting for w in (kind, f"{kind}:N"))]
+        valid = f"{', '.join(choices[:-1])} or {choices[-1]}"
         raise UsageError(f"device={asked!r} cannot count GPU syncs; valid: {valid}")
     if kind not in real:
         raise UsageError(

@@ -21,8 +21,8 @@ from ..simgpu import SyncEvent, SyncLog
 from .allowances import Allowance, parse_allowances
 from .backends import backend
 from .position import Position, Tracker
-from .recipes import drive
 from .report import Located, SyncReport, build_report
+from .scheduler_drivers import drive
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -58,7 +58,7 @@ def count_syncs(
             ``begin_index``, ``shape``, ``generator`` and further arguments of its ``step``.
 
     Raises:
-        UsageError: an argument that cannot be meant.
+        UsageError: an argument that makes no sense.
         SourceError: the target cannot run on this device.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:

@@ -13,7 +13,7 @@ import torch
 
 from ..accelerators.registry import clock_for
 from ..adapters.torch_internals import cuda_graph_skip_reasons, cuda_graph_skips
-from ..common.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
+from ..common.errors import IncompatibleError, MissingHardwareError, NotEffectiveError
 from ..common.quiet import third_party
 from ..pipelines.compile_failure import explain_compile_failure
 from .global_state import preserved
@@ -70,25 +70,27 @@ def defined_state(stack: Stack) -> Iterator[None]:
         yield
 
 
-def check_fit(stack: Stack, pipeline: DiffusionPipeline, device: Device) -> None:
+def check_compatible(stack: Stack, pipeline: DiffusionPipeline, device: Device) -> None:
     """Refuse a stack before anything is changed.
 
     Raises:
         MissingHardwareError: the device cannot do it.
-        DoesNotFitError: the pipeline cannot take it, or the stack cannot work on this device.
+        IncompatibleError: the pipeline cannot take it, or the stack cannot work on this device.
     """
     for technique in stack.techniques():
         missing = technique.missing_hardware(device)
         if missing is not None:
             raise MissingHardwareError(f"{technique.name} on {device.name}: {missing}")
     for technique in stack.techniques():
-        misfit = technique.does_not_fit(pipeline)
-        if misfit is not None:
-            raise _misfit(technique, pipeline, misfit)
+        reason = technique.incompatible(pipeline)
+        if reason is not None:
+            raise _incompatible(technique, pipeline, reason)
     for technique in stack.techniques():
-        misfit = technique.does_not_fit_stack(stack.names, device)
-        if misfit is not None:
-            raise DoesNotFitError(f"{technique.name} cannot work in {stack} on {device}: {misfit}")
+        reason = technique.incompatible_with_stack(stack.names, device)
+        if reason is not None:
+            raise IncompatibleError(
+                f"{technique.name} is incompatible with {stack} on {device}: {reason}"
+            )
 
 
 def apply_stack(
@@ -110,7 +112,7 @@ def apply_stack(
         clock: seconds, for the first call.
 
     Raises:
-        UnknownStackError, MissingHardwareError, DoesNotFitError: before anything is changed.
+        UnknownStackError, MissingHardwareError, IncompatibleError: before anything is changed.
         NotEffectiveError: a technique was applied and its proof says that it did not take hold.
 
     Warns:
@@ -121,14 +123,14 @@ def apply_stack(
     if isinstance(stack, str):
         stack = parse_stack(stack)
     device = device or resolve_device(str(pipeline.device))
-    check_fit(stack, pipeline, device)
+    check_compatible(stack, pipeline, device)
     slow = tuple(s for t in stack.techniques() if (s := t.known_slow(stack.names)) is not None)
     for sentence in slow:
         warnings.warn(sentence, KnownSlowWarning, stacklevel=2)
     eager = [t for t in stack.techniques() if t.family is not Family.COMPILE]
     compiled = [t for t in stack.techniques() if t.family is Family.COMPILE]
 
-    with running(stack), third_party(), cuda_graph_skip_reasons() as told:
+    with running(stack), third_party(), cuda_graph_skip_reasons() as reasons:
         before = _watch_untouched(stack, pipeline, call)
         remember(pipeline, stack)
         for technique in eager:
@@ -151,7 +153,7 @@ def apply_stack(
         first_call_s = clock() - started
         if skips is not None:
             seen = _observe_compiled(compiled, seen, pipeline, call)
-            graphs = _cuda_graphs(skips.count, told, seen.cuda_graphs.launches)
+            graphs = _cuda_graphs(skips.count, reasons, seen.cuda_graphs.launches)
             seen = replace(seen, cuda_graphs=graphs)
             for technique in compiled:
                 proofs[technique.name] = technique.prove(pipeline, seen)
@@ -168,8 +170,10 @@ def _finish(device: Device) -> None:
     clock_for(device).prepare()
 
 
-def _misfit(technique: Technique, pipeline: DiffusionPipeline, why: str) -> DoesNotFitError:
-    return DoesNotFitError(f"{technique.name} does not fit {type(pipeline).__name__}: {why}")
+def _incompatible(technique: Technique, pipeline: DiffusionPipeline, why: str) -> IncompatibleError:
+    return IncompatibleError(
+        f"{technique.name} is incompatible with {type(pipeline).__name__}: {why}"
+    )
 
 
 def _watch_untouched(
@@ -179,27 +183,29 @@ def _watch_untouched(
     if not any(technique.watches for technique in stack.techniques()):
         return None
     before = _observe(pipeline, call)
-    check_fits_call(stack, pipeline, before)
+    check_compatible_with_call(stack, pipeline, before)
     return before
 
 
 def observe_untouched(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observation:
-    """What a short call of the fp32 pipeline does of itself; for :func:`check_fits_call`."""
+    """What a short call of the fp32 pipeline does; for :func:`check_compatible_with_call`."""
     with running(parse_stack(BASELINE_NAME)), third_party():
         return _observe(pipeline, call)
 
 
-def check_fits_call(stack: Stack, pipeline: DiffusionPipeline, before: Observation) -> None:
+def check_compatible_with_call(
+    stack: Stack, pipeline: DiffusionPipeline, before: Observation
+) -> None:
     """Refuse a stack by what the untouched pipeline does in a call.
 
     Raises:
-        DoesNotFitError: a technique would have nothing to do in it.
+        IncompatibleError: a technique would have nothing to do in it.
     """
     for technique in stack.techniques():
         if technique.watches:
-            misfit = technique.does_not_fit_call(pipeline, before)
-            if misfit is not None:
-                raise _misfit(technique, pipeline, misfit)
+            reason = technique.incompatible_with_call(pipeline, before)
+            if reason is not None:
+                raise _incompatible(technique, pipeline, reason)
 
 
 def _observe(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observation:
@@ -217,7 +223,7 @@ def _observe_applied(
         for technique in eager:
             why = technique.explain(error)
             if why is not None:
-                raise _misfit(technique, pipeline, why) from error
+                raise _incompatible(technique, pipeline, why) from error
         raise
 
 
@@ -229,17 +235,17 @@ def _observe_compiled(
 ) -> Observation:
     from .observe_compiled import observe_compiled
 
-    for _ in range(max(technique.settling_calls for technique in compiled)):
+    for _ in range(max(technique.extra_warmup_calls for technique in compiled)):
         call(pipeline, steps=PROOF_STEPS)
     parts, launches = observe_compiled(pipeline, lambda: call(pipeline, steps=PROOF_STEPS))
     return replace(seen, compiled=parts, cuda_graphs=CudaGraphs(launches=launches))
 
 
-def _cuda_graphs(skips_before: int, told: list[str], launches: int) -> CudaGraphs:
-    """Skips since ``skips_before`` with the reasons that were told meanwhile."""
+def _cuda_graphs(skips_before: int, reported: list[str], launches: int) -> CudaGraphs:
+    """Skips since ``skips_before`` with the reasons reported meanwhile."""
     skips = cuda_graph_skips()
     new = skips.count - skips_before
-    reasons = tuple(dict.fromkeys(told or skips.reasons)) if new else ()
+    reasons = tuple(dict.fromkeys(reported or skips.reasons)) if new else ()
     return CudaGraphs(new, reasons, launches)
 
 

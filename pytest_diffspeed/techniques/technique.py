@@ -53,7 +53,7 @@ class Technique(ABC):
     """One named optimization of a pipeline.
 
     A technique never degrades quietly: what it cannot do it refuses in :meth:`missing_hardware`
-    (the test is skipped) or :meth:`does_not_fit` and its kin (the test is in error), and what it
+    (the test is skipped) or :meth:`incompatible` and its kin (the test is in error), and what it
     did it shows in :meth:`prove`.  Most techniques need :meth:`apply` and :meth:`prove` only.
     """
 
@@ -66,9 +66,9 @@ class Technique(ABC):
     contradicts: ClassVar[Mapping[str, str]] = {}
     """Techniques of other families that cannot be in one stack with this one, and why."""
     watches: ClassVar[bool] = False
-    """Whether a call of the untouched pipeline is to be watched first.  :meth:`does_not_fit_call`
-    judges by it, and :meth:`prove` finds it in ``seen.before``."""
-    settling_calls: ClassVar[int] = 0
+    """Whether a call of the untouched pipeline is to be watched first.
+    :meth:`incompatible_with_call` judges by it, and :meth:`prove` finds it in ``seen.before``."""
+    extra_warmup_calls: ClassVar[int] = 0
     """Untimed calls between the first one and the proof of what was compiled."""
     undoable: ClassVar[bool] = False
     why_not_undoable: ClassVar[str] = "it changes the weights for good"
@@ -77,15 +77,17 @@ class Technique(ABC):
         """Why ``device`` cannot do this, or ``None``."""
         return None
 
-    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+    def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         """Why this pipeline cannot take it although the hardware could, or ``None``."""
         return None
 
-    def does_not_fit_stack(self, names: tuple[str, ...], device: Device) -> str | None:
+    def incompatible_with_stack(self, names: tuple[str, ...], device: Device) -> str | None:
         """Why it cannot work on ``device`` beside the others of the stack, or ``None``."""
         return None
 
-    def does_not_fit_call(self, pipeline: DiffusionPipeline, before: Observation) -> str | None:
+    def incompatible_with_call(
+        self, pipeline: DiffusionPipeline, before: Observation
+    ) -> str | None:
         """Why it has nothing to do in the call that was watched, or ``None``."""
         return None
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..accelerators.clock import Clock
 from ..common.errors import MeasurementError
-from .collector import collector_off
+from .gc_paused import gc_paused
 from .timer import Timer, whole_call
 
 
@@ -29,7 +29,7 @@ class TimedArm(Protocol):
     def timed_call(self, clock: Clock) -> float:
         """Call once; the seconds that count.  Raises MeasurementError."""
 
-    def discarded_call(self) -> None:
+    def untimed_call(self) -> None:
         """Call once, off the clock.  Raises MeasurementError."""
 
 
@@ -68,7 +68,7 @@ class Arm:
                 )
         return seconds
 
-    def discarded_call(self) -> None:
+    def untimed_call(self) -> None:
         """Call once, off the clock, so that the next call finds caches as its own arm left them.
 
         Raises:
@@ -80,7 +80,7 @@ class Arm:
     @contextmanager
     def _one_call(self) -> Iterator[None]:
         self.calls += 1
-        with self.running(), collector_off():
+        with self.running(), gc_paused():
             try:
                 yield
             except MeasurementError:
@@ -133,8 +133,8 @@ def check_same_outputs(baseline: TimedArm, candidate: TimedArm) -> None:
     shapes = [_shape(arm.last_output) for arm in (baseline, candidate)]
     if shapes[0] != shapes[1]:
         raise MeasurementError(
-            f"arm {candidate.name!r} returns {_told(shapes[1])} and arm {baseline.name!r} "
-            f"{_told(shapes[0])}: they do not do the same work"
+            f"arm {candidate.name!r} returns {_format(shapes[1])} and arm {baseline.name!r} "
+            f"{_format(shapes[0])}: they do not do the same work"
         )
 
 
@@ -149,5 +149,5 @@ def _shape(output: object) -> object:
     return None
 
 
-def _told(shape: object) -> str:
+def _format(shape: object) -> str:
     return "nothing with a shape" if shape is None else f"shape {shape}"

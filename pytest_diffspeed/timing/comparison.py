@@ -15,7 +15,7 @@ from .rounds import Pair
 
 
 @dataclass(frozen=True)
-class Question:
+class Hypothesis:
     """Is arm ``candidate`` at least ``min_ratio`` times as fast as arm ``baseline``?
 
     Arms are numbered as they were given.  ``earlier`` are the pairs ``(baseline seconds, candidate
@@ -80,7 +80,7 @@ class SpeedupResult:
 class Comparison:
     """A question and its evidence.  Pairs after the decision are not taken in."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Hypothesis) -> None:
         self.question = question
         self.pairs: list[tuple[float, float]] = list(question.earlier)
         self._instances: set[int] = set()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..accelerators.clock import Clock
 from .arm import TimedArm, warm_up
-from .collector import collector_off
+from .gc_paused import gc_paused
 
 PAIRS = 20
 """Enough to tell a noise of 3 % from one of 5 %."""
@@ -32,6 +32,6 @@ def measure_noise(
     pairs: list[tuple[float, float]] = []
     began = now()
     while len(pairs) < PAIRS and (len(pairs) < LEAST_PAIRS or now() - began < seconds):
-        with collector_off():
+        with gc_paused():
             pairs.append((arm.timed_call(clock), arm.timed_call(clock)))
     return pairs

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .collector import collector_off
+from .gc_paused import gc_paused
 
 if TYPE_CHECKING:
     from ..accelerators.clock import Clock
@@ -108,12 +108,12 @@ def measure_rounds(
         running = set(range(len(instances[turn]))) if wanted is None else set(wanted())
         dropped = before_round()
         seconds: dict[int, float] = {}
-        with collector_off():  # so that no collection falls between the calls of a round
+        with gc_paused():  # so that no collection falls between the calls of a round
             for number in waiting[turn]:
                 if number in running:
                     arm = instances[turn][number]
                     if discard_warm_call:
-                        arm.discarded_call()
+                        arm.untimed_call()
                     seconds[number] = arm.timed_call(clock)
         yield Round(index, turn, seconds, dropped)
         index += 1

@@ -11,7 +11,7 @@ from ..accelerators.clock import Clock
 from ..common.errors import UsageError
 from .arm import Arm, TimedArm, WarmUp, check_same_outputs, warm_up
 from .budget import Projection, allowed_seconds
-from .comparison import Comparison, Question, SpeedupResult
+from .comparison import Comparison, Hypothesis, SpeedupResult
 from .rounds import Pair, Round, measure_rounds
 from .validity import Condition, FullCollection, Validity
 
@@ -27,7 +27,7 @@ def measure_speedup(
     clock: Clock | None = None,
     seed: int = 0,
     discard_warm_call: bool = False,
-    conditions: Sequence[Condition] = (),
+    disturbances: Sequence[Condition] = (),
     now: Callable[[], float] = time.perf_counter,
     on_warm: Callable[[WarmUp, WarmUp, Projection], None] = lambda *_: None,
     on_pair: Callable[[Pair], None] = lambda _: None,
@@ -58,12 +58,12 @@ def measure_speedup(
     arms = (_as_arm("baseline", baseline), _as_arm("candidate", candidate))
     (result,) = measure_speedups(
         [arms],
-        [Question(min_ratio, alpha=alpha, method=method)],
+        [Hypothesis(min_ratio, alpha=alpha, method=method)],
         budget_s=budget_s,
         clock=clock,
         seed=seed,
         discard_warm_call=discard_warm_call,
-        conditions=conditions,
+        disturbances=disturbances,
         now=now,
         on_warm=lambda _, warm, projection: on_warm(*warm, projection),
         on_pair=lambda _, pair: on_pair(pair),
@@ -73,7 +73,7 @@ def measure_speedup(
 
 def measure_speedups(
     instances: Sequence[Sequence[TimedArm]],
-    questions: Sequence[Question],
+    questions: Sequence[Hypothesis],
     *,
     budget_s: float | None = 60.0,
     auto_s: float | None = None,
@@ -81,7 +81,7 @@ def measure_speedups(
     seed: int = 0,
     noise: float = float("nan"),
     discard_warm_call: bool = False,
-    conditions: Sequence[Condition] = (),
+    disturbances: Sequence[Condition] = (),
     now: Callable[[], float] = time.perf_counter,
     on_warm: Callable[[int, tuple[WarmUp, WarmUp], Projection], None] = lambda *_: None,
     on_pair: Callable[[int, Pair], None] = lambda *_: None,
@@ -122,7 +122,7 @@ def measure_speedups(
         on_warm(number, warm[number], projection)
 
     collections = FullCollection()
-    validity = Validity((collections, *conditions))
+    validity = Validity((collections, *disturbances))
     overheads: list[float] = []
     results: dict[int, SpeedupResult] = {}
 

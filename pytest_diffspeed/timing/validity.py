@@ -44,8 +44,8 @@ Condition = Callable[[], "str | None"]
 class Validity:
     """Decides before each pair whether it will count; keeps the numbers."""
 
-    def __init__(self, conditions: Sequence[Condition] = (), *, max_share: float = MAX_SHARE):
-        self._conditions = tuple(conditions)
+    def __init__(self, disturbances: Sequence[Condition] = (), *, max_share: float = MAX_SHARE):
+        self._disturbances = tuple(disturbances)
         self._max_share = max_share
         self._asked = 0
         self._gave_up = False
@@ -57,7 +57,7 @@ class Validity:
         """Why the pair that begins now will not count, or ``None``."""
         self._asked += 1
         # All are asked each time: each looks at what happened since it was asked last.
-        reasons = [reason for condition in self._conditions if (reason := condition())]
+        reasons = [reason for condition in self._disturbances if (reason := condition())]
         if not reasons:
             return None
         allowed = max(ALWAYS_ALLOWED, self._max_share * self._asked)

@@ -52,16 +52,16 @@ def run(*chosen, steps=3):
 def test_pipelines_are_the_same_on_both(source):
     (subject,) = subjects([source], schedulers=False)
     (row,) = run(subject, steps=2)
-    assert row.same, row.told()
+    assert row.same, row.report()
     assert row.lines > 3
-    assert row.told() == [f"{source}: the same on both: {row.syncs} syncs at {row.lines} lines"]
+    assert row.report() == [f"{source}: the same on both: {row.syncs} syncs at {row.lines} lines"]
 
 
 def test_schedulers_are_the_same_on_both():
     chosen = [one for one in subjects([], schedulers=True) if one.name.startswith("DD")]
     rows = run(*chosen)
     assert {"DDIMScheduler", "DDPMScheduler"} <= {row.name for row in rows}
-    assert all(row.same for row in rows), [row.told() for row in rows]
+    assert all(row.same for row in rows), [row.report() for row in rows]
     assert summary(rows).startswith(f"{len(rows)} compared: {len(rows)} the same on both, 0 differ")
 
 
@@ -87,7 +87,7 @@ def test_a_difference_is_found_at_its_line():
     assert not row.same
     assert difference.place.endswith("test_comparison.py:" + difference.place.rpartition(":")[2])
     assert difference.source == "model_output.sum().item()  # planted"
-    head, line = row.told()
+    head, line = row.report()
     assert head == f"hidden: differs at 1 of {row.lines} lines"
     assert (
         "real: none; simulated: 1 in the first step, 2 in steady ones (value_read)  model_output"
@@ -116,7 +116,7 @@ def test_kinds_count_unless_the_driver_does_not_say():
 
 def test_what_cannot_be_run_is_a_row():
     (row,) = run(Subject("broken", lambda: 1 / 0))
-    assert row.told() == [
+    assert row.report() == [
         "broken: could not be compared: on the simulated GPU: ZeroDivisionError: division by zero"
     ]
     assert not row.same

@@ -6,7 +6,7 @@ from diffusers.hooks import FirstBlockCacheConfig, apply_group_offloading
 
 from pytest_diffspeed import find_graph_breaks
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.compilation.look import look_at
+from pytest_diffspeed.compilation.probe import probe_breaks
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.capture import capture
 from pytest_diffspeed.pipelines.sources import parse_source
@@ -24,7 +24,7 @@ def reports(pipeline, steps=2):
     source = parse_source("random:flux-tiny")
     call = PipelineCall(pipeline, source.defaults(pipeline), "a fox")
     captured = capture(pipeline, lambda: call(pipeline, steps=steps), ["denoiser"])
-    return call, [look_at(o.fn, o.calls, name=o.name, restart=o.restart) for o in captured]
+    return call, [probe_breaks(o.fn, o.calls, name=o.name, restart=o.restart) for o in captured]
 
 
 def test_group_offloading_is_told_with_what_to_do(flux):
@@ -55,7 +55,7 @@ def test_a_denoiser_with_a_cache_is_looked_at_in_its_context_and_left_empty(flux
     assert [found.function for found in report.breaks] == ["new_forward"]
     assert any("'fbc_leader_block_hook'" in note for note in report.notes)
     with pytest.raises(ValueError, match=r"No (cache )?context is set"):
-        look_at(flux.transformer, [captured_call(flux)])
+        probe_breaks(flux.transformer, [captured_call(flux)])
     before = call(flux, steps=3)
     reports(flux)
     assert torch.equal(call(flux, steps=3), before)

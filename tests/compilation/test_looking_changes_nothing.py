@@ -10,7 +10,7 @@ import torch
 
 from pytest_diffspeed import find_graph_breaks
 from pytest_diffspeed.adapters import dynamo
-from pytest_diffspeed.compilation.look import Call, look_at
+from pytest_diffspeed.compilation.probe import Call, probe_breaks
 
 
 @pytest.fixture
@@ -213,6 +213,6 @@ def test_random_numbers_go_on_where_they_were(x):
 
 def test_what_was_captured_is_not_captured_twice(x):
     """Two calls alike: the second one runs the graphs of the first."""
-    report = look_at(planted.InTheMiddle(), [Call((x,), grad=False)] * 4)
+    report = probe_breaks(planted.InTheMiddle(), [Call((x,), grad=False)] * 4)
     assert report.graphs_by_call == (2, 0, 0, 0)
     assert len(report.breaks) == 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pytest_diffspeed import find_graph_breaks
-from pytest_diffspeed.compilation.look import Call, look_at
+from pytest_diffspeed.compilation.probe import Call, probe_breaks
 from pytest_diffspeed.compilation.report import CompileFailedError, NothingCompiledError
 
 
@@ -167,7 +167,7 @@ def test_without_a_break_there_is_no_false_alarm(case, x):
 def test_the_guided_call_alone_breaks(x):
     module = planted.OnlyWithGuidance()
     assert find_graph_breaks(module, x[:1]).ok
-    report = look_at(module, [Call((x[:1],)), Call((x,))])
+    report = probe_breaks(module, [Call((x[:1],)), Call((x,))])
     assert places(report) == at("guided")
 
 
@@ -282,7 +282,7 @@ def test_guidance_by_two_calls_breaks_in_one_of_them(x, second):
             return x
 
     calls = [Call((x,), {"prompt": x}), Call((x,))]
-    report = look_at(Sequential(), calls if second == "plain" else calls[::-1])
+    report = probe_breaks(Sequential(), calls if second == "plain" else calls[::-1])
     assert [found.source for found in report.breaks] == ['print("with prompt")']
 
 

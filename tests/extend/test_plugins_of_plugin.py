@@ -68,7 +68,7 @@ def test_a_conftest_in_a_folder_that_is_found_later(pytester, run_diffspeed):
     [
         ("return 'slow'", "techniques must be a list of Technique instances, not 'slow'"),
         ("return [Slow]", "Slow is a class; give an instance, Slow()"),
-        ("return [7]", "7 is no technique; subclass"),
+        ("return [7]", "7 is not a technique; subclass"),
         ("return [Slow(), Slow()]", "has a technique 'slow' already; rename or disable one"),
         ("Slow.name = 'bf16'; return [Slow()]", "'bf16' is pytest-diffspeed's own"),
         ("Slow.name = 'a+b'; return [Slow()]", "`name` must be lower-case letters"),
@@ -214,7 +214,9 @@ def test_the_example_refuses_a_pipeline_without_such_blocks(pytester, run_diffsp
     test.write_text(test.read_text().replace("flux-tiny", "sdxl-tiny"))
     result = run_diffspeed()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*first_block_cache does not fit StableDiffusionXLPipeline*"])
+    result.stdout.fnmatch_lines(
+        ["*first_block_cache is incompatible with StableDiffusionXLPipeline*"]
+    )
 
 
 def test_the_page_runs_as_written(pytester, run_diffspeed):

@@ -30,7 +30,7 @@ def test_one_gate_needs_no_such_sentence(results):
 
 def test_without_failures_only_false_alarms_are_told():
     said = over_many_gates([gate(PASS)] * 10)
-    assert said == "10 gates on a ratio: at most 0.5 false alarms are to be expected"
+    assert said == "10 gates on a ratio: expect at most 0.5 false verdicts"
 
 
 @pytest.mark.parametrize(

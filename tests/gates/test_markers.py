@@ -1,4 +1,4 @@
-"""Markers: what each accepts, and a usage error for everything that cannot be meant."""
+"""Markers: what each accepts, and a usage error for everything that makes no sense."""
 
 import math
 import re
@@ -185,7 +185,7 @@ def test_arguments_that_do_not_bind_show_the_signature(mark, clue):
     assert BY_NAME[mark.name].signature in message
 
 
-# --- values that cannot be meant
+# --- values that make no sense
 
 # Marker, the argument that is wrong, and the end of the sentence.
 BAD_VALUES = [

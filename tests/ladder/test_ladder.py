@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pytest_diffspeed.ladder.steps import GUIDE, Climbed, Step, climb, default_steps, steps_of
+from pytest_diffspeed.ladder.steps import GUIDE, ResolvedStep, Step, climb, default_steps, steps_of
 from pytest_diffspeed.records.lines import read_lines
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.reports.ladder import ladder_rows
@@ -18,14 +18,14 @@ def nothing_hinders(stack):
     return None
 
 
-def names(climbed):
-    return climbed.stack.name, None if climbed.previous is None else climbed.previous.name
+def names(resolved):
+    return resolved.stack.name, None if resolved.previous is None else resolved.previous.name
 
 
 def test_the_guide_is_climbed_in_its_order_and_then_each_technique_alone():
     steps = default_steps()
-    climbed = [names(climb(steps, step, nothing_hinders)) for step in steps]
-    cumulative = [n for n, step in zip(climbed, steps, strict=True) if step.adds is not None]
+    resolved = [names(climb(steps, step, nothing_hinders)) for step in steps]
+    cumulative = [n for n, step in zip(resolved, steps, strict=True) if step.adds is not None]
     assert cumulative == [
         ("bf16", None),
         ("bf16+channels_last", "bf16"),
@@ -40,7 +40,7 @@ def test_the_guide_is_climbed_in_its_order_and_then_each_technique_alone():
             "bf16+channels_last+int8_dynamic+cpu_sigmas+compile",
         ),
     ]
-    alone = {stack for stack, _ in climbed if "+" not in stack}
+    alone = {stack for stack, _ in resolved if "+" not in stack}
     assert alone == set(techniques()) - {"fp32"}
     assert len({step.id for step in steps}) == len(steps)
     assert set(GUIDE) < set(techniques())
@@ -70,7 +70,7 @@ def test_stacks_of_the_user_are_each_compared_with_the_one_before():
     hindered = climb(steps, steps[1], lambda stack: "gone")
     assert names(hindered) == ("bf16", None)
     assert steps[0] == Step(parse_stack("channels_last"))
-    assert isinstance(hindered, Climbed)
+    assert isinstance(hindered, ResolvedStep)
 
 
 def ratio(value, verdict="PASS", pairs=24):
@@ -142,7 +142,7 @@ def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_c
             "channels_last * 1.000× *",
             "tf32 * not run: tf32 on *",
             "bf16+channels_last *",
-            "int8_dynamic * not run: int8_dynamic does not fit StableDiffusionXLPipeline: *",
+            "int8_dynamic * not run: int8_dynamic is incompatible with StableDiffusionXL*: *",
             "proofs:",
             "    channels_last: channels_last: * convolution weights in channels-last strides",
         ]
@@ -153,7 +153,7 @@ def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_c
         "measured",
         "missing hardware",
         "measured",
-        "does not fit",
+        "incompatible",
     ]
     assert rows[0]["environment"]["torch"]
     assert rows[2]["proof_figures"]["bf16"]["dtype"] == "torch.bfloat16"

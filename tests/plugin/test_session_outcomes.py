@@ -600,15 +600,15 @@ def test_missing_hardware_of_the_other_stack_is_not_applicable(
 def test_a_technique_that_does_not_fit_the_pipeline_is_an_error(
     pytester, one_test, run_diffspeed, monkeypatch
 ):
-    monkeypatch.setattr(ChannelsLast, "does_not_fit", lambda self, pipeline: "it has no image")
+    monkeypatch.setattr(ChannelsLast, "incompatible", lambda self, pipeline: "it has no image")
     one_test("min_speedup(2)")
     result = run_diffspeed()
     result.assert_outcomes(errors=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
-            "channels_last does not fit StableDiffusionXLPipeline: it has no image; a skip would "
-            "stay green for ever, so name another stack or pipeline"
+            "channels_last is incompatible with StableDiffusionXLPipeline: it has no image; a "
+            "skip would stay green forever, so name another stack or pipeline"
         ]
     )
 
@@ -626,20 +626,20 @@ def test_a_technique_that_took_no_hold_is_an_error(pytester, one_test, run_diffs
 def test_a_gate_that_cannot_be_checked_fails_its_test_and_the_others_run(
     pytester, one_test, run_diffspeed, constant_clock, monkeypatch
 ):
-    monkeypatch.setattr(Bf16, "does_not_fit", lambda self, pipeline: "it has no weights")
+    monkeypatch.setattr(Bf16, "incompatible", lambda self, pipeline: "it has no weights")
     one_test("min_speedup(0.5)", "min_speedup(0.5, over='bf16')")
     result = run_diffspeed()
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
     assert (
-        "min_speedup over bf16 per call could not be checked: bf16 does not fit "
+        "min_speedup over bf16 per call could not be checked: bf16 is incompatible with "
         "StableDiffusionXLPipeline: it has no weights" in text
     )
     lines = block(result)
     assert lines[0] == (
         "not checked     test_mine.py::test_it[channels_last]  min_speedup over bf16 per call"
     )
-    assert lines[1].strip().startswith("bf16 does not fit StableDiffusionXLPipeline: ")
+    assert lines[1].strip().startswith("bf16 is incompatible with StableDiffusionXLPipeline: ")
     assert any(line.startswith("PASS ") for line in lines)
     assert "gate-error" in {record["kind"] for record in journal(pytester)}
 
@@ -977,6 +977,6 @@ def test_call_defaults_that_no_pipeline_can_be_called_with(pytester, run_diffspe
     result = run_diffspeed()
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(
-        ["*'mine:empty': its `call_defaults` cannot be meant: prompts must be *"]
+        ["*'mine:empty': its `call_defaults` are invalid: prompts must be *"]
     )
     result.stdout.fnmatch_lines(["*'mine:odd' with fp32: the first call failed: ValueError*"])

@@ -11,7 +11,7 @@ from record_examples import EXAMPLES, damaged
 
 from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.common.errors import RecordError
-from pytest_diffspeed.records.finished import Finished
+from pytest_diffspeed.records.finished import FinishedSession
 from pytest_diffspeed.records.journal import Journal, as_line
 from pytest_diffspeed.records.lines import MOST_BYTES, read_lines
 from pytest_diffspeed.records.reader import read_journal, recorded_session
@@ -147,4 +147,4 @@ def test_the_command_says_it_in_a_sentence(tmp_path, capsys):
 
 
 def test_a_finished_session_of_nothing_is_shown(tmp_path):
-    assert "no gate ran" in markdown(Finished([], tmp_path).session)
+    assert "no gate ran" in markdown(FinishedSession([], tmp_path).session)

@@ -5,7 +5,7 @@ import re
 import pytest
 from report_sessions import about, gate, images, ladder, many, mixed, ratio, series, strips, told
 
-from pytest_diffspeed.records.finished import Finished
+from pytest_diffspeed.records.finished import FinishedSession
 from pytest_diffspeed.reports.html import write
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True}
@@ -16,7 +16,7 @@ SLOW = "tests/test_a.py::test_slow[bf16]"
 def report(tmp_path):
     def report_(records, history=()):
         path = tmp_path / "report.html"
-        write(str(path), Finished(records, tmp_path, history))
+        write(str(path), FinishedSession(records, tmp_path, history))
         return path
 
     return report_

@@ -13,7 +13,7 @@ from report_sessions import about, gate, identity, images, ladder, many, mixed, 
 
 from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.url import parse_store
-from pytest_diffspeed.records.finished import Finished
+from pytest_diffspeed.records.finished import FinishedSession
 from pytest_diffspeed.records.journal import as_line, write_all
 from pytest_diffspeed.records.schema import fits
 from pytest_diffspeed.reports.html import render, write
@@ -26,7 +26,7 @@ TEST = "test_a.py::test_it[bf16]"
 @pytest.fixture
 def page(tmp_path):
     def page_(records, series=()):
-        return render(Finished(records, tmp_path).session, tmp_path, series)
+        return render(FinishedSession(records, tmp_path).session, tmp_path, series)
 
     return page_
 
@@ -363,7 +363,7 @@ def test_the_command_shows_the_history_of_a_store(tmp_path, capsys):
             committed_at=f"2026-10-{number + 1:02d}T12:00:00+00:00", dirty=False,
         )  # fmt: skip
         records = [session, *ratio(TEST, "bf16", "PASS", true=1.5 if number < 15 else 1.2)]
-        store_session(store, Finished(records, tmp_path))
+        store_session(store, FinishedSession(records, tmp_path))
     path = tmp_path / "r.jsonl"
     write_all(path, records)
     words = ["report", str(path), "--html", str(tmp_path / "r.html"), "--rootdir", str(tmp_path)]
@@ -375,7 +375,9 @@ def test_the_command_shows_the_history_of_a_store(tmp_path, capsys):
     assert "begins with this session" not in text
 
     (tmp_path / "history.db").unlink()
-    store_session(store, Finished(records, tmp_path))  # of this session alone: it is told above
+    store_session(
+        store, FinishedSession(records, tmp_path)
+    )  # of this session alone: it is told above
     assert main([*words, "--store", "sqlite:///history.db"]) == 0
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "figure begins with this session" in words_of(html)
@@ -397,9 +399,9 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
 
 def test_a_report_replaces_the_one_before_only_when_it_is_whole(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    write(str(path), Finished(mixed(), tmp_path))
+    write(str(path), FinishedSession(mixed(), tmp_path))
     before = path.read_bytes()
     broken = [{**about(), "environment": {"a": object()}}, {"kind": "ladder"}]
     with pytest.raises(KeyError):
-        write(str(path), Finished(broken, tmp_path))
+        write(str(path), FinishedSession(broken, tmp_path))
     assert path.read_bytes() == before

@@ -9,7 +9,7 @@ from cmarkgfm.cmark import Options
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_diffspeed.records.finished import Finished
+from pytest_diffspeed.records.finished import FinishedSession
 from pytest_diffspeed.records.reader import recorded_session
 from pytest_diffspeed.reports.markdown import LIMIT_BYTES, code, markdown, write
 
@@ -184,7 +184,7 @@ def test_one_long_reason_does_not_take_the_place_of_all_others():
 
 
 def test_a_file_is_written_and_the_summary_of_a_step_appended(tmp_path, monkeypatch):
-    finished = Finished([SESSION, gate()], tmp_path)
+    finished = FinishedSession([SESSION, gate()], tmp_path)
     target = tmp_path / "summary.md"
     target.write_text("before\n")
     assert write(str(target), finished) == f"markdown: {target}"
@@ -200,11 +200,11 @@ def test_what_stands_in_the_summary_already_counts(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(target))
     records = [gate(test=f"t.py::t{n}") for n in range(300)]
     target.write_bytes(b"x" * (LIMIT_BYTES - 30_000) + b"\n")
-    write(str(target), Finished(records, tmp_path))
+    write(str(target), FinishedSession(records, tmp_path))
     assert LIMIT_BYTES - 10_000 < target.stat().st_size <= LIMIT_BYTES
     assert "Cut, since" in target.read_text(encoding="utf-8")
     target.write_bytes(b"x" * LIMIT_BYTES)
-    said = write(str(target), Finished(records, tmp_path))
+    said = write(str(target), FinishedSession(records, tmp_path))
     assert said.startswith(f"markdown: not appended to {target}, which holds {LIMIT_BYTES} bytes")
     assert target.stat().st_size == LIMIT_BYTES
 
@@ -213,5 +213,5 @@ def test_an_appended_report_starts_on_a_line_of_its_own(tmp_path, monkeypatch):
     target = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(target))
     target.write_text("no line feed")
-    write(str(target), Finished([gate()], tmp_path))
+    write(str(target), FinishedSession([gate()], tmp_path))
     assert target.read_text(encoding="utf-8").startswith("no line feed\n\n## diffspeed")

@@ -12,7 +12,7 @@ from pytest_diffspeed.adapters.op_watch import OpWatch
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
 from pytest_diffspeed.syncs.position import Tracker
-from pytest_diffspeed.syncs.recipes import create, drive
+from pytest_diffspeed.syncs.scheduler_drivers import create, drive
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from pytest_diffspeed import count_syncs
 from pytest_diffspeed.common.errors import SourceError, UsageError
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.pipelines.condition import condition
+from pytest_diffspeed.pipelines.pipeline_state import pipeline_state
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.simgpu import SimulatedGpu
 
@@ -72,10 +72,10 @@ def test_flux_waits_nowhere_in_its_steps(flux):
 
 
 def test_the_pipeline_is_left_as_it_was(sdxl):
-    before, state = condition(sdxl), torch.get_rng_state()
+    before, state = pipeline_state(sdxl), torch.get_rng_state()
     scheduler = dict(vars(sdxl.scheduler))
     count_syncs(sdxl, device="simulated", steps=2, scope="call")
-    assert condition(sdxl) == before
+    assert pipeline_state(sdxl) == before
     assert torch.equal(torch.get_rng_state(), state)
     assert all(vars(sdxl.scheduler)[name] is value for name, value in scheduler.items())
 

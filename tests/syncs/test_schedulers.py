@@ -14,7 +14,7 @@ from pytest_diffspeed.common.errors import SourceError, UsageError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
 from pytest_diffspeed.syncs.position import Tracker
-from pytest_diffspeed.syncs.recipes import create, drive
+from pytest_diffspeed.syncs.scheduler_drivers import create, drive
 
 STEPS = 6
 SEARCH = "(schedule_timesteps == timestep).nonzero()"

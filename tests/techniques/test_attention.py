@@ -7,9 +7,9 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.accelerators.device import Device
-from pytest_diffspeed.common.errors import DoesNotFitError, NotEffectiveError, UnknownStackError
+from pytest_diffspeed.common.errors import IncompatibleError, NotEffectiveError, UnknownStackError
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.techniques.apply import check_fit
+from pytest_diffspeed.techniques.apply import check_compatible
 from pytest_diffspeed.techniques.catalog.attention import NoSdpa, SdpaFlash, SdpaMath
 from pytest_diffspeed.techniques.observation import CompiledPart, CudaGraphs, Observation
 from pytest_diffspeed.techniques.stacks import parse_stack
@@ -94,7 +94,7 @@ def test_a_vae_that_the_kernel_cannot_take_keeps_its_attention_and_the_proof_say
 
 def test_a_denoiser_that_the_kernel_cannot_take_does_not_fit(pipeline, call):
     pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1.set_processor(WithDropout())
-    with pytest.raises(DoesNotFitError, match="no FLASH_ATTENTION kernel for the shapes, dtypes"):
+    with pytest.raises(IncompatibleError, match="no FLASH_ATTENTION kernel for the shapes, dtypes"):
         apply_stack(pipeline, "sdpa_flash", call=call)
 
 
@@ -112,16 +112,16 @@ def test_plain_attention_is_in_the_precision_of_the_stack(pipeline, call):
 
 def test_a_denoiser_without_attention_does_not_fit(pipeline, call):
     apply_stack(pipeline, "no_sdpa", call=call)  # now nothing calls SDPA any more
-    with pytest.raises(DoesNotFitError, match="does not call scaled_dot_product_attention"):
+    with pytest.raises(IncompatibleError, match="does not call scaled_dot_product_attention"):
         apply_stack(pipeline, "sdpa_math", call=call)
 
 
 @pytest.mark.parametrize("name", ["sdpa_flash", "sdpa_cudnn"])
 def test_on_cuda_the_fast_kernels_need_sixteen_bits(name, pipeline, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    with pytest.raises(DoesNotFitError, match=rf"takes bfloat16 and .* write 'bf16\+{name}'"):
-        check_fit(parse_stack(name), pipeline, H100)
-    check_fit(parse_stack(f"bf16+{name}"), pipeline, H100)
+    with pytest.raises(IncompatibleError, match=rf"takes bfloat16 and .* write 'bf16\+{name}'"):
+        check_compatible(parse_stack(name), pipeline, H100)
+    check_compatible(parse_stack(f"bf16+{name}"), pipeline, H100)
 
 
 def compiled(launches=0, **attention):

@@ -5,7 +5,11 @@ import torch
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.accelerators.device import Device
-from pytest_diffspeed.common.errors import DoesNotFitError, MissingHardwareError, NotEffectiveError
+from pytest_diffspeed.common.errors import (
+    IncompatibleError,
+    MissingHardwareError,
+    NotEffectiveError,
+)
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
@@ -98,9 +102,11 @@ def test_missing_hardware_is_said_before_anything_is_changed(pipeline, call, mon
 
 def test_a_misfit_is_said_before_anything_is_changed(pipeline, call, monkeypatch):
     monkeypatch.setattr(
-        compile_catalog.Compile, "does_not_fit", lambda self, pipe: "it is a generator"
+        compile_catalog.Compile, "incompatible", lambda self, pipe: "it is a generator"
     )
-    with pytest.raises(DoesNotFitError, match="compile does not fit StableDiffusionXLPipeline"):
+    with pytest.raises(
+        IncompatibleError, match="compile is incompatible with StableDiffusionXLPipeline"
+    ):
         apply_stack(pipeline, "bf16+compile", call=call)
     assert {p.dtype for p in pipeline.unet.parameters()} == {torch.float32}
 
@@ -109,7 +115,7 @@ def test_a_pipeline_without_spatial_convolutions_cannot_be_channels_last():
     with third_party():
         flux = parse_source("random:flux-tiny").build()
     flux.vae = None
-    misfit = layout.ChannelsLast().does_not_fit(flux)
+    misfit = layout.ChannelsLast().incompatible(flux)
     assert misfit == "neither the denoiser nor the VAE has a 2-d convolution with spatial extent"
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.common.errors import DoesNotFitError, MissingHardwareError
+from pytest_diffspeed.common.errors import IncompatibleError, MissingHardwareError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.apply import running
 from pytest_diffspeed.techniques.catalog import quantization
@@ -40,7 +40,7 @@ NAMES = [
 def test_it_is_proven_or_says_why_it_does_not_fit(name, kind, tiny):
     pipeline, call = tiny(kind)
     if (name, kind) in MISFITS:
-        with pytest.raises(DoesNotFitError, match=MISFITS[name, kind]):
+        with pytest.raises(IncompatibleError, match=MISFITS[name, kind]):
             apply_stack(pipeline, name, call=call)
         return
     with third_party():

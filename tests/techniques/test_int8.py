@@ -12,7 +12,7 @@ from torch._higher_order_ops.out_dtype import out_dtype
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.adapters import torchao_internals
 from pytest_diffspeed.common.errors import (
-    DoesNotFitError,
+    IncompatibleError,
     NotEffectiveError,
     UnknownStackError,
     UsageError,
@@ -170,7 +170,7 @@ def test_torchao_leaves_inductors_configuration_alone(demo):
 def test_a_filter_that_matches_nothing_does_not_fit(pipeline, call, monkeypatch):
     monkeypatch.setattr(Int8DynamicSdxl, "leaves", lambda self, layer: "a whim")
     expected = r"takes none of \d+ linear layers; the one with most FLOPs, denoiser\..*for a whim"
-    with pytest.raises(DoesNotFitError, match=expected):
+    with pytest.raises(IncompatibleError, match=expected):
         apply_stack(pipeline, "int8_dynamic_sdxl", call=call)
     assert not any(torchao_internals.is_int8(m) for m in pipeline.unet.modules())
 
@@ -209,7 +209,7 @@ def test_on_cuda_rows_that_torch_refuses_do_not_fit(pipeline, call, monkeypatch)
     )
     linears = {"denoiser.time_embedding.linear_1": linear(32, 32, 2)}
 
-    with pytest.raises(DoesNotFitError, match=r"time_embedding\.linear_1, which has 2 rows"):
+    with pytest.raises(IncompatibleError, match=r"time_embedding\.linear_1, which has 2 rows"):
         Int8DynamicSdxl().apply_seen(pipeline, lambda: Observation(linears=linears))
 
 
@@ -240,7 +240,7 @@ def test_without_a_usable_torchao_it_does_not_fit(error, sentence, pipeline, cal
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DoesNotFitError, match=sentence):
+    with pytest.raises(IncompatibleError, match=sentence):
         apply_stack(pipeline, "int8_dynamic+compile", call=call)
 
 

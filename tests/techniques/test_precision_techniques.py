@@ -7,7 +7,7 @@ from pytest_diffspeed import apply_stack
 from pytest_diffspeed.accelerators.device import Device
 from pytest_diffspeed.common.errors import MissingHardwareError, NotEffectiveError
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.techniques.apply import check_fit, running
+from pytest_diffspeed.techniques.apply import check_compatible, running
 from pytest_diffspeed.techniques.catalog.precision import Fp16, Tf32
 from pytest_diffspeed.techniques.observation import Observation, PartOps
 from pytest_diffspeed.techniques.precision_flags import fp32_precision, ieee_fp32
@@ -101,4 +101,4 @@ def test_an_old_gpu_lacks_it(name, pipeline, monkeypatch):
     turing = Device("cuda", 0, "Tesla T4", "cuda-test")
     expected = f"{name} on Tesla T4: it needs compute capability 8.0, and this GPU has 7.5"
     with pytest.raises(MissingHardwareError, match=expected):
-        check_fit(parse_stack(name), pipeline, turing)
+        check_compatible(parse_stack(name), pipeline, turing)

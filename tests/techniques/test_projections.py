@@ -4,7 +4,7 @@ import pytest
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.common.errors import DoesNotFitError, NotEffectiveError, UnknownStackError
+from pytest_diffspeed.common.errors import IncompatibleError, NotEffectiveError, UnknownStackError
 from pytest_diffspeed.techniques.catalog.projections import FusedQkv
 from pytest_diffspeed.techniques.stacks import parse_stack
 
@@ -52,7 +52,7 @@ def test_fusing_that_did_not_happen_is_noticed(pipeline, call, monkeypatch):
 
 def test_what_is_fused_already_does_not_fit(pipeline, call):
     pipeline.unet.fuse_qkv_projections()
-    with pytest.raises(DoesNotFitError, match="has no separate projections left to fuse"):
+    with pytest.raises(IncompatibleError, match="has no separate projections left to fuse"):
         apply_stack(pipeline, "fused_qkv", call=call)
 
 

@@ -11,9 +11,9 @@ from diffusers import (
 )
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.common.errors import DoesNotFitError, NotEffectiveError
+from pytest_diffspeed.common.errors import IncompatibleError, NotEffectiveError
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.pipelines.condition import condition
+from pytest_diffspeed.pipelines.pipeline_state import pipeline_state
 from pytest_diffspeed.techniques.apply import running, undo_stack
 from pytest_diffspeed.techniques.catalog.scheduler import CpuSigmas
 from pytest_diffspeed.techniques.observe import observe
@@ -141,7 +141,9 @@ def test_an_index_that_is_cleared_again_is_noticed(pipeline, monkeypatch):
 
 def test_it_does_not_fit_a_scheduler_without_sigmas(parts):
     pipeline = stable_diffusion(parts, DDIMScheduler())
-    with pytest.raises(DoesNotFitError, match="its scheduler, a DDIMScheduler, has no begin index"):
+    with pytest.raises(
+        IncompatibleError, match="its scheduler, a DDIMScheduler, has no begin index"
+    ):
         apply_stack(pipeline, "cpu_sigmas", call=call)
 
 
@@ -159,7 +161,7 @@ def test_it_does_not_fit_a_call_that_starts_later(pipeline):
             sample = scheduler.step(noise, timestep, sample).prev_sample
         return sample
 
-    with pytest.raises(DoesNotFitError, match="does not start at the first timestep"):
+    with pytest.raises(IncompatibleError, match="does not start at the first timestep"):
         apply_stack(pipeline, "cpu_sigmas", call=from_the_middle)
     assert "set_timesteps" not in vars(pipeline.scheduler)
 
@@ -176,9 +178,9 @@ def test_it_can_be_undone(pipeline):
 def test_calls_leave_the_pipeline_what_was_proven(parts):
     pipeline = stable_diffusion(parts, EulerDiscreteScheduler())
     apply_stack(pipeline, "cpu_sigmas", call=call)
-    before = condition(pipeline)
+    before = pipeline_state(pipeline)
     for steps in (3, 2):
         call(pipeline, steps=steps)
-        assert condition(pipeline) == before
+        assert pipeline_state(pipeline) == before
     pipeline.scheduler.set_timesteps = pipeline.scheduler.set_timesteps.__wrapped__
-    assert condition(pipeline) != before
+    assert pipeline_state(pipeline) != before

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm
-from pytest_diffspeed.timing.comparison import Question
+from pytest_diffspeed.timing.comparison import Hypothesis
 from pytest_diffspeed.timing.speedup import measure_speedups
 
 
@@ -43,7 +43,7 @@ def test_two_gates_take_their_pairs_from_the_same_rounds():
     told = []
     first, second = measure(
         clock,
-        [Question(3.0, baseline=0, candidate=2), Question(1.5, baseline=1, candidate=2)],
+        [Hypothesis(3.0, baseline=0, candidate=2), Hypothesis(1.5, baseline=1, candidate=2)],
         on_pair=lambda number, pair: told.append((number, pair)),
     )
     assert (first.ratio, second.ratio) == (pytest.approx(4.0), pytest.approx(2.0))
@@ -56,7 +56,7 @@ def test_two_gates_take_their_pairs_from_the_same_rounds():
 
 def test_two_gates_on_the_same_ratio_measure_it_once():
     clock = ScriptedClock(base=constant(2.0), fast=constant(1.0))
-    results = measure(clock, [Question(1.5), Question(3.0)], names=("base", "fast"))
+    results = measure(clock, [Hypothesis(1.5), Hypothesis(3.0)], names=("base", "fast"))
     assert [result.verdict for result in results] == [VerdictKind.PASS, VerdictKind.FAIL]
     assert len(clock.calls) == 2 * 2 + 2 * 6
 
@@ -67,7 +67,7 @@ def test_an_arm_whose_ratios_are_decided_runs_no_more():
     seconds = itertools.count()
     results = measure_speedups(
         [arms("base", "middle", "fast")],
-        [Question(3.0, baseline=0, candidate=2), Question(1.5, baseline=1, candidate=2)],
+        [Hypothesis(3.0, baseline=0, candidate=2), Hypothesis(1.5, baseline=1, candidate=2)],
         clock=clock,
         budget_s=40.0,
         now=lambda: float(next(seconds)),
@@ -91,7 +91,7 @@ def test_a_verdict_is_told_before_the_next_round():
     with pytest.raises(Stop):
         measure(
             clock,
-            [Question(3.0, baseline=0, candidate=2), Question(1.5, baseline=1, candidate=2)],
+            [Hypothesis(3.0, baseline=0, candidate=2), Hypothesis(1.5, baseline=1, candidate=2)],
             on_pair=on_pair,
             on_result=lambda number, result: told.append((number, result.verdict)),
         )
@@ -100,7 +100,7 @@ def test_a_verdict_is_told_before_the_next_round():
 
 def test_earlier_pairs_count_and_say_so():
     clock = ScriptedClock(base=constant(2.0), fast=constant(1.0))
-    question = Question(1.5, earlier=((2.0, 1.0),) * 4, earlier_instances=2)
+    question = Hypothesis(1.5, earlier=((2.0, 1.0),) * 4, earlier_instances=2)
     (result,) = measure(clock, [question], names=("base", "fast"))
     assert (result.verdict, result.pairs, result.earlier_pairs) == (VerdictKind.PASS, 6, 4)
     assert result.instances == 3
@@ -110,7 +110,7 @@ def test_earlier_pairs_count_and_say_so():
 def test_earlier_pairs_that_decide_already_need_no_round():
     clock = ScriptedClock(base=constant(2.0), fast=constant(1.0))
     (result,) = measure(
-        clock, [Question(1.5, earlier=((2.0, 1.0),) * 6)], names=("base", "fast"), budget_s=0.001
+        clock, [Hypothesis(1.5, earlier=((2.0, 1.0),) * 6)], names=("base", "fast"), budget_s=0.001
     )
     assert (result.verdict, result.pairs) == (VerdictKind.PASS, 6)
     assert len(clock.calls) == 4  # the warm-up
@@ -129,7 +129,7 @@ def test_instances_take_turns_and_each_has_its_own():
     told = []
     (result,) = measure_speedups(
         [instance(0), instance(1), instance(2), instance(3)],
-        [Question(1.5)],
+        [Hypothesis(1.5)],
         clock=clock,
         now=lambda: 0.0,
         on_pair=lambda _, pair: told.append(pair.instance),
@@ -147,7 +147,7 @@ def test_every_instance_has_its_turn_even_when_the_budget_is_spent():
     told = []
     measure_speedups(
         [arms("base", "fast") for _ in range(5)],
-        [Question(1.5)],
+        [Hypothesis(1.5)],
         clock=clock,
         budget_s=30.0,
         now=lambda: float(next(seconds)),
@@ -160,7 +160,7 @@ def test_what_a_round_costs_beside_its_calls_is_told():
     now = itertools.count(start=0.0, step=3.25)
     clock = ScriptedClock(base=constant(2.0), fast=constant(1.0))
     (result,) = measure_speedups(
-        [arms("base", "fast")], [Question(1.5)], clock=clock, now=lambda: next(now)
+        [arms("base", "fast")], [Hypothesis(1.5)], clock=clock, now=lambda: next(now)
     )
     assert result.round_overhead_s == pytest.approx(0.25)
 
@@ -170,7 +170,7 @@ def test_the_budget_grows_with_the_ratios_that_share_it():
     budgets = []
     measure(
         clock,
-        [Question(3.0, baseline=0, candidate=2), Question(1.5, baseline=1, candidate=2)],
+        [Hypothesis(3.0, baseline=0, candidate=2), Hypothesis(1.5, baseline=1, candidate=2)],
         budget_s=50.0,
         on_warm=lambda number, warm, projection: budgets.append(projection),
     )

@@ -55,7 +55,7 @@ def measure(conditions, **options):
         *arms(),
         clock=OneSecond(),
         now=lambda: 0.0,
-        conditions=conditions,
+        disturbances=conditions,
         on_pair=told.append,
         **options,
     )

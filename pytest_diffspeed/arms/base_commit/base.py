@@ -36,11 +36,11 @@ class Base:
     @property
     def name(self) -> str:
         """``main (1a2b3c4d5e6f)``, ``torch 2.13.0``, or both."""
-        words = [] if self.commit is None else [f"{self.commit.rev} ({self.commit.short})"]
+        parts = [] if self.commit is None else [f"{self.commit.rev} ({self.commit.short})"]
         if self.environment is not None:
-            told = ("python", "torch", "diffusers")
-            words.append(", ".join(f"{name} {self.environment[name]}" for name in told))
-        return " with ".join(words)
+            shown = ("python", "torch", "diffusers")
+            parts.append(", ".join(f"{name} {self.environment[name]}" for name in shown))
+        return " with ".join(parts)
 
     def about(self) -> dict[str, Any]:
         """For the session's record, and for the key of a verdict."""

@@ -82,18 +82,19 @@ def _ignores(top: Path, below: Path) -> bool:
 
 
 def _not_found(top: Path, rev: str) -> str:
-    said = f"{rev!r} is no commit that the repository in {top} has"
+    sentence = f"{rev!r} is no commit that the repository in {top} has"
     try:
         shallow = git(top, "rev-parse", "--is-shallow-repository").strip() == "true"
         branches = git(top, "branch", "--all", "--format=%(refname:short)").split()
     except GitError:
-        return said
+        return sentence
     if shallow:
         return (
-            f"{said}: it is a shallow clone; fetch it with `git fetch --depth=1 origin <commit>`, "
-            "or clone all of it (`fetch-depth: 0` of actions/checkout)"
+            f"{sentence}: it is a shallow clone; fetch it with "
+            "`git fetch --depth=1 origin <commit>`, or clone all of it "
+            "(`fetch-depth: 0` of actions/checkout)"
         )
-    return f"{said}; it has the branches {', '.join(branches[:10]) or '(none)'}"
+    return f"{sentence}; it has the branches {', '.join(branches[:10]) or '(none)'}"
 
 
 class Checkout:

@@ -53,9 +53,9 @@ def versions_of(python: str) -> dict[str, Any]:
             "environment, such as .venv-base/bin/python"
         ) from None
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise UsageError(
-            f"{python!r} did not say what it has installed ({said[-1] if said else 'nothing'}); "
+            f"{python!r} did not say what it has installed ({lines[-1] if lines else 'nothing'}); "
             "give the Python interpreter of an environment, such as .venv-base/bin/python"
         ) from None
     missing = [name for name in NEEDED if found[name] is None]

@@ -23,7 +23,7 @@ class Place:
     not_from: Path | None = None
 
 
-def here() -> Place:
+def this_process() -> Place:
     """This process's own: all that it can import, a worker can import too."""
     cwd = os.getcwd()
     return Place(sys.executable, Path(cwd), tuple(entry or cwd for entry in sys.path), Path(cwd))

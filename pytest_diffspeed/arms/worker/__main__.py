@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .imports import leave, require_left, require_part
+from .imports import assert_not_imported, assert_uses_base, drop_from_path
 from .protocol import BuildOrder, as_line, from_line
 from .watch import end_with_parent
 
@@ -33,16 +33,16 @@ def main() -> None:
     build = BuildOrder.from_dict(first)
     try:
         if build.not_from is not None:
-            leave(Path(build.not_from))
+            drop_from_path(Path(build.not_from))
         prepared, clock, facts = _build(build)
         if build.not_from is not None:
-            require_left(Path(build.not_from), shared=not build.own_environment)
+            assert_not_imported(Path(build.not_from), shared=not build.own_environment)
         if build.tree is not None and not build.own_environment:
-            require_part(Path(build.tree), build.source)
+            assert_uses_base(Path(build.tree), build.source)
     except Exception as error:
-        _say(answers, _failed(error))
+        _answer(answers, _failed(error))
         return
-    _say(answers, {"ready": facts})
+    _answer(answers, {"ready": facts})
     checked = len(sys.modules)
     for line in orders:
         order = from_line(line) or {}
@@ -50,11 +50,11 @@ def main() -> None:
             answer = _obey(order, prepared, build.unit, clock)
             if build.not_from is not None and len(sys.modules) != checked:
                 # Imports inside functions come with the calls.
-                require_left(Path(build.not_from), shared=not build.own_environment)
+                assert_not_imported(Path(build.not_from), shared=not build.own_environment)
                 checked = len(sys.modules)
-            _say(answers, answer)
+            _answer(answers, answer)
         except Exception as error:
-            _say(answers, _failed(error))
+            _answer(answers, _failed(error))
 
 
 def _private_output() -> BinaryIO:
@@ -102,14 +102,14 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
 
 def _obey(order: dict[str, Any], prepared: PreparedArm, unit: str, clock: Clock) -> dict[str, Any]:
     do = order.get("do")
-    if do == "look":
-        from ..probes import look
+    if do == "probe":
+        from ..probes import probe
 
-        seen = look(prepared, str(order["at"]), str(order["root"]), order.get("with") or {})
+        seen = probe(prepared, str(order["at"]), str(order["root"]), order.get("with") or {})
         return {"seen": seen.as_dict()}
     arm = prepared.arm_of(unit)
     if do == "discard":
-        arm.discarded_call()
+        arm.untimed_call()
         return {}
     if do == "call":
         seconds = arm.timed_call(clock)
@@ -122,7 +122,7 @@ def _obey(order: dict[str, Any], prepared: PreparedArm, unit: str, clock: Clock)
     raise ValueError(f"{do!r} is no order")
 
 
-def _say(answers: BinaryIO, content: dict[str, Any]) -> None:
+def _answer(answers: BinaryIO, content: dict[str, Any]) -> None:
     answers.write(as_line(content))
 
 

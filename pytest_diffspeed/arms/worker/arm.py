@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ...common.errors import AbsentArmError, MeasurementError, SelfComparisonError
-from ..base_commit.place import Place, here
-from ..counts import Seen
+from ..base_commit.place import Place, this_process
+from ..counts import Counts
 from .protocol import BuildOrder, as_line, from_line
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class WorkerArm:
         place: Place | None = None,
         call_s: float = CALL_S,
     ) -> None:
-        self._place = place = place or here()
+        self._place = place = place or this_process()
         self.name = name
         self.last_call_s = math.nan
         self.last_output: object = None
@@ -74,10 +74,10 @@ class WorkerArm:
         watched, self._alive = os.pipe()  # closed when this process ends, however it does
         # Windows passes no such descriptors on.
         inherits: dict[str, Any] = {"pass_fds": (watched,)} if hasattr(os, "killpg") else {}
-        words = [str(watched)] if inherits else []
+        args = [str(watched)] if inherits else []
         try:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                [place.python, str(_script(Path(self._shim.name))), *words],
+                [place.python, str(_script(Path(self._shim.name))), *args],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -131,22 +131,22 @@ class WorkerArm:
             raise self._failure(f"call number {self.calls}", f"its clock gave {seconds!r} seconds")
         return seconds
 
-    def discarded_call(self) -> None:
+    def untimed_call(self) -> None:
         self._call("discard")
 
-    def look(self, at: str, **how: Any) -> Seen:
+    def probe(self, at: str, **how: Any) -> Counts:
         """What the worker counts of its arm; see :mod:`pytest_diffspeed.arms.probes`.
 
         Raises:
             MeasurementError: it could not be counted, or the worker ended.
         """
-        self._send({"do": "look", "at": at, "root": str(self._place.root), "with": how})
+        self._send({"do": "probe", "at": at, "root": str(self._place.root), "with": how})
         seen = self._answer(f"looking at {at}", BUILD_S).get("seen")
         try:
-            return Seen.from_dict(seen)  # type: ignore[arg-type]
+            return Counts.from_dict(seen)  # type: ignore[arg-type]
         except (KeyError, TypeError):
-            said = "it answered something else than it was asked"
-            raise self._failure(f"looking at {at}", said) from None
+            sentence = "it answered something else than it was asked"
+            raise self._failure(f"looking at {at}", sentence) from None
 
     def end(self) -> None:
         """End the process, however busy it is; safe to call twice."""
@@ -222,9 +222,9 @@ class WorkerArm:
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - TAIL_CHARACTERS))
         last = self._errors.read().decode("utf-8", "replace").strip()
-        said = f"; the last it printed: {last}" if last else ""
+        sentence = f"; the last it printed: {last}" if last else ""
         return MeasurementError(
-            f"worker process of arm {self.name!r} (pid {self.pid}), {doing}: {what}{said}"
+            f"worker process of arm {self.name!r} (pid {self.pid}), {doing}: {what}{sentence}"
         )
 
     def _read(self) -> None:

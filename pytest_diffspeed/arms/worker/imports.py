@@ -1,7 +1,7 @@
 """Keeps a worker of the base from importing the tree that it is compared with.
 
 An editable install, or a folder that somebody put on the path, would otherwise make both arms run
-the same code: the gate would compare a tree with itself and pass for ever.
+the same code: the gate would compare a tree with itself and pass forever.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..base_commit.place import is_installed
 _OWN = __name__.partition(".")[0]
 
 
-def leave(tree: Path) -> None:
+def drop_from_path(tree: Path) -> None:
     """Take everything below ``tree`` off the import path, but for installed packages."""
     sys.path[:] = [entry for entry in sys.path if not _lies_in(entry, tree)]
     sys.path_importer_cache.clear()
 
 
-def require_left(tree: Path, *, shared: bool = True) -> None:
+def assert_not_imported(tree: Path, *, shared: bool = True) -> None:
     """Refuse to go on if something was imported from ``tree`` all the same.
 
     ``shared`` says that the other arm has the same installed packages: what was built from ``tree``
@@ -49,7 +49,7 @@ def require_left(tree: Path, *, shared: bool = True) -> None:
         )
 
 
-def require_part(tree: Path, source: str) -> None:
+def assert_uses_base(tree: Path, source: str) -> None:
     """Refuse an arm that nothing of the base's ``tree`` has a part in.
 
     Raises:
@@ -76,8 +76,8 @@ def _installed_from(tree: Path) -> Iterator[str]:
     """Imported modules of packages that were built from ``tree`` and installed."""
     files: set[str] = set()
     for distribution in importlib.metadata.distributions():
-        told = distribution.read_text("direct_url.json")  # what pip and uv write (PEP 610)
-        if told is not None and _is_built_from(told, tree):
+        origin = distribution.read_text("direct_url.json")  # what pip and uv write (PEP 610)
+        if origin is not None and _is_built_from(origin, tree):
             listed = distribution.files or ()
             files |= {os.path.realpath(str(distribution.locate_file(file))) for file in listed}
     if files:

@@ -66,8 +66,8 @@ def check_against_base(markers: Sequence[GateMarker], context: GateContext) -> I
     for check in _checks(markers, context):
         absent = isinstance(check.checked, AbsentArmError)
         if absent:  # a new pipeline, not a regression
-            said = f"the base does not have this pipeline: {check.checked}"
-            check = BaseCheck(check.gate, check.claim, UncountableError(said))
+            sentence = f"the base does not have this pipeline: {check.checked}"
+            check = BaseCheck(check.gate, check.claim, UncountableError(sentence))
         yield check
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...accelerators.registry import accelerator_of
-from ...arms.counts import Seen, Site
-from ...arms.probes import look
+from ...arms.counts import Counts, Site
+from ...arms.probes import probe
 from ...common.errors import UncountableError
 from ...records.verdict import Evidence, GateResult, VerdictKind
 from ..catalog.memory import require_countable
@@ -52,15 +52,15 @@ def count_against_base(marker: GateMarker, context: GateContext, of_base: ArmOfB
     at, how, arm, percent = _what(marker, context)
     own_root = str(_root(context))
     with context.session.progress.phase(f"{at} of {arm.spec.stack} against the base"):
-        head = look(arm, at, own_root, how)
-        base = of_base(arm).look(at, **how)
+        head = probe(arm, at, own_root, how)
+        base = of_base(arm).probe(at, **how)
     return _result(marker, context, base, head, percent)
 
 
 def _what(
     marker: GateMarker, context: GateContext
 ) -> tuple[str, dict[str, Any], PreparedArm, float]:
-    """The look, its arguments, the arm to look at, and by how many percent a count may grow."""
+    """The probe, its arguments, the arm to probe, and by how many percent a count may grow."""
     candidate = context.candidate
     on_gpu = accelerator_of(context.session.device).counts_syncs
     if isinstance(marker, NoGraphBreaks):
@@ -88,7 +88,7 @@ def _root(context: GateContext) -> Path:
     return context.session.rootdir if base.commit is None else base.commit.top
 
 
-def difference(base: Seen, head: Seen, percent: float = 0.0) -> Difference:
+def difference(base: Counts, head: Counts, percent: float = 0.0) -> Difference:
     """Compare counts; each may grow by ``percent`` before that is worse."""
     worse: list[str] = []
     better: list[str] = []
@@ -98,11 +98,11 @@ def difference(base: Seen, head: Seen, percent: float = 0.0) -> Difference:
             if before_all is None and what == "graphs":
                 continue  # any component has one; breaks tell whether it has too many
             before = (before_all or {}).get(what, 0)
-            told = f"{component}: {what} {before} → {now}"
+            message = f"{component}: {what} {before} → {now}"
             if now > before * (1.0 + percent / 100.0):
-                worse.append(told)
+                worse.append(message)
             elif now < before:
-                better.append(told)
+                better.append(message)
     return Difference(
         tuple(worse), tuple(better), _more(head.sites, base.sites), _more(base.sites, head.sites)
     )
@@ -122,7 +122,7 @@ def _more(sites: tuple[Site, ...], than: tuple[Site, ...]) -> tuple[Site, ...]:
 
 
 def _result(
-    marker: GateMarker, context: GateContext, base: Seen, head: Seen, percent: float
+    marker: GateMarker, context: GateContext, base: Counts, head: Counts, percent: float
 ) -> GateResult:
     found = difference(base, head, percent)
     against = context.session.base
@@ -144,7 +144,7 @@ def _result(
         evidence=Evidence.COUNTED,
         blocking=verdict is VerdictKind.FAIL,
         figures={
-            "found": _told(base.counts, head.counts),
+            "found": _format(base.counts, head.counts),
             "against_base": against.about(),
             "base": _plain(base.counts),
             "head": _plain(head.counts),
@@ -167,7 +167,7 @@ def _plain(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]
     return {component: dict(inner) for component, inner in counts.items()}
 
 
-def _told(base: Mapping[str, Mapping[str, int]], head: Mapping[str, Mapping[str, int]]) -> str:
+def _format(base: Mapping[str, Mapping[str, int]], head: Mapping[str, Mapping[str, int]]) -> str:
     """``unet: 1 breaks (base 0), 2 graphs (base 1); …``."""
     return "; ".join(
         f"{component}: "

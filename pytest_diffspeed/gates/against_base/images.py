@@ -27,7 +27,7 @@ def compare_with_base(marker: ImageSimilarity, context: GateContext, arm: Worker
         UsageError: no limit that can be meant.
         MeasurementError: one of them raised, or drew images that cannot be compared.
     """
-    from ..baseline_images import Reference, draw, reference
+    from ..baseline_images import BaselineImages, draw, reference
 
     session, candidate = context.session, context.candidate
     candidate.require_unchanged()
@@ -35,7 +35,7 @@ def compare_with_base(marker: ImageSimilarity, context: GateContext, arm: Worker
     with session.shared_device():  # drawing beside somebody's timing would disturb it
         own = reference(session, candidate.spec.source)
         drawn = draw(session, candidate, own.cases)
-        of_base = Reference(own.cases, _drawn_by(arm, own.cases), own.floor, own.from_cache)
+        of_base = BaselineImages(own.cases, _drawn_by(arm, own.cases), own.floor, own.from_cache)
     report = compare(session, of_base, drawn, (), preset=preset, **limits)
     against = session.base
     assert against is not None
@@ -63,7 +63,7 @@ def _drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Images:
 
     with tempfile.TemporaryDirectory(prefix="diffspeed-images-") as folder:
         path = Path(folder) / "images.npy"
-        arm.look("images", cases=[[case.prompt, case.seed] for case in cases], path=str(path))
+        arm.probe("images", cases=[[case.prompt, case.seed] for case in cases], path=str(path))
         try:
             images = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...common.errors import DiffspeedError
 from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
-from ..catalog.speedup import Block, Open, decided
+from ..catalog.speedup import GateGroup, PendingGate, decided
 from ..evidence_key import attempt_of
 from ..gate import GateContext
 from ..markers import SpeedMarker
@@ -24,7 +24,7 @@ def speed_against_base(
     markers: Sequence[SpeedMarker], context: GateContext
 ) -> Iterator[tuple[SpeedMarker, GateResult | DiffspeedError]]:
     """Measure ``markers``, each with ``over="base"``; those of one unit share their rounds."""
-    asked: list[Open] = []
+    asked: list[PendingGate] = []
     for marker in markers:
         try:
             attempt = attempt_of(marker, context, BASE)
@@ -32,15 +32,17 @@ def speed_against_base(
             yield marker, error
             continue
         if attempt.verdict is None:
-            asked.append(Open(marker, BASE, None, attempt))
+            asked.append(PendingGate(marker, BASE, None, attempt))
         else:
             context.session.journal.write("gate", **attempt.verdict.as_dict())
             yield marker, attempt.verdict
     for unit in dict.fromkeys(one.marker.unit for one in asked):
-        yield from decided(_BaseBlock(unit, [a for a in asked if a.marker.unit == unit], context))
+        yield from decided(
+            _BaseGateGroup(unit, [a for a in asked if a.marker.unit == unit], context)
+        )
 
 
-class _BaseBlock(Block):
+class _BaseGateGroup(GateGroup):
     """As any block, with both arms in worker processes: that of the base, then this tree's."""
 
     _workers: Sequence[Sequence[WorkerArm]] = ()
@@ -59,7 +61,7 @@ class _BaseBlock(Block):
             self._differing = differing(base, head)
             yield self._workers
 
-    def _first_calls(self, asked: Open) -> tuple[float, float]:
+    def _first_calls(self, asked: PendingGate) -> tuple[float, float]:
         base, head = self._workers[0]
         return base.first_call_s, head.first_call_s
 
@@ -67,7 +69,7 @@ class _BaseBlock(Block):
     def _in_workers(self) -> bool:
         return True
 
-    def _told(self, found: GateResult) -> GateResult:
+    def _annotated(self, found: GateResult) -> GateResult:
         base = self._session.base
         assert base is not None
         notes = "".join(f"; {note}" for note in self._differing)

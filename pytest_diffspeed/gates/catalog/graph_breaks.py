@@ -53,7 +53,7 @@ class NoGraphBreaksGate(Gate):
         found = "; ".join(f"{report.summary()}, {report.ops} ops" for report in reports)
         reason = [f"{plural(len(breaks), 'graph break')}, allowed: {allowed}"]
         if breaks:
-            reason += [line for report in reports if report.breaks for line in _told(report)]
+            reason += [line for report in reports if report.breaks for line in _lines_of(report)]
         notes = [f"{r.name}: {note}" for r in reports for note in r.notes]
         result = GateResult(
             gate=marker.marker,
@@ -61,7 +61,7 @@ class NoGraphBreaksGate(Gate):
             test=context.test,
             stack=candidate.spec.stack.name,
             verdict=VerdictKind.FAIL if failed else VerdictKind.PASS,
-            reason="\n".join([*reason, *notes, *ratchet.told]),
+            reason="\n".join([*reason, *notes, *ratchet.lines]),
             evidence=Evidence.COUNTED,
             blocking=failed,
             figures={
@@ -75,7 +75,7 @@ class NoGraphBreaksGate(Gate):
         return result
 
 
-def _told(report: GraphBreakReport) -> list[str]:
+def _lines_of(report: GraphBreakReport) -> list[str]:
     return [f"{report.name} ({report.how}):"] + [
         f"  {line}" for found in report.breaks for line in str(found).splitlines()
     ]

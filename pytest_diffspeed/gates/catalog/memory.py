@@ -43,7 +43,7 @@ class MemoryGate(Gate):
             baseline = session.arms.other(ArmSpec(candidate.spec.source, over))
             simulated = [arm.simulated_peak() for arm in (baseline, candidate)]
             peaks, place = [peak.allocated_bytes for peak in simulated], " on a simulated GPU"
-            more, note = _told(simulated)
+            more, note = _described(simulated)
         else:
             require_countable(candidate)
             baseline = session.arms.other(ArmSpec(candidate.spec.source, over))
@@ -85,7 +85,7 @@ class MemoryGate(Gate):
         return result
 
 
-def _told(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]:
+def _described(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]:
     """Figures for the record, and what the reason says of a simulated GPU."""
     from ...timing.simulated_memory import NOT_COUNTED
 

@@ -44,7 +44,7 @@ class NoRecompilesGate(Gate):
             *report.eager,
             *report.cudagraph_skips,
             *report.often,
-            *ratchet.told,
+            *ratchet.lines,
         ]
         found = [
             f"{plural(count, 'recompilation')} over {plural(len(report.calls), 'call')} after "

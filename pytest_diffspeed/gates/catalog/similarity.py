@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
     from ...arms.session import Session
     from ...similarity import SimilarityReport
-    from ..baseline_images import Images, Reference
+    from ..baseline_images import BaselineImages, Images
 
 RANDOM = (
     "image similarity on random weights would compare noise with noise; use a trained pipeline, "
@@ -72,15 +72,15 @@ def limits_of_marker(
     if marker.preset != CALIBRATED:
         return marker.preset, overrides
     spec = candidate.spec
-    told = [] if session.options.steps is None else [f"--steps={session.options.steps}"]
-    told += [f"--prompt={prompt}" for prompt in session.options.prompts]
+    options = [] if session.options.steps is None else [f"--steps={session.options.steps}"]
+    options += [f"--prompt={prompt}" for prompt in session.options.prompts]
     known = limits_for(
         session.rootdir,
         session.device.name,
         spec.source,
         spec.stack.name,
         steps=candidate.call.defaults.steps,
-        options=told,
+        options=options,
     )
     try:
         return None, limits_of(None, {**known, **overrides})
@@ -90,7 +90,7 @@ def limits_of_marker(
 
 def draw_both(
     session: Session, candidate: PreparedArm
-) -> tuple[Reference, Images, tuple[float, ...]]:
+) -> tuple[BaselineImages, Images, tuple[float, ...]]:
     """The baseline's images, the candidate's, and the teacher-forced error of each denoiser call
     of the first image.
 
@@ -110,7 +110,7 @@ def draw_both(
 
 def compare(
     session: Session,
-    reference: Reference,
+    reference: BaselineImages,
     drawn: Images,
     errors: tuple[float, ...],
     *,
@@ -154,7 +154,7 @@ def compare(
 
 
 def _teacher_forced(
-    session: Session, candidate: PreparedArm, reference: Reference
+    session: Session, candidate: PreparedArm, reference: BaselineImages
 ) -> tuple[float, ...]:
     from ...pipelines.components import denoiser
     from ...similarity import teacher_forced
@@ -176,7 +176,7 @@ def gate_result(
     marker: ImageSimilarity,
     context: GateContext,
     report: SimilarityReport,
-    reference: Reference,
+    reference: BaselineImages,
 ) -> GateResult:
     verdict = VerdictKind(report.verdict)
     cases = [
@@ -215,14 +215,14 @@ def gate_result(
     )
 
 
-def found_text(report: SimilarityReport, reference: Reference) -> str:
+def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
     """Every metric (mean, worst in brackets), the floor beside it, and what the reader must know:
     ``PSNR 34.1 (20.3) dB, SSIM 0.981 (0.940), …``.
     """
     from ...similarity.compare import not_checked
 
-    said = ", ".join(_metric_text(name, *pair) for name, pair in report.metrics.items())
-    parts = [f"{len(reference.cases)} images: {said}" if said else report.reason]
+    sentence = ", ".join(_metric_text(name, *pair) for name, pair in report.metrics.items())
+    parts = [f"{len(reference.cases)} images: {sentence}" if sentence else report.reason]
     if report.denominator is not None:
         parts.append(f"other images differ by {report.denominator:.3f} RMSE")
     parts.append(f"floor: {reference.floor.again}; with other kernels {reference.floor.kernels}")
@@ -260,7 +260,7 @@ def _metric_text(name: str, mean: float, worst: float) -> str:
 
 def save_pictures(
     context: GateContext,
-    reference: Reference,
+    reference: BaselineImages,
     drawn: Images,
     report: SimilarityReport,
     *,
@@ -280,8 +280,8 @@ def save_pictures(
     pictures = []
     for index in report.order:
         case = reference.cases[index]
-        words = re.sub(r"\s+", "-", case.prompt)[:40]
-        name = safe_name(f"{words}-seed{case.seed}")
+        slug = re.sub(r"\s+", "-", case.prompt)[:40]
+        name = safe_name(f"{slug}-seed{case.seed}")
         pictures.append(Picture(name, first[index], second[index]))
     folder = session.workdir() / "images" / safe_name(f"{context.test} {beside}".strip())
     paths = save_gallery(folder, pictures)

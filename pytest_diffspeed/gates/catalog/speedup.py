@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ...evidence.verdict_store import Attempt, Instance
     from ...timing.arm import TimedArm, WarmUp
     from ...timing.budget import Projection
-    from ...timing.comparison import Question, SpeedupResult
+    from ...timing.comparison import Hypothesis, SpeedupResult
     from ...timing.rounds import Pair
 
 
@@ -49,7 +49,7 @@ class SpeedupGates(Gate):
         return checked
 
     def check_all(self, markers: Sequence[GateMarker], context: GateContext) -> Iterator[Checked]:
-        open_: list[Open] = []
+        open_: list[PendingGate] = []
         for marker in markers:
             assert isinstance(marker, SpeedMarker)
             try:
@@ -63,11 +63,11 @@ class SpeedupGates(Gate):
             else:
                 open_.append(asked)
         for unit in dict.fromkeys(asked.marker.unit for asked in open_):
-            block = Block(unit, [a for a in open_ if a.marker.unit == unit], context)
+            block = GateGroup(unit, [a for a in open_ if a.marker.unit == unit], context)
             yield from decided(block)
 
 
-def decided(block: Block) -> Iterator[tuple[SpeedMarker, GateResult | DiffspeedError]]:
+def decided(block: GateGroup) -> Iterator[tuple[SpeedMarker, GateResult | DiffspeedError]]:
     """Measure a block and give each of its gates with its verdict, or why it has none."""
     failed: DiffspeedError | None = None
     try:
@@ -87,7 +87,7 @@ def decided(block: Block) -> Iterator[tuple[SpeedMarker, GateResult | DiffspeedE
 
 
 @dataclass
-class Open:
+class PendingGate:
     """One gate that is to be measured, and what came of it."""
 
     marker: SpeedMarker
@@ -100,7 +100,7 @@ class Open:
     result: GateResult | None = None
 
 
-def _asked(marker: SpeedMarker, context: GateContext) -> Open | GateResult:
+def _asked(marker: SpeedMarker, context: GateContext) -> PendingGate | GateResult:
     """The gate with the arm that it compares with; the FAIL that it ended with already."""
     candidate = context.candidate
     over = context.previous if marker.over == PREVIOUS else marker.over
@@ -112,13 +112,13 @@ def _asked(marker: SpeedMarker, context: GateContext) -> Open | GateResult:
     baseline = context.session.arms.other(ArmSpec(candidate.spec.source, over))
     for arm in (baseline, candidate):
         arm.require_unchanged()
-    return Open(marker, over, baseline, attempt)
+    return PendingGate(marker, over, baseline, attempt)
 
 
-class Block:
+class GateGroup:
     """The gates of one test and unit, measured together."""
 
-    def __init__(self, unit: str, asked: list[Open], context: GateContext) -> None:
+    def __init__(self, unit: str, asked: list[PendingGate], context: GateContext) -> None:
         self.unit = unit
         self.asked = asked
         self._context = context
@@ -148,12 +148,12 @@ class Block:
                     asked.instance = asked.attempt.begin()
                 measure_speedups(
                     instances,
-                    [self._question(asked) for asked in self.asked],
+                    [self._hypothesis(asked) for asked in self.asked],
                     budget_s=session.options.budget_s,
                     clock=session.clock,
                     seed=seed,
                     noise=math.nan if self._floor is None else self._floor.floor.noise,
-                    conditions=disturbances_of(session.device),
+                    disturbances=disturbances_of(session.device),
                     on_warm=self._on_warm,
                     on_pair=self._on_pair,
                     on_result=self._on_result,
@@ -200,10 +200,10 @@ class Block:
     def _stack(self) -> str:
         return self._candidate.spec.stack.name
 
-    def _identity(self, asked: Open) -> dict[str, Any]:
+    def _identity(self, asked: PendingGate) -> dict[str, Any]:
         return {"test": self._context.test, "stack": self._stack, "claim": asked.marker.claim}
 
-    def _first_calls(self, asked: Open) -> tuple[float, float]:
+    def _first_calls(self, asked: PendingGate) -> tuple[float, float]:
         assert asked.baseline is not None
         return asked.baseline.applied.first_call_s, self._candidate.applied.first_call_s
 
@@ -211,10 +211,10 @@ class Block:
     def _in_workers(self) -> bool:
         return self._session.options.instances_of_arm() > 1
 
-    def _question(self, asked: Open) -> Question:
-        from ...timing.comparison import Question
+    def _hypothesis(self, asked: PendingGate) -> Hypothesis:
+        from ...timing.comparison import Hypothesis
 
-        return Question(
+        return Hypothesis(
             asked.marker.min_ratio,
             baseline=self._overs.index(asked.over),
             candidate=len(self._overs),
@@ -224,7 +224,7 @@ class Block:
             earlier_instances=len(asked.attempt.processes),
         )
 
-    def _write_start(self, asked: Open, seed: int) -> None:
+    def _write_start(self, asked: PendingGate, seed: int) -> None:
         first_calls = self._first_calls(asked)
         self._session.journal.write(
             "gate-start",
@@ -274,10 +274,10 @@ class Block:
             first_calls=self._first_calls(asked),
             floor={} if self._floor is None else self._floor.figures(),
         )
-        asked.result = asked.instance.end(self._told(found))
+        asked.result = asked.instance.end(self._annotated(found))
         self._session.journal.write("gate", **asked.result.as_dict())
 
-    def _told(self, found: GateResult) -> GateResult:
+    def _annotated(self, found: GateResult) -> GateResult:
         """The result with what else this block knows of its arms."""
         return found
 

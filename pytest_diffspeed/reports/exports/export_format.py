@@ -31,7 +31,7 @@ class Format:
     name: str
     about: str
     render: Callable[[Exported], Mapping[str, str]]
-    words: tuple[str, ...] = ("",)
+    parts: tuple[str, ...] = ("",)
     """All words that ``render`` may give: a file of one that it does not give is out of date."""
     kinds: tuple[str, ...] = KINDS
     """Kinds of figures that the format can carry."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...records.finished import Finished
+from ...records.finished import FinishedSession
 from .page import render
 
 __all__ = ["render", "write"]
 
 
-def write(target: str, finished: Finished) -> str:
+def write(target: str, finished: FinishedSession) -> str:
     """Write the report on a session to the file ``target``, the history of its tests beside it.
 
     Returns the line for the terminal.

@@ -100,20 +100,23 @@ def galleries(
         files = words(gate.result.figures.get("pictures"))
         if files:
             named.update(files)
-            told = captions(gate.result.figures)
-            pairs = [(f, told[i] if i < len(told) else NO_CAPTION) for i, f in enumerate(files)]
+            captions_of = captions(gate.result.figures)
+            pairs = [
+                (f, captions_of[i] if i < len(captions_of) else NO_CAPTION)
+                for i, f in enumerate(files)
+            ]
             wanted.append(_Wanted(gate.result.test, gate, pairs, [], []))
     for row in rows:
         files = [file for file in images_of_test.get(row.test, []) if file not in named]
         if files and not any(one.title == row.test for one in wanted):
             wanted.append(_Wanted(row.test, None, [(f, NO_CAPTION) for f in files], [], []))
     deepest = max((len(one.files) for one in wanted), default=0)
-    misfits = 0
+    unreadable = 0
     for rank in range(deepest):
         for one in wanted:
             if rank >= len(one.files):
                 continue
-            if misfits > 8:  # no room for pictures of this size: decode no more of them
+            if unreadable > 8:  # no room for pictures of this size: decode no more of them
                 one.left_out += 1
                 continue
             file, caption = one.files[rank]
@@ -128,7 +131,7 @@ def galleries(
                 one.shown.append(Shown(src, *size, rank + 1, caption))
             else:
                 one.left_out += 1
-                misfits += 1
+                unreadable += 1
     found = tuple(
         Gallery(one.title, one.gate, tuple(one.shown), one.left_out, tuple(one.problems))
         for one in wanted

@@ -77,16 +77,16 @@ def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
 
 
 def _found(axis: Axis, figures: Mapping[str, Any]) -> str:
-    said = word(figures.get("found"))
-    if said is not None:
-        return said
+    found = word(figures.get("found"))
+    if found is not None:
+        return found
     if axis is not RATIO:
         return ""
     if not count(figures.get("pairs")):
         return ""
-    told = f"{ratio(number(figures.get('ratio')))} {_interval(figures)}"
+    message = f"{ratio(number(figures.get('ratio')))} {_interval(figures)}"
     need = number(figures.get("need"))
-    return told if need is None else f"{told}, need ≥ {need:.3g}×"
+    return message if need is None else f"{message}, need ≥ {need:.3g}×"
 
 
 def _interval(figures: Mapping[str, Any]) -> str:
@@ -99,11 +99,11 @@ def _brief(axis: Axis, result: GateResult) -> tuple[str, float | None]:
         worse = len(sequence(figures["worse"]))
         return (f"{plural(worse, 'count')} worse than base" if worse else "as base"), worse
     if axis is STRUCTURE:
-        told = [(count(figures.get(noun)), singular) for noun, singular in _COUNTS]
+        tallies = [(count(figures.get(noun)), singular) for noun, singular in _COUNTS]
         steps = [count(figures.get("first_step")), *map(count, sequence(figures.get("per_step")))]
         if "per_step" in figures:
-            told.append((sum(filter(None, steps)), "sync"))
-        known = [(many, noun) for many, noun in told if many is not None]
+            tallies.append((sum(filter(None, steps)), "sync"))
+        known = [(many, noun) for many, noun in tallies if many is not None]
         if known:
             return ", ".join(plural(many, noun) for many, noun in known), known[0][0]
     found = number(figures.get("ratio"))
@@ -182,7 +182,7 @@ def _facts(axis: Axis, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     floor = ((name, word(figures.get(name))) for name in ("floor_again", "floor_kernels"))
     denominator = number(figures.get("denominator_rmse"))
     return [
-        *((_FLOORS[name], said) for name, said in floor if said is not None),
+        *((_FLOORS[name], sentence) for name, sentence in floor if sentence is not None),
         ("other images differ by", "" if denominator is None else f"{denominator:.3f} RMSE"),
         ("counted on", word(figures.get("counted_on")) or ""),
         ("counted with", word(figures.get("counted_with")) or ""),

@@ -103,8 +103,8 @@ def _row(record: Mapping[str, Any]) -> LadderRow:
         why = "stopped before it was measured"
     return LadderRow(
         stack=str(record["stack"]),
-        over_baseline=_told(baseline),
-        over_previous=_told(mapping(record.get("over_previous"))),
+        over_baseline=_format(baseline),
+        over_previous=_format(mapping(record.get("over_previous"))),
         key=number(baseline.get("ratio")),
         call=seconds(number(record.get("call_s"))),
         first_call=seconds(number(record.get("first_call_s"))),
@@ -116,7 +116,7 @@ def _row(record: Mapping[str, Any]) -> LadderRow:
     )
 
 
-def _told(over: Mapping[str, Any]) -> str:
+def _format(over: Mapping[str, Any]) -> str:
     found = number(over.get("ratio"))
     if found is None or not count(over.get("pairs")):
         return ""

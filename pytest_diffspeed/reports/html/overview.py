@@ -50,10 +50,13 @@ class Overview:
         total = sum(self.counts.values())
         bad = [name for name in ("FAIL", "INCONCLUSIVE") if self.counts[name]]
         if bad:
-            told: list[tuple[str, str | None]] = []
+            message: list[tuple[str, str | None]] = []
             for name in bad:
-                told += [(" and " if told else "", None), (f"{self.counts[name]} {name}", name)]
-            return (*told, (f" of {plural(total, 'gate')}", None))
+                message += [
+                    (" and " if message else "", None),
+                    (f"{self.counts[name]} {name}", name),
+                ]
+            return (*message, (f" of {plural(total, 'gate')}", None))
         failed = sum(row.verdict == FAILED for row in self.rows)
         if failed:
             return ((f"{plural(failed, 'test')} failed", FAILED), (", and no gate did", None))
@@ -73,15 +76,15 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
     not_run: dict[str, list[str]] = {}
     for line in session.not_run:
         not_run.setdefault(str(line["test"]), []).append(str(line["claim"]))
-    told: dict[str, Mapping[str, Any]] = {}
+    lines: dict[str, Mapping[str, Any]] = {}
     for line in session.tests:  # a test has one for each phase that failed, too
-        before = told.get(str(line["test"]))
+        before = lines.get(str(line["test"]))
         if before is None or before["outcome"] != "failed" or line["outcome"] == "failed":
-            told[str(line["test"])] = line
+            lines[str(line["test"])] = line
     rows = [
-        _row(test, told.get(test, {}), of_test.get(test, []), not_run.get(test, []), axes)
-        for test in dict.fromkeys([*told, *of_test, *not_run])
-        if test in of_test or test in not_run or told[test]["outcome"] == "failed"
+        _row(test, lines.get(test, {}), of_test.get(test, []), not_run.get(test, []), axes)
+        for test in dict.fromkeys([*lines, *of_test, *not_run])
+        if test in of_test or test in not_run or lines[test]["outcome"] == "failed"
     ]
     counts = Counter(gate.verdict for gate in gates)
     return Overview(
@@ -92,29 +95,29 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
             (axis, Counter(gate.verdict for gate in gates if gate.axis is axis)) for axis in axes
         ),
         not_run=sum(map(len, not_run.values())),
-        without_gates=len(told) - sum(row.test in told for row in rows),
+        without_gates=len(lines) - sum(row.test in lines for row in rows),
         unfinished=sum(not gate.finished for gate in gates),
     )
 
 
 def _row(
     test: str,
-    told: Mapping[str, Any],
+    test_line: Mapping[str, Any],
     gates: Sequence[GateView],
     not_run: Sequence[str],
     axes: Sequence[Axis],
 ) -> TestRow:
     verdict = worst([gate.result.verdict for gate in gates])
-    if told.get("outcome") == "failed" and not any(gate.result.blocking for gate in gates):
+    if test_line.get("outcome") == "failed" and not any(gate.result.blocking for gate in gates):
         verdict = FAILED
-    file, line = word(told.get("file")), count(told.get("line"))
-    stack = word(told.get("stack")) or (gates[0].result.stack if gates else "")
+    file, line = word(test_line.get("file")), count(test_line.get("line"))
+    stack = word(test_line.get("stack")) or (gates[0].result.stack if gates else "")
     return TestRow(
         test=test,
         where="" if file is None else f"{file}:{line}" if line else file,
         stack=stack,
         verdict=verdict,
-        took=seconds(number(told.get("duration_s"))),
+        took=seconds(number(test_line.get("duration_s"))),
         cells=tuple(
             tuple(sorted((g for g in gates if g.axis is axis), key=lambda gate: gate.order))
             for axis in axes

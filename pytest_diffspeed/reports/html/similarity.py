@@ -79,7 +79,7 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
     for index in map(count, sequence(figures.get("order"))):
         if index is None or not 0 <= index < len(cases):
             continue
-        told = [
+        parts = [
             f"{_NAMES[name].partition(',')[0]} {value:.3g}"
             for name in _CAPTIONED
             if (value := _at(by_image.get(name), index)) is not None
@@ -94,7 +94,7 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
             Caption(
                 prompt=word(cases[index].get("prompt")) or "",
                 seed="" if seed is None else str(seed),
-                figures=", ".join(told),
+                figures=", ".join(parts),
                 missed=tuple(filter(None, problems)),
             )
         )

@@ -39,9 +39,9 @@ def sites_of(figures: Mapping[str, Any]) -> tuple[Sites, ...]:
     """All tables of one gate; empty where it found no place."""
     tables: list[Sites] = []
     for name, component in mapping(figures.get("components")).items():
-        told = mapping(component)
-        breaks = [_graph_break(found) for found in mappings(told.get("breaks"))]
-        graphs, ops = count(told.get("graphs")), count(told.get("ops"))
+        entry = mapping(component)
+        breaks = [_graph_break(found) for found in mappings(entry.get("breaks"))]
+        graphs, ops = count(entry.get("graphs")), count(entry.get("ops"))
         title = f"{name}: {plural(len(breaks), 'graph break')}"
         if graphs is not None:
             title += f", {plural(graphs, 'graph')}"
@@ -112,14 +112,14 @@ def _sync(found: Mapping[str, Any]) -> Site:
         (count(found.get("steady_steps")), "in steady steps"),
         (count(found.get("outside")), "outside the steps"),
     ]
-    told = ", ".join(f"{many} {where}" for many, where in parts if many)
+    message = ", ".join(f"{many} {where}" for many, where in parts if many)
     total = count(found.get("count"))
     return Site(
         where=_where(found),
         function=word(found.get("function")) or "",
         what=" · ".join(filter(None, (word(found.get("kind")), word(found.get("op"))))),
         source=word(found.get("source")) or "",
-        how_often=told or ("" if total is None else f"{total} ×"),
+        how_often=message or ("" if total is None else f"{total} ×"),
         allowed=word(found.get("allowed")) or "",
     )
 
@@ -128,18 +128,18 @@ def _either(found: Any) -> Site | None:
     """A place of a comparison with the base: an object of any of the kinds above, or a sentence."""
     if isinstance(found, str):
         return Site(where=found, function="", what="")
-    told = mapping(found)
-    if not told:
+    entry = mapping(found)
+    if not entry:
         return None
-    if "reason" in told:
-        return _graph_break(told)
-    if "what" not in told:
-        return _sync(told)
-    many = count(told.get("count"))
+    if "reason" in entry:
+        return _graph_break(entry)
+    if "what" not in entry:
+        return _sync(entry)
+    many = count(entry.get("count"))
     return Site(
-        where=_where(told),
-        function=word(told.get("function")) or "",
-        what=": ".join(filter(None, (word(told.get("component")), word(told.get("what"))))),
-        source=word(told.get("source")) or "",
+        where=_where(entry),
+        function=word(entry.get("function")) or "",
+        what=": ".join(filter(None, (word(entry.get("component")), word(entry.get("what"))))),
+        source=word(entry.get("source")) or "",
         how_often="" if many is None else f"{many} ×",
     )

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...common.errors import DoesNotFitError, NotEffectiveError
+from ...common.errors import IncompatibleError, NotEffectiveError
 from ..capability import capability_below
 from ..observation import (
     DENOISER,
@@ -42,7 +42,9 @@ class _Attention(Technique):
     undoable: ClassVar[bool] = True
     watches: ClassVar[bool] = True
 
-    def does_not_fit_call(self, pipeline: DiffusionPipeline, before: Observation) -> str | None:
+    def incompatible_with_call(
+        self, pipeline: DiffusionPipeline, before: Observation
+    ) -> str | None:
         if not before.part(DENOISER).sdpa_calls:
             return "its denoiser does not call scaled_dot_product_attention"
         return None
@@ -98,8 +100,8 @@ class _Attention(Technique):
             if trace.attention or not replayed
         }
         if replayed:
-            told: dict[str, Any] = {"attention_seen": BEFORE_CUDA_GRAPHS}
-            return {**told, "compiled_attention": attention} if attention else told
+            seen_before: dict[str, Any] = {"attention_seen": BEFORE_CUDA_GRAPHS}
+            return {**seen_before, "compiled_attention": attention} if attention else seen_before
         return {"compiled_attention": attention}
 
 
@@ -123,7 +125,7 @@ class Sdpa(_Attention):
             return None if self.on_cpu else "torch has this attention kernel on CUDA only"
         return capability_below(device, self.least_capability)
 
-    def does_not_fit_stack(self, names: tuple[str, ...], device: Device) -> str | None:
+    def incompatible_with_stack(self, names: tuple[str, ...], device: Device) -> str | None:
         if (
             device.kind == "cuda"
             and self.needs_sixteen_bits_on_cuda
@@ -261,7 +263,7 @@ class NoSdpa(_Attention):
         "fused_qkv": "diffusers' processor without SDPA reads the projections that are not fused"
     }
 
-    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+    def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         from ...adapters.diffusers_internals import has_plain_processors
 
         for part, model in _models(pipeline).items():
@@ -280,7 +282,9 @@ class NoSdpa(_Attention):
             try:
                 model.set_default_attn_processor()
             except ValueError as error:  # processors of the user's own
-                raise DoesNotFitError(f"{self.name} does not fit its {part}: {error}") from error
+                raise IncompatibleError(
+                    f"{self.name} is incompatible with its {part}: {error}"
+                ) from error
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.diffusers_internals import set_processors

@@ -43,12 +43,12 @@ class Compile(Technique):
         """Words for ``torch.compile``.  Inductor's flags go with each compilation of this callable,
         the later ones of a recompilation too, and are never set globally.
         """
-        words: dict[str, Any] = {"fullgraph": True, "backend": self.backend}
+        options: dict[str, Any] = {"fullgraph": True, "backend": self.backend}
         if self.backend == "inductor":
             from ...adapters.torch_internals import inductor_options
 
-            words["options"] = inductor_options(self.mode, self.flags)
-        return words
+            options["options"] = inductor_options(self.mode, self.flags)
+        return options
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch
@@ -131,7 +131,7 @@ class CompileMaxAutotune(Compile):
     summary: ClassVar[str] = "torch.compile in mode max-autotune, with CUDA graphs on a GPU"
     mode: ClassVar[str | None] = "max-autotune"
     # The first run of a function warms up, the second is recorded; vae.decode runs once a call.
-    settling_calls: ClassVar[int] = 2
+    extra_warmup_calls: ClassVar[int] = 2
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.torch_internals import fresh_outputs, wrap_compiled_call

@@ -20,7 +20,7 @@ class ChannelsLast(Technique):
     summary: ClassVar[str] = "denoiser and VAE in channels-last memory format"
     undoable: ClassVar[bool] = True
 
-    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+    def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         if not _convolution_weights(pipeline):
             return "neither the denoiser nor the VAE has a 2-d convolution with spatial extent"
         return None

@@ -22,7 +22,7 @@ class FusedQkv(Technique):
     undoable: ClassVar[bool] = True
     watches: ClassVar[bool] = True
 
-    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+    def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         from ...adapters.diffusers_internals import added_projections, fusable
 
         model = _models(pipeline)[DENOISER]

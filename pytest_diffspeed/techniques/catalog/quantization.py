@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...common.errors import DoesNotFitError, NotEffectiveError, UsageError
+from ...common.errors import IncompatibleError, NotEffectiveError, UsageError
 from ..int8_filter import derived, published_sdxl, torch_refuses
 from ..observation import DENOISER, VAE, LinearCalls
 from ..technique import Family, Observation, Proof, Technique
@@ -47,12 +47,14 @@ class Int8Dynamic(Technique):
 
         return capability_below(device, (7, 5)) if device.kind == "cuda" else None
 
-    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+    def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         from ...adapters.torchao_internals import why_unusable
 
         return why_unusable()
 
-    def does_not_fit_call(self, pipeline: DiffusionPipeline, before: Observation) -> str | None:
+    def incompatible_with_call(
+        self, pipeline: DiffusionPipeline, before: Observation
+    ) -> str | None:
         left = {name: self.leaves(linear) for name, linear in before.linears.items()}
         if not left:
             return "no linear layer ran in its denoiser or VAE"
@@ -85,9 +87,10 @@ class Int8Dynamic(Technique):
             for name in taken:
                 refused = torch_refuses(linears[name])
                 if refused is not None:
-                    raise DoesNotFitError(
-                        f"{self.name} does not fit {type(pipeline).__name__}: its filter takes "
-                        f"{name}, which has {refused}; use 'int8_dynamic', which reads the rows"
+                    raise IncompatibleError(
+                        f"{self.name} is incompatible with {type(pipeline).__name__}: its filter "
+                        f"takes {name}, which has {refused}; use "
+                        "'int8_dynamic', which reads the rows"
                     )
         memory(pipeline, self.name).update(linears=linears, left=left)
         for part, module in parts.items():

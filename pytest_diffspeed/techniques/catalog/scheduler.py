@@ -28,7 +28,7 @@ class CpuSigmas(Technique):
     undoable: ClassVar[bool] = True
     watches: ClassVar[bool] = True
 
-    def does_not_fit(self, pipeline: DiffusionPipeline) -> str | None:
+    def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         import torch
 
         scheduler: Any = getattr(pipeline, "scheduler", None)
@@ -39,7 +39,9 @@ class CpuSigmas(Technique):
             return f"its scheduler, a {kind}, does not index a table of sigmas"
         return None
 
-    def does_not_fit_call(self, pipeline: DiffusionPipeline, before: Observation) -> str | None:
+    def incompatible_with_call(
+        self, pipeline: DiffusionPipeline, before: Observation
+    ) -> str | None:
         seen = before.scheduler
         if seen is None or seen.starts_at_first is None:
             return "no step of its scheduler ran"

@@ -2,12 +2,12 @@
 
 import pytest
 
-from pytest_diffspeed.arms.counts import Seen, Site
+from pytest_diffspeed.arms.counts import Counts, Site
 from pytest_diffspeed.gates.against_base.counts import difference
 
 
 def seen(counts, *sites):
-    return Seen(counts, sites)
+    return Counts(counts, sites)
 
 
 def site(line, source="x.item()", count=1):

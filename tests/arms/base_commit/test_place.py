@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_diffspeed.arms.base_commit.place import base_place
-from pytest_diffspeed.arms.worker.imports import leave, require_left
+from pytest_diffspeed.arms.worker.imports import assert_not_imported, drop_from_path
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.common.git import git
 
@@ -83,24 +83,24 @@ def module(tmp_path, monkeypatch):
 
 def test_a_module_of_this_tree_is_out_of_reach(module, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    leave(tmp_path)
+    drop_from_path(tmp_path)
     assert not any(Path(entry).is_relative_to(tmp_path) for entry in sys.path if entry)
     with pytest.raises(ModuleNotFoundError):
         __import__(module)
-    require_left(tmp_path)
+    assert_not_imported(tmp_path)
 
 
 def test_a_module_that_an_import_hook_found_all_the_same_is_named(module, tmp_path):
     __import__(module)
     with pytest.raises(MeasurementError) as error:
-        require_left(Path(os.path.realpath(tmp_path)))
+        assert_not_imported(Path(os.path.realpath(tmp_path)))
     assert str(error.value).startswith(f"the base imported of_this_tree from {tmp_path}, which is ")
 
 
 def test_a_tree_inside_this_environment_is_out_of_reach_too(module, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "prefix", str(tmp_path.parent))
-    leave(tmp_path)
+    drop_from_path(tmp_path)
     assert str(tmp_path) not in sys.path
 
 
@@ -129,9 +129,11 @@ def test_a_package_built_from_this_tree_is_refused(installed, tmp_path):
     tree.mkdir()
     installed(tree.as_uri())
     with pytest.raises(MeasurementError, match="the base imported brush as they were installed"):
-        require_left(tree)
-    require_left(tree, shared=False)  # the base's own environment may have been made from there
-    require_left(tmp_path / "another")
+        assert_not_imported(tree)
+    assert_not_imported(
+        tree, shared=False
+    )  # the base's own environment may have been made from there
+    assert_not_imported(tmp_path / "another")
 
 
 def test_a_wheel_that_the_repository_keeps_is_a_dependency(installed, tmp_path):
@@ -142,6 +144,6 @@ def test_a_wheel_that_the_repository_keeps_is_a_dependency(installed, tmp_path):
     installed(wheel.as_uri())
     git(tree, "init", "--quiet")
     with pytest.raises(MeasurementError, match="the base imported brush"):
-        require_left(tree)
+        assert_not_imported(tree)
     git(tree, "add", "--all")
-    require_left(tree)
+    assert_not_imported(tree)

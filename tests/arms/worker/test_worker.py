@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_diffspeed.accelerators.catalog.cpu import WallClock
-from pytest_diffspeed.arms.base_commit.place import here
+from pytest_diffspeed.arms.base_commit.place import this_process
 from pytest_diffspeed.arms.worker.arm import WorkerArm, worker_arms
 from pytest_diffspeed.arms.worker.protocol import BuildOrder, as_line, from_line
 from pytest_diffspeed.common.errors import MeasurementError
@@ -83,7 +83,7 @@ def test_an_arm_is_built_proven_and_timed_in_its_own_process(pair):
     for arm in pair:
         assert arm.timed_call(WallClock()) == arm.last_call_s > 0
         assert arm.last_output.shape == (1, 3, 32, 32)
-        arm.discarded_call()
+        arm.untimed_call()
         assert arm.first_call_s > 0
     assert pair[0].weights == pair[1].weights != {}
 
@@ -198,13 +198,13 @@ def test_whoever_asks_a_dead_worker_again_is_told_at_once(worker):
     arm.wait_until_ready()
     for at in ("graph breaks", "syncs"):
         with pytest.raises(MeasurementError, match=r"looking at .*: it ended \(exit code 3\)"):
-            arm.look(at)
+            arm.probe(at)
 
 
 def test_a_safe_import_path_changes_nothing(monkeypatch):
     """PYTHONSAFEPATH keeps a script's folder off the path: another version could be imported."""
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
-    bare = replace(here(), path=())
+    bare = replace(this_process(), path=())
     with worker_arms([("fp32", ORDER)], 1, [bare]) as ((arm,),):
         assert arm.first_call_s > 0
 
@@ -254,7 +254,7 @@ def wait_for(what):
 
 
 def test_an_interpreter_that_is_gone_is_said(tmp_path):
-    place = replace(here(), python=str(tmp_path / "python"))
+    place = replace(this_process(), python=str(tmp_path / "python"))
     with pytest.raises(MeasurementError) as error:
         WorkerArm("base", ORDER, place=place)
     assert str(error.value) == (

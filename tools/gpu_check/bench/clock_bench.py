@@ -52,9 +52,9 @@ class Bench:
     @contextmanager
     def running(self) -> Iterator[None]:
         """As the product times: the arm's flags, and no garbage collection."""
-        from pytest_diffspeed.timing.collector import collector_off
+        from pytest_diffspeed.timing.gc_paused import gc_paused
 
-        with self.prepared.running(), collector_off():
+        with self.prepared.running(), gc_paused():
             yield
 
     def seconds_of(self, function: Callable[[], object], calls: int = 5) -> float:

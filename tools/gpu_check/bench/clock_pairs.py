@@ -69,10 +69,10 @@ def _enough(gates: list[dict[str, Any]], part: Part) -> bool:
 def _gate_itself(bench: Bench, part: Part, wanted: int) -> list[dict[str, Any]]:
     from pytest_diffspeed.accelerators.registry import disturbances_of
     from pytest_diffspeed.statistics import min_ratio_for_slowdown
-    from pytest_diffspeed.timing.comparison import Question
+    from pytest_diffspeed.timing.comparison import Hypothesis
     from pytest_diffspeed.timing.speedup import measure_speedups
 
-    questions = [Question(1.0), Question(min_ratio_for_slowdown(MAX_SLOWDOWN))]
+    questions = [Hypothesis(1.0), Hypothesis(min_ratio_for_slowdown(MAX_SLOWDOWN))]
     arms = [bench.arm(bench.short_call), bench.arm(_second_call(bench, part.planted), "candidate")]
     pair_s = 2 * bench.seconds_of(bench.short_call)
     began = time.monotonic()

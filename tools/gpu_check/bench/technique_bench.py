@@ -44,7 +44,9 @@ class Bench:
         candidates = (f"bf16+{name}",) if name in IN_BF16 else (name, f"bf16+{name}")
         for text in candidates:
             stack = parse_stack(text)
-            reasons = [t.does_not_fit_stack(stack.names, self.device) for t in stack.techniques()]
+            reasons = [
+                t.incompatible_with_stack(stack.names, self.device) for t in stack.techniques()
+            ]
             if not any(reasons):
                 return text
         raise AssertionError(f"{name} fits neither alone nor in bf16: {reasons}")
@@ -83,7 +85,7 @@ class Bench:
     def try_technique(self, name: str) -> None:
         """Its proof, and evidence that the package has no part in."""
         from pytest_diffspeed.common.errors import (
-            DoesNotFitError,
+            IncompatibleError,
             MissingHardwareError,
             NotEffectiveError,
         )
@@ -98,7 +100,7 @@ class Bench:
             stack = self.stack_for(name)
             try:
                 case = self.case(name, stack, encoder_left_in_fp32() if planted else None)
-            except (NotEffectiveError, DoesNotFitError, MissingHardwareError) as error:
+            except (NotEffectiveError, IncompatibleError, MissingHardwareError) as error:
                 check.expect(False, f"{stack}: {type(error).__name__}: {error}")
             else:
                 check.expect(True, f"{stack}: {case.proofs[name]['found']}", proofs=case.proofs)
@@ -150,7 +152,7 @@ class Bench:
     def one_image(self, title: str) -> None:
         """The published list takes layers that see two rows."""
         from pytest_diffspeed import apply_stack
-        from pytest_diffspeed.common.errors import DoesNotFitError
+        from pytest_diffspeed.common.errors import IncompatibleError
 
         with self.part.check(title, "refused for its rows") as check:
             if not self.cuda:
@@ -159,7 +161,7 @@ class Bench:
             stack = "bf16+int8_dynamic_sdxl"
             try:
                 applied = apply_stack(tried.pipeline, stack, call=tried.call, device=self.device)
-            except DoesNotFitError as error:
+            except IncompatibleError as error:
                 check.expect("rows, and torch._int_mm needs" in str(error), error)
             else:
                 check.expect(False, f"proven: {applied.proofs[-1].found}")
@@ -201,7 +203,7 @@ class Bench:
         from pytest_diffspeed.techniques.technique import Family
 
         technique = techniques()[name]
-        alone = technique.does_not_fit_stack((name,), self.device) is None
+        alone = technique.incompatible_with_stack((name,), self.device) is None
         lacks = technique.missing_hardware(self.device) is not None
         if name == "fp32" or not technique.undoable or not alone or lacks:
             return None

@@ -184,7 +184,7 @@ def _row(check: Found, ladder: Ladder, stack: str, before: str | None, least: fl
 
 def _measured(ladder: Ladder, arm: Any, before: str | None) -> Row:
     from pytest_diffspeed.accelerators.registry import allocator_of, disturbances_of
-    from pytest_diffspeed.timing.comparison import Question
+    from pytest_diffspeed.timing.comparison import Hypothesis
     from pytest_diffspeed.timing.noise import measure_noise
     from pytest_diffspeed.timing.speedup import measure_speedups
 
@@ -196,7 +196,7 @@ def _measured(ladder: Ladder, arm: Any, before: str | None) -> Row:
         arms = [ladder.rows[name].arm.arm_of("denoiser") for name in there] + [timed]
         results = measure_speedups(
             [arms],
-            [Question(1.0, n, len(there), precision=PRECISION) for n in range(len(there))],
+            [Hypothesis(1.0, n, len(there), precision=PRECISION) for n in range(len(there))],
             budget_s=None,
             auto_s=1.0 if ladder.part.small else AUTO_S,
             clock=ladder.clock,

@@ -11,10 +11,10 @@ from diffusers import EulerDiscreteScheduler
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.arms.prepared_arm import PreparedArm
 from pytest_diffspeed.arms.spec import ArmSpec
-from pytest_diffspeed.common.errors import DiffspeedError, DoesNotFitError, MeasurementError
+from pytest_diffspeed.common.errors import DiffspeedError, IncompatibleError, MeasurementError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import PipelineCall
-from pytest_diffspeed.pipelines.condition import condition
+from pytest_diffspeed.pipelines.pipeline_state import pipeline_state
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.techniques.apply import Applied, running
 from pytest_diffspeed.techniques.catalog import quantization
@@ -46,11 +46,11 @@ def light_compile(monkeypatch):
 
 def require_calls_change_nothing(pipeline, call, stack):
     applied = apply_stack(pipeline, stack, call=call)
-    before = condition(pipeline)
+    before = pipeline_state(pipeline)
     for _ in range(2):
         with third_party(), running(applied.stack):
             call(pipeline)
-        after = condition(pipeline)
+        after = pipeline_state(pipeline)
         assert {name for name in after if after[name] != before.get(name)} == set()
         assert after.keys() == before.keys()
 
@@ -62,7 +62,7 @@ def test_calling_is_no_change(libraries, light_compile, source, name):
     pipeline, call = built(source)
     try:
         require_calls_change_nothing(pipeline, call, name)
-    except DoesNotFitError:
+    except IncompatibleError:
         # `cpu_sigmas` is called in its own tests, with a pipeline that it fits.
         assert name == "cpu_sigmas" or (name, source) == ("no_sdpa", FLUX)
 
@@ -155,22 +155,22 @@ def test_the_weights_inside_a_quantized_layer_are_watched(libraries):
         Int8DynamicActivationInt8WeightConfig(set_inductor_config=False),
         filter_fn=lambda module, name: name.endswith("attn1.to_q"),
     )
-    before = condition(pipeline)
-    assert condition(pipeline) == before
+    before = pipeline_state(pipeline)
+    assert pipeline_state(pipeline) == before
     weight = pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
     inner = getattr(weight, weight.__tensor_flatten__()[0][0])
     while hasattr(inner, "__tensor_flatten__"):
         inner = getattr(inner, inner.__tensor_flatten__()[0][0])
     with torch.no_grad():
         inner.zero_()
-    after = condition(pipeline)
+    after = pipeline_state(pipeline)
     assert {name for name in after if after[name] != before[name]} == {"unet's weights"}
 
 
 def test_a_torch_that_keeps_hooks_elsewhere_is_told(shared, monkeypatch):
     monkeypatch.delitem(vars(shared.vae), "_forward_hooks")
     with pytest.raises(DiffspeedError, match=r"hooks of AutoencoderKL cannot be seen.*2\.11"):
-        condition(shared)
+        pipeline_state(shared)
 
 
 def test_a_gate_fails_whose_body_changed_the_pipeline(pytester, constant_clock, run_diffspeed):

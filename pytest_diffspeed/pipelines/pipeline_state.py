@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PLAIN = (bool, int, float, str)
 
 
-def condition(pipeline: DiffusionPipeline) -> dict[str, object]:
+def pipeline_state(pipeline: DiffusionPipeline) -> dict[str, object]:
     """By what it is of (``"unet's hooks"``), something that differs after a change.
 
     Of each component with weights: which modules it has; pointers, dtypes, shapes and strides of

@@ -91,5 +91,5 @@ def first_reason(message: str) -> str:
     first = _CONTINUED.split(message.strip(), maxsplit=1)[0]
     kind = (first.splitlines() or ["no reason given"])[0].strip()
     explanation = re.search(r"^\s*Explanation: (.+)$", first, re.MULTILINE)
-    said = kind if explanation is None else f"{kind}: {explanation.group(1).strip()}"
-    return re.sub(r" at 0x[0-9a-f]+", "", said)
+    sentence = kind if explanation is None else f"{kind}: {explanation.group(1).strip()}"
+    return re.sub(r" at 0x[0-9a-f]+", "", sentence)

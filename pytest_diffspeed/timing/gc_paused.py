@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def collector_off() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """The collector does not start by itself in here; nests."""
     collecting = gc.isenabled()
     gc.disable()

@@ -21,8 +21,8 @@ import torch
 
 from ..adapters.dynamo import (
     TORCH_FOLDER,
+    DynamoLog,
     ExplainWithBackend,
-    Seen,
     SeenBreak,
     compile_stance,
     graph_break_counters,
@@ -33,8 +33,8 @@ from ..adapters.dynamo import (
 )
 from ..adapters.dynamo_undisturbed import compile_for_looking, undisturbed
 from ..common.quiet import third_party
+from .fix_hints import first_reason, remedy
 from .line_counts import count_lines
-from .remedies import first_reason, remedy
 from .report import (
     CompileFailedError,
     GraphBreak,
@@ -83,10 +83,10 @@ def find_graph_breaks(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> G
         Exception: what ``fn`` raises without compilation too.
     """
     call = Call(args, kwargs, torch.is_grad_enabled())
-    return look_at(fn, [call, call])
+    return probe_breaks(fn, [call, call])
 
 
-def look_at(
+def probe_breaks(
     fn: Callable[..., Any],
     calls: Sequence[Call],
     *,
@@ -173,7 +173,7 @@ def root_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_reason(str(error))}"
 
 
-def _sites(seen: Seen, reasons: Sequence[Any], counted: Mapping[str, int]) -> list[GraphBreak]:
+def _sites(seen: DynamoLog, reasons: Sequence[Any], counted: Mapping[str, int]) -> list[GraphBreak]:
     """Each place once, whatever number of frames the break went through on its way out."""
     groups: dict[tuple[Any, ...], list[SeenBreak]] = {}
     # What runs eagerly because of another break may call generators, which dynamo refuses as a
@@ -230,7 +230,7 @@ def _site(group: Sequence[SeenBreak]) -> GraphBreak:
         source=lines[position],
         function=_resumed(function),
         remedy=remedy(message, stack, lines[position], lines),
-        skipped=None if skipped is None else _told(skipped),
+        skipped=None if skipped is None else _format(skipped),
         stack=tuple((f, number, _resumed(fn)) for f, number, fn in stack),
         disabled="torch.compiler.disable" in message,
     )
@@ -244,7 +244,7 @@ def _users_frame(stack: Sequence[tuple[str, int, str]]) -> int:
     return len(stack) - 1
 
 
-def _told(frame: tuple[str, int, str]) -> str:
+def _format(frame: tuple[str, int, str]) -> str:
     file, line, function = frame
     return f"`{_resumed(function)}` ({short_path(file)}:{line})"
 
@@ -258,7 +258,7 @@ def _with_runs(site: GraphBreak, runs: Counter[tuple[str, int]]) -> GraphBreak:
     return replace(site, runs=runs.get((site.file, site.line)))
 
 
-def _nothing(name: str, target: Target, seen: Seen) -> str:
+def _nothing(name: str, target: Target, seen: DynamoLog) -> str:
     """Why there was nothing to capture, as far as dynamo says."""
     reasons = list(dict.fromkeys(f"{function}: {reason}" for function, reason in seen.skips))
     if is_disabled(getattr(target.whole, "forward", None)):
