@@ -146,3 +146,12 @@ class ConstantClock:
 def constant_clock(libraries, monkeypatch):
     """Inner sessions time with a :class:`ConstantClock`: ratios are exactly 1."""
     monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: ConstantClock())
+
+
+@pytest.fixture
+def copying_pipeline():
+    """A pipeline that copies its scheduler in each call and steps both, as LTX-2 does."""
+    with third_party():
+        from copying_pipeline import build
+
+        return build()

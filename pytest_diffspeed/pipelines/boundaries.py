@@ -6,21 +6,24 @@ Nothing of what is timed is changed, above all nothing that is compiled:
   those of a module that was compiled in place (``module.compile()``) run inside what is compiled,
   so dynamo compiles the hook, and one that reads a clock is a graph break, with ``fullgraph=True``
   an error (torch 2.13.0).
-- ``vae.decode`` and ``scheduler.step`` are attributes through which the pipeline calls; what stands
-  there, possibly a compiled function, is put back when the call is over.
+- ``vae.decode`` is an attribute through which the pipeline calls; what stands there, possibly a
+  compiled function, is put back when the call is over.
+- ``step`` of all schedulers is watched by class (see :mod:`.scheduler_watch`), since pipelines copy
+  theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..adapters.attributes import replaced
 from ..adapters.torch_internals import around_calls
 from ..common.errors import SourceError
 from ..timing.stages import Around, Boundaries, Part
 from .components import denoiser, modules, vae
+from .scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +46,16 @@ def stage_boundaries(pipeline: DiffusionPipeline) -> Boundaries:
                 stack.enter_context(watch)
             watch = around_calls(denoiser(pipeline), lambda f: around(Part.DENOISER, f))
             stack.enter_context(watch)
-            for owner, name, part in (
-                (_scheduler(pipeline), "step", Part.SCHEDULER_STEP),
-                (vae(pipeline), "decode", Part.VAE_DECODE),
-            ):
-                function = getattr(owner, name, None)
-                if function is not None:
-                    stack.enter_context(replaced(owner, name, around(part, function)))
+            decoder = vae(pipeline)
+            decode = getattr(decoder, "decode", None)
+            if decode is not None:
+                stack.enter_context(replaced(decoder, "decode", around(Part.VAE_DECODE, decode)))
+            steps = watch_schedulers(
+                lambda _, __, function: around(Part.SCHEDULER_STEP, function),
+                schedulers_of(pipeline).values(),
+                ENDS_STEP,
+            )
+            stack.enter_context(steps)
             yield
 
     return boundaries
@@ -65,7 +71,7 @@ def require_unit(pipeline: DiffusionPipeline, unit: str) -> None:
     if unit in ("step", Part.DENOISER):
         denoiser(pipeline)  # says itself what is missing
     there = {
-        "step": getattr(_scheduler(pipeline), "step", None),
+        "step": schedulers_of(pipeline) or None,
         Part.TEXT_ENCODER.value: text_encoders(pipeline) or None,
         Part.VAE_DECODE.value: getattr(vae(pipeline), "decode", None),
     }
@@ -76,7 +82,3 @@ def require_unit(pipeline: DiffusionPipeline, unit: str) -> None:
     }
     if unit in there and there[unit] is None:
         raise SourceError(f"unit={unit!r} cannot be timed: {kind} lacks {needs[unit]}")
-
-
-def _scheduler(pipeline: DiffusionPipeline) -> Any:
-    return getattr(pipeline, "scheduler", None)

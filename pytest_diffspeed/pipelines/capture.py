@@ -21,6 +21,7 @@ from ..adapters.torch_internals import around_calls
 from ..common.errors import MeasurementError, SourceError, UsageError, nearest
 from ..compilation.probe import Call
 from .components import denoiser, denoiser_name, modules, vae
+from .scheduler_watch import is_scheduler, watch_schedulers
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -106,7 +107,7 @@ def _component(pipeline: DiffusionPipeline, name: str) -> Iterator[tuple[Capture
             yield _module(encoder, module)
     elif name == "scheduler.step":
         scheduler = getattr(pipeline, "scheduler", None)
-        if not hasattr(scheduler, "step"):
+        if not is_scheduler(scheduler):
             raise SourceError(f"components: {kind} has no scheduler with a `step`")
         yield _stateful(scheduler)
     else:
@@ -142,10 +143,14 @@ def _stateful(scheduler: Any) -> tuple[Captured, _Watch]:
         if not first:
             first.update(copy.deepcopy({k: v for k, v in vars(scheduler).items() if k != "step"}))
 
-    @contextmanager
-    def watch(kept: Captured) -> Iterator[None]:
-        with replaced(scheduler, "step", _keeping(kept, remember)(scheduler.step)):
-            yield
+    def watch(kept: Captured) -> AbstractContextManager[None]:
+        keeping = _keeping(kept, remember)
+
+        def around(stepping: Any, _: str, step: Callable[..., Any]) -> Callable[..., Any]:
+            # Copies of it, which some pipelines make in a call, run the same code on other inputs.
+            return keeping(step) if stepping is scheduler else step
+
+        return watch_schedulers(around, [scheduler], ("step",))
 
     return captured, watch
 

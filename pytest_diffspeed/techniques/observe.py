@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..adapters.attributes import replaced
 from ..adapters.torch_internals import TorchDispatchMode
 from ..pipelines.components import denoiser, vae
+from ..pipelines.scheduler_watch import schedulers_of, watch_schedulers
 from .observation import (
     DENOISER,
     FUSED_ATTENTION,
@@ -118,7 +118,7 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
     """
     ops = OpWatch()
     rows: dict[str, tuple[torch.nn.Linear, list[int]]] = {}
-    scheduler = _SchedulerWatch(getattr(pipeline, "scheduler", None))
+    scheduler = _SchedulerWatch(pipeline)
     with ExitStack() as stack:
         watched = {DENOISER: denoiser(pipeline), VAE: getattr(vae(pipeline), "decoder", None)}
         for part, module in watched.items():
@@ -180,32 +180,31 @@ def _rows(
 
 
 class _SchedulerWatch:
-    """Stands between a pipeline and the methods of its scheduler."""
+    """Sees how a call uses its schedulers: the pipeline's own, copies of it, and any other."""
 
-    def __init__(self, scheduler: Any) -> None:
-        self.scheduler = scheduler
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        self.scheduler: Any = getattr(pipeline, "scheduler", None)
         self.table_devices: dict[str, str] = {}
         self.begin_index_after: int | None = None
         self.lookups = 0
         self.begins = 0
         self.starts_at_first: bool | None = None
+        self._pipeline = pipeline
         self._setting = False
-        self._fresh = False
+        self._fresh: list[Any] = []  # schedulers that have not stepped since set_timesteps
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        wraps = {
+    def open(self) -> AbstractContextManager[None]:
+        own = {
             "set_timesteps": self._set_timesteps,
             "set_begin_index": self._set_begin_index,
             "index_for_timestep": self._index_for_timestep,
             "step": self._step,
         }
-        with ExitStack() as stack:
-            for name, wrap in wraps.items():
-                method = getattr(self.scheduler, name, None)
-                if method is not None:
-                    stack.enter_context(replaced(self.scheduler, name, wrap(method)))
-            yield
+
+        def around(scheduler: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+            return functools.partial(own[name], scheduler, method)
+
+        return watch_schedulers(around, schedulers_of(self._pipeline).values(), own)
 
     def seen(self) -> SchedulerCalls | None:
         if self.scheduler is None:
@@ -218,53 +217,44 @@ class _SchedulerWatch:
             self.starts_at_first,
         )
 
-    def _set_timesteps(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)  # pipelines read its signature
-        def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-            self._setting = True
-            try:
-                result = method(*args, **kwargs)
-            finally:
-                self._setting = False
-            tables = {name: getattr(self.scheduler, name, None) for name in _TABLES}
+    def _set_timesteps(
+        self, scheduler: Any, method: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        self._setting = True
+        try:
+            result = method(*args, **kwargs)
+        finally:
+            self._setting = False
+        self._fresh.append(scheduler)
+        if scheduler is self.scheduler:
+            tables = {name: getattr(scheduler, name, None) for name in _TABLES}
             self.table_devices = {
                 name: str(table.device)
                 for name, table in tables.items()
                 if isinstance(table, torch.Tensor)
             }
-            self.begin_index_after = getattr(self.scheduler, "begin_index", None)
-            self._fresh = True
-            return result
+            self.begin_index_after = getattr(scheduler, "begin_index", None)
+        return result
 
-        return set_timesteps
+    def _set_begin_index(
+        self, _: Any, method: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        self.begins += not self._setting
+        return method(*args, **kwargs)
 
-    def _set_begin_index(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def set_begin_index(*args: Any, **kwargs: Any) -> Any:
-            self.begins += not self._setting
-            return method(*args, **kwargs)
+    def _index_for_timestep(
+        self, _: Any, method: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        self.lookups += not self._setting
+        return method(*args, **kwargs)
 
-        return set_begin_index
-
-    def _index_for_timestep(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def index_for_timestep(*args: Any, **kwargs: Any) -> Any:
-            self.lookups += not self._setting
-            return method(*args, **kwargs)
-
-        return index_for_timestep
-
-    def _step(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def step(model_output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._fresh:
-                self._fresh = False
-                first = float(self.scheduler.timesteps[0])
-                at_first = float(timestep) == first
-                self.starts_at_first = at_first and self.starts_at_first is not False
-            return method(model_output, timestep, *args, **kwargs)
-
-        return step
+    def _step(self, scheduler: Any, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if any(scheduler is fresh for fresh in self._fresh):
+            self._fresh = [fresh for fresh in self._fresh if fresh is not scheduler]
+            timestep = args[1] if len(args) > 1 else kwargs.get("timestep")
+            at_first = timestep is not None and float(timestep) == float(scheduler.timesteps[0])
+            self.starts_at_first = at_first and self.starts_at_first is not False
+        return method(*args, **kwargs)
 
 
 def _aten_name(func: Any) -> str:

@@ -6,8 +6,9 @@ Which functions of a pipeline these are is told by whoever knows the pipeline: s
 :mod:`pytest_diffspeed.pipelines.boundaries`.  Nothing here knows torch or diffusers.
 
 Steps are bounded by the ends of ``scheduler.step``: whatever a pipeline does between two of them
-(guidance, scaling of the input, callbacks) belongs to the step.  The first step begins with the
-first call of the denoiser, so it lacks what the pipeline does in the loop before that.
+(guidance, scaling of the input, callbacks) belongs to the step.  Schedulers that step one after the
+other with no denoiser in between (LTX-2's video and audio) end one step together.  The first step
+begins with the first call of the denoiser, so it lacks what the pipeline does in the loop before.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class _Recorder:
     def __init__(self, clock: StampClock) -> None:
         self._clock = clock
         self._stamps: list[Any] = []
-        self._spans: list[tuple[Part, int, int]] = []  # part, and the numbers of its two stamps
+        # Part, the object whose method it is, and the numbers of its two stamps.
+        self._spans: list[tuple[Part, object, int, int]] = []
         self._running: set[Part] = set()
 
     def mark(self) -> int:
@@ -128,20 +130,21 @@ class _Recorder:
             try:
                 return function(*args, **kwargs)
             finally:
-                self._spans.append((part, began, self.mark()))
+                owner = getattr(function, "__self__", None)
+                self._spans.append((part, owner, began, self.mark()))
                 self._running.discard(part)
 
         return marked
 
     def stages(self) -> StageTimes:
         at = self._clock.seconds(self._stamps)
-        spans = [(part, at[began], at[ended]) for part, began, ended in self._spans]
+        spans = [(part, at[began], at[ended]) for part, _, began, ended in self._spans]
 
         def total(part: Part) -> float | None:
             own = [end - begin for which, begin, end in spans if which is part]
             return sum(own) if own else None
 
-        steps = _steps(spans)
+        steps = [(at[begin], at[end]) for begin, end in _steps(self._spans)]
         stages = [(b, e) for which, b, e in spans if which in (Part.TEXT_ENCODER, Part.VAE_DECODE)]
         durations = [end - begin for begin, end in steps]
         return StageTimes(
@@ -193,13 +196,24 @@ class StageTimer:
         return Timed(stages.of(self.unit), stages.call_s, output)
 
 
-def _steps(spans: Sequence[tuple[Part, float, float]]) -> list[tuple[float, float]]:
-    """Begin and end of each denoising step."""
-    ends = [end for part, _, end in spans if part is Part.SCHEDULER_STEP]
+def _steps(spans: Sequence[tuple[Part, object, int, int]]) -> list[tuple[int, int]]:
+    """The stamps at which each denoising step begins and ends."""
+    denoised = [began for part, _, began, _ in spans if part is Part.DENOISER]
+    ends: list[int] = []
+    owners: list[object] = []  # schedulers that ended the last step
+    for part, owner, began, ended in spans:
+        if part is not Part.SCHEDULER_STEP:
+            continue
+        stepped = any(owner is known for known in owners)
+        if not ends or stepped or any(ends[-1] < at < began for at in denoised):
+            ends.append(ended)
+            owners = []
+        ends[-1] = ended
+        owners.append(owner)
     if not ends:
         return []
     in_loop = (Part.DENOISER, Part.SCHEDULER_STEP)
-    begin = min(begin for part, begin, _ in spans if part in in_loop)
+    begin = min(began for part, _, began, _ in spans if part in in_loop)
     return list(zip([begin, *ends[:-1]], ends, strict=True))
 
 

@@ -1,5 +1,7 @@
 """``cpu_sigmas`` on a pipeline that never sets the begin index, and where it does not fit."""
 
+import copy
+
 import pytest
 import torch
 from diffusers import (
@@ -184,3 +186,21 @@ def test_calls_leave_the_pipeline_what_was_proven(parts):
         assert pipeline_state(pipeline) == before
     pipeline.scheduler.set_timesteps = pipeline.scheduler.set_timesteps.__wrapped__
     assert pipeline_state(pipeline) != before
+
+
+def test_a_copy_of_the_scheduler_keeps_it(copying_pipeline):
+    """LTX-2 copies its scheduler in each call and steps both."""
+
+    def call(pipe, steps=3):
+        return pipe(num_inference_steps=steps)[0]
+
+    before = call(copying_pipeline)
+    (proof,) = apply_stack(copying_pipeline, "cpu_sigmas", call=call).proofs
+    assert copying_pipeline.used == [(1, 1), (2, 2), (3, 3)]
+    figures = proof.figures
+    assert (figures["index_lookups_before"], figures["index_lookups"]) == (2, 0)
+    assert torch.equal(call(copying_pipeline), before)
+    own = copying_pipeline.scheduler
+    copied = copy.deepcopy(own)
+    copied.set_timesteps(5)
+    assert (len(own.timesteps), len(copied.timesteps), copied.begin_index) == (3, 5, 0)

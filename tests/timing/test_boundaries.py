@@ -310,6 +310,14 @@ def test_another_family_of_pipelines_has_its_steps(unconditional):
     require_unit(unconditional, "call")
 
 
+def test_a_copied_scheduler_steps_itself_and_ends_the_same_step(copying_pipeline):
+    """As LTX-2 has one for its audio."""
+    stages, _ = stages_of(copying_pipeline, lambda: copying_pipeline(num_inference_steps=3))
+    assert copying_pipeline.used == [(1, 1), (2, 2), (3, 3)]
+    # Boundaries in a step: begin and end of the denoiser and of both schedulers' steps.
+    assert (stages.first_step_s, stages.steady_steps_s) == (5.0, (6.0, 6.0))
+
+
 @pytest.mark.parametrize(
     ("unit", "lacks"), [("text_encoder", "a `text_encoder`"), ("vae.decode", "a `vae` with a")]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import NotEffectiveError
@@ -97,19 +98,33 @@ class CpuSigmas(Technique):
 
 
 def _on_the_cpu(scheduler: Any, set_timesteps: Any) -> Any:
-    import torch
+    """``set_timesteps``, after which tables are on the CPU and the begin index is 0.
 
-    @functools.wraps(set_timesteps)  # pipelines read its signature
+    A method that is bound to the scheduler stays one: that of a copy, which some pipelines make in
+    each call, is then bound to the copy.
+    """
+    is_method = isinstance(set_timesteps, types.MethodType) and set_timesteps.__self__ is scheduler
+    original = set_timesteps.__func__ if is_method else set_timesteps
+
+    @functools.wraps(original)  # pipelines read its signature
     def set_timesteps_on_the_cpu(*args: Any, **kwargs: Any) -> Any:
-        result = set_timesteps(*args, **kwargs)
-        for name in ("sigmas", "alphas_cumprod", "betas"):
-            table = getattr(scheduler, name, None)
-            if isinstance(table, torch.Tensor):
-                setattr(scheduler, name, table.to("cpu"))
-        type(scheduler).set_begin_index(scheduler, 0)
+        result = original(*args, **kwargs)
+        _bring_to_the_cpu(args[0] if is_method else scheduler)
         return result
 
+    if is_method:
+        return types.MethodType(set_timesteps_on_the_cpu, scheduler)
     return set_timesteps_on_the_cpu
+
+
+def _bring_to_the_cpu(scheduler: Any) -> None:
+    import torch
+
+    for name in ("sigmas", "alphas_cumprod", "betas"):
+        table = getattr(scheduler, name, None)
+        if isinstance(table, torch.Tensor):
+            setattr(scheduler, name, table.to("cpu"))
+    type(scheduler).set_begin_index(scheduler, 0)
 
 
 TECHNIQUES: tuple[Technique, ...] = (CpuSigmas(),)
