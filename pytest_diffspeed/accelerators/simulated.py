@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from ..adapters.module_state import is_compiled
 from ..adapters.module_tensors import tensors_replaced
 from ..common.errors import SourceError
 
@@ -43,14 +44,6 @@ def weights_replaced(
                 )
     with tensors_replaced(parts.values(), place):
         yield
-
-
-def is_compiled(part: torch.nn.Module) -> bool:
-    """Whether a call of ``part`` runs anything that ``torch.compile`` made."""
-    return any(
-        getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
-        for module in part.modules()
-    )
 
 
 class SimulatedSyncs:

@@ -1,7 +1,9 @@
-"""What torch keeps on a module and a tensor and promises to nobody: hooks, and a count of edits.
+"""What torch keeps on a module and a tensor and promises to nobody: hooks, marks of compilation,
+a count of edits; and the hooks that accelerate and diffusers put beside torch's.
 
-``Module._forward_hooks`` and its siblings, and ``Tensor._version``, seen in torch 2.10 to
-2.15.
+``Module._forward_hooks`` and its siblings, ``Module._compiled_call_impl``,
+``OptimizedModule._orig_mod`` and ``Tensor._version``, seen in torch 2.11 to 2.15; ``_hf_hook`` in
+accelerate 1.0 to 1.15, ``_diffusers_hook`` in diffusers 0.39 to 0.42.
 """
 
 from __future__ import annotations
@@ -31,6 +33,36 @@ def require_hook_tables(module: torch.nn.Module) -> None:
             f"hooks of {type(module).__name__} cannot be seen: it keeps no _forward_hooks, unlike "
             f"modules of the torch versions that pytest-diffspeed was tested with, {TORCH}"
         )
+
+
+COMPILED_CALL = "_compiled_call_impl"
+"""The attribute in which ``module.compile()`` keeps what it made."""
+
+
+def is_compiled(part: torch.nn.Module) -> bool:
+    """Whether a call of ``part`` runs anything that ``torch.compile`` made."""
+    return any(
+        getattr(module, COMPILED_CALL, None) is not None or hasattr(module, "_orig_mod")
+        for module in part.modules()
+    )
+
+
+def uncompiled(module: torch.nn.Module) -> torch.nn.Module:
+    """What ``torch.compile(module)`` wrapped; the module itself where it is no such wrapper."""
+    wrapped: torch.nn.Module = getattr(module, "_orig_mod", module)
+    return wrapped
+
+
+def hooks_around_forward(module: torch.nn.Module) -> Iterator[str]:
+    """In words, the hooks that replace or surround the forward of this very module."""
+    accelerate = getattr(module, "_hf_hook", None)
+    if accelerate is not None:
+        yield f"accelerate's {type(accelerate).__name__}"
+    registry = getattr(module, "_diffusers_hook", None)
+    for name in getattr(registry, "hooks", {}) if registry is not None else ():
+        yield f"diffusers' hook {name!r}"
+    if module._forward_hooks or module._forward_pre_hooks:
+        yield "forward hooks"
 
 
 def edits(tensor: torch.Tensor) -> int | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..accelerators.registry import accelerator_of
 from ..common.errors import DiffspeedError, MeasurementError, UsageError
+from ..common.paths import path_in_tree
 from .counts import Counts, Site
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _probe_graph_breaks(
             Site(
                 report.name,
                 found.reason,
-                from_root(found.file, root),
+                path_in_tree(found.file, root),
                 found.line,
                 found.function,
                 found.source,
@@ -175,7 +176,7 @@ def _probe_recompiles(arm: PreparedArm, root: Path, **over: Any) -> Counts:
     report = recompiles(arm, **over)
     # The guard's text names objects by address and sizes by value; the function is what stays.
     again = Counter(
-        (one.component, from_root(one.file, root), one.line, one.function)
+        (one.component, path_in_tree(one.file, root), one.line, one.function)
         for one in report.recompiles
     )
     counts: dict[str, dict[str, int]] = {
@@ -208,7 +209,7 @@ def _probe_syncs(
             Site(
                 report.scope,
                 f"{site.kind} {site.op}",
-                from_root(site.file, root),
+                path_in_tree(site.file, root),
                 site.line,
                 site.function,
                 site.source,
@@ -247,13 +248,3 @@ _PROBES: Mapping[str, Callable[..., Counts]] = {
     "memory": _probe_memory,
     "images": _draw_images,
 }
-
-
-def from_root(file: str, root: Path) -> str:
-    """The same name for the same file of two trees or two environments."""
-    path = Path(file)
-    for packages in ("site-packages", "dist-packages"):
-        if packages in path.parts:
-            return Path(*path.parts[path.parts.index(packages) + 1 :]).as_posix()
-    real, real_root = path.resolve(), root.resolve()
-    return real.relative_to(real_root).as_posix() if real.is_relative_to(real_root) else file

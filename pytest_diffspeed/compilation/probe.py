@@ -32,6 +32,7 @@ from ..adapters.dynamo import (
     watching,
 )
 from ..adapters.dynamo_undisturbed import compile_for_looking, undisturbed
+from ..common.paths import short_path
 from ..common.quiet import third_party
 from .fix_hints import first_reason, remedy
 from .line_counts import count_lines
@@ -40,7 +41,6 @@ from .report import (
     GraphBreak,
     GraphBreakReport,
     NothingCompiledError,
-    short_path,
 )
 from .targets import Target, target_of
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..common.errors import DiffspeedError
+from ..common.paths import short_path
 
 
 class NothingCompiledError(DiffspeedError):
@@ -106,11 +106,3 @@ class GraphBreakReport:
 
 def plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
-
-
-def short_path(path: str) -> str:
-    """Relative to the working directory, or from the installed package on."""
-    if path.startswith(os.getcwd() + os.sep):
-        return os.path.relpath(path)
-    _, found, rest = path.rpartition(f"site-packages{os.sep}")
-    return rest if found else path

@@ -16,6 +16,7 @@ import torch
 
 from ..adapters.attributes import replaced
 from ..adapters.dynamo import compiled_in_place, original_of, plain_call
+from ..adapters.module_state import COMPILED_CALL, hooks_around_forward
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -124,8 +125,8 @@ def _marks(owner: torch.nn.Module) -> Iterator[Mark]:
             yield Mark(module, "forward", module.forward, wrapped, type(wrapped).__name__)
             continue
         if compiled_in_place(module):
-            implementation = vars(module)["_compiled_call_impl"]
-            yield Mark(module, "_compiled_call_impl", implementation, None, type(module).__name__)
+            implementation = vars(module)[COMPILED_CALL]
+            yield Mark(module, COMPILED_CALL, implementation, None, type(module).__name__)
         for name, value in vars(module).items():
             original = None if name.startswith("_") else original_of(value)
             if original is not None and not isinstance(value, torch.nn.Module):
@@ -136,21 +137,10 @@ def _hook_notes(owner: torch.nn.Module) -> tuple[str, ...]:
     """Hooks that replace or surround the forward of modules: offload, caches, the user's own."""
     found: dict[str, int] = {}
     for module in owner.modules():
-        for kind in _hooks_of(module):
+        for kind in hooks_around_forward(module):
             found[kind] = found.get(kind, 0) + 1
     return tuple(
         f"{kind} on {count} of its modules; such hooks may break the graph or move weights between "
         "devices inside it"
         for kind, count in sorted(found.items())
     )
-
-
-def _hooks_of(module: torch.nn.Module) -> Iterator[str]:
-    accelerate = getattr(module, "_hf_hook", None)
-    if accelerate is not None:
-        yield f"accelerate's {type(accelerate).__name__}"
-    registry = getattr(module, "_diffusers_hook", None)
-    for name in getattr(registry, "hooks", {}) if registry is not None else ():
-        yield f"diffusers' hook {name!r}"
-    if getattr(module, "_forward_hooks", None) or getattr(module, "_forward_pre_hooks", None):
-        yield "forward hooks"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.attributes import replaced
 from ..adapters.module_calls import module_calls
+from ..adapters.module_state import uncompiled
 from .parts import parts
 from .roles import Ran, Step, roles
 from .scheduler_watch import schedulers_of, telling, watch_schedulers
@@ -205,7 +206,7 @@ class CallWatch:
 
 def takes_a_timestep(module: torch.nn.Module) -> bool:
     """Whether it is called with the noise level of a step, by the parameters of ``forward``."""
-    module = getattr(module, "_orig_mod", module)  # what torch.compile(module) wraps
+    module = uncompiled(module)
     try:
         parameters = inspect.signature(type(module).forward).parameters
     except (TypeError, ValueError):

@@ -27,7 +27,10 @@ _MODES = {"default": 0, "warn": 1, "error": 2}
 def cuda_attributes(gpu: Executor) -> dict[str, Any]:
     """By name, what replaces attributes of ``torch.cuda``."""
     stream, event = _stream_type(gpu), _event_type(gpu)
-    current = stream()
+    current = [stream()]  # the default stream, then those whose context is open
+
+    def set_stream(chosen: Any) -> None:
+        current[-1] = chosen
 
     def set_sync_debug_mode(debug_mode: int | str) -> None:
         if isinstance(debug_mode, str):
@@ -53,8 +56,12 @@ def cuda_attributes(gpu: Executor) -> dict[str, Any]:
         return max(0, TOTAL_BYTES - gpu.memory.report().live_bytes), TOTAL_BYTES
 
     @contextmanager
-    def use(_: Any = None) -> Iterator[None]:
-        yield
+    def use(chosen: Any = None) -> Iterator[None]:
+        current.append(current[-1] if chosen is None else chosen)
+        try:
+            yield
+        finally:
+            current.pop()
 
     return {
         "_lazy_init": lambda: None,
@@ -63,9 +70,9 @@ def cuda_attributes(gpu: Executor) -> dict[str, Any]:
         "Stream": stream,
         "StreamContext": use,
         "stream": use,
-        "current_stream": lambda device=None: current,
-        "default_stream": lambda device=None: current,
-        "set_stream": lambda stream: None,
+        "current_stream": lambda device=None: current[-1],
+        "default_stream": lambda device=None: current[0],
+        "set_stream": set_stream,
         "current_device": lambda: gpu.device.index or 0,
         "set_device": lambda device: None,
         "synchronize": _synchronizer(gpu, "synchronize"),

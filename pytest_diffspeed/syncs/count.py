@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..accelerators.accelerator import SyncCounter
-from ..accelerators.simulated import is_compiled, weights_replaced
+from ..accelerators.simulated import weights_replaced
 from ..adapters.attributes import replaced
+from ..adapters.module_state import is_compiled
 from ..common.errors import SourceError, UsageError, nearest
 from ..common.quiet import third_party
 from ..simgpu import SyncEvent, SyncLog

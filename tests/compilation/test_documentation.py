@@ -11,7 +11,9 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", DOCS.read_text(encoding="utf-8"), 
 
 def test_looking_without_pytest_runs_as_written(fresh_dynamo):
     (block,) = (block for block in BLOCKS if "find_graph_breaks" in block)
-    exec(compile(block, str(DOCS), "exec"), {})
+    shown = {}
+    exec(compile(block, str(DOCS), "exec"), shown)
+    assert (shown["report"].graphs, shown["report"].breaks) == (1, ())
 
 
 def test_the_markers_are_accepted(pytester):

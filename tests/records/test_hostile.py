@@ -76,9 +76,12 @@ def test_nesting_that_json_reads_is_no_trouble_later(tmp_path):
     path = tmp_path / "r.jsonl"
     depth = sys.getrecursionlimit() // 3
     deep = "[" * depth + "]" * depth
-    line = as_line({"kind": "gate", **EXAMPLES["gate"]}).replace("[0]", deep)
+    line = as_line({"kind": "gate", **EXAMPLES["gate"]})
+    line = line.replace('"figures": {', f'"figures": {{"of a later version": {deep}, ', 1)
     path.write_text(line, encoding="utf-8")
-    shown(read_journal(path))
+    session = read_journal(path)
+    shown(session)
+    assert [gate.result.claim for gate in session.gates] == [EXAMPLES["gate"]["claim"]]
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
@@ -120,6 +123,9 @@ def test_any_records_that_fit_can_be_shown_and_exported(records):
     fitting = [{"kind": kind, **record} for kind, record in records if fits(kind, record)]
     session = recorded_session(fitting, path=os.curdir)
     shown(session)
+    # All that fits is read: what two records say of one gate is one gate.
+    named = {(r["test"], r["claim"], r["stack"]) for r in fitting if r["kind"] == "gate"}
+    assert {(g.result.test, g.result.claim, g.result.stack) for g in session.gates} >= named
     for one in formats().values():
         exported = Exported(session, figures_of(session, milliseconds=True), True)
         for text in one.render(exported).values():

@@ -175,12 +175,13 @@ def test_frequent_states_overwrite_a_line_on_a_terminal_and_thin_out_in_a_log():
     assert overwritten == ["diffspeed: pair 4"]
 
 
-def test_without_a_terminal_progress_is_silent():
+def test_without_a_terminal_progress_is_silent(capfd):
     progress = Progress()
     progress.line("a")
     progress.transient("b")
     with progress.phase("c"):
         pass
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_failure_begins_with_what_a_one_line_summary_needs():

@@ -42,10 +42,19 @@ def test_events(gpu):
 
 
 def test_streams(gpu):
-    with torch.cuda.stream(torch.cuda.Stream()):
-        event = torch.cuda.current_stream().record_event()
-    torch.cuda.current_stream().wait_event(event)
-    torch.cuda.current_stream().wait_stream(torch.cuda.Stream())
+    side = torch.cuda.Stream()
+    default = torch.cuda.current_stream()
+    with gpu.record() as log:
+        with torch.cuda.stream(side):
+            assert torch.cuda.current_stream() is side
+            event = torch.cuda.current_stream().record_event()
+        assert torch.cuda.current_stream() is default
+        default.wait_event(event)  # the device waits here, not the host
+        default.wait_stream(side)
+        assert not log.events
+        side.synchronize()
+        event.synchronize()
+    assert len(log.events) == 2
 
 
 def test_sync_debug_mode(gpu):

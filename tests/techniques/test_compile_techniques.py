@@ -380,7 +380,7 @@ def test_cuda_graphs_skipped_or_never_launched_are_noticed(graphs, found):
 
 
 def test_cuda_graphs_that_ran_are_proof():
-    require_cuda_graphs("compile_max_autotune", CudaGraphs(0, (), 3), calls=3)
+    assert require_cuda_graphs("compile_max_autotune", CudaGraphs(0, (), 3), calls=3) is None
 
 
 def test_a_part_without_cuda_graphs_is_noticed_although_none_counts_as_skipped():

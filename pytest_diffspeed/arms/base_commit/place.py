@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...common.paths import INSTALLED
+
 
 @dataclass(frozen=True)
 class Place:
@@ -81,5 +83,5 @@ def is_installed(path: Path, prefix: str, tree: Path) -> bool:
     inside, environment = path.relative_to(tree), Path(os.path.realpath(prefix))
     in_tree = environment != tree and environment.is_relative_to(tree)
     return (in_tree and path.is_relative_to(environment)) or bool(
-        {"site-packages", "dist-packages"} & set(inside.parts)
+        set(INSTALLED) & set(inside.parts)
     )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.paths import short_path
 from .loose import count, mapping, mappings, sequence, word
-from .text import plural, short_path
+from .text import plural
 
 MOST_SITES = 60
 """Of one table; a compiler that fails everywhere is not understood by reading on."""

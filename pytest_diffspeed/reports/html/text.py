@@ -77,10 +77,3 @@ def percent(share: float | None) -> str:
 def plural(many: int, noun: str) -> str:
     """``1 gate``, ``2 gates``."""
     return f"{many} {noun}{'' if many == 1 else 's'}"
-
-
-def short_path(path: str) -> str:
-    """From the folder of installed packages on, where the path has one."""
-    for folder in ("site-packages/", "dist-packages/"):
-        path = path.replace("\\", "/").rpartition(folder)[2]
-    return path
