@@ -88,10 +88,12 @@ def _warnings(on_sync: Callable[[], None]) -> Iterator[None]:
 
 
 def _watch_explicit(stack: ExitStack, add: Callable[[SyncKind, str], None]) -> None:
-    def around(function: Callable[..., Any], op: str) -> Callable[..., Any]:
+    def around(
+        function: Callable[..., Any], op: str, kind: SyncKind = SyncKind.SYNCHRONIZE
+    ) -> Callable[..., Any]:
         @functools.wraps(function)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            add(SyncKind.SYNCHRONIZE, op)
+            add(kind, op)
             return function(*args, **kwargs)
 
         return watched
@@ -99,6 +101,10 @@ def _watch_explicit(stack: ExitStack, add: Callable[[SyncKind, str], None]) -> N
     for module in (torch.cuda, torch.accelerator):
         watched = around(module.synchronize, f"{module.__name__}.synchronize")
         stack.enter_context(replaced(module, "synchronize", watched))
+    for module in (torch.cuda, torch.cuda.memory, torch.accelerator):
+        op = f"{module.__name__}.empty_cache"
+        emptied = around(module.empty_cache, op, SyncKind.EMPTY_CACHE)
+        stack.enter_context(replaced(module, "empty_cache", emptied))
     for owner in (torch.cuda.Stream, torch.cuda.Event):
         before = owner.synchronize
         watched = around(before, f"torch.cuda.{owner.__name__}.synchronize")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..adapters.module_state import is_compiled
 from ..adapters.module_tensors import tensors_replaced
+from ..adapters.offload_hooks import offload_hooks
 from ..common.errors import SourceError
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ def weights_replaced(
     """Every parameter and buffer of ``parts`` is ``place(it)``; afterwards all are as before.
 
     Raises:
-        SourceError: a part is compiled, or its weights are no plain tensors on the CPU.
+        SourceError: a part is compiled or offloaded, or its weights are no plain tensors on the
+            CPU.
     """
     import torch
 
+    _refuse_offloaded(parts)
     for name, part in parts.items():
         if is_compiled(part):
             raise SourceError(
@@ -44,6 +47,17 @@ def weights_replaced(
                 )
     with tensors_replaced(parts.values(), place):
         yield
+
+
+def _refuse_offloaded(parts: Mapping[str, torch.nn.Module]) -> None:
+    moved = {name: offload_hooks(part) for name, part in parts.items()}
+    offloaded = [f"{name} ({', '.join(hooks)})" for name, hooks in moved.items() if hooks]
+    if offloaded:
+        raise SourceError(
+            f"offloaded: {', '.join(offloaded)}; what these hooks move between host and device in "
+            "each call is not counted on a simulated GPU, so count the pipeline built without "
+            "offloading, or count it on a real GPU"
+        )
 
 
 class SimulatedSyncs:

@@ -8,10 +8,12 @@ said, so that nobody detects a GPU by accident.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from .events import SyncKind
 
@@ -22,6 +24,11 @@ NAME = "Simulated GPU"
 TOTAL_BYTES = 80 * 2**30
 """As large as the cards that large pipelines are run on; nothing is refused for its size."""
 _MODES = {"default": 0, "warn": 1, "error": 2}
+BACKEND = (
+    *("synchronize", "empty_cache", "manual_seed", "manual_seed_all", "seed", "seed_all"),
+    *("initial_seed", "get_rng_state", "get_rng_state_all", "set_rng_state", "set_rng_state_all"),
+)
+"""What code asks of ``torch.<device>``, whatever the device is called."""
 
 
 def cuda_attributes(gpu: Executor) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def cuda_attributes(gpu: Executor) -> dict[str, Any]:
         "current_device": lambda: gpu.device.index or 0,
         "set_device": lambda device: None,
         "synchronize": _synchronizer(gpu, "synchronize"),
-        "empty_cache": lambda: None,
+        "empty_cache": lambda: gpu.sync(SyncKind.EMPTY_CACHE, "torch.cuda.empty_cache"),
         "ipc_collect": lambda: None,
         "memory_allocated": lambda device=None: gpu.memory.report().live_bytes,
         "max_memory_allocated": lambda device=None: gpu.memory.report().peak_bytes,
@@ -98,8 +105,35 @@ def cuda_attributes(gpu: Executor) -> dict[str, Any]:
             uuid="simulated",
         ),
         "is_bf16_supported": lambda including_emulation=True: True,
-        "manual_seed": lambda seed: None,
-        "manual_seed_all": lambda seed: None,
+        **_random_numbers(),
+    }
+
+
+def _random_numbers() -> dict[str, Any]:
+    """The device draws from the CPU's stream, so the state of that one is the device's.
+
+    Nothing here waits: the state of a CUDA generator is kept on the host.
+    """
+    generator = torch.default_generator
+
+    def seed(seed: int) -> None:
+        generator.manual_seed(int(seed))
+
+    def set_states(new_states: Iterable[torch.Tensor]) -> None:
+        for state in new_states:
+            generator.set_state(state)
+
+    return {
+        "manual_seed": seed,
+        "manual_seed_all": seed,
+        "seed": lambda: seed(generator.seed()),
+        "seed_all": lambda: seed(generator.seed()),
+        # No bound method of torch's: dynamo has one rule for each function that it finds here.
+        "initial_seed": lambda: generator.initial_seed(),
+        "get_rng_state": lambda device=None: generator.get_state(),
+        "get_rng_state_all": lambda: [generator.get_state()],
+        "set_rng_state": lambda new_state, device=None: generator.set_state(new_state),
+        "set_rng_state_all": set_states,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 
 from . import torch_private as private
-from .cuda_stubs import cuda_attributes
-from .events import SyncKind, SyncLog
+from .cuda_stubs import BACKEND, cuda_attributes
+from .events import SyncLog
 from .executor import Executor
 from .memory import MemoryReport
 from .patches import replaced
@@ -77,14 +76,17 @@ class _Process:
 
     def _open(self, kind: str) -> Executor:
         private.require()
-        private.remember_constructors()
         if kind == "cuda":
             private.allow_cuda_devices_without_a_gpu()
         else:
             self._claim_spare_device()
         executor = Executor(torch.device(kind, 0))
         with ExitStack() as stack:
-            replaced(stack, torch.cuda, cuda_attributes(executor).items())
+            attributes = cuda_attributes(executor)
+            for module in (torch.cuda.memory, torch.cuda.random, torch.cuda):
+                # `torch.cuda` hands on what its parts define, and code imports both.
+                same = [name for name in attributes if _is_of(module, name)]
+                replaced(stack, module, [(name, attributes[name]) for name in same])
             replaced(
                 stack, torch.cuda.amp.common, [("amp_definitely_not_available", lambda: False)]
             )
@@ -95,15 +97,14 @@ class _Process:
                 [
                     ("Generator", executor.generators.factory()),
                     ("set_autocast_enabled", set_autocast),
-                    ("tensor", _from_data(torch.tensor)),
-                    ("as_tensor", _from_data(torch.as_tensor)),
                 ],
             )
             replaced(stack, torch.nn.functional, [("scaled_dot_product_attention", _attention)])
             if self.backend is not None and kind == NAME:
-                replaced(stack, self.backend, [("synchronize", torch.cuda.synchronize)])
+                replaced(stack, self.backend, [(name, attributes[name]) for name in BACKEND])
                 stack.enter_context(private.autocast_reaches_dispatch())
-            replaced(stack, torch.accelerator, [("synchronize", torch.cuda.synchronize)])
+            accelerator = ("synchronize", "empty_cache")
+            replaced(stack, torch.accelerator, [(name, attributes[name]) for name in accelerator])
             swap = torch.__future__.get_swap_module_params_on_conversion()
             stack.callback(torch.__future__.set_swap_module_params_on_conversion, swap)
             # Keeps parameters the objects that they are, so that tied weights stay tied.
@@ -121,6 +122,11 @@ class _Process:
                 f"torch's spare device type is called {name!r} in this process already, and it can "
                 "be named once; run what uses it in a process of its own"
             )
+
+
+def _is_of(module: types.ModuleType, name: str) -> bool:
+    own = vars(module).get(name)
+    return module is torch.cuda or (own is not None and own is vars(torch.cuda).get(name))
 
 
 def _backend_module(process: _Process) -> types.ModuleType:
@@ -145,28 +151,6 @@ def _backend_module(process: _Process) -> types.ModuleType:
     for key, value in values.items():
         setattr(module, key, value)
     return module
-
-
-def _from_data(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """``torch.tensor`` reads each tensor in a list by ``item()``, below every dispatch mode."""
-
-    @functools.wraps(real)
-    def from_data(data: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        return real(_read(data) if isinstance(data, (list, tuple)) else data, *args, **kwargs)
-
-    return from_data
-
-
-def _read(data: Any) -> Any:
-    if isinstance(data, DeviceTensor):
-        if data.dim() == 0:
-            data.gpu.sync(SyncKind.VALUE_READ, "aten._local_scalar_dense")
-        else:  # taken apart, element by element
-            return [_read(element) for element in data]
-        return data.content
-    if isinstance(data, (list, tuple)):
-        return [_read(item) for item in data]
-    return data
 
 
 _PROCESS = _Process()

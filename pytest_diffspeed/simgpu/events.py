@@ -29,6 +29,9 @@ class SyncKind(str, Enum):
     """A copy from the device that returns when it is done."""
     SYNCHRONIZE = "synchronize"
     """The program asks for it: ``synchronize()`` of device, stream or event."""
+    EMPTY_CACHE = "empty_cache"
+    """The program gives the allocator's cache back: ``cudaFree`` waits for the device, and what is
+    made next is allocated anew."""
     MAY_BLOCK = "may_block"
     """A ``non_blocking`` copy between the device and *pageable* memory: the driver stages it, and
     whether the call waits depends on its size.  No sync in PyTorch's own count."""
@@ -42,6 +45,11 @@ class SyncKind(str, Enum):
     def is_sync(self) -> bool:
         """Whether the CPU certainly waits."""
         return self is not SyncKind.MAY_BLOCK
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether the program calls for it by name, which the sync debug mode does not warn of."""
+        return self in (SyncKind.SYNCHRONIZE, SyncKind.EMPTY_CACHE)
 
 
 @dataclass(frozen=True)

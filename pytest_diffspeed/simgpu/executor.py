@@ -70,7 +70,7 @@ class Executor:
         """Write a sync down, and say it where ``set_sync_debug_mode`` asked for that."""
         for log in self._logs.get():
             log.add(kind, op)
-        if self.sync_debug_mode and kind.is_sync and kind is not SyncKind.SYNCHRONIZE:
+        if self.sync_debug_mode and kind.is_sync and not kind.is_asked_for:
             if self.sync_debug_mode == 2:
                 raise RuntimeError(SYNC_WARNING)
             warnings.warn(SYNC_WARNING, UserWarning, stacklevel=2)

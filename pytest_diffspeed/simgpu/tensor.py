@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Protocol
+import operator
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import torch
 
 from . import torch_private as private
 from .events import SyncKind
 from .memory import DeviceMemory
+
+T = TypeVar("T")
 
 
 class Gpu(Protocol):
@@ -48,6 +52,34 @@ class DeviceTensor(torch.Tensor):
     def __format__(self, spec: str) -> str:
         # As torch does it for its own class alone.
         return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
+
+    def __bool__(self) -> bool:
+        return self._number(bool, super().__bool__)
+
+    def __int__(self) -> int:
+        return self._number(int, super().__int__)
+
+    def __index__(self) -> int:
+        return self._number(operator.index, super().__index__)
+
+    def __float__(self) -> float:
+        return self._number(float, super().__float__)
+
+    def __complex__(self) -> complex:
+        return self._number(complex, super().__complex__)
+
+    def _number(self, read: Callable[[torch.Tensor], T], through_torch: Callable[[], T]) -> T:
+        """One value on the CPU.
+
+        Constructors over a list (``torch.tensor``, ``torch.Tensor``, ``new_tensor``, ``asarray``,
+        …) read its elements one by one and below every dispatch mode, where torch would ask the
+        driver.  What ``read`` refuses, as an index of a float, is refused before anybody waits.
+        """
+        if not private.below_dispatch_modes():
+            return through_torch()
+        value = read(self.content)
+        self.gpu.sync(SyncKind.VALUE_READ, "aten._local_scalar_dense")
+        return value
 
     def __setitem__(self, key: Any, value: Any) -> None:
         # On CUDA a Python number becomes a 0-dim *CPU* tensor here, on other devices a device

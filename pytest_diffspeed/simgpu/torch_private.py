@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
-import torch.utils._device
 from torch.utils._mode_utils import no_dispatch as no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
@@ -33,8 +32,8 @@ _NEEDED = (
     "_C._acc.DeviceGuard",
     "_C._autograd.DeviceType.PrivateUse1",
     "utils.backend_registration._setup_privateuseone_for_python_backend",
+    "_C._dispatch_tls_is_dispatch_key_excluded",
     "cuda._lazy_init",
-    "utils._device._device_constructors",
     "cuda.amp.common.amp_definitely_not_available",
 )
 
@@ -77,6 +76,11 @@ def wrapper(cls: type[torch.Tensor], content: torch.Tensor, device: torch.device
 def active_modes() -> list[TorchDispatchMode]:
     """The dispatch modes of this thread, outermost first."""
     return _get_current_dispatch_mode_stack()
+
+
+def below_dispatch_modes() -> bool:
+    """Whether torch runs code just now whose ops no dispatch mode and no tensor subclass sees."""
+    return bool(torch._C._dispatch_tls_is_dispatch_key_excluded("Python"))
 
 
 @contextmanager
@@ -183,11 +187,3 @@ def copy_of_parameter(tensor: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
 def calling_frame() -> FrameType | None:
     """The frame of the caller's caller."""
     return sys._getframe(2)
-
-
-def remember_constructors() -> None:
-    """``with torch.device(…)`` remembers, from its first use on, which functions make tensors.
-
-    Call this before one of them is replaced: what stands in for it calls the real one.
-    """
-    torch.utils._device._device_constructors()

@@ -16,6 +16,7 @@ from ..accelerators.accelerator import SyncCounter
 from ..accelerators.simulated import weights_replaced
 from ..adapters.attributes import replaced
 from ..adapters.module_state import is_compiled
+from ..adapters.offload_hooks import offload_hooks
 from ..common.errors import SourceError, UsageError, nearest
 from ..common.quiet import third_party
 from ..simgpu import SyncEvent, SyncLog
@@ -246,6 +247,9 @@ def _placed(counter: SyncCounter, pipeline: DiffusionPipeline) -> Iterator[None]
     if counter.simulated:
         with weights_replaced(modules(pipeline), counter.place):
             yield
+        return
+    if any(offload_hooks(part) for part in modules(pipeline).values()):
+        yield  # its hooks place it, and diffusers refuses to move it
         return
     before = pipeline.device
     pipeline.to(counter.device)

@@ -5,6 +5,7 @@ import torch
 
 from pytest_diffspeed.accelerators.catalog.cuda import CudaClock
 from pytest_diffspeed.accelerators.device import Device
+from pytest_diffspeed.simgpu import SyncKind
 
 
 def test_the_cuda_clock_runs(gpu):
@@ -71,6 +72,30 @@ def test_sync_debug_mode(gpu):
     assert x.sum().item() == 2
     with pytest.raises(RuntimeError, match="expected one of"):
         torch.cuda.set_sync_debug_mode("loud")
+
+
+def test_the_random_numbers_can_be_kept_and_put_back(gpu, kind):
+    def draw():
+        return torch.randn(3, device=gpu.device).tolist()
+
+    module = torch.cuda if kind == "cuda" else torch.simgpu
+    with torch.random.fork_rng(devices=[]), gpu.record() as log:
+        module.manual_seed(4)
+        assert module.initial_seed() == 4
+        state, states = module.get_rng_state(gpu.device), module.get_rng_state_all()
+        first = draw()
+        module.set_rng_state(state, gpu.device)
+        assert draw() == first
+        module.set_rng_state_all(states)
+        assert draw() == first
+        assert draw() != first
+        with torch.random.fork_rng(devices=[0], device_type=kind):
+            module.manual_seed_all(4)
+            assert draw() == first
+        module.seed()
+        assert draw() != first
+        assert torch.cuda.random.get_rng_state().dtype == torch.uint8
+    assert {event.kind for event in log} == {SyncKind.BLOCKING_D2H}  # those of `tolist`
 
 
 def test_properties(gpu):

@@ -67,7 +67,7 @@ PYTORCH_SYNC = {
 }
 READ, SHAPE = SyncKind.VALUE_READ, SyncKind.DATA_DEPENDENT_SHAPE
 UP, DOWN = SyncKind.BLOCKING_H2D, SyncKind.BLOCKING_D2H
-EXPLICIT, MAY = SyncKind.SYNCHRONIZE, SyncKind.MAY_BLOCK
+EXPLICIT, MAY, FREED = SyncKind.SYNCHRONIZE, SyncKind.MAY_BLOCK, SyncKind.EMPTY_CACHE
 
 # `normal` of tensors waits in torch 2.13 and not in 2.14: the installed header says which this is.
 _HEADER = Path(torch.__file__).parent / "include/ATen/native/DistributionTemplates.h"
@@ -131,6 +131,9 @@ OURS = {
     "accelerator": (lambda t: torch.accelerator.synchronize(), [EXPLICIT]),
     "stream": (lambda t: torch.cuda.current_stream().synchronize(), [EXPLICIT]),
     "event": (lambda t: torch.cuda.Event().synchronize(), [EXPLICIT]),
+    "empty_cache": (lambda t: torch.cuda.empty_cache(), [FREED]),
+    "empty_cache of torch.cuda.memory": (lambda t: torch.cuda.memory.empty_cache(), [FREED]),
+    "empty_cache of the accelerator": (lambda t: torch.accelerator.empty_cache(), [FREED]),
     # perhaps
     "pageable, non_blocking": (lambda t: t.host.to(t.device, non_blocking=True), [MAY]),
     "pageable copy_": (lambda t: t.host.copy_(t.x, non_blocking=True), [MAY]),
@@ -211,6 +214,69 @@ def test_pytorch_rows_in_sync_debug_mode(gpu, row, level):
     finally:
         torch.cuda.set_sync_debug_mode(0)
     assert found is expected
+
+
+OVER_A_LIST = {
+    "torch.tensor": (torch.tensor, False),
+    "torch.as_tensor": (torch.as_tensor, False),
+    "torch.asarray": (torch.asarray, False),
+    "torch.Tensor": (torch.Tensor, False),
+    "torch.FloatTensor": (torch.FloatTensor, False),
+    "torch.DoubleTensor": (torch.DoubleTensor, False),
+    "torch.HalfTensor": (torch.HalfTensor, False),
+    "torch.BFloat16Tensor": (torch.BFloat16Tensor, False),
+    "torch.LongTensor": (torch.LongTensor, False),
+    "torch.IntTensor": (torch.IntTensor, False),
+    "torch.ByteTensor": (torch.ByteTensor, False),
+    "torch.BoolTensor": (torch.BoolTensor, False),
+    "new_tensor of a CPU tensor": (torch.ones(2).new_tensor, False),
+    "new of a CPU tensor": (torch.ones(2).new, False),
+    "new_tensor": (lambda data: data[0].new_tensor(data), True),
+    "new": (lambda data: data[0].new(data), True),
+    "torch.tensor on the device": (
+        lambda data: torch.tensor(data, device=data[0].device),
+        True,
+    ),
+    "torch.asarray on the device": (
+        lambda data: torch.asarray(data, device=data[0].device),
+        True,
+    ),
+    "torch.Size": (lambda data: torch.ones(torch.Size([n.long() for n in data])), False),
+}
+"""Constructors by what reads a list of numbers of the device, and whether the result is there."""
+
+
+@pytest.mark.parametrize("name", OVER_A_LIST)
+def test_each_number_in_a_list_is_one_read(gpu, name):
+    construct, on_device = OVER_A_LIST[name]
+    integers = name in ("torch.LongTensor", "torch.IntTensor", "torch.ByteTensor")
+    numbers = list(torch.ones(3, dtype=torch.int64 if integers else None, device=gpu.device))
+    if name == "torch.BoolTensor":
+        numbers = [number > 0 for number in numbers]
+    with gpu.record() as log:
+        made = construct(numbers)
+    assert [event.kind for event in log] == [READ] * 3 + [UP] * on_device
+    assert {event.site.file for event in log} == {__file__}
+    assert made.device == (gpu.device if on_device else torch.device("cpu"))
+    assert made.flatten().tolist() == [1, 1, 1][: made.numel()]
+
+
+def test_lists_within_lists_and_vectors_of_one(gpu):
+    one = torch.ones(1, device=gpu.device)
+    with gpu.record() as log:
+        assert torch.tensor([[one[0], 2.0], [3.0, one[0]]]).tolist() == [[1, 2], [3, 1]]
+        assert torch.Tensor([one, one]).tolist() == [1, 1]
+    assert [event.kind for event in log] == [READ] * 4
+    assert torch.stack([one[0], one[0]]).device == gpu.device  # no number is read
+
+
+@pytest.mark.parametrize("construct", [torch.tensor, torch.Tensor, torch.asarray])
+def test_lists_of_vectors_are_refused_as_torch_refuses_them(gpu, construct):
+    for device in ("cpu", gpu.device):
+        vectors = list(torch.ones(2, 3, device=device))
+        with gpu.record() as log, pytest.raises(ValueError, match="only one element tensors"):
+            construct(vectors)
+        assert log.events == []
 
 
 @pytest.mark.parametrize("row", OURS, ids=str)

@@ -142,6 +142,7 @@ KINDS = {
     "blocking_h2d": lambda x: x + torch.tensor([1.0], device=x.device),
     "blocking_d2h": lambda x: x.cpu(),
     "synchronize": lambda x: torch.cuda.synchronize(),
+    "empty_cache": lambda x: torch.cuda.empty_cache(),
     "may_block": lambda x: torch.ones(8).to(x.device, non_blocking=True),
 }
 

@@ -296,3 +296,19 @@ def test_bad_arguments():
         count_syncs(3, device="simulated")
     with pytest.raises(SourceError, match="has no set_begin_index"):
         count_syncs(scheduler, device="simulated", begin_index=0)
+
+
+def test_stable_video_diffusions_scheduler_is_counted():
+    """Continuous timesteps: `set_timesteps` makes a tensor out of a list of 0-dim ones."""
+    with third_party():
+        scheduler = diffusers.EulerDiscreteScheduler(
+            prediction_type="v_prediction",
+            timestep_type="continuous",
+            timestep_spacing="leading",
+            use_karras_sigmas=True,
+            sigma_min=0.002,
+            sigma_max=700.0,
+        )
+    report = count_syncs(scheduler, device="simulated", steps=STEPS)
+    assert (report.first_step, report.per_step) == (2, (0,) * (STEPS - 1))
+    assert {site.source for site in report.sites} >= {FOUND}

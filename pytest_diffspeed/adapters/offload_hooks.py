@@ -1,0 +1,31 @@
+"""Hooks of accelerate and diffusers that move weights between host and device while a model runs.
+
+``_hf_hook`` of modules with accelerate's ``CpuOffload`` and ``AlignDevicesHook``, seen in
+accelerate 1.15; ``_diffusers_hook`` with its ``hooks`` by name, seen in diffusers 0.39 to 0.42.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+_GROUP = ("group_offloading", "lazy_prefetch_group_offloading")
+
+
+def offload_hooks(part: torch.nn.Module) -> list[str]:
+    """What moves the weights of ``part`` or of anything inside it, each kind once."""
+    found = dict.fromkeys(name for module in part.modules() for name in _of(module))
+    return list(found)
+
+
+def _of(module: torch.nn.Module) -> Iterator[str]:
+    given = getattr(module, "_hf_hook", None)
+    for hook in getattr(given, "hooks", (given,)):  # a ``SequentialHook`` holds several
+        kind = type(hook).__name__
+        if kind == "CpuOffload" or getattr(hook, "offload", False):
+            yield f"accelerate's {kind}"
+    registry = getattr(module, "_diffusers_hook", None)
+    for name in getattr(registry, "hooks", {}):
+        if name in _GROUP:
+            yield f"diffusers' hook {name!r}"
