@@ -36,7 +36,7 @@ spent = {"timed": 0.0, "first": 0.0, "other": 0.0, "overheads": []}
 
 
 def pytest_collection_finish(session):
-    import pytest_diffspeed.gates.speedup_result as speedup_result
+    import pytest_diffspeed.gates.ratios.result as speedup_result
     from pytest_diffspeed.pipelines.call import PipelineCall
     from pytest_diffspeed.timing.arm import Arm
 
@@ -75,7 +75,7 @@ def pytest_collection_finish(session):
         spent["overheads"].append(measured.round_overhead_s)
         return result(marker, context, over, measured, **words)
 
-    import pytest_diffspeed.gates.catalog.speedup as speedup
+    import pytest_diffspeed.gates.ratios.gate_group as speedup
 
     Arm._one_call, PipelineCall.__call__ = watched_one_call, watched
     speedup.gate_result = watched_result

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..common.errors import DiffspeedError
 from ..records.verdict import GateResult
-from ..techniques.technique import Family
-from .markers import GateMarker
+from .marker import GateMarker
 
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
@@ -30,9 +29,6 @@ class GateContext:
     candidate: PreparedArm
     previous: Stack
 
-
-NOT_SIMULATED = (Family.QUANTIZATION, Family.COMPILE)
-"""Techniques that change kernels only, and that a simulated GPU cannot run."""
 
 Checked = tuple[GateMarker, "GateResult | DiffspeedError"]
 """A marker with its verdict, or with why it could not be checked."""

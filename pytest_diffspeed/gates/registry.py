@@ -13,16 +13,32 @@ from types import MappingProxyType
 
 from . import catalog
 from .gate import Gate
-from .markers import GateMarker
+from .marker import GateMarker
+from .signatures import signatures
 
 
 @functools.cache
 def gates() -> Mapping[type[GateMarker], Gate]:
-    """All gates of this version, by the marker that asks for them."""
+    """All gates of this version, by the marker that asks for them.
+
+    Raises:
+        TypeError: a marker that pytest does not know, so that its gate would never fire.
+    """
     found: dict[type[GateMarker], Gate] = {}
     for module_info in pkgutil.iter_modules(catalog.__path__):
         module = importlib.import_module(f"{catalog.__name__}.{module_info.name}")
         for gate in getattr(module, "GATES", ()):
             for marker in gate.markers:
+                if signatures().get(marker.marker) != marker.signature:
+                    raise TypeError(
+                        f"{module.__file__}: the signature of {marker.__name__} was not found in "
+                        "this file, so pytest would ignore the marker; write it into the class as "
+                        f"one string: signature: ClassVar[str] = {marker.signature!r}"
+                    )
                 found[marker] = gate
     return MappingProxyType(found)
+
+
+def marker_types() -> Mapping[str, type[GateMarker]]:
+    """The markers of all gates, by name."""
+    return MappingProxyType({marker.marker: marker for marker in gates()})

@@ -13,7 +13,7 @@ from ..common.errors import (
 from ..records.verdict import GateResult, VerdictKind
 from .against_base.choice import NO_BASE, check_against_base, is_against_base
 from .gate import GateContext
-from .markers import GateMarker
+from .marker import GateMarker
 from .registry import gates
 from .selection import select
 

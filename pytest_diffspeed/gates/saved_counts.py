@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..arms.session import Session
     from .gate import GateContext
 
+SAVED = "saved"
+"""In place of a number in a marker: as many as the file of counts says."""
 UPDATE = "pytest --diffspeed --diffspeed-save-counts"
 
 

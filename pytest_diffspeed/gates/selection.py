@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..accelerators.device import Device
 from ..accelerators.registry import accelerators
 from ..techniques.stacks import Stack
-from .markers import GateMarker
+from .marker import GateMarker
 
 
 def select(

@@ -13,15 +13,8 @@ import pytest
 from ..arms.session_options import Options
 from ..arms.spec import ArmSpec
 from ..common.errors import UsageError, nearest
-from ..gates.markers import (
-    GATE_MARKERS,
-    Diffspeed,
-    GateMarker,
-    parse_diffspeed,
-    parse_gate,
-)
-from ..gates.registry import gates
-from ..gates.signatures import SIGNATURES
+from ..gates.marker import GateMarker, parse
+from ..gates.registry import gates, marker_types
 from ..pipelines.names import check_source_text
 from ..techniques.stacks import Stack
 from .plan import Plan
@@ -31,7 +24,9 @@ from .public_names import (
     STACK_FIXTURE,
     is_ours,
     our_marks,
+    signatures,
 )
+from .stacks_marker import Diffspeed, parse_diffspeed
 from .stash import PLAN, SPECS
 
 
@@ -67,10 +62,9 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...], default_sourc
         except Exception as error:
             raise UsageError(f"diffspeed(pipeline={source!r}): {error}") from None
     asked = tuple(
-        parse_gate(cls, mark.args, mark.kwargs)
+        parse(_marker_type(mark.name), mark.args, mark.kwargs)
         for mark in our_marks(item)
-        for cls in GATE_MARKERS
-        if mark.name == cls.marker
+        if mark.name != Diffspeed.marker
     )
     _refuse_misspelt(item)
     names = getattr(item, "fixturenames", ())
@@ -93,6 +87,21 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...], default_sourc
     return Plan(stacks, source, asked, our_marks(item))
 
 
+def _marker_type(name: str) -> type[GateMarker]:
+    """The marker of that name.
+
+    Raises:
+        UsageError: its file registers it and has no gate for it.
+    """
+    found = marker_types().get(name)
+    if found is None:
+        raise UsageError(
+            f"{name}: this version has no such gate yet, and a gate that cannot fire must not look "
+            f"like one; remove the marker. It has: {', '.join(sorted(marker_types()))}"
+        )
+    return found
+
+
 def _refuse_misspelt(item: pytest.Item) -> None:
     """Refuse a marker that is nearly one of ours: pytest would ignore it, and nothing be checked.
 
@@ -105,7 +114,7 @@ def _refuse_misspelt(item: pytest.Item) -> None:
     for mark in item.iter_markers():
         if mark.name in registered:
             continue
-        meant = difflib.get_close_matches(mark.name, SIGNATURES, n=1, cutoff=0.85)
+        meant = difflib.get_close_matches(mark.name, signatures(), n=1, cutoff=0.85)
         if meant:
             raise UsageError(
                 f"no marker is called {mark.name!r}, so it would check nothing; did you mean "
@@ -132,13 +141,7 @@ def parametrize(metafunc: pytest.Metafunc, options: Options) -> None:
 def _check_gate(
     gate: GateMarker, stacks: tuple[Stack, ...], source: str, *, overridden: bool
 ) -> None:
-    known = gates().get(type(gate))
-    if known is None:
-        available = sorted(cls.marker for cls in gates())
-        raise UsageError(
-            f"{gate.marker}: this version has no such gate yet, and a gate that cannot fire must "
-            f"not look like one; remove the marker. It has: {', '.join(available)}"
-        )
+    known = gates()[type(gate)]
     unavailable = known.unavailable(gate) or known.unfit(gate, source)
     if unavailable is not None:
         raise UsageError(f"{gate.marker}: {unavailable}")

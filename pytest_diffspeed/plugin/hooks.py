@@ -10,7 +10,6 @@ from collections.abc import Generator
 
 import pytest
 
-from ..gates.signatures import SIGNATURES
 from . import declared_options as command_line
 from . import hookspecs
 from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
@@ -22,7 +21,7 @@ from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
     session_of,
     technique,
 )
-from .public_names import NEEDS_OPTION, STACK_FIXTURE, is_ours
+from .public_names import NEEDS_OPTION, STACK_FIXTURE, is_ours, signatures
 from .stash import OUTCOME, PLAN, new_outcome, options_of
 
 
@@ -35,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for signature in SIGNATURES.values():
+    for signature in signatures().values():
         config.addinivalue_line("markers", signature)
     if command_line.any_given(config):
         options = options_of(config)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ..gates.markers import GateMarker
+from ..gates.marker import GateMarker
 from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
 
 

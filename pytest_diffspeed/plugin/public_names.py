@@ -5,11 +5,15 @@ Loaded in every pytest session of an environment that has this package: it impor
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from ..adapters.pytest_internals import fixture_module
-from ..gates.signatures import SIGNATURES
+from ..gates.signatures import signatures as of_gates
 
+DIFFSPEED = "diffspeed(*stacks, pipeline=None): run the test once per stack"
+"""The marker that parametrizes a test; all others are those of gates."""
 FIXTURES = ("technique", "baseline_pipeline", "optimized_pipeline", "diffspeed")
 STACK_FIXTURE = "_arm_spec"
 """In the closure of every test that runs once per stack."""
@@ -19,9 +23,15 @@ _OURS = f"{__package__}.fixtures"
 NEEDS_OPTION = "needs --diffspeed"
 
 
+@functools.cache
+def signatures() -> Mapping[str, str]:
+    """Our markers by name, each with its arguments as ``pytest --markers`` shows them."""
+    return {"diffspeed": DIFFSPEED, **of_gates()}
+
+
 def our_marks(item: Any) -> tuple[Any, ...]:
     """The marks (``pytest.Mark``) of a test that are this package's, closest first."""
-    return tuple(mark for mark in item.iter_markers() if mark.name in SIGNATURES)
+    return tuple(mark for mark in item.iter_markers() if mark.name in signatures())
 
 
 def is_ours(item: Any) -> bool:

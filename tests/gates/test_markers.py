@@ -2,36 +2,33 @@
 
 import math
 import re
+import sys
 
 import pytest
 
 from pytest_diffspeed.common.errors import UsageError
-from pytest_diffspeed.gates.catalog.speedup import SpeedupGates
-from pytest_diffspeed.gates.markers import (
-    GATE_MARKERS,
-    LIMITS,
-    PRESETS,
-    SCOPES,
-    ImageSimilarity,
-    MaxCompileTime,
-    MaxMemory,
-    MaxSlowdown,
-    MinSpeedup,
-    NoGpuSyncs,
-    NoGraphBreaks,
-    NoRecompiles,
-    parse_diffspeed,
-    parse_gate,
-)
-from pytest_diffspeed.gates.registry import gates
+from pytest_diffspeed.gates import catalog
+from pytest_diffspeed.gates.catalog.compile_time import MaxCompileTime
+from pytest_diffspeed.gates.catalog.graph_breaks import NoGraphBreaks
+from pytest_diffspeed.gates.catalog.memory import MaxMemory
+from pytest_diffspeed.gates.catalog.recompiles import NoRecompiles
+from pytest_diffspeed.gates.catalog.similarity import CALIBRATED, ImageSimilarity
+from pytest_diffspeed.gates.catalog.speedup import MaxSlowdown, MinSpeedup, SpeedupGates
+from pytest_diffspeed.gates.catalog.syncs import SCOPES, NoGpuSyncs
+from pytest_diffspeed.gates.marker import parse
+from pytest_diffspeed.gates.registry import gates, marker_types
+from pytest_diffspeed.gates.signatures import signatures
+from pytest_diffspeed.plugin.stacks_marker import parse_diffspeed
+from pytest_diffspeed.similarity import METRICS
+from pytest_diffspeed.similarity import PRESETS as OF_SIMILARITY
 from pytest_diffspeed.techniques.stacks import PREVIOUS, parse_stack
 
-BY_NAME = {cls.marker: cls for cls in GATE_MARKERS}
+PRESETS = (*OF_SIMILARITY, CALIBRATED)
 
 
 def gate(mark):
     """Parse a ``pytest.mark.…`` decorator of a gate."""
-    return parse_gate(BY_NAME[mark.name], mark.args, mark.kwargs)
+    return parse(marker_types()[mark.name], mark.args, mark.kwargs)
 
 
 def problem(mark):
@@ -122,15 +119,83 @@ def test_devices_that_a_marker_may_name(device):
     assert gate(pytest.mark.min_speedup(2, device=device)).only_device == device
 
 
-@pytest.mark.parametrize("cls", GATE_MARKERS, ids=lambda cls: cls.marker)
+@pytest.mark.parametrize("cls", list(marker_types().values()), ids=lambda cls: cls.marker)
 def test_a_marker_is_frozen_and_its_signature_names_its_arguments(cls):
     args = (1.0,) if "(ratio" in cls.signature or "(percent" in cls.signature else ()
     args = (1.0,) if "(seconds" in cls.signature else args
-    marker = parse_gate(cls, args, {})
+    marker = parse(cls, args, {})
     with pytest.raises(AttributeError):
         marker.stack = None
     assert cls.signature.startswith(f"{cls.marker}(")
     assert {"stack=None", "device=None"} <= set(re.findall(r"\w+=\w+", cls.signature))
+
+
+# --- no marker is left unregistered
+
+ONE_MORE = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pytest_diffspeed.gates.gate import Gate
+from pytest_diffspeed.gates.marker import GateMarker
+{before}
+
+@dataclass(frozen=True)
+class OneMore(GateMarker):
+    {signature}
+
+
+class OneMoreGate(Gate):
+    markers = (OneMore,)
+
+    def check(self, marker, context):
+        raise NotImplementedError
+
+
+GATES = (OneMoreGate(),)
+"""
+
+
+@pytest.fixture
+def one_more(tmp_path, monkeypatch):
+    """Put one more file beside the gates; ``signature`` is the line that says what it is."""
+
+    def write(signature, before=""):
+        text = ONE_MORE.format(signature=signature, before=before)
+        (tmp_path / "one_more.py").write_text(text)
+        monkeypatch.setattr(catalog, "__path__", [*catalog.__path__, str(tmp_path)])
+        gates.cache_clear()
+        signatures.cache_clear()
+
+    yield write
+    gates.cache_clear()
+    signatures.cache_clear()
+    sys.modules.pop("pytest_diffspeed.gates.catalog.one_more", None)
+
+
+def test_signatures_are_those_of_the_gates():
+    assert signatures() == {cls.marker: cls.signature for cls in gates()}
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        'signature: ClassVar[str] = "one_more(count): at most `count`"',
+        "signature = ('one_more(count): '  # a comment\n        \"at most `count`\")",
+        "signature: ClassVar[str] = 'one_more(count): {}'.format('at most `count`')",
+        "signature = f'one_more(count): at most `{COUNT}`'",
+    ],
+)
+def test_a_signature_is_found_however_it_is_written(one_more, signature):
+    one_more(signature, before="COUNT = 'count'")
+    assert signatures()["one_more"] == "one_more(count): at most `count`"
+    assert marker_types()["one_more"].__name__ == "OneMore"
+
+
+def test_a_gate_whose_marker_pytest_would_ignore_is_refused(one_more):
+    one_more("__doc__, signature = '', 'one_more(count)'", before="signature = 'another(b)'")
+    with pytest.raises(TypeError, match=r"one_more.py: the signature of OneMore was not found"):
+        gates()
 
 
 # --- words that are no arguments
@@ -163,7 +228,7 @@ def test_an_unknown_keyword(mark, bad, near):
 def test_an_unknown_limit_lists_all_limits():
     message = problem(pytest.mark.image_similarity(ssim=0.9))
     assert "`ssim` is no argument" in message
-    for metric in LIMITS:
+    for metric in METRICS:
         assert f"{metric}_mean" in message
         assert f"{metric}_worst" in message
 
@@ -182,7 +247,7 @@ def test_an_unknown_limit_lists_all_limits():
 def test_arguments_that_do_not_bind_show_the_signature(mark, clue):
     message = problem(mark)
     assert clue in message
-    assert BY_NAME[mark.name].signature in message
+    assert marker_types()[mark.name].signature in message
 
 
 # --- values that make no sense
@@ -537,8 +602,8 @@ def asked_scope():
 
 @pytest.mark.parametrize("cls", GATE_CALLS)
 def test_a_gate_that_a_version_does_not_have(pytester, run, cls, monkeypatch):
-    others = {marker: gate for marker, gate in gates().items() if marker is not cls}
-    monkeypatch.setattr("pytest_diffspeed.plugin.collection.gates", lambda: others)
+    others = {name: marker for name, marker in marker_types().items() if marker is not cls}
+    monkeypatch.setattr("pytest_diffspeed.plugin.collection.marker_types", lambda: others)
     name = cls.marker
     pytester.makepyfile(
         f"""
@@ -551,7 +616,7 @@ def test_a_gate_that_a_version_does_not_have(pytester, run, cls, monkeypatch):
     )
     result = run()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    there = ", ".join(sorted(marker.marker for marker in others))
+    there = ", ".join(sorted(others))
     result.stdout.fnmatch_lines(
         [
             f"*test_it: {name}: this version has no such gate yet, and a gate that cannot fire must"

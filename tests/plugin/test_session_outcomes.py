@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from pytest_diffspeed.accelerators.device import Device
-from pytest_diffspeed.gates.markers import MaxSlowdown, MinSpeedup
+from pytest_diffspeed.gates.catalog.speedup import MaxSlowdown, MinSpeedup
 from pytest_diffspeed.gates.selection import select
 from pytest_diffspeed.records.journal import SCHEMA
 from pytest_diffspeed.records.reader import read_journal

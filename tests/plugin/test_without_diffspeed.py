@@ -7,8 +7,9 @@ import sys
 import pytest
 
 import pytest_diffspeed
-from pytest_diffspeed.gates.markers import GATE_MARKERS, Diffspeed
-from pytest_diffspeed.gates.signatures import SIGNATURES
+from pytest_diffspeed.gates.registry import gates
+from pytest_diffspeed.plugin.public_names import signatures
+from pytest_diffspeed.plugin.stacks_marker import Diffspeed
 
 HEAVY = {"accelerate", "diffusers", "numpy", "safetensors", "torch", "torchao", "transformers"}
 HEAVY |= {"alembic", "psycopg", "sqlalchemy"}
@@ -126,9 +127,9 @@ def test_with_the_option_torch_is_there(pytester, modules_of, alone):
 def test_markers_lists_ours(pytester):
     result = pytester.runpytest_inprocess("--markers")
     text = result.stdout.str()
-    for cls in (Diffspeed, *GATE_MARKERS):
+    for cls in (Diffspeed, *gates()):
         assert f"@pytest.mark.{cls.signature}" in text
-    assert list(SIGNATURES) == [Diffspeed.marker, *(cls.marker for cls in GATE_MARKERS)]
+    assert set(signatures()) == {Diffspeed.marker, *(cls.marker for cls in gates())}
 
 
 # --- the package

@@ -15,17 +15,15 @@ from ...arms.spec import ArmSpec
 from ...common.errors import AbsentArmError, DiffspeedError, SelfComparisonError, UncountableError
 from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
+from ..catalog.graph_breaks import NoGraphBreaks
+from ..catalog.memory import MaxMemory
+from ..catalog.recompiles import NoRecompiles
+from ..catalog.similarity import ImageSimilarity
+from ..catalog.speedup import MaxSlowdown
+from ..catalog.syncs import NoGpuSyncs
 from ..gate import GateContext
-from ..markers import (
-    GateMarker,
-    ImageSimilarity,
-    MaxMemory,
-    MaxSlowdown,
-    NoGpuSyncs,
-    NoGraphBreaks,
-    NoRecompiles,
-    SpeedMarker,
-)
+from ..marker import GateMarker
+from ..ratios.marker import SpeedMarker
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm

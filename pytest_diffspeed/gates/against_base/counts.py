@@ -13,11 +13,13 @@ from ...arms.counts import Counts, Site
 from ...arms.probes import probe
 from ...common.errors import UncountableError
 from ...records.verdict import Evidence, GateResult, VerdictKind
-from ..catalog.memory import require_countable
-from ..catalog.recompiles import calls_of
-from ..catalog.syncs import simulable
+from ..catalog.graph_breaks import NoGraphBreaks
+from ..catalog.memory import MaxMemory
+from ..catalog.recompiles import NoRecompiles, calls_of
+from ..catalog.syncs import NoGpuSyncs
+from ..countable import require_countable, simulable
 from ..gate import GateContext
-from ..markers import GateMarker, MaxMemory, NoGpuSyncs, NoGraphBreaks, NoRecompiles
+from ..marker import GateMarker
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm

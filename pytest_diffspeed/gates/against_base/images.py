@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 
 from ...common.errors import MeasurementError
 from ...records.verdict import GateResult
-from ..catalog.similarity import compare, gate_result, limits_of_marker, save_pictures
+from ..catalog.similarity import (
+    ImageSimilarity,
+    compare,
+    gate_result,
+    limits_of_marker,
+    save_pictures,
+)
 from ..gate import GateContext
-from ..markers import ImageSimilarity
 from .counts import claim_of
 
 if TYPE_CHECKING:

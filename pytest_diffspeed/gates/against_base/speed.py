@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ...common.errors import DiffspeedError
 from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
-from ..catalog.speedup import GateGroup, PendingGate, decided
-from ..evidence_key import attempt_of
 from ..gate import GateContext
-from ..markers import SpeedMarker
+from ..ratios.evidence_key import attempt_of
+from ..ratios.gate_group import GateGroup, PendingGate, decided
+from ..ratios.marker import SpeedMarker
 
 if TYPE_CHECKING:
     from ...arms.worker.arm import WorkerArm

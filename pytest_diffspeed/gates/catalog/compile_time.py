@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ...common.errors import MeasurementError
 from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...techniques.stacks import Stack
 from ...techniques.technique import Family
 from ..gate import Gate, GateContext
-from ..markers import GateMarker, MaxCompileTime
+from ..marker import GateMarker
+from ..marker_values import as_device, as_number, as_optional_stack
 
 _CALLS = 3
 """Timed calls of each arm: enough for the sentence on when it pays off, which is no verdict."""
+
+
+@dataclass(frozen=True)
+class MaxCompileTime(GateMarker):
+    """The first call, compilation included, takes at most ``seconds``."""
+
+    signature: ClassVar[str] = (
+        "max_compile_time(seconds, stack=None, device=None): cold start with compilation"
+    )
+    seconds: float
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls, seconds: float, stack: str | None = None, device: str | None = None
+    ) -> MaxCompileTime:
+        return cls(
+            as_number("seconds", seconds, above=0.0, example="120"),
+            as_optional_stack(stack),
+            as_device(device),
+        )
 
 
 class MaxCompileTimeGate(Gate):

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...arms.probes import graph_breaks
 from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...techniques.stacks import Stack
 from ..gate import Gate, GateContext
-from ..markers import SAVED, GateMarker, NoGraphBreaks
-from ..saved_counts import saved_counts
+from ..marker import GateMarker
+from ..marker_values import as_count, as_device, as_one_of, as_optional_stack, as_words
+from ..saved_counts import SAVED, saved_counts
 
 if TYPE_CHECKING:
     from ...compilation.report import GraphBreakReport
+
+
+COMPONENTS = ("denoiser", "unet", "transformer", "vae.decode", "text_encoder", "scheduler.step")
+
+
+@dataclass(frozen=True)
+class NoGraphBreaks(GateMarker):
+    """``torch.compile`` captures each component in one graph."""
+
+    signature: ClassVar[str] = (
+        "no_graph_breaks(components=None, max_breaks=0, stack=None, device=None): denoiser "
+        "and VAE decode compile without graph breaks"
+    )
+    components: tuple[str, ...] | None
+    max_breaks: int | None
+    """``None``: only the file of counts limits it."""
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls,
+        components: Sequence[str] | None = None,
+        max_breaks: int | str = 0,
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> NoGraphBreaks:
+        return cls(
+            _as_components(components),
+            None if max_breaks == SAVED else as_count("max_breaks", max_breaks),
+            as_optional_stack(stack),
+            as_device(device),
+        )
+
+
+def _as_components(value: Sequence[str] | None) -> tuple[str, ...] | None:
+    parts = as_words("components", value)
+    return None if parts is None else tuple(as_one_of("components", w, COMPONENTS) for w in parts)
 
 
 class NoGraphBreaksGate(Gate):

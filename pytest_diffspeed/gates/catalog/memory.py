@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...arms.spec import ArmSpec
-from ...common.errors import SelfComparisonError, UncountableError
+from ...common.errors import SelfComparisonError
 from ...records.verdict import Evidence, GateResult, VerdictKind
 from ...techniques.stacks import PREVIOUS, Stack
-from ..gate import NOT_SIMULATED, Gate, GateContext
-from ..markers import GateMarker, MaxMemory
+from ..countable import require_countable, require_eager
+from ..gate import Gate, GateContext
+from ..marker import GateMarker
+from ..marker_values import as_device, as_number, as_optional_stack, as_stack
 
 if TYPE_CHECKING:
-    from ...arms.prepared_arm import PreparedArm
     from ...timing.simulated_memory import SimulatedPeak
 
 _GIB, _MIB = 2**30, 2**20
+
+
+@dataclass(frozen=True)
+class MaxMemory(GateMarker):
+    """Peak device memory is at most ``ratio`` times that of ``over``."""
+
+    signature: ClassVar[str] = (
+        'max_memory(ratio, over="fp32", stack=None, device=None): peak device memory'
+    )
+    ratio: float
+    over: Stack
+    stack: Stack | None
+    device: str | None
+
+    @property
+    def claim(self) -> str:
+        return f"max_memory over {self.over}"
+
+    @classmethod
+    def from_arguments(
+        cls,
+        ratio: float,
+        over: str = "fp32",
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> MaxMemory:
+        return cls(
+            as_number("ratio", ratio, above=0.0, example="0.6"),
+            as_stack("over", over, previous=True),
+            as_optional_stack(stack),
+            as_device(device),
+        )
 
 
 class MemoryGate(Gate):
@@ -38,8 +72,8 @@ class MemoryGate(Gate):
             raise SelfComparisonError(f"it would compare {over} with itself")
         allocator = allocator_of(session.device)
         if allocator is None:
-            _require_eager(candidate.spec.stack)
-            _require_eager(over)
+            require_eager(candidate.spec.stack)
+            require_eager(over)
             baseline = session.arms.other(ArmSpec(candidate.spec.source, over))
             simulated = [arm.simulated_peak() for arm in (baseline, candidate)]
             peaks, place = [peak.allocated_bytes for peak in simulated], " on a simulated GPU"
@@ -107,39 +141,6 @@ def _described(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]
 def _size(count: int) -> str:
     """``0.512 GiB``, or MiB where that is the better unit."""
     return f"{count / _GIB:.3g} GiB" if count >= _GIB / 10 else f"{count / _MIB:.3g} MiB"
-
-
-def _require_eager(stack: Stack) -> None:
-    """Refuse what a simulated GPU cannot run: its memory would be that of another program.
-
-    Raises:
-        UncountableError: the stack compiles or quantizes.
-    """
-    names = [t.name for t in stack.techniques() if t.family in NOT_SIMULATED]
-    if names:
-        raise UncountableError(
-            f"memory of {stack} cannot be counted without a GPU: {' and '.join(names)} cannot run "
-            "on a simulated one, which runs eager operations on plain tensors; gate an eager stack "
-            "such as 'bf16', or run on a machine with a GPU"
-        )
-
-
-def require_countable(arm: PreparedArm) -> None:
-    """Refuse a stack that replays CUDA graphs.
-
-    A replay takes nothing from the allocator: what its kernels write to lies in a pool that was
-    filled when the graph was recorded, and that looks like something of another pipeline's.
-
-    Raises:
-        UncountableError: graphs were launched when the stack was proven.
-    """
-    launches = arm.applied.cuda_graph_launches
-    if launches:
-        raise UncountableError(
-            f"{arm.spec.stack} replays CUDA graphs ({launches} launched in a call), whose memory "
-            "the allocator gave out when they were recorded, so the peak of a call cannot be "
-            "counted; gate a stack without CUDA graphs, such as 'compile'"
-        )
 
 
 GATES = (MemoryGate(),)

@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...arms.probes import recompiles
 from ...compilation.counts_file import storable
 from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...techniques.stacks import Stack
 from ..gate import Gate, GateContext
-from ..markers import SAVED, GateMarker, NoRecompiles
-from ..saved_counts import saved_counts
+from ..marker import GateMarker
+from ..marker_values import (
+    as_count,
+    as_counts,
+    as_device,
+    as_numbers,
+    as_optional_stack,
+    as_sizes,
+    as_words,
+)
+from ..saved_counts import SAVED, saved_counts
 
 if TYPE_CHECKING:
     from ...compilation.recompiles import RecompileReport
+
+
+@dataclass(frozen=True)
+class NoRecompiles(GateMarker):
+    """After warm-up nothing compiles again."""
+
+    signature: ClassVar[str] = (
+        "no_recompiles(max_recompiles=0, sizes=None, batch_sizes=None, prompts=None, "
+        "guidance=None, stack=None, device=None): nothing compiles again after warm-up"
+    )
+    max_recompiles: int | None
+    """``None``: only the file of counts limits it."""
+    sizes: tuple[tuple[int, int], ...] | None
+    batch_sizes: tuple[int, ...] | None
+    prompts: tuple[str, ...] | None
+    guidance: tuple[float, ...] | None
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls,
+        max_recompiles: int | str = 0,
+        sizes: Sequence[tuple[int, int]] | None = None,
+        batch_sizes: Sequence[int] | None = None,
+        prompts: Sequence[str] | None = None,
+        guidance: Sequence[float] | None = None,
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> NoRecompiles:
+        return cls(
+            None if max_recompiles == SAVED else as_count("max_recompiles", max_recompiles),
+            as_sizes("sizes", sizes),
+            as_counts("batch_sizes", batch_sizes, least=1),
+            as_words("prompts", prompts),
+            as_numbers("guidance", guidance),
+            as_optional_stack(stack),
+            as_device(device),
+        )
 
 
 class NoRecompilesGate(Gate):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...common.errors import MeasurementError, SelfComparisonError, UsageError
+from ...common.errors import MeasurementError, SelfComparisonError, UsageError, nearest
 from ...common.workdir import safe_name
 from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...similarity.presets import LIMIT_NAMES, PRESETS
+from ...techniques.stacks import Stack
 from ..gate import Gate, GateContext
 from ..image_limits_file import NAME as LIMITS_FILE
 from ..image_limits_file import limits_for
-from ..markers import CALIBRATED, GateMarker, ImageSimilarity
+from ..marker import GateMarker
+from ..marker_values import BadValueError, as_device, as_number, as_one_of, as_optional_stack
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -20,10 +24,49 @@ if TYPE_CHECKING:
     from ...similarity import SimilarityReport
     from ..baseline_images import BaselineImages, Images
 
+CALIBRATED = "calibrated"
+"""In the place of a preset: the limits that were measured and stored for this device and stack."""
 RANDOM = (
     "image similarity on random weights would compare noise with noise; use a trained pipeline, "
     "such as the demo (--diffspeed-pipeline=demo)"
 )
+
+
+@dataclass(frozen=True)
+class ImageSimilarity(GateMarker):
+    """The images are those of the fp32 baseline, within a preset's limits."""
+
+    signature: ClassVar[str] = (
+        'image_similarity(preset="lossless", stack=None, device=None, **limits): images like '
+        "the fp32 baseline's"
+    )
+    preset: str
+    limits: tuple[tuple[str, float], ...]
+    stack: Stack | None
+    device: str | None
+
+    @classmethod
+    def from_arguments(
+        cls,
+        preset: str = "lossless",
+        stack: str | None = None,
+        device: str | None = None,
+        **limits: float,
+    ) -> ImageSimilarity:
+        for name in limits:
+            if name not in LIMIT_NAMES:
+                valid = ("preset", "stack", "device", *LIMIT_NAMES)
+                raise BadValueError(name, f"is no argument of it; {nearest(name, valid)}")
+        checked = tuple(
+            (name, as_number(name, value, least=0.0, example="25"))
+            for name, value in limits.items()
+        )
+        return cls(
+            as_one_of("preset", preset, (*PRESETS, CALIBRATED)),
+            checked,
+            as_optional_stack(stack),
+            as_device(device),
+        )
 
 
 class SimilarityGate(Gate):

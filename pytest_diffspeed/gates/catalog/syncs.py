@@ -2,19 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...accelerators.registry import accelerator_of
 from ...arms.probes import syncs
-from ...arms.spec import ArmSpec
 from ...records.verdict import Evidence, GateResult, VerdictKind
-from ...techniques.stacks import BASELINE_NAME, Stack
-from ..gate import NOT_SIMULATED, Gate, GateContext
-from ..markers import GateMarker, NoGpuSyncs
+from ...techniques.stacks import Stack
+from ..countable import simulable
+from ..gate import Gate, GateContext
+from ..marker import GateMarker
+from ..marker_values import (
+    as_count,
+    as_device,
+    as_flag,
+    as_one_of,
+    as_optional_stack,
+    as_words,
+)
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
     from ...syncs.report import SyncReport
+
+
+SCOPES = ("scheduler.step", "denoising_loop", "call")
+
+
+@dataclass(frozen=True)
+class NoGpuSyncs(GateMarker):
+    """The CPU never waits for the device inside ``scope``."""
+
+    signature: ClassVar[str] = (
+        'no_gpu_syncs(scope="scheduler.step", first_step=0, per_step=0, allow=(), '
+        "strict=False, stack=None, device=None): no host syncs"
+    )
+    scope: str | Callable[..., Any]
+    first_step: int
+    per_step: int
+    allow: tuple[str, ...]
+    strict: bool
+    stack: Stack | None
+    device: str | None
+
+    @property
+    def claim(self) -> str:
+        return f"no_gpu_syncs in {self.scope_name}"
+
+    @property
+    def scope_name(self) -> str:
+        if isinstance(self.scope, str):
+            return self.scope
+        return str(getattr(self.scope, "__qualname__", type(self.scope).__name__))
+
+    @classmethod
+    def from_arguments(
+        cls,
+        scope: str | Callable[..., Any] = "scheduler.step",
+        first_step: int = 0,
+        per_step: int = 0,
+        allow: Sequence[str] = (),
+        strict: bool = False,
+        stack: str | None = None,
+        device: str | None = None,
+    ) -> NoGpuSyncs:
+        return cls(
+            scope if callable(scope) else as_one_of("scope", scope, SCOPES),
+            as_count("first_step", first_step),
+            as_count("per_step", per_step),
+            as_words("allow", allow, least=0) or (),
+            as_flag("strict", strict),
+            as_optional_stack(stack),
+            as_device(device),
+        )
 
 
 class SyncGates(Gate):
@@ -32,17 +93,6 @@ class SyncGates(Gate):
         result = _result(marker, context, candidate, report)
         session.journal.write("gate", **result.as_dict())
         return result
-
-
-def simulable(context: GateContext) -> PreparedArm:
-    """The candidate, without what cannot run on a simulated GPU: compiled code, int8 weights."""
-    spec = context.candidate.spec
-    kept = [t.name for t in spec.stack.techniques() if t.family not in NOT_SIMULATED]
-    stack = Stack(tuple(kept) or (BASELINE_NAME,))
-    if stack == spec.stack:
-        context.candidate.require_unchanged()
-        return context.candidate
-    return context.session.arms.other(ArmSpec(spec.source, stack))
 
 
 def _result(

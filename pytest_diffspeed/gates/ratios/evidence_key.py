@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..evidence.key import EvidenceKey
-from ..techniques.stacks import BASE
+from ...evidence.key import EvidenceKey
+from ...techniques.stacks import BASE
 
 if TYPE_CHECKING:
-    from ..evidence.verdict_store import Attempt
-    from ..techniques.stacks import Stack
-    from .gate import GateContext
-    from .markers import SpeedMarker
+    from ...evidence.verdict_store import Attempt
+    from ...techniques.stacks import Stack
+    from ..gate import GateContext
+    from .marker import SpeedMarker
 
 
 def attempt_of(marker: SpeedMarker, context: GateContext, over: Stack) -> Attempt:

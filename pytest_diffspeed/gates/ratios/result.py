@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..records.verdict import Evidence, GateResult, VerdictKind
-from .markers import MinSpeedup, SpeedMarker
+from ...records.verdict import Evidence, GateResult, VerdictKind
 
 if TYPE_CHECKING:
-    from ..timing.comparison import SpeedupResult
-    from .gate import GateContext
+    from ...timing.comparison import SpeedupResult
+    from ..gate import GateContext
+    from .marker import SpeedMarker
 
 
 def gate_result(
@@ -33,16 +33,17 @@ def gate_result(
         floor: figures of the baseline against itself.
     """
     policy = context.session.options.inconclusive
-    own_policy = "fail" if isinstance(marker, MinSpeedup) else "warn"
     # Without a single new pair nothing was checked, and no policy makes that green.
     nothing_checked = measured.pairs == measured.earlier_pairs
     blocking = measured.verdict is VerdictKind.FAIL or (
         measured.verdict is VerdictKind.INCONCLUSIVE
-        and ((policy or own_policy) == "fail" or nothing_checked)
+        and ((policy or marker.policy) == "fail" or nothing_checked)
     )
     reason = measured.reason
-    if blocking and nothing_checked and (policy or own_policy) != "fail":
-        reason += f"; it fails although the policy is {policy or own_policy!r}: no pair was timed"
+    if blocking and nothing_checked and (policy or marker.policy) != "fail":
+        reason += (
+            f"; it fails although the policy is {policy or marker.policy!r}: no pair was timed"
+        )
     return GateResult(
         gate=marker.marker,
         claim=marker.claim,

@@ -1,0 +1,61 @@
+"""What can be counted of an arm on this device, and what a simulated GPU cannot run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..arms.spec import ArmSpec
+from ..common.errors import UncountableError
+from ..techniques.stacks import BASELINE_NAME, Stack
+from ..techniques.technique import Family
+
+if TYPE_CHECKING:
+    from ..arms.prepared_arm import PreparedArm
+    from .gate import GateContext
+
+NOT_SIMULATED = (Family.QUANTIZATION, Family.COMPILE)
+"""Techniques that change kernels only, and that a simulated GPU cannot run."""
+
+
+def simulable(context: GateContext) -> PreparedArm:
+    """The candidate, without what cannot run on a simulated GPU: compiled code, int8 weights."""
+    spec = context.candidate.spec
+    kept = [t.name for t in spec.stack.techniques() if t.family not in NOT_SIMULATED]
+    stack = Stack(tuple(kept) or (BASELINE_NAME,))
+    if stack == spec.stack:
+        context.candidate.require_unchanged()
+        return context.candidate
+    return context.session.arms.other(ArmSpec(spec.source, stack))
+
+
+def require_eager(stack: Stack) -> None:
+    """Refuse what a simulated GPU cannot run: its memory would be that of another program.
+
+    Raises:
+        UncountableError: the stack compiles or quantizes.
+    """
+    names = [t.name for t in stack.techniques() if t.family in NOT_SIMULATED]
+    if names:
+        raise UncountableError(
+            f"memory of {stack} cannot be counted without a GPU: {' and '.join(names)} cannot run "
+            "on a simulated one, which runs eager operations on plain tensors; gate an eager stack "
+            "such as 'bf16', or run on a machine with a GPU"
+        )
+
+
+def require_countable(arm: PreparedArm) -> None:
+    """Refuse a stack that replays CUDA graphs.
+
+    A replay takes nothing from the allocator: what its kernels write to lies in a pool that was
+    filled when the graph was recorded, and that looks like something of another pipeline's.
+
+    Raises:
+        UncountableError: graphs were launched when the stack was proven.
+    """
+    launches = arm.applied.cuda_graph_launches
+    if launches:
+        raise UncountableError(
+            f"{arm.spec.stack} replays CUDA graphs ({launches} launched in a call), whose memory "
+            "the allocator gave out when they were recorded, so the peak of a call cannot be "
+            "counted; gate a stack without CUDA graphs, such as 'compile'"
+        )

@@ -1,0 +1,50 @@
+"""What the markers of the gates on a paired ratio share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...techniques.stacks import Stack
+from ..marker import GateMarker
+from ..marker_values import as_device, as_number, as_one_of, as_optional_stack, as_stack
+
+UNITS = ("call", "step")
+COMPONENT_UNITS = ("text_encoder", "denoiser", "vae.decode")
+METHODS = ("sign", "bet")
+
+
+@dataclass(frozen=True)
+class SpeedMarker(GateMarker):
+    """What the two gates on a paired ratio share: against what, of what, and how sure."""
+
+    policy: ClassVar[str]
+    """What INCONCLUSIVE does to the test where ``--diffspeed-inconclusive`` says nothing."""
+    over: Stack
+    alpha: float
+    unit: str
+    method: str
+    stack: Stack | None
+    device: str | None
+
+    @property
+    def claim(self) -> str:
+        return f"{self.marker} over {self.over} per {self.unit}"
+
+    @property
+    def min_ratio(self) -> float:
+        """The threshold on baseline seconds ÷ candidate seconds."""
+        raise NotImplementedError
+
+    @staticmethod
+    def shared(
+        over: str, alpha: float, unit: str, method: str, stack: str | None, device: str | None
+    ) -> tuple[Stack, float, str, str, Stack | None, str | None]:
+        return (
+            as_stack("over", over, previous=True, base=True),
+            as_number("alpha", alpha, above=0.0, below=0.5, example="0.05"),
+            as_one_of("unit", unit, UNITS + COMPONENT_UNITS),
+            as_one_of("method", method, METHODS),
+            as_optional_stack(stack),
+            as_device(device),
+        )
