@@ -10,13 +10,16 @@ the model; ``_diffusers_hook`` of modules with its ``hooks``, the ``_context`` (
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from types import CodeType
 from typing import Any
 
 import torch
 
 from ..common.errors import DiffspeedError
+from .attributes import replaced
 from .tested import DIFFUSERS
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
@@ -44,23 +47,89 @@ def set_processors(model: Any, processors: dict[str, Any]) -> None:
         model.set_attn_processor(dict(processors))
 
 
-def has_plain_processors(model: Any) -> bool:
-    """Whether diffusers has processors for it that do not call ``scaled_dot_product_attention``."""
-    return hasattr(model, "set_default_attn_processor") and hasattr(model, "set_attn_processor")
+def plain_processors_missing(model: Any) -> str | None:
+    """Why ``model`` cannot be given attention processors without ``scaled_dot_product_attention``,
+    or ``None``.
+
+    Nothing but trying tells: ``set_default_attn_processor`` sets, in models of the newer kind, the
+    processors that they have anyway.  What was set is put back.
+    """
+    kind = type(model).__name__
+    if not hasattr(model, "set_default_attn_processor") or not hasattr(model, "set_attn_processor"):
+        return f"diffusers has no attention processor without SDPA for {kind}"
+    before = processors_of(model)
+    try:
+        model.set_default_attn_processor()
+    except ValueError as error:  # processors of the user's own
+        return str(error)
+    try:
+        fused = sorted({type(p).__name__ for p in processors_of(model).values() if _fuses(p)})
+    finally:
+        set_processors(model, before)
+    if fused:
+        return (
+            f"the oldest attention processors of {kind}, {', '.join(fused)}, call SDPA themselves"
+        )
+    return None
+
+
+def _fuses(processor: Any) -> bool:
+    """Whether the code of a processor's call names SDPA, or what diffusers dispatches it by."""
+    code = getattr(type(processor).__call__, "__code__", None)
+    names = {"scaled_dot_product_attention", "dispatch_attention_fn"}
+    return not names.isdisjoint(getattr(code, "co_names", ()))
 
 
 def fusable(model: Any) -> dict[str, torch.nn.Module]:
-    """Attention modules whose projections ``model.fuse_qkv_projections()`` would fuse."""
+    """Attention modules whose projections ``model.fuse_qkv_projections()`` would fuse.
+
+    Found by calling it while the modules' own ``fuse_projections`` only note that they were called:
+    in some models it passes all of them by.  Processors that it set are put back.
+    """
     if not hasattr(model, "fuse_qkv_projections"):
         return {}
-    return {
+    separate = {
         name: module
         for name, module in model.named_modules()
         if hasattr(module, "fuse_projections")
-        and getattr(module, "_supports_qkv_fusion", True)
         and getattr(module, "to_k", None) is not None
         and not getattr(module, "fused_projections", False)
     }
+    called: list[str] = []
+    before = processors_of(model)
+    with ExitStack() as stack:
+        for name, module in separate.items():
+
+            def note(*_: object, name: str = name, **__: object) -> None:
+                called.append(name)
+
+            stack.enter_context(replaced(module, "fuse_projections", note))
+        had = "original_attn_processors" in vars(model)
+        try:
+            model.fuse_qkv_projections()
+        except ValueError:  # processors with added key and value projections
+            return {}
+        finally:
+            if processors_of(model) != before:
+                set_processors(model, before)
+            if not had:
+                vars(model).pop("original_attn_processors", None)
+    return {name: separate[name] for name in called}
+
+
+def adapted_projections(model: Any) -> list[str]:
+    """Projections that are wrapped by an adapter (peft's LoRA): fusing reads their weights alone.
+
+    ``base_layer`` is where the layers of peft keep the one that they wrap.
+    """
+    names = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
+    return [
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if hasattr(module, "fuse_projections")
+        for name in names
+        if hasattr(getattr(module, name, None), "base_layer")
+    ]
 
 
 def added_projections(model: Any) -> bool:
@@ -101,6 +170,62 @@ def unfuse(model: Any, processors: dict[str, Any]) -> None:
             f"diffusers fuses in another way than {DIFFUSERS}, with which pytest-diffspeed was "
             "tested"
         )
+
+
+def float32_islands(model: Any, dtype: torch.dtype) -> list[str]:
+    """Parameters that stay in float32 where ``model`` is loaded in ``dtype``, by its own word.
+
+    ``_keep_in_fp32_modules`` names parts of their paths.  Models of transformers mean float16 by
+    it, and have ``_keep_in_fp32_modules_strict`` for bfloat16 too (transformers 4.57 and 5).
+    """
+    words = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    if hasattr(model, "_keep_in_fp32_modules_strict"):
+        words = words if dtype is torch.float16 else set()
+        words |= set(model._keep_in_fp32_modules_strict or ())
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.is_floating_point() and any(f".{word}." in f".{name}." for word in words)
+    ]
+
+
+def casts_by_itself(module: torch.nn.Module) -> bool:
+    """Whether the code of a module that diffusers or transformers brings names float32 itself.
+
+    So do rotary embeddings (Mochi's), whose angles would be wrong in fewer bits.  Not the user's
+    modules, nor a ``forward`` or an attention processor that somebody put on the instance.
+    """
+    kind = type(module)
+    processor = getattr(module, "processor", None)
+    for owner in (kind, type(processor) if processor is not None else kind):
+        if owner.__module__.partition(".")[0] not in ("diffusers", "transformers"):
+            return False
+    return "forward" not in vars(module) and _code_names(kind, {"float32", "float", "autocast"})
+
+
+def reads_force_upcast(pipeline: Any) -> bool:
+    """Whether the code of a pipeline asks its VAE's configuration for ``force_upcast``.
+
+    It does so where it casts a float16 VAE to float32 for the time of a decode; others leave such
+    a VAE in float16, whatever its configuration says.
+    """
+    return any(
+        _code_names(kind, {"force_upcast"})
+        for kind in type(pipeline).__mro__
+        if kind.__name__ != "DiffusionPipeline"
+    )
+
+
+def _code_names(kind: type, wanted: set[str]) -> bool:
+    """Whether a function in the body of ``kind`` uses one of the names."""
+
+    def uses(code: CodeType) -> bool:
+        return not wanted.isdisjoint(code.co_names) or any(
+            uses(constant) for constant in code.co_consts if isinstance(constant, CodeType)
+        )
+
+    functions = (inspect.unwrap(f) for f in vars(kind).values() if inspect.isfunction(f))
+    return any(uses(function.__code__) for function in functions)
 
 
 def cache_surroundings(model: Any) -> Callable[[], AbstractContextManager[Any]]:

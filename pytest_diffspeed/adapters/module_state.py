@@ -55,14 +55,19 @@ def uncompiled(module: torch.nn.Module) -> torch.nn.Module:
 
 def hooks_around_forward(module: torch.nn.Module) -> Iterator[str]:
     """In words, the hooks that replace or surround the forward of this very module."""
+    yield from library_hooks(module)
+    if module._forward_hooks or module._forward_pre_hooks:
+        yield "forward hooks"
+
+
+def library_hooks(module: torch.nn.Module) -> Iterator[str]:
+    """In words, those of accelerate and of diffusers: offloading, caches, casting."""
     accelerate = getattr(module, "_hf_hook", None)
     if accelerate is not None:
         yield f"accelerate's {type(accelerate).__name__}"
     registry = getattr(module, "_diffusers_hook", None)
     for name in getattr(registry, "hooks", {}) if registry is not None else ():
         yield f"diffusers' hook {name!r}"
-    if module._forward_hooks or module._forward_pre_hooks:
-        yield "forward hooks"
 
 
 def edits(tensor: torch.Tensor) -> int | None:

@@ -17,7 +17,7 @@ from ..compilation.cost import Compilation
 from ..pipelines.boundaries import require_unit, stage_boundaries
 from ..pipelines.call import PipelineCall
 from ..pipelines.components import modules
-from ..pipelines.pipeline_state import pipeline_state
+from ..pipelines.pipeline_state import changed_aspects, pipeline_state
 from ..techniques.apply import Applied, running
 from ..timing.arm import Arm
 from ..timing.gc_paused import gc_paused
@@ -56,9 +56,7 @@ class PreparedArm:
             MeasurementError: a test's body changed it; arms are shared by the tests of a session.
         """
         now = pipeline_state(self.pipeline)
-        changed = sorted(
-            name for name in {*now, *self._proven} if now.get(name) != self._proven.get(name)
-        )
+        changed = changed_aspects(self._proven, now, self.applied.habits)
         if changed:
             raise MeasurementError(
                 f"the pipeline with {self.spec.stack} is no longer what was proven: the body of "

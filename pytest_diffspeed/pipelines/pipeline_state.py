@@ -1,11 +1,14 @@
 """What a pipeline is at one moment, to see later whether somebody changed it.
 
-Calling a pipeline changes nothing of this, whatever its stack.
+Some pipelines change a few things in each call of their own accord: attention processors set anew,
+a scheduler's noise sampler made anew.  What a call that nobody else had a hand in changes is such a
+habit (:func:`changed`), and is held against nobody; what kind of thing stands there still is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .components import modules
@@ -16,54 +19,111 @@ if TYPE_CHECKING:
 
 _PLAIN = (bool, int, float, str)
 
+State = Mapping[str, Mapping[tuple[object, ...], object]]
+"""By what it is of (``"unet's hooks"``), by place in it, something that differs after a change."""
+Habits = frozenset[tuple[str, tuple[object, ...]]]
+"""Aspects and places that a call of a pipeline changes by itself."""
 
-def pipeline_state(pipeline: DiffusionPipeline) -> dict[str, object]:
-    """By what it is of (``"unet's hooks"``), something that differs after a change.
+
+def pipeline_state(pipeline: DiffusionPipeline) -> State:
+    """What ``pipeline`` is now, to be compared by :func:`changed` and :func:`changed_aspects`.
 
     Of each component with weights: which modules it has; pointers, dtypes, shapes and strides of
     weights and buffers, and how often each weight was written to in place; hooks; plain public
     attributes (``training``, ``use_tiling``); and callables on the instances themselves (a compiled
-    or replaced ``forward``, attention processors).  Of the scheduler: its configuration and
+    or replaced ``forward``, attention processors).  Of each scheduler: its configuration and
     replaced methods, but not where it is in a call.  Values are not read.
     """
-    known: dict[str, object] = {}
+    known: dict[str, dict[tuple[object, ...], object]] = {}
     for name, part in modules(pipeline).items():
-        for aspect, value in _of_component(part).items():
-            known[f"{name}'s {aspect}"] = hash(value)
-    scheduler = getattr(pipeline, "scheduler", None)
-    if scheduler is not None:
-        known.update(_of_scheduler(scheduler))
+        for aspect, entries in _of_component(part).items():
+            known[f"{name}'s {aspect}"] = entries
+    for name, part in pipeline.components.items():
+        if hasattr(part, "set_timesteps"):
+            known.update(_of_scheduler(name, part))
     return known
 
 
-def _of_component(part: torch.nn.Module) -> dict[str, tuple[object, ...]]:
+def changed(before: State, now: State) -> Habits:
+    """Where the two differ; between calls of one's own, the pipeline's habits."""
+    places = {
+        (aspect, place) for known in (before, now) for aspect in known for place in known[aspect]
+    }
+    return frozenset(
+        (aspect, place)
+        for aspect, place in places
+        if before.get(aspect, {}).get(place) != now.get(aspect, {}).get(place)
+    )
+
+
+def changed_aspects(before: State, now: State, habits: Habits = frozenset()) -> list[str]:
+    """The aspects in which the two differ in more than ``habits``, in order of their names."""
+    return sorted({aspect for aspect, _ in changed(before, now) - habits})
+
+
+class _Same:
+    """Equal to itself as long as what it was made of lives; it keeps nothing alive.
+
+    An ``id`` would not do: what a call replaces is often made anew at the same address.
+    """
+
+    def __init__(self, value: object) -> None:
+        self._id = id(value)
+        try:
+            self._ref: Any = weakref.ref(value)
+        except TypeError:  # a kind that has no weak references
+            self._ref = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Same) or self._id != other._id:
+            return False
+        if self._ref is None or other._ref is None:
+            return self._ref is other._ref
+        own = self._ref()
+        return own is not None and own is other._ref()
+
+    def __hash__(self) -> int:
+        return self._id
+
+
+def _of_component(part: torch.nn.Module) -> dict[str, dict[tuple[object, ...], object]]:
     from ..adapters.module_state import edits, is_hooks, pieces, require_hook_tables
 
     require_hook_tables(part)
-    found: dict[str, list[object]] = {"modules": [], "hooks": [], "settings": [], "methods": []}
-    for module in part.modules():
-        found["modules"].append(id(module))
+    aspects = ("modules", "hooks", "settings", "methods", "weights", "buffers")
+    found: dict[str, dict[tuple[object, ...], object]] = {aspect: {} for aspect in aspects}
+    for path, module in part.named_modules():
+        found["modules"][path,] = _Same(module)
         for key, value in vars(module).items():
             if isinstance(value, dict):
                 if value and is_hooks(key, value):
-                    hooks = ((number, id(hook)) for number, hook in value.items())
-                    found["hooks"].append((id(module), key, *hooks))
+                    hooks = tuple((number, _Same(hook)) for number, hook in value.items())
+                    found["hooks"][path, key] = hooks
             elif _is_setting(key, value):
-                found["settings"].append((key, value))
+                found["settings"][path, key] = value
             elif callable(value):
-                found["methods"].append((id(module), key, id(value)))
-                found["settings"].extend(_own_settings(value))
-    weights = [
-        (key, _place(piece), edits(piece))
-        for key, parameter in part.named_parameters()
-        for piece in pieces(parameter)
-    ]
-    buffers = [(key, _place(buffer)) for key, buffer in part.named_buffers()]
-    return {
-        **{aspect: tuple(values) for aspect, values in found.items()},
-        "weights": tuple(weights),
-        "buffers": tuple(buffers),
-    }
+                found["methods"].update(_callable(value, path, key))
+                for name, own in _own_settings(value):
+                    found["settings"][path, key, name] = own
+    for aspect, tensors in (
+        ("weights", part.named_parameters()),
+        ("buffers", part.named_buffers()),
+    ):
+        for key, tensor in tensors:
+            for number, piece in enumerate(pieces(tensor) if aspect == "weights" else (tensor,)):
+                found[aspect][key, number, "layout"] = _layout(piece)
+                edited = edits(piece) if aspect == "weights" else None
+                found[aspect][key, number, "place"] = (piece.data_ptr(), edited)
+    return found
+
+
+def _callable(value: Any, *place: object) -> dict[tuple[object, ...], object]:
+    """Which one it is, and apart from that of what kind: one that each call makes anew stays of
+    one kind.
+    """
+    named = value if hasattr(value, "__qualname__") else type(value)
+    kind = (getattr(named, "__module__", None), named.__qualname__)
+    return {(*place, "itself"): _Same(value), (*place, "kind"): kind}
 
 
 def _is_setting(name: str, value: object) -> bool:
@@ -77,7 +137,7 @@ def _is_setting(name: str, value: object) -> bool:
     )
 
 
-def _own_settings(value: Any) -> Iterator[object]:
+def _own_settings(value: Any) -> Iterator[tuple[str, object]]:
     """Of an attention processor: its backend and the like."""
     if type(value).__name__ == "function":
         return
@@ -86,23 +146,26 @@ def _own_settings(value: Any) -> Iterator[object]:
             yield key, own
 
 
-def _place(tensor: torch.Tensor) -> tuple[object, ...]:
-    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+def _layout(tensor: torch.Tensor) -> tuple[object, ...]:
+    return tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
-def _of_scheduler(scheduler: Any) -> dict[str, object]:
+def _of_scheduler(name: str, scheduler: Any) -> dict[str, dict[tuple[object, ...], object]]:
     own = getattr(scheduler, "__dict__", {})
     config = getattr(scheduler, "config", None) or {}
     # `shift` of the configuration is in force as `_shift`, which `set_shift` writes.
-    in_force = [
-        (key, own[key])
-        for name in config
-        for key in (name, f"_{name}")
+    in_force: dict[tuple[object, ...], object] = {
+        (key,): own[key]
+        for option in config
+        for key in (option, f"_{option}")
         if isinstance(own.get(key), _PLAIN)
-    ]
-    methods = [(key, id(value)) for key, value in own.items() if callable(value)]
+    }
+    methods: dict[tuple[object, ...], object] = {}
+    for key, value in own.items():
+        if callable(value):
+            methods.update(_callable(value, key))
     return {
-        "scheduler": (id(scheduler), type(scheduler)),
-        "scheduler's configuration": (repr(config), tuple(in_force)),
-        "scheduler's methods": tuple(sorted(methods)),
+        name: {("itself",): _Same(scheduler), ("class",): type(scheduler)},
+        f"{name}'s configuration": {**in_force, ("config",): repr(config)},
+        f"{name}'s methods": methods,
     }

@@ -69,6 +69,7 @@ class PipelineSource(ABC):
                 f"pipeline source {self.name!r}: it gave {_kind(pipeline)}, not a diffusers "
                 "pipeline; return an instance of diffusers.DiffusionPipeline"
             )
+        from .bare import why_not_bare
         from .components import denoiser_name, floating_dtypes, modules
 
         try:
@@ -78,6 +79,9 @@ class PipelineSource(ABC):
                 f"pipeline source {self.name!r}: {error}; only pipelines with one of them can be "
                 "measured"
             ) from None
+        changed = why_not_bare(pipeline)
+        if changed is not None:
+            raise SourceError(f"pipeline source {self.name!r}: {changed}")
         other = {
             f"{name} in {', '.join(sorted(set(dtypes) - {'torch.float32'}))}"
             for name, dtypes in floating_dtypes(pipeline).items()

@@ -16,12 +16,13 @@ from ..adapters.torch_internals import cuda_graph_skip_reasons, cuda_graph_skips
 from ..common.errors import IncompatibleError, MissingHardwareError, NotEffectiveError
 from ..common.quiet import third_party
 from ..pipelines.compile_failure import explain_compile_failure
+from ..pipelines.pipeline_state import Habits, changed, pipeline_state
 from .global_state import preserved
 from .observation import CudaGraphs
 from .precision_flags import ieee_fp32
 from .stacks import BASELINE_NAME, Stack, parse_stack
 from .technique import Family, KnownSlowWarning, Observation, Proof, Technique
-from .undo import remember
+from .undo import note_habits, remember
 from .undo import undo_stack as undo_stack
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Applied:
 
     ``first_call_s`` contains compilation where the stack compiles.  ``known_slow`` are the
     sentences of the warnings that were given.  ``cuda_graph_launches`` were seen in the last call
-    of the proofs.
+    of the proofs.  ``habits`` is what the pipeline changes of itself in each call.
     """
 
     stack: Stack
@@ -48,6 +49,7 @@ class Applied:
     first_call_s: float
     known_slow: tuple[str, ...] = ()
     cuda_graph_launches: int = 0
+    habits: Habits = frozenset()
 
 
 @contextmanager
@@ -141,6 +143,7 @@ def apply_stack(
         for technique in compiled:
             technique.apply(pipeline)
         _finish(device)
+        untouched = pipeline_state(pipeline)
         started = clock()
         try:
             call(pipeline)
@@ -151,8 +154,13 @@ def apply_stack(
             raise NotEffectiveError(f"{_compile_failure(compiled, error)}\n{why}") from error
         _finish(device)
         first_call_s = clock() - started
-        if skips is not None:
-            seen = _observe_compiled(compiled, seen, pipeline, call)
+        if skips is None:
+            habits = changed(untouched, pipeline_state(pipeline))
+        else:
+            _settle(compiled, pipeline, call)
+            untouched = pipeline_state(pipeline)
+            seen = _observe_compiled(seen, pipeline, call)
+            habits = changed(untouched, pipeline_state(pipeline))
             graphs = _cuda_graphs(skips.count, reasons, seen.cuda_graphs.launches)
             seen = replace(seen, cuda_graphs=graphs)
             for technique in compiled:
@@ -161,8 +169,9 @@ def apply_stack(
                 more = technique.prove_compiled(pipeline, seen)
                 proof = proofs[technique.name]
                 proofs[technique.name] = replace(proof, figures={**proof.figures, **(more or {})})
+        note_habits(pipeline, habits)
     launches = seen.cuda_graphs.launches
-    return Applied(stack, tuple(proofs.values()), first_call_s, slow, launches)
+    return Applied(stack, tuple(proofs.values()), first_call_s, slow, launches, habits)
 
 
 def _finish(device: Device) -> None:
@@ -227,16 +236,18 @@ def _observe_applied(
         raise
 
 
+def _settle(
+    compiled: list[Technique], pipeline: DiffusionPipeline, call: Callable[..., object]
+) -> None:
+    for _ in range(max(technique.extra_warmup_calls for technique in compiled)):
+        call(pipeline, steps=PROOF_STEPS)
+
+
 def _observe_compiled(
-    compiled: list[Technique],
-    seen: Observation,
-    pipeline: DiffusionPipeline,
-    call: Callable[..., object],
+    seen: Observation, pipeline: DiffusionPipeline, call: Callable[..., object]
 ) -> Observation:
     from .observe_compiled import observe_compiled
 
-    for _ in range(max(technique.extra_warmup_calls for technique in compiled)):
-        call(pipeline, steps=PROOF_STEPS)
     parts, launches = observe_compiled(pipeline, lambda: call(pipeline, steps=PROOF_STEPS))
     return replace(seen, compiled=parts, cuda_graphs=CudaGraphs(launches=launches))
 

@@ -31,19 +31,39 @@ PLAIN_SOFTMAX = "_softmax"
 
 
 @dataclass(frozen=True)
+class ConvolutionInputs:
+    """Layouts of what the convolutions of one part got, those of rank 4 and 5.
+
+    ``other`` are inputs in another layout than channels-last.  An input of one channel or one
+    pixel is in all layouts at once, and not counted.  ``patches`` are inputs, in another layout, of
+    convolutions whose stride is their kernel: they cut up what comes into a transformer.
+    """
+
+    channels_last: int = 0
+    other: int = 0
+    patches: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.channels_last or self.other or self.patches)
+
+
+@dataclass(frozen=True)
 class PartOps:
     """The ops that one part of a pipeline ran in an eager call, by aten name without overload.
 
     ``op_dtypes`` counts matrix products, convolutions and fused attention by their floating dtype;
     ``gemms`` is the number of matrix products without the batched ones, which unfused attention
     uses, and ``int8_products`` of those in int8; ``attention`` counts fused attention ops and
-    softmaxes.
+    softmaxes.  ``op_places`` are the same ops as ``op_dtypes``, by dtype and by the path of the
+    innermost module that ran them (``"mid_block.resnets.0.conv1"``).
     """
 
     op_dtypes: Mapping[str, int] = field(default_factory=dict)
     attention: Mapping[str, int] = field(default_factory=dict)
     gemms: int = 0
     int8_products: int = 0
+    convolutions: ConvolutionInputs = ConvolutionInputs()
+    op_places: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def sdpa_calls(self) -> int:
@@ -127,7 +147,8 @@ class Observation:
 
     ``parts`` and ``linears`` (by ``part.path.of.the.layer``) are of a call before compilation,
     ``compiled`` of one after it, by part; ``None`` where nothing was to compile.  ``before`` is
-    the same of the untouched pipeline, for techniques that set ``watches``.
+    the same of the untouched pipeline, for techniques that set ``watches``.  ``sets_processors``
+    are the parts that found other attention processors in the call than they had before it.
     """
 
     parts: Mapping[str, PartOps] = field(default_factory=dict)
@@ -137,6 +158,7 @@ class Observation:
     cuda_graphs: CudaGraphs = CudaGraphs()
     before: Observation | None = None
     steps: int = 0
+    sets_processors: frozenset[str] = frozenset()
 
     @property
     def op_dtypes(self) -> Counter[str]:

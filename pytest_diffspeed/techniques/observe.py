@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..adapters.diffusers_internals import processors_of
 from ..adapters.torch_internals import TorchDispatchMode
 from ..pipelines.components import denoiser, vae
 from ..pipelines.scheduler_watch import schedulers_of, watch_schedulers
@@ -23,6 +24,7 @@ from .observation import (
     MATH_ATTENTION,
     PLAIN_SOFTMAX,
     VAE,
+    ConvolutionInputs,
     LinearCalls,
     Observation,
     PartOps,
@@ -66,11 +68,13 @@ class OpWatch(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.inside: list[str] = []
+        self.inside: list[tuple[str, str]] = []  # part, and path of the module in it
         self.op_dtypes: dict[str, Counter[str]] = {}
         self.attention: dict[str, Counter[str]] = {}
         self.gemms: Counter[str] = Counter()
         self.int8_products: Counter[str] = Counter()
+        self.convolutions: dict[str, Counter[str]] = {}
+        self.places: dict[str, dict[str, Counter[str]]] = {}
 
     def __torch_dispatch__(
         self,
@@ -83,10 +87,10 @@ class OpWatch(TorchDispatchMode):
         # in float32 instead.
         result = func(*args, **(kwargs or {}))
         if self.inside:
-            self._count(self.inside[-1], _aten_name(func), args)
+            self._count(*self.inside[-1], _aten_name(func), args)
         return result
 
-    def _count(self, part: str, name: str, args: tuple[Any, ...]) -> None:
+    def _count(self, part: str, path: str, name: str, args: tuple[Any, ...]) -> None:
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
         if name in INT8_GEMMS or (name == "out_dtype" and _all_int8(tensors)):
             self.gemms[part] += 1
@@ -97,7 +101,13 @@ class OpWatch(TorchDispatchMode):
             self.attention.setdefault(part, Counter())[name] += 1
         floating = [t for t in tensors if t.is_floating_point()]
         if name in ARITHMETIC and floating:
-            self.op_dtypes.setdefault(part, Counter())[str(floating[-1].dtype)] += 1
+            dtype = str(floating[-1].dtype)
+            self.op_dtypes.setdefault(part, Counter())[dtype] += 1
+            self.places.setdefault(part, {}).setdefault(dtype, Counter())[path] += 1
+        if name in CONVOLUTIONS:
+            layout = _layout_of_input(*args)
+            if layout is not None:
+                self.convolutions.setdefault(part, Counter())[layout] += 1
 
     def parts(self) -> dict[str, PartOps]:
         return {
@@ -106,6 +116,8 @@ class OpWatch(TorchDispatchMode):
                 dict(self.attention.get(part, {})),
                 self.gemms[part],
                 self.int8_products[part],
+                ConvolutionInputs(**self.convolutions.get(part, Counter())),
+                {dtype: dict(places) for dtype, places in self.places.get(part, {}).items()},
             )
             for part in (DENOISER, VAE)
         }
@@ -119,14 +131,13 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
     ops = OpWatch()
     rows: dict[str, tuple[torch.nn.Linear, list[int]]] = {}
     scheduler = _SchedulerWatch(pipeline)
+    processors = _ProcessorWatch()
     with ExitStack() as stack:
-        watched = {DENOISER: denoiser(pipeline), VAE: getattr(vae(pipeline), "decoder", None)}
-        for part, module in watched.items():
-            if module is not None:
-                stack.enter_context(_inside(ops, part, module))
         for part, module in {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}.items():
             if module is not None:
+                stack.enter_context(_inside(ops, part, module))
                 stack.enter_context(_rows(part, module, rows))
+        stack.enter_context(processors.watch(DENOISER, denoiser(pipeline)))
         stack.enter_context(scheduler.open())
         with ops:
             call()
@@ -135,25 +146,56 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
         for name, (layer, seen) in rows.items()
         if seen
     }
-    return Observation(ops.parts(), linears, scheduler.seen(), steps=steps)
+    return Observation(
+        ops.parts(),
+        linears,
+        scheduler.seen(),
+        steps=steps,
+        sets_processors=frozenset(processors.changed),
+    )
 
 
 @contextmanager
 def _inside(ops: OpWatch, part: str, module: torch.nn.Module) -> Iterator[None]:
-    def enter(*_: object) -> None:
-        ops.inside.append(part)
+    """What runs in ``module`` counts for ``part``, by the innermost of its modules."""
 
     def leave(*_: object) -> None:
         ops.inside.pop()
 
-    handles = [
-        module.register_forward_pre_hook(enter),
-        module.register_forward_hook(leave, always_call=True),
-    ]
+    handles = []
+    for path, inner in module.named_modules():
+
+        def enter(*_: object, path: str = path) -> None:
+            ops.inside.append((part, path))
+
+        handles += [
+            inner.register_forward_pre_hook(enter),
+            inner.register_forward_hook(leave, always_call=True),
+        ]
     try:
         yield
     finally:
         for handle in handles:
+            handle.remove()
+
+
+class _ProcessorWatch:
+    """Whether a model finds other attention processors when it is called than before the call."""
+
+    def __init__(self) -> None:
+        self.changed: set[str] = set()
+
+    @contextmanager
+    def watch(self, part: str, model: torch.nn.Module) -> Iterator[None]:
+        def compare(*_: object) -> None:
+            if processors_of(model) != before:
+                self.changed.add(part)
+
+        before = processors_of(model)
+        handle = model.register_forward_pre_hook(compare)
+        try:
+            yield
+        finally:
             handle.remove()
 
 
@@ -261,6 +303,19 @@ def _aten_name(func: Any) -> str:
     """``"addmm"`` of the overload ``aten.addmm.default``; the name of a higher-order operator."""
     name: str = getattr(func, "overloadpacket", func).__name__
     return name
+
+
+def _layout_of_input(
+    given: torch.Tensor, weight: torch.Tensor, _bias: object = None, stride: Any = (), *_: object
+) -> str | None:
+    """The field of :class:`ConvolutionInputs` that counts this input; ``None``: none does."""
+    if given.dim() not in (4, 5):
+        return None
+    wanted = torch.channels_last if given.dim() == 4 else torch.channels_last_3d
+    if given.is_contiguous(memory_format=wanted):
+        return None if given.is_contiguous() else "channels_last"
+    kernel = list(weight.shape[2:])
+    return "patches" if weight.shape[2:].numel() > 1 and kernel == list(stride) else "other"
 
 
 def _all_int8(tensors: list[torch.Tensor]) -> bool:

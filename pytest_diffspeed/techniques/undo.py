@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
+    from ..pipelines.pipeline_state import Habits
+
 _NOTES = "stack"
 
 
@@ -55,10 +57,11 @@ def undo_stack(pipeline: DiffusionPipeline, stack: Stack | str) -> None:
         forget(pipeline, technique.name)
     stacks.pop()
     before: dict[str, object] = notes["before"].pop()
+    habits: frozenset[str] = notes.get("habits", frozenset())
     if not stacks:
         forget(pipeline, _NOTES)
     now = snapshot(pipeline)
-    differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    differing = sorted(key for key in {*before, *now} - habits if before.get(key) != now.get(key))
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise NotUndoneError(
@@ -67,11 +70,22 @@ def undo_stack(pipeline: DiffusionPipeline, stack: Stack | str) -> None:
         )
 
 
+def note_habits(pipeline: DiffusionPipeline, habits: Habits) -> None:
+    """Note what calls of the pipeline change of themselves; no undo is held to it."""
+    names = {
+        ".".join(str(word) for word in (aspect.removesuffix("'s methods"), *place[:-1]) if word)
+        for aspect, place in habits
+        if aspect.endswith("'s methods") and place[-1] == "itself"
+    }
+    notes = memory(pipeline, _NOTES)
+    notes["habits"] = notes.get("habits", frozenset()) | names
+
+
 def snapshot(pipeline: DiffusionPipeline) -> dict[str, object]:
     """What can be told of a pipeline: its modules, their own callables, and every weight.
 
     Of each weight dtype, device, shape, strides, and the first, middle and last value; the place
-    in memory may change; of a quantized weight no values.  Of the scheduler what stands on the
+    in memory may change; of a quantized weight no values.  Of the schedulers what stands on the
     instance and is a callable.
     """
     from ..pipelines.components import modules
@@ -79,20 +93,23 @@ def snapshot(pipeline: DiffusionPipeline) -> dict[str, object]:
     known: dict[str, object] = {}
     for component, part in modules(pipeline).items():
         for path, module in part.named_modules(prefix=component):
-            known[path] = (type(module), id(module), _own_callables(module))
+            known[path] = (type(module), id(module))
+            known.update(_own_callables(path, module))
         for path, tensor in part.state_dict().items():
             known[f"{component}.{path}"] = _weight(tensor)
-    scheduler = getattr(pipeline, "scheduler", None)
-    known["scheduler"] = (id(scheduler), _own_callables(scheduler))
+    for name, part in pipeline.components.items():
+        if hasattr(part, "set_timesteps"):
+            known[name] = id(part)
+            known.update(_own_callables(name, part))
     return known
 
 
-def _own_callables(owner: object) -> tuple[tuple[str, int], ...]:
-    return tuple(
-        (name, id(value))
-        for name, value in sorted(getattr(owner, "__dict__", {}).items())
+def _own_callables(path: str, owner: object) -> dict[str, object]:
+    return {
+        f"{path}.{name}": id(value)
+        for name, value in getattr(owner, "__dict__", {}).items()
         if callable(value)
-    )
+    }
 
 
 def _weight(tensor: torch.Tensor) -> tuple[object, ...]:

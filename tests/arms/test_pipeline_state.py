@@ -1,12 +1,14 @@
 """A pipeline that a test's body changed is told, and calling it is no change."""
 
+import functools
 from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("torch")
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.arms.prepared_arm import PreparedArm
@@ -16,7 +18,7 @@ from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.pipeline_state import pipeline_state
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.techniques.apply import Applied, running
+from pytest_diffspeed.techniques.apply import Applied, running, undo_stack
 from pytest_diffspeed.techniques.catalog import quantization
 from pytest_diffspeed.techniques.catalog.compile import Compile
 from pytest_diffspeed.techniques.registry import techniques
@@ -144,6 +146,50 @@ def test_a_change_is_told_by_name(arm, what, change):
     change(arm.pipeline)
     with pytest.raises(MeasurementError, match=rf"no longer what was proven: .* changed .*{what}"):
         arm.require_unchanged()
+
+
+class SetsProcessors(StableDiffusionXLPipeline):
+    """Sets attention processors and makes its scheduler's noise sampler anew in each call, as
+    DPMSolverSDEScheduler does, which needs torchsde."""
+
+    @functools.wraps(StableDiffusionXLPipeline.__call__)
+    def __call__(self, *args, **kwargs):
+        self.unet.set_attn_processor(AttnProcessor2_0())
+        self.scheduler.noise_sampler = Sampler()
+        return super().__call__(*args, **kwargs)
+
+
+class Sampler:
+    def __call__(self, *times):
+        return 0.0
+
+
+@pytest.fixture
+def habitual(libraries):
+    pipeline = SetsProcessors(**built(SDXL)[0].components)
+    pipeline.set_progress_bar_config(disable=True)
+    defaults = replace(parse_source(SDXL).defaults(pipeline), steps=1)
+    return pipeline, PipelineCall(pipeline, defaults, "a red apple")
+
+
+def test_what_each_call_changes_by_itself_is_no_accusation(habitual):
+    pipeline, call = habitual
+    applied = apply_stack(pipeline, "fp32", call=call)
+    arm = PreparedArm(ArmSpec(SDXL, applied.stack), pipeline, call, applied)
+    for _ in range(2):
+        with arm.running():
+            call(pipeline)
+        arm.require_unchanged()
+    one = pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1
+    one.set_processor(AttnProcessor())  # another kind is the body's doing
+    with pytest.raises(MeasurementError, match=r"changed unet's methods;"):
+        arm.require_unchanged()
+
+
+def test_habits_are_not_held_against_an_undo(habitual):
+    pipeline, call = habitual
+    apply_stack(pipeline, "channels_last", call=call)
+    undo_stack(pipeline, "channels_last")
 
 
 def test_the_weights_inside_a_quantized_layer_are_watched(libraries):

@@ -1,6 +1,8 @@
 """Tiny pipelines: one with a UNet, one with a transformer, and their calls."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.techniques.catalog.compile import Compile
 
+sys.path.insert(0, str(Path(__file__).parent))  # for `two_experts`
 SOURCES = {"unet": "random:sdxl-tiny", "transformer": "random:flux-tiny"}
 
 

@@ -74,6 +74,33 @@ def test_a_kernel_that_is_not_pinned_is_noticed(part, pipeline, call, monkeypatc
         apply_stack(pipeline, "sdpa_math", call=call)
 
 
+def test_default_processors_that_call_sdpa_themselves_are_not_plain(pipeline, call, monkeypatch):
+    """As those of HunyuanDiT and Stable Audio."""
+    unet = pipeline.unet
+    unet.set_default_attn_processor = lambda: unet.set_attn_processor(AttnProcessor2_0())
+    before = unet.attn_processors
+    with pytest.raises(
+        IncompatibleError, match=r"AttnProcessor2_0, call SDPA themselves; sdpa_math"
+    ):
+        apply_stack(pipeline, "no_sdpa", call=call)
+    assert unet.attn_processors == before
+
+
+def test_processors_of_the_users_own_do_not_fit(pipeline, call):
+    pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1.set_processor(WithDropout())
+    with pytest.raises(IncompatibleError, match="Cannot call `set_default_attn_processor`"):
+        apply_stack(pipeline, "no_sdpa", call=call)
+
+
+def test_processors_that_the_pipeline_sets_in_each_call_stay(pipeline, call):
+    def sets_its_own(pipe, **kwargs):
+        pipe.unet.set_attn_processor(AttnProcessor2_0())
+        return call(pipe, **kwargs)
+
+    with pytest.raises(IncompatibleError, match="sets attention processors of its own in each"):
+        apply_stack(pipeline, "no_sdpa", call=sets_its_own)
+
+
 class WithDropout(AttnProcessor2_0):
     """Attention as no flash kernel of the CPU takes it."""
 

@@ -1,7 +1,10 @@
 """fp16 and tf32: where each runs, and what the VAE does."""
 
+from typing import ClassVar
+
 import pytest
 import torch
+import two_experts
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.accelerators.device import Device
@@ -14,13 +17,15 @@ from pytest_diffspeed.techniques.precision_flags import fp32_precision, ieee_fp3
 from pytest_diffspeed.techniques.stacks import parse_stack
 
 
-def test_fp16_keeps_a_vae_in_float32_whose_configuration_asks_for_it(pipeline, call):
+def test_fp16_keeps_a_vae_in_float32_where_the_pipeline_would(pipeline, call):
     assert pipeline.vae.config.force_upcast
     (proof,) = apply_stack(pipeline, "fp16", call=call).proofs
     assert {p.dtype for p in pipeline.unet.parameters()} == {torch.float16}
     assert {p.dtype for p in pipeline.vae.parameters()} == {torch.float32}
     assert proof.figures["vae_dtype"] == "torch.float32"
-    assert proof.found.endswith("; the VAE in float32, as its configuration asks")
+    assert proof.found.endswith(
+        "; the VAE in torch.float32, since StableDiffusionXLPipeline reads its force_upcast"
+    )
 
 
 def test_fp16_weights_stay_where_they_are_from_call_to_call(pipeline, call):
@@ -37,6 +42,60 @@ def test_fp16_takes_a_vae_that_does_not_ask(pipeline, call):
     (proof,) = apply_stack(pipeline, "fp16", call=call).proofs
     assert {p.dtype for p in pipeline.vae.parameters()} == {torch.float16}
     assert "vae_dtype" not in proof.figures
+
+
+def test_fp16_takes_a_vae_that_the_pipeline_would_not_cast():
+    """`force_upcast` is AutoencoderKL's default; pipelines such as SD 1.5's do not read it."""
+    pipeline = two_experts.build()
+    assert pipeline.vae.config.force_upcast
+    (proof,) = apply_stack(pipeline, "fp16", call=two_experts.call).proofs
+    assert {p.dtype for p in pipeline.vae.parameters()} == {torch.float16}
+    assert "force_upcast, which TwoExperts does not read, so it would decode in" in proof.found
+
+
+class WithIsland(two_experts.Expert):
+    """Keeps a layer in float32, as Wan's transformer does its time embedding."""
+
+    _keep_in_fp32_modules: ClassVar = ["conv_out"]
+
+    def forward(self, sample, timestep):
+        out = self.conv_out.forward
+        self.conv_out.forward = lambda x: out(x.float()).to(sample.dtype)
+        try:
+            return super().forward(sample, timestep)
+        finally:
+            del self.conv_out.forward
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_what_a_model_keeps_in_float32_stays_and_is_listed(name):
+    pipeline = two_experts.build(first=WithIsland)
+    before = pipeline.transformer.conv_out.weight.clone()
+    (proof,) = apply_stack(pipeline, name, call=two_experts.call).proofs
+    assert torch.equal(pipeline.transformer.conv_out.weight, before)  # never rounded
+    assert proof.figures["float32_parameters"] == {
+        "transformer": ["conv_out.bias", "conv_out.weight"]
+    }
+    assert list(proof.figures["float32_ops"].values()) == [1]
+    assert "2 tensors that stay in float32 by the models' own word (2 of the transf" in proof.found
+
+
+def test_a_rotary_embedding_in_float32_is_the_models_own_code(pipeline, call, monkeypatch):
+    """Mochi's, which multiplies positions and frequencies in float32."""
+    from diffusers.models.transformers.transformer_mochi import MochiRoPE
+
+    pipeline.unet.rope = MochiRoPE()
+    frequencies = torch.ones(3, 2, 4, dtype=torch.bfloat16)
+    unet_forward = pipeline.unet.forward
+
+    def with_rope(*args, **kwargs):
+        pipeline.unet.rope(frequencies, 1, 2, 2, device="cpu", dtype=torch.float32)
+        return unet_forward(*args, **kwargs)
+
+    pipeline.unet.forward = with_rope
+    (proof,) = apply_stack(pipeline, "bf16", call=call).proofs
+    assert proof.figures["float32_ops"] == {"denoiser.rope": 2}
+    assert "products in float32 by the models' own code: 2 in denoiser.rope" in proof.found
 
 
 def test_fp16_undone_in_one_layer_is_noticed(pipeline, call, monkeypatch):

@@ -1,12 +1,17 @@
 """Fused projections: modules that ran, and fewer matrix products."""
 
+import types
+
 import pytest
+import torch
+from diffusers.models.attention import AttentionMixin
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.common.errors import IncompatibleError, NotEffectiveError, UnknownStackError
 from pytest_diffspeed.techniques.catalog.projections import FusedQkv
 from pytest_diffspeed.techniques.stacks import parse_stack
+from pytest_diffspeed.techniques.undo import snapshot
 
 
 @pytest.mark.parametrize("kind", ["unet", "transformer"])
@@ -46,14 +51,74 @@ def test_a_processor_swapped_back_is_noticed(pipeline, call, monkeypatch):
 
 def test_fusing_that_did_not_happen_is_noticed(pipeline, call, monkeypatch):
     monkeypatch.setattr(FusedQkv, "apply", lambda self, pipe: None)
-    with pytest.raises(NotEffectiveError, match="fused projections to run in 0 attention modules"):
+    with pytest.raises(
+        NotEffectiveError, match="run in 0 attention modules, found none in the den"
+    ):
         apply_stack(pipeline, "fused_qkv", call=call)
 
 
 def test_what_is_fused_already_does_not_fit(pipeline, call):
     pipeline.unet.fuse_qkv_projections()
-    with pytest.raises(IncompatibleError, match="has no separate projections left to fuse"):
+    with pytest.raises(IncompatibleError, match="has no separate projections that diffusers would"):
         apply_stack(pipeline, "fused_qkv", call=call)
+
+
+class Adapted(torch.nn.Module):
+    """A projection with a LoRA, as peft wraps it."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+        self.lora_A = torch.nn.Linear(base_layer.in_features, 2, bias=False)
+        self.lora_B = torch.nn.Linear(2, base_layer.out_features, bias=False)
+        self.weight, self.bias = base_layer.weight, base_layer.bias
+
+    def forward(self, x):
+        return self.base_layer(x) + self.lora_B(self.lora_A(x))
+
+
+def test_a_loaded_lora_is_not_thrown_away(pipeline, call):
+    for attention in list(pipeline.unet.modules()):
+        if hasattr(attention, "to_out"):
+            attention.to_q, attention.to_v = Adapted(attention.to_q), Adapted(attention.to_v)
+    before = snapshot(pipeline)
+    expected = r"an adapter \(LoRA\) is loaded on \d+ projections of its denoiser.*`fuse_lora\(\)`"
+    with pytest.raises(IncompatibleError, match=expected):
+        apply_stack(pipeline, "fused_qkv", call=call)
+    assert snapshot(pipeline) == before
+
+
+def test_a_model_in_which_diffusers_fuses_nothing_is_incompatible(pipeline, call):
+    """`AttentionMixin` passes by attention of the older kind (Qwen-Image, SVD, Stable Audio)."""
+    before = snapshot(pipeline)
+    pipeline.unet.fuse_qkv_projections = types.MethodType(
+        AttentionMixin.fuse_qkv_projections, pipeline.unet
+    )
+    with pytest.raises(IncompatibleError, match="has no separate projections that diffusers would"):
+        apply_stack(pipeline, "fused_qkv", call=call)
+    del pipeline.unet.fuse_qkv_projections
+    assert snapshot(pipeline) == before
+
+
+def test_a_denoiser_is_never_proven_by_the_vae(pipeline, call, monkeypatch):
+    original = FusedQkv.apply
+
+    def fuses_the_vae_only(self, pipe):
+        monkeypatch.setattr(pipe.unet, "fuse_qkv_projections", lambda: None)
+        original(self, pipe)
+
+    monkeypatch.setattr(FusedQkv, "apply", fuses_the_vae_only)
+    with pytest.raises(NotEffectiveError, match="found none in the denoiser"):
+        apply_stack(pipeline, "fused_qkv", call=call)
+
+
+def test_processors_that_the_pipeline_sets_in_each_call_read_separate_projections(pipeline, call):
+    def sets_its_own(pipe, **kwargs):
+        pipe.unet.set_attn_processor(AttnProcessor2_0())
+        return call(pipe, **kwargs)
+
+    with pytest.raises(IncompatibleError, match="sets attention processors of its own in each"):
+        apply_stack(pipeline, "fused_qkv", call=sets_its_own)
 
 
 def test_plain_attention_would_read_the_projections_that_are_not_fused():

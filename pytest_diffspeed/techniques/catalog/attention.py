@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...common.errors import IncompatibleError, NotEffectiveError
+from ...common.errors import NotEffectiveError
 from ..capability import capability_below
 from ..observation import (
     DENOISER,
@@ -264,27 +264,31 @@ class NoSdpa(_Attention):
     }
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
-        from ...adapters.diffusers_internals import has_plain_processors
+        from ...adapters.diffusers_internals import plain_processors_missing
 
         for part, model in _models(pipeline).items():
-            if not has_plain_processors(model):
-                return (
-                    f"diffusers has no attention processor without SDPA for its {part}, a "
-                    f"{type(model).__name__}; sdpa_math is the nearest to it"
-                )
+            why = plain_processors_missing(model)
+            if why is not None:
+                return f"{part}: {why}; sdpa_math is the nearest to it"
         return None
+
+    def incompatible_with_call(
+        self, pipeline: DiffusionPipeline, before: Observation
+    ) -> str | None:
+        if before.sets_processors:
+            where = " and ".join(sorted(before.sets_processors))
+            return (
+                f"it sets attention processors of its own in each call ({where}), over whatever "
+                "was there; sdpa_math is the nearest to it"
+            )
+        return super().incompatible_with_call(pipeline, before)
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.diffusers_internals import processors_of
 
         for part, model in _models(pipeline).items():
             memory(pipeline, self.name)[part] = processors_of(model)
-            try:
-                model.set_default_attn_processor()
-            except ValueError as error:  # processors of the user's own
-                raise IncompatibleError(
-                    f"{self.name} is incompatible with its {part}: {error}"
-                ) from error
+            model.set_default_attn_processor()
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.diffusers_internals import set_processors

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import NotEffectiveError
+from ..observation import DENOISER, VAE, ConvolutionInputs
 from ..technique import Family, Observation, Proof, Technique
+from ..undo_notes import memory
 
 if TYPE_CHECKING:
     import torch
@@ -13,70 +15,96 @@ if TYPE_CHECKING:
 
 
 class ChannelsLast(Technique):
-    """Rank-4 weights of the denoiser and the VAE in channels-last strides."""
+    """Convolution weights of the denoiser and the VAE in channels-last strides.
+
+    Each by its own rank: those of images (4) in ``torch.channels_last``, those of videos (5) in
+    ``torch.channels_last_3d``.  What a convolution gives has the layout of its weight or input, so
+    the activations follow.
+    """
 
     name: ClassVar[str] = "channels_last"
     family: ClassVar[Family] = Family.LAYOUT
-    summary: ClassVar[str] = "denoiser and VAE in channels-last memory format"
+    summary: ClassVar[str] = "convolutions of denoiser and VAE in channels-last memory format"
     undoable: ClassVar[bool] = True
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         if not _convolution_weights(pipeline):
-            return "neither the denoiser nor the VAE has a 2-d convolution with spatial extent"
+            return "neither its denoiser nor its VAE has a convolution with spatial extent"
         return None
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
-        import torch
-
-        self._to(pipeline, torch.channels_last)
+        converted = memory(pipeline, self.name).setdefault("converted", {})
+        for name, weight in _convolution_weights(pipeline).items():
+            if not weight.is_contiguous(memory_format=_format(weight)):
+                converted[name] = weight.stride()
+                weight.data = weight.data.contiguous(memory_format=_format(weight))
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
         import torch
 
-        self._to(pipeline, torch.contiguous_format)
-
-    def _to(self, pipeline: DiffusionPipeline, memory_format: torch.memory_format) -> None:
-        from ...pipelines.components import denoiser, vae
-
-        # `Any`: the annotations of Module.to() have `memory_format` in torch 2.14, not in 2.13.
-        parts: tuple[Any, ...] = (denoiser(pipeline), vae(pipeline))
-        for part in parts:
-            if part is not None:
-                part.to(memory_format=memory_format)
+        converted = memory(pipeline, self.name).get("converted", {})
+        for name, weight in _convolution_weights(pipeline).items():
+            if name in converted:
+                before = torch.empty_strided(
+                    weight.shape, converted[name], dtype=weight.dtype, device=weight.device
+                )
+                weight.data = before.copy_(weight.data)
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        import torch
-
         weights = _convolution_weights(pipeline)
-        left = [
-            name
-            for name, weight in weights.items()
-            if not weight.is_contiguous(memory_format=torch.channels_last)
-        ]
+        left = [n for n, w in weights.items() if not w.is_contiguous(memory_format=_format(w))]
         if left or not weights:
             raise NotEffectiveError(
                 f"{self.name}: expected channels-last strides in all {len(weights)} convolution "
                 f"weights, found other strides in {len(left)}: {', '.join(left[:3])}"
             )
+        inputs = {part: ops.convolutions for part, ops in seen.parts.items() if ops.convolutions}
+        lost = [part for part, found in inputs.items() if found.other and not found.channels_last]
+        if lost or not any(found.channels_last for found in inputs.values()):
+            where = " or ".join(lost or inputs) or "any component"
+            raise NotEffectiveError(
+                f"{self.name}: expected convolutions to get channels-last inputs, found none in "
+                f"{where}: what runs before each of them, torch's own convolution on this device "
+                "included, gives another layout"
+            )
+        listed = "; ".join(f"in the {part} {_of_part(found)}" for part, found in inputs.items())
         return Proof(
             self.name,
-            f"{len(weights)} convolution weights in channels-last strides",
-            {"convolution_weights": len(weights)},
+            f"{len(weights)} convolution weights in channels-last strides; inputs in "
+            f"{seen.steps} steps: {listed}",
+            {
+                "convolution_weights": len(weights),
+                "convolution_inputs": {part: vars(found) for part, found in inputs.items()},
+            },
         )
 
 
+def _of_part(found: ConvolutionInputs) -> str:
+    listed = f"{found.channels_last} of {found.channels_last + found.other} channels-last"
+    return listed + (f", {found.patches} read in patches" if found.patches else "")
+
+
 def _convolution_weights(pipeline: DiffusionPipeline) -> dict[str, torch.Tensor]:
-    """Rank-4 weights whose strides tell the two formats apart (1×1 kernels are both at once)."""
+    """Weights whose strides tell the two formats apart (1×1 kernels are both at once)."""
     from ...pipelines.components import denoiser, vae
 
-    parts = {"denoiser": denoiser(pipeline), "vae": vae(pipeline)}
+    parts: dict[str, Any] = {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}
     return {
         f"{part_name}.{name}": weight
         for part_name, part in parts.items()
         if part is not None
         for name, weight in part.named_parameters()
-        if weight.dim() == 4 and weight.shape[1] > 1 and weight.shape[2:].numel() > 1
+        if name.rpartition(".")[2] == "weight"
+        and weight.dim() in (4, 5)
+        and weight.shape[1] > 1
+        and weight.shape[2:].numel() > 1
     }
+
+
+def _format(weight: torch.Tensor) -> torch.memory_format:
+    import torch
+
+    return torch.channels_last if weight.dim() == 4 else torch.channels_last_3d
 
 
 TECHNIQUES: tuple[Technique, ...] = (ChannelsLast(),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +13,7 @@ from ..observation import VAE
 from ..technique import Family, Observation, Proof, Technique
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import DiffusionPipeline
 
     from ...accelerators.device import Device
@@ -25,50 +26,116 @@ def _prove_dtype(
     dtype_name: str,
     pipeline: DiffusionPipeline,
     seen: Observation,
-    vae_dtype: str | None = None,
+    vae_upcast: bool = False,
 ) -> Proof:
     """Every floating parameter has the dtype, and so has every matrix product that ran.
 
-    ``vae_dtype`` is that of the VAE where it is another one.
+    But what a model itself keeps in float32, which the proof lists; and the VAE's with
+    ``vae_upcast``, whose pipeline casts it to float32 for its calls, or keeps it there.
     """
-    from ...pipelines.components import floating_dtypes
+    from ...pipelines.components import modules
 
-    parameters = floating_dtypes(pipeline)
-    of = {name: dtype_name for name in parameters}
-    if vae_dtype is not None:
-        of["vae"] = vae_dtype
-    wrong = {
-        component: sorted(set(dtypes) - {of[component]})
-        for component, dtypes in parameters.items()
-        if set(dtypes) - {of[component]}
-    }
+    of_vae = {dtype_name, _FP32} if vae_upcast else {dtype_name}
+    islands: dict[str, list[str]] = {}
+    wrong: dict[str, list[str]] = {}
+    tensors = 0
+    for component, part in modules(pipeline).items():
+        kept = set(_islands(part, dtype_name))
+        islands[component] = sorted(kept)
+        dtypes = {n: str(p.dtype) for n, p in part.named_parameters() if p.is_floating_point()}
+        tensors += len(dtypes)
+        allowed = of_vae if component == "vae" else {dtype_name}
+        other = {
+            d for n, d in dtypes.items() if d not in allowed and not (n in kept and d == _FP32)
+        }
+        if other:
+            wrong[component] = sorted(other)
     if wrong:
         raise NotEffectiveError(
             f"{technique}: expected every parameter in {dtype_name}, found {wrong}"
         )
-    other_ops = {
-        (part, dtype): count
-        for part, ops in seen.parts.items()
-        for dtype, count in ops.op_dtypes.items()
-        if dtype != (dtype_name if part != VAE or vae_dtype is None else vae_dtype)
-    }
-    if other_ops or not seen.op_dtypes:
+    by_design = _require_op_dtypes(technique, dtype_name, pipeline, seen, of_vae)
+    ops = seen.op_dtypes[dtype_name]
+    found = f"{tensors} parameter tensors and {ops} matrix products or convolutions in {dtype_name}"
+    figures: dict[str, Any] = {"parameter_tensors": tensors, "ops": ops, "dtype": dtype_name}
+    kept_by_model = {component: names for component, names in islands.items() if names}
+    if kept_by_model:
+        number = sum(map(len, kept_by_model.values()))
+        where = ", ".join(f"{len(names)} of the {c}" for c, names in kept_by_model.items())
+        found += f"; but {number} tensors that stay in float32 by the models' own word ({where})"
+        figures["float32_parameters"] = kept_by_model
+    if by_design:
+        where = ", ".join(f"{count} in {place}" for place, count in by_design.items())
+        found += f"; but products in float32 by the models' own code: {where}"
+        figures["float32_ops"] = by_design
+    return Proof(technique, found, figures)
+
+
+def _require_op_dtypes(
+    technique: str,
+    dtype_name: str,
+    pipeline: DiffusionPipeline,
+    seen: Observation,
+    of_vae: set[str],
+) -> dict[str, int]:
+    """Refuse products in another dtype, but those in float32 by the models' own design: by place,
+    how many of these ran.
+    """
+    by_design: dict[str, int] = {}
+    other: dict[str, int] = {}
+    for part, ops in seen.parts.items():
+        for dtype, places in ops.op_places.items():
+            if dtype in (of_vae if part == VAE else {dtype_name}):
+                continue
+            for path, count in places.items():
+                place = f"{part}.{path}".rstrip(".")
+                own = dtype == _FP32 and _float32_by_design(pipeline, part, path, dtype_name)
+                (by_design if own else other)[place] = count
+    if other or not seen.op_dtypes:
+        dtypes = {part: dict(ops.op_dtypes) for part, ops in seen.parts.items()}
         found = (
-            {part: dict(ops.op_dtypes) for part, ops in seen.parts.items()}
+            f"{dtypes}, others in {', '.join(list(other)[:3])}"
             if seen.op_dtypes
             else "no matrix product or convolution at all"
         )
         raise NotEffectiveError(
             f"{technique}: expected every matrix product and convolution of the denoiser and the "
-            f"VAE in {dtype_name}, found {found}"
+            f"VAE in {dtype_name}, found {found}; a model that means it names the module in "
+            "`_keep_in_fp32_modules`"
         )
-    ops = seen.op_dtypes[dtype_name]
-    tensors = sum(sum(dtypes.values()) for dtypes in parameters.values())
-    return Proof(
-        technique,
-        f"{tensors} parameter tensors and {ops} matrix products or convolutions in {dtype_name}",
-        {"parameter_tensors": tensors, "ops": ops, "dtype": dtype_name},
-    )
+    return by_design
+
+
+def _float32_by_design(pipeline: DiffusionPipeline, part: str, path: str, dtype_name: str) -> bool:
+    from ...adapters.diffusers_internals import casts_by_itself
+    from ...pipelines.components import denoiser, vae
+
+    model: torch.nn.Module = vae(pipeline) if part == VAE else denoiser(pipeline)
+    module = model.get_submodule(path)
+    own = [name for name in _islands(model, dtype_name) if name.startswith(f"{path}.")]
+    return bool(path and own) or casts_by_itself(module)
+
+
+def _islands(model: torch.nn.Module, dtype_name: str) -> list[str]:
+    import torch
+
+    from ...adapters.diffusers_internals import float32_islands
+
+    if dtype_name == _FP32:
+        return []
+    return float32_islands(model, getattr(torch, dtype_name.removeprefix("torch.")))
+
+
+def _cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Cast a model as loading it in ``dtype`` would: what it keeps in float32 stays as it is."""
+    from ...adapters.diffusers_internals import float32_islands
+
+    kept = set(float32_islands(model, dtype))
+    before = {name: p.data for name, p in model.named_parameters() if name in kept}
+    model.to(dtype=dtype)
+    for name, parameter in model.named_parameters():
+        if name in before:
+            parameter.data = before[name]
 
 
 class Fp32(Technique):
@@ -160,22 +227,26 @@ class Bf16(_SixteenBits):
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch
 
-        pipeline.to(dtype=torch.bfloat16)
+        from ...pipelines.components import modules
+
+        for part in modules(pipeline).values():
+            _cast(part, torch.bfloat16)
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         return _prove_dtype(self.name, "torch.bfloat16", pipeline, seen)
 
 
 class Fp16(_SixteenBits):
-    """All components in float16, but a VAE whose configuration asks for float32.
+    """All components in float16, but a VAE that the pipeline itself would cast to float32.
 
-    ``force_upcast`` says that activations of the VAE leave float16's range (SDXL's does).  Some
-    pipelines then cast its weights to float32 and back in every call; here they stay in float32,
-    and ``vae.decode`` casts its input.
+    ``force_upcast`` in its configuration says that activations of the VAE leave float16's range
+    (SDXL's do).  Pipelines that read it cast the weights to float32 and back in every call; here
+    they stay in float32 if the pipeline lets them, and ``vae.decode`` casts its input.  Pipelines
+    that do not read it decode in float16, and so do they here.
     """
 
     name: ClassVar[str] = "fp16"
-    summary: ClassVar[str] = "weights and activations in float16; the VAE in float32 if it asks"
+    summary: ClassVar[str] = "weights and activations in float16; the VAE as the pipeline has it"
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch
@@ -185,36 +256,50 @@ class Fp16(_SixteenBits):
         keeps = _keeps_float32(pipeline)
         for name, part in modules(pipeline).items():
             if not (keeps and name == "vae"):
-                part.to(dtype=torch.float16)
+                _cast(part, torch.float16)
         if keeps:
             decoder = vae(pipeline)
-            decoder.decode = _in_float32(decoder.decode)
+            decoder.decode = _in_its_dtype(decoder, decoder.decode)
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        dtype = "torch.float16"
-        if not _keeps_float32(pipeline):
-            return _prove_dtype(self.name, dtype, pipeline, seen)
-        proof = _prove_dtype(self.name, dtype, pipeline, seen, vae_dtype=_FP32)
-        figures: Mapping[str, Any] = {**proof.figures, "vae_dtype": _FP32}
-        return Proof(
-            self.name, f"{proof.found}; the VAE in float32, as its configuration asks", figures
-        )
+        kind = type(pipeline).__name__
+        upcast = _keeps_float32(pipeline)
+        proof = _prove_dtype(self.name, "torch.float16", pipeline, seen, vae_upcast=upcast)
+        figures = dict(proof.figures)
+        about_vae = ""
+        if upcast:
+            ran = dict(seen.part(VAE).op_dtypes) or {_FP32: 0}
+            about_vae = (
+                f"; the VAE in {' and '.join(sorted(ran))}, since {kind} reads its force_upcast"
+            )
+            figures["vae_dtype"] = "+".join(sorted(ran))
+        elif _forces_upcast(pipeline):
+            about_vae = (
+                f"; the VAE too: its configuration has force_upcast, which {kind} does not read, "
+                "so it would decode in float16 without us"
+            )
+        return Proof(self.name, proof.found + about_vae, figures)
 
 
 def _keeps_float32(pipeline: DiffusionPipeline) -> bool:
+    from ...adapters.diffusers_internals import reads_force_upcast
+
+    return _forces_upcast(pipeline) and reads_force_upcast(pipeline)
+
+
+def _forces_upcast(pipeline: DiffusionPipeline) -> bool:
     from ...pipelines.components import vae
 
     return bool(getattr(getattr(vae(pipeline), "config", None), "force_upcast", False))
 
 
-def _in_float32(decode: Callable[..., Any]) -> Callable[..., Any]:
-    import torch
+def _in_its_dtype(model: Any, decode: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(decode)
-    def decode_in_float32(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return decode(z.to(torch.float32), *args, **kwargs)
+    def decode_in_its_dtype(z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return decode(z.to(model.dtype), *args, **kwargs)
 
-    return decode_in_float32
+    return decode_in_its_dtype
 
 
 TECHNIQUES: tuple[Technique, ...] = (Fp32(), Tf32(), Bf16(), Fp16())
