@@ -6,13 +6,14 @@ weights that the baseline has.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 WAYS = (
     "'demo', a hub id such as 'stabilityai/stable-diffusion-xl-base-1.0', a local folder, "
-    "'package.module:factory' or 'random:<architecture>'"
+    "'package.module:factory' or 'random:<name>'"
 )
 FALLBACK_PROMPTS = (
     "a red apple on a wooden table",
@@ -339,6 +340,48 @@ class RandomSource(PipelineSource):
         return random_weights.build(self.architecture, shared=shared)
 
 
+@dataclass(frozen=True)
+class SmallSource(PipelineSource):
+    """Random weights in a small pipeline of a class of diffusers: structure needs no size."""
+
+    name: str
+    recipe: str
+
+    def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
+        from . import zoo
+
+        recipe = zoo.recipes()[self.recipe]
+        return replace(
+            _general_defaults(pipeline),
+            steps=recipe.steps,
+            height=recipe.call.get("height"),
+            width=recipe.call.get("width"),
+            guidance=recipe.call.get("guidance_scale"),
+        )
+
+    def _load(self, shared: dict[str, Any]) -> object:
+        from . import zoo
+
+        return zoo.build(self.recipe, shared=shared)
+
+
+def _random_source(text: str) -> PipelineSource:
+    from . import random_weights, zoo
+
+    name = text.partition(":")[2]
+    if name in random_weights.names():
+        return RandomSource(text, name)
+    if name in zoo.names():
+        return SmallSource(text, name)
+    near = difflib.get_close_matches(name, (*random_weights.names(), *zoo.names()), n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise SourceError(
+        f"pipeline source {text!r}: there is no random-weight pipeline {name!r}; {hint}Valid: "
+        f"{', '.join(random_weights.names())}, and {len(zoo.names())} small pipelines by the name "
+        "of their class, such as random:FluxPipeline (docs/pipelines.md lists them)."
+    )
+
+
 def parse_source(text: str) -> PipelineSource:
     """What ``--diffspeed-pipeline`` or ``diffspeed(pipeline=…)`` names; nothing is loaded yet.
 
@@ -352,14 +395,7 @@ def parse_source(text: str) -> PipelineSource:
     if prefix in extensions().sources:
         return _plugged_in(text, extensions().sources[prefix], rest)
     if text.startswith("random:"):
-        from . import random_weights
-
-        architecture = text.partition(":")[2]
-        try:
-            random_weights.check_name(architecture)
-        except ValueError as error:
-            raise SourceError(f"pipeline source {text!r}: {error}") from None
-        return RandomSource(text, architecture)
+        return _random_source(text)
     try:
         folder = Path(text).expanduser()
     except RuntimeError as error:  # "~nobody": there is no such user

@@ -60,7 +60,7 @@ _VALUES = (
     (
         "pipeline",
         "SOURCE",
-        "demo (default), a hub id, a local folder, package.module:factory or random:architecture",
+        "demo (default), a hub id, a local folder, package.module:factory or random:name",
     ),
     ("techniques", "STACKS", "comma-separated stacks that replace those of the markers"),
     ("steps", "N", "denoising steps that replace the source's"),

@@ -13,6 +13,7 @@ import pytest
 from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.errors import SourceError
 from pytest_diffspeed.common.quiet import third_party
+from pytest_diffspeed.pipelines import zoo
 from pytest_diffspeed.pipelines.sources import (
     FALLBACK_PROMPTS,
     DemoSource,
@@ -20,6 +21,7 @@ from pytest_diffspeed.pipelines.sources import (
     FolderSource,
     HubSource,
     RandomSource,
+    SmallSource,
     parse_source,
 )
 from pytest_diffspeed.techniques.stacks import parse_stack
@@ -112,6 +114,7 @@ def refusal(text):
         ("module:Class.method", FactorySource),
         ("random:sdxl-tiny", RandomSource),
         ("random:flux-dev", RandomSource),
+        ("random:FluxPipeline", SmallSource),
     ],
 )
 def test_forms(text, kind):
@@ -140,7 +143,9 @@ def test_an_unknown_random_name():
         parse_source("random:sdxl-bsae")
     assert str(caught.value) == (
         "pipeline source 'random:sdxl-bsae': there is no random-weight pipeline 'sdxl-bsae'; did "
-        "you mean 'sdxl-base'? Valid: flux-dev, flux-tiny, sdxl-base, sdxl-tiny."
+        "you mean 'sdxl-base'? Valid: flux-dev, flux-tiny, sdxl-base, sdxl-tiny, and "
+        f"{len(zoo.names())} small pipelines by the name of their class, such as "
+        "random:FluxPipeline (docs/pipelines.md lists them)."
     )
 
 

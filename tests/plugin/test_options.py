@@ -5,6 +5,7 @@ import math
 import pytest
 
 from pytest_diffspeed.arms.session_options import INCONCLUSIVE_POLICIES
+from pytest_diffspeed.pipelines import zoo
 from pytest_diffspeed.pipelines.random_weights import names
 from pytest_diffspeed.plugin.stash import options_of
 from pytest_diffspeed.techniques.registry import techniques
@@ -80,14 +81,16 @@ BAD_VALUES = [
         "pipeline",
         "random:sdxl",
         "pipeline source 'random:sdxl': there is no random-weight pipeline 'sdxl'; did you mean "
-        f"'sdxl-tiny'? Valid: {', '.join(names())}.",
+        f"'sdxl-tiny' or 'sdxl-base'? Valid: {', '.join(names())}, and {len(zoo.names())} small "
+        "pipelines by the name of their class, such as random:FluxPipeline (docs/pipelines.md "
+        "lists them).",
     ),
     (
         "pipeline",
         "sdxl",
         "pipeline source 'sdxl': there is no such thing; valid: 'demo', a hub id such as "
         "'stabilityai/stable-diffusion-xl-base-1.0', a local folder, 'package.module:factory' or "
-        "'random:<architecture>'",
+        "'random:<name>'",
     ),
 ]
 
