@@ -24,7 +24,8 @@ import torch
 from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.evidence.key import installed_version
-from pytest_diffspeed.pipelines.call import Case, PipelineCall, image_cases
+from pytest_diffspeed.pipelines.call import PipelineCall
+from pytest_diffspeed.pipelines.cases import Case, image_cases
 from pytest_diffspeed.pipelines.kernels import other_kernels
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.similarity import (

@@ -9,9 +9,11 @@ from ..accelerators.device import Device
 from ..common.errors import DiffspeedError, SourceError
 from ..common.quiet import third_party
 from ..compilation.cost import watching_compilation
-from ..pipelines.call import CallDefaults, PipelineCall
+from ..pipelines.call import PipelineCall
+from ..pipelines.cases import CallDefaults
 from ..pipelines.sources import PipelineSource, explain_load_error
 from ..techniques.apply import apply_stack
+from ..techniques.stacks import BASELINE_NAME
 from ..techniques.technique import Family, KnownSlowWarning
 from .prepared_arm import PreparedArm
 from .spec import ArmSpec
@@ -45,11 +47,21 @@ class Builder:
             ) from error
 
     def call(self, source: PipelineSource, pipeline: DiffusionPipeline) -> PipelineCall:
-        """The call that every arm of ``source`` makes."""
+        """The call that every arm of ``source`` makes.
+
+        Raises:
+            SourceError: the call lacks an argument, or has one that would not arrive, or failed
+                before its latents were there.
+        """
         defaults: CallDefaults = source.defaults(pipeline).overridden(
             steps=self._steps, prompts=self._prompts
         )
-        return PipelineCall(pipeline, defaults, defaults.prompts[0])
+        try:
+            return PipelineCall(pipeline, defaults)
+        except SourceError as error:
+            raise SourceError(
+                f"pipeline source {source.name!r} with {BASELINE_NAME}: {error}"
+            ) from error
 
     def prepare(
         self, spec: ArmSpec, pipeline: DiffusionPipeline, call: PipelineCall
@@ -72,6 +84,6 @@ class Builder:
         except Exception as error:
             raise SourceError(
                 f"pipeline source {spec.source!r} with {spec.stack}: the first call failed: "
-                f"{explain_load_error(error)}"
+                f"{explain_load_error(error, call.what_was_given())}"
             ) from error
         return PreparedArm(spec, pipeline, call, applied, compilation.seen)

@@ -226,16 +226,18 @@ def _probe_memory(arm: PreparedArm, root: Path) -> Counts:
 
 
 def _draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: str) -> Counts:
-    """Draw ``cases``, each a prompt and a seed, into the file ``path``: ``N × C × H × W``."""
+    """Draw ``cases`` into the file ``path``: ``N × C × H × W``.
+
+    Each is a name, a prompt (``None`` where it has none) and a seed.
+    """
     import numpy as np
     import torch
 
-    from ..pipelines.call import Case
-
     drawn = []
-    for prompt, seed in cases:
+    for name, prompt, seed in cases:
+        case = arm.call.for_case(name, prompt, seed)
         with arm.running():
-            image = arm.call.of(Case(prompt, seed)).draw(arm.pipeline).image
+            image = arm.call.of(case).draw(arm.pipeline).image
         drawn.append(image.to("cpu", torch.float32).numpy())
     np.save(Path(path), np.stack(drawn))
     return Counts({"images": {"drawn": len(drawn)}})

@@ -15,7 +15,8 @@ from ..common.errors import (
     SourceError,
     UsageError,
 )
-from ..pipelines.call import CallDefaults, PipelineCall
+from ..pipelines.call import PipelineCall
+from ..pipelines.cases import CallDefaults
 from ..pipelines.components import denoiser, modules, vae
 from ..pipelines.sources import FolderSource, HubSource, PipelineSource, RandomSource, parse_source
 from ..techniques.capability import capability_below

@@ -14,7 +14,7 @@ import torch
 from ..common.errors import MeasurementError
 from ..evidence.baseline_images import BaselineImageCache
 from ..evidence.key import EvidenceKey
-from ..pipelines.call import Case, image_cases
+from ..pipelines.cases import Case, image_cases
 from ..pipelines.fingerprints import code_fingerprint, content_fingerprint
 from ..pipelines.kernels import other_kernels
 from ..pipelines.sources import FactorySource, parse_source
@@ -60,7 +60,7 @@ class BaselineImages:
 
     @property
     def prompts(self) -> list[str]:
-        return [case.prompt for case in self.cases]
+        return [case.name for case in self.cases]
 
     @property
     def seeds(self) -> list[int]:
@@ -145,7 +145,7 @@ def _naming(arm: PreparedArm, case: Case) -> Iterator[None]:
     except Exception as error:
         first_line = (str(error).strip() or "no message").splitlines()[0]
         raise MeasurementError(
-            f"{arm.spec.stack} raised while it drew {case.prompt!r} (seed {case.seed}): "
+            f"{arm.spec.stack} raised while it drew {case.name!r} (seed {case.seed}): "
             f"{type(error).__name__}: {first_line}"
         ) from error
 
@@ -159,7 +159,7 @@ def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) 
     for finding in findings(first.images):
         case = cases[finding.image]
         raise MeasurementError(
-            f"the baseline's image of {case.prompt!r} (seed {case.seed}) {finding.problem}, so "
+            f"the baseline's image of {case.name!r} (seed {case.seed}) {finding.problem}, so "
             "nothing can be compared with it; choose other prompts, or fix the pipeline"
         )
     again = draw(session, baseline, cases[:PROBED])
@@ -185,7 +185,7 @@ def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) 
 def _against(first: Images, other: Images, cases: tuple[Case, ...]) -> SimilarityReport:
     try:
         return compare_images(
-            first.images, other.images, prompts=[case.prompt for case in cases], layout="NCHW"
+            first.images, other.images, prompts=[case.name for case in cases], layout="NCHW"
         )
     except ImageInputError as error:
         raise MeasurementError(str(error)) from error
@@ -227,8 +227,7 @@ def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Ev
             "source": source,
             "weights": weights,
             "code": code_fingerprint(baseline.pipeline, also=["pytest_diffspeed", *factory]),
-            "call": vars(baseline.call.defaults),
-            "cases": [[case.prompt, case.seed, _latents(baseline, case)] for case in cases],
+            "cases": [_inputs(baseline, case) for case in cases],
             "tree": vars(session.tree) if own_code else None,
             "torch": str(torch.__version__),
             "machine": platform.machine(),
@@ -242,9 +241,10 @@ def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Ev
     )
 
 
-def _latents(arm: PreparedArm, case: Case) -> str | None:
-    latents = arm.call.of(case).latents
-    return None if latents is None else sha256(latents.numpy().tobytes()).hexdigest()[:16]
+def _inputs(arm: PreparedArm, case: Case) -> list[Any]:
+    call = arm.call.of(case)
+    latents = None if call.latents is None else sha256(call.latents.numpy().tobytes())
+    return [call.inputs(), None if latents is None else latents.hexdigest()[:16]]
 
 
 def _to_arrays(made: BaselineImages) -> dict[str, Any]:

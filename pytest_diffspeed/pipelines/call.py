@@ -1,82 +1,23 @@
-"""The inputs of one pipeline call, the same for every arm."""
+"""One pipeline call, with the same inputs for every arm."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..accelerators.registry import accelerator_of
-from ..common.errors import UsageError
+from ..common.errors import SourceError
+from .cases import CallDefaults, Case
 from .components import denoiser
+from .fingerprints import value_fingerprint
+from .latents import LatentsPlan, plan_latents
+from .signature import call_signature, check_arguments, what_was_given
+from .sources import explain_load_error
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
-
-
-@dataclass(frozen=True)
-class CallDefaults:
-    """What a source calls its pipeline with; sizes in pixels, ``None``: the pipeline decides.
-
-    Raises:
-        UsageError: a value that no pipeline could be called with.
-    """
-
-    prompts: tuple[str, ...]
-    steps: int
-    height: int | None = None
-    width: int | None = None
-    guidance: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.prompts or not all(isinstance(p, str) and p.strip() for p in self.prompts):
-            raise UsageError(f"prompts must be one or more non-empty texts, not {self.prompts!r}")
-        for name, least in (("steps", 1), ("height", 1), ("width", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is None and name in ("height", "width"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(
-                    f"{name} must be a whole number of at least {least}, not {value!r}"
-                )
-        if self.guidance is not None and (
-            isinstance(self.guidance, bool) or not isinstance(self.guidance, (int, float))
-        ):
-            raise UsageError(f"guidance must be a number, not {self.guidance!r}")
-
-    def overridden(
-        self, *, steps: int | None = None, prompts: tuple[str, ...] | None = None
-    ) -> CallDefaults:
-        changed = self
-        if steps is not None:
-            changed = replace(changed, steps=steps)
-        if prompts:
-            changed = replace(changed, prompts=prompts)
-        return changed
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image to draw: of a prompt, from the latents and the noise of a seed."""
-
-    prompt: str
-    seed: int
-
-
-def image_cases(defaults: CallDefaults, at_least: int) -> tuple[Case, ...]:
-    """All prompts with the same seeds, as few as give ``at_least`` images.
-
-    Seeds go on from that of ``defaults``; the first prompt with the first seed comes first.
-    """
-    seeds = -(-at_least // len(defaults.prompts))
-    return tuple(
-        Case(prompt, defaults.seed + offset)
-        for offset in range(seeds)
-        for prompt in defaults.prompts
-    )
 
 
 @dataclass(frozen=True)
@@ -90,33 +31,116 @@ class Drawn:
 
 
 class PipelineCall:
-    """Calls a pipeline with fixed prompt, seed, steps and latents.
+    """Calls a pipeline with the fixed inputs of one case, its seed, steps and latents.
 
-    Latents are drawn once, in float32 on the CPU, and cast to each arm's dtype and device, so that
-    arms differ in nothing but their technique.  A pipeline whose latents have another layout than
-    ``1 × channels × height × width`` gets a CPU generator with the same seed in each call instead:
-    its draws in lower precision are the float32 stream, rounded.  So are those of a scheduler that
-    adds noise in its steps.
+    Latents have the shape that the pipeline itself makes, seen in a call that ends when they are
+    there; they are drawn once, in float32 on the CPU, and cast to each arm's dtype and device, so
+    that arms differ in nothing but their technique.  ``latents_from`` says what holds here:
+
+    - ``"drawn"``: that;
+    - ``"generator"``: the pipeline takes no latents, or makes them of more than noise (of an image,
+      say), as ``latents_reason`` tells.  It gets a CPU generator with the same seed in each call:
+      its draws in lower precision are the float32 stream, rounded.  So are those of a scheduler
+      that adds noise in its steps;
+    - ``"given"``: they are among the source's own arguments.
+
+    Raises:
+        SourceError: an argument that would not arrive, one that is missing, or a call that failed
+            before its latents were there.
     """
 
-    def __init__(self, pipeline: DiffusionPipeline, defaults: CallDefaults, prompt: str) -> None:
+    def __init__(
+        self, pipeline: DiffusionPipeline, defaults: CallDefaults, prompt: str | None = None
+    ) -> None:
+        """``prompt`` stands in place of that of the first case of ``defaults``."""
+        first = defaults.inputs()[0]
+        if prompt is not None and prompt != first.prompt:
+            first = Case(prompt, defaults.seed, arguments=first.arguments)
         self.defaults = defaults
-        self.prompt = prompt
-        self._accepted = set(inspect.signature(type(pipeline).__call__).parameters)
-        self._latents_shape = self._shape_of_latents(pipeline)
-        self.latents = _draw_latents(self._latents_shape, defaults.seed)
+        self._signature = call_signature(pipeline)
+        self.case = first
+        # Functions of the case are called here, so never inside a timed call.
+        self.own_arguments = first.evaluated(defaults.arguments)
+        check_arguments(self._signature, defaults, self.own_arguments, self._wanted("pt", None))
+        self.latents: torch.Tensor | None = None
+        self.latents_plan = self._planned(pipeline)
+        self.latents = self.latents_plan.drawn(defaults.seed)
 
     def of(self, case: Case) -> PipelineCall:
-        """The same call with another prompt, and with the latents of another seed."""
+        """The same call with the inputs of another case, and with the latents of its seed."""
         call = copy.copy(self)
-        call.prompt = case.prompt
         call.defaults = replace(self.defaults, seed=case.seed)
-        call.latents = _draw_latents(self._latents_shape, case.seed)
+        call.case = case
+        call.own_arguments = case.evaluated(self.defaults.arguments)
+        call.latents = self.latents_plan.drawn(case.seed)
         return call
+
+    @property
+    def prompt(self) -> str | None:
+        return self.case.prompt
+
+    @property
+    def latents_from(self) -> str:
+        """``"drawn"``, ``"generator"`` or ``"given"``."""
+        if "latents" in self.own_arguments:
+            return "given"
+        return "generator" if self.latents_plan.shape is None else "drawn"
+
+    @property
+    def latents_reason(self) -> str:
+        """Why the generator is used; empty where it is not."""
+        return self.latents_plan.reason if self.latents_from == "generator" else ""
+
+    def varied(self, **changes: Any) -> PipelineCall:
+        """The same case with other values in ``defaults``.
+
+        At another size latents come from the generator: to see their shape the pipeline would have
+        to be called, and it may be compiled by now.
+        """
+        call = copy.copy(self)
+        call.defaults = replace(self.defaults, **changes)
+        if not {"height", "width"}.isdisjoint(changes):
+            call.latents_plan = LatentsPlan(None, "it has another size than the call that was seen")
+            call.latents = None
+        return call
+
+    def with_prompt(self, prompt: str) -> PipelineCall:
+        """The same call with another prompt, and the same latents."""
+        return self.of(Case(prompt, self.defaults.seed, arguments=self.case.arguments))
+
+    def what_was_given(self) -> str:
+        """For the message of a first call that failed."""
+        return what_was_given(self._signature, self._wanted("pt", None))
 
     def inputs(self) -> dict[str, Any]:
         """What it calls with, as plain data: for an evidence key."""
-        return {"prompt": self.prompt, **vars(self.defaults)}
+        return {
+            "prompt": self.case.prompt,
+            "case": self.case.name,
+            **{
+                name: value
+                for name, value in vars(self.defaults).items()
+                if name not in ("arguments", "cases")
+            },
+            "arguments": {
+                name: value_fingerprint(value) for name, value in sorted(self.own_arguments.items())
+            },
+            "latents": self.latents_from,
+        }
+
+    def for_case(self, name: str, prompt: str | None, seed: int) -> Case:
+        """The case ``name`` of this call's source, or one of a prompt that the source lacks.
+
+        Raises:
+            SourceError: the source has no such case, and there is no prompt to make one of.
+        """
+        for case in self.defaults.inputs():
+            if case.name == name:
+                return replace(case, seed=seed)
+        if prompt is None or self.defaults.cases:
+            known = ", ".join(repr(case.name) for case in self.defaults.inputs())
+            raise SourceError(f"this source has no case {name!r}; it has {known}")
+        return Case(prompt, seed)
 
     def __call__(
         self, pipeline: DiffusionPipeline, *, output: str = "pt", steps: int | None = None
@@ -147,8 +171,9 @@ class PipelineCall:
             return {}
 
         arguments = self.arguments(pipeline)
-        if "callback_on_step_end" in self._accepted:
-            arguments["callback_on_step_end"] = keep
+        callback = "callback_on_step_end"
+        if self._signature.takes(callback) and callback not in self.own_arguments:
+            arguments[callback] = keep
             arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
         device = next(denoiser(pipeline).parameters()).device
         with accelerator_of(device).seeded(self.defaults.seed, device):
@@ -166,10 +191,19 @@ class PipelineCall:
         self, pipeline: DiffusionPipeline, *, output: str = "pt", steps: int | None = None
     ) -> dict[str, Any]:
         """The keyword arguments of one call; a new generator each time, so calls are alike."""
+        wanted = self._wanted(output, steps)
+        model = denoiser(pipeline)
+        parameter = next(model.parameters())
+        if self.latents is not None:
+            wanted["latents"] = self.latents
+        return {k: _placed(k, v, parameter.device, parameter.dtype) for k, v in wanted.items()}
+
+    def _wanted(self, output: str, steps: int | None) -> dict[str, Any]:
+        """The arguments without latents, of those that the call takes; the source's own win."""
         import torch
 
-        wanted: dict[str, Any] = {
-            "prompt": self.prompt,
+        ours: dict[str, Any] = {
+            "prompt": self.case.prompt,
             "num_inference_steps": self.defaults.steps if steps is None else steps,
             "height": self.defaults.height,
             "width": self.defaults.width,
@@ -178,23 +212,17 @@ class PipelineCall:
             "output_type": output,
             "return_dict": False,
         }
-        if self.latents is not None:
-            model = denoiser(pipeline)
-            parameter = next(model.parameters())
-            wanted["latents"] = self.latents.to(parameter.device, parameter.dtype)
-        return {k: v for k, v in wanted.items() if k in self._accepted and v is not None}
+        takes = self._signature.may_take
+        return {k: v for k, v in ours.items() if takes(k) and v is not None} | self.own_arguments
 
-    def _shape_of_latents(self, pipeline: DiffusionPipeline) -> tuple[int, ...] | None:
-        channels = getattr(getattr(pipeline, "unet", None), "config", {}).get("in_channels")
-        scale = getattr(pipeline, "vae_scale_factor", None)
-        if "latents" not in self._accepted or channels is None or scale is None:
-            return None
-        side = pipeline.unet.config.sample_size
-        if not isinstance(side, int):
-            return None
-        height = self.defaults.height or side * scale
-        width = self.defaults.width or side * scale
-        return (1, channels, height // scale, width // scale)
+    def _planned(self, pipeline: DiffusionPipeline) -> LatentsPlan:
+        if "latents" in self.own_arguments or not self._signature.takes("latents"):
+            return LatentsPlan(None, "its call takes no `latents`")
+        try:
+            return plan_latents(pipeline, self.arguments(pipeline))
+        except Exception as error:
+            said = explain_load_error(error, self.what_was_given())
+            raise SourceError(f"the first call failed: {said}") from error
 
     @staticmethod
     def _images(output: Any) -> torch.Tensor:
@@ -202,10 +230,16 @@ class PipelineCall:
         return images  # type: ignore[no-any-return]
 
 
-def _draw_latents(shape: tuple[int, ...] | None, seed: int) -> torch.Tensor | None:
+def _placed(name: str, value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A tensor where the denoiser is.  Embeddings and latents, which go into it as they are, also
+    get its dtype; images do not: the pipeline prepares them, in the dtype of its VAE.
+    """
     import torch
 
-    if shape is None:
-        return None
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float32)
+    if isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
+        placed = [_placed(name, one, device, dtype) for one in value]
+        return placed if isinstance(value, list) else tuple(placed)
+    if not isinstance(value, torch.Tensor):
+        return value
+    for_denoiser = value.is_floating_point() and ("embeds" in name or name.endswith("latents"))
+    return value.to(device, dtype) if for_denoiser else value.to(device)

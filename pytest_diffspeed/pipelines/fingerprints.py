@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+import pickle
 import sys
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,6 +66,47 @@ def _files(package: str) -> str:
         about = os.stat(path)
         lines.append(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
     return _digest_of(iter(lines))
+
+
+def value_fingerprint(value: Any) -> Any:
+    """An argument of a call as plain data: numbers and texts as they are, the rest as a digest of
+    its kind and content (an image's pixels, a tensor's bytes, a function's code).
+
+    What has no content that can be read gets a digest that no other value has, so that no evidence
+    is ever taken for that of another input.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [value_fingerprint(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(key): value_fingerprint(one) for key, one in value.items()}
+    return f"{type(value).__name__} {_digest_of(_content(value))}"
+
+
+def _content(value: Any) -> Iterator[bytes | memoryview]:
+    import numpy as np
+    import torch
+    from PIL.Image import Image
+
+    if isinstance(value, torch.Tensor):
+        yield from _texts(value, f"{value.dtype} {tuple(value.shape)}")
+        yield from _bytes_of(value)
+    elif isinstance(value, np.ndarray):
+        yield from _texts(value, f"{value.dtype} {value.shape}")
+        yield value.tobytes()
+    elif isinstance(value, Image):
+        yield from _texts(value, f"{value.mode} {value.size}")
+        yield value.tobytes()
+    elif inspect.isfunction(value):
+        yield from _texts(value, f"{value.__module__}.{value.__qualname__}")
+        yield inspect.getsource(value).encode()
+    else:
+        yield from _texts(value, "pickled")
+        try:
+            yield pickle.dumps(value)
+        except Exception:
+            yield uuid.uuid4().bytes
 
 
 def _component(part: Any) -> Iterator[bytes | memoryview]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..common.errors import AbsentSourceError, DiffspeedError, SourceError, UsageError, nearest
 from ..common.extensions import extensions
 from ..common.quiet import third_party
-from .call import CallDefaults
+from .cases import OWN, CallDefaults
+from .signature import call_signature
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -241,8 +241,9 @@ class HubSource(PipelineSource):
 class FactorySource(PipelineSource):
     """``package.module:factory``: a callable without arguments that returns a pipeline.
 
-    If the factory has an attribute ``call_defaults``, a mapping with any of ``prompts``, ``steps``,
-    ``height``, ``width``, ``guidance`` and ``seed``, calls use those.
+    If the factory has an attribute ``call_defaults``, calls use it: a mapping with any of
+    ``prompts``, ``cases``, ``steps``, ``height``, ``width``, ``guidance`` and ``seed``, and any
+    other arguments of the pipeline's call, values or functions of the case (``docs/inputs.md``).
     """
 
     name: str
@@ -254,17 +255,13 @@ class FactorySource(PipelineSource):
         own = getattr(self._factory(), "call_defaults", None)
         if own is None:
             return general
-        fields = set(inspect.signature(CallDefaults).parameters)
-        if not isinstance(own, Mapping) or set(own) - fields:
+        if not isinstance(own, Mapping):
             raise SourceError(
-                f"pipeline source {self.name!r}: its `call_defaults` must be a mapping with only "
-                f"{', '.join(sorted(fields))}, not {own!r}"
+                f"pipeline source {self.name!r}: its `call_defaults` must be a mapping of "
+                f"{', '.join(sorted(OWN))} and arguments of the pipeline's call, not {own!r}"
             )
-        merged: dict[str, Any] = {**vars(general), **own}
-        prompts = merged["prompts"]
         try:
-            merged["prompts"] = (prompts,) if isinstance(prompts, str) else tuple(prompts)
-            return CallDefaults(**merged)
+            return CallDefaults.from_mapping(own, general)
         except (TypeError, UsageError) as error:
             raise SourceError(
                 f"pipeline source {self.name!r}: its `call_defaults` are invalid: {error}"
@@ -439,9 +436,10 @@ def load_folder(where: str | Path, shared: dict[str, Any]) -> object:
 
 
 def _general_defaults(pipeline: DiffusionPipeline) -> CallDefaults:
-    steps = inspect.signature(type(pipeline).__call__).parameters.get("num_inference_steps")
-    number = steps.default if steps is not None and isinstance(steps.default, int) else 20
-    return CallDefaults(FALLBACK_PROMPTS, steps=number)
+    signature = call_signature(pipeline)
+    steps = signature.default("num_inference_steps")
+    prompts = FALLBACK_PROMPTS if signature.may_take("prompt") else ()
+    return CallDefaults(prompts, steps=steps if isinstance(steps, int) else 20)
 
 
 def _kind(value: object) -> str:

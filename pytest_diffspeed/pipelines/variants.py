@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import torch
 
 from ..common.errors import SourceError
 from .call import PipelineCall
+from .signature import call_signature
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -33,7 +30,7 @@ def variants(
     Raises:
         SourceError: the pipeline's call does not take what would be varied.
     """
-    accepted = set(inspect.signature(type(pipeline).__call__).parameters)
+    signature = call_signature(pipeline)
     needs = {
         "sizes": (sizes, {"height", "width"}),
         "batch_sizes": (batch_sizes, {"prompt"}),
@@ -41,28 +38,24 @@ def variants(
         "guidance": (guidance, {"guidance_scale"}),
     }
     for argument, (values, names) in needs.items():
-        missing = sorted(names - accepted)
+        missing = sorted(name for name in names if not signature.may_take(name))
         if values and missing:
             raise SourceError(
                 f"{argument} cannot be varied: a call of {type(pipeline).__name__} takes no "
                 f"{' and no '.join(missing)}"
             )
 
-    def with_defaults(**changes: object) -> PipelineCall:
-        defaults = replace(call.defaults, **changes)  # type: ignore[arg-type]
-        return PipelineCall(pipeline, defaults, call.prompt)
-
     found: list[Variant] = []
     for height, width in sizes:
-        sized = with_defaults(height=height, width=width)
+        sized = call.varied(height=height, width=width)
         found.append((f"size {height} × {width}", _running(pipeline, sized, steps)))
     for batch in batch_sizes:
         found.append((f"batch of {batch}", _batched(pipeline, call, steps, batch)))
     for prompt in prompts:
-        prompted = PipelineCall(pipeline, call.defaults, prompt)
+        prompted = call.with_prompt(prompt)
         found.append((f"prompt {_short(prompt)!r}", _running(pipeline, prompted, steps)))
     for scale in guidance:
-        guided = with_defaults(guidance=scale)
+        guided = call.varied(guidance=scale)
         found.append((f"guidance {scale:g}", _running(pipeline, guided, steps)))
     return found
 
@@ -77,9 +70,8 @@ def _batched(
     def run() -> object:
         arguments = call.arguments(pipeline, steps=steps)
         arguments["prompt"] = [call.prompt] * batch
-        latents = arguments.get("latents")
-        if isinstance(latents, torch.Tensor):
-            arguments["latents"] = latents.expand(batch, *latents.shape[1:]).contiguous()
+        if call.latents is not None:  # the generator draws as many as the batch needs
+            del arguments["latents"]
         return pipeline(**arguments)
 
     return run

@@ -15,7 +15,7 @@ from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.common.progress import Progress
 from pytest_diffspeed.evidence import key as key_module
 from pytest_diffspeed.gates import baseline_images
-from pytest_diffspeed.pipelines.call import image_cases
+from pytest_diffspeed.pipelines.cases import image_cases
 
 
 def session_in(rootdir, *, source="demo", steps=1, prompts=()):

@@ -452,14 +452,24 @@ def test_without_call_defaults_general_ones_hold(factory):
     assert (defaults.height, defaults.width, defaults.guidance) == (None, None, None)
 
 
-@pytest.mark.parametrize("value", ["{'step': 4}", "[4]", "4"])
+@pytest.mark.parametrize("value", ["[4]", "4"])
 def test_call_defaults_that_cannot_be_meant(factory, session, value):
     text = factory(GOOD + f"make.call_defaults = {value}\n")
     with pytest.raises(SourceError) as caught:
         session.arms.baseline(text)
     assert str(caught.value).startswith(
-        f"pipeline source {text!r}: its `call_defaults` must be a mapping with only guidance, "
-        "height, prompts, seed, steps, width, not "
+        f"pipeline source {text!r}: its `call_defaults` must be a mapping of cases, guidance, "
+        "height, prompts, seed, steps, width and arguments of the pipeline's call, not "
+    )
+
+
+def test_call_defaults_with_a_word_that_the_call_does_not_take(factory, session):
+    text = factory(GOOD + "make.call_defaults = {'step': 4}\n")
+    with pytest.raises(SourceError) as caught:
+        session.arms.baseline(text)
+    assert str(caught.value).startswith(
+        f"pipeline source {text!r} with fp32: a call of StableDiffusionXLPipeline takes no `step`, "
+        "so it would not arrive; did you mean 'steps'? Valid: "
     )
 
 

@@ -5,7 +5,8 @@ import torch
 
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.pipelines.call import CallDefaults, Case, PipelineCall, image_cases
+from pytest_diffspeed.pipelines.call import PipelineCall
+from pytest_diffspeed.pipelines.cases import CallDefaults, Case, image_cases
 from pytest_diffspeed.pipelines.fingerprints import content_fingerprint
 from pytest_diffspeed.pipelines.kernels import other_kernels
 from pytest_diffspeed.pipelines.sources import parse_source

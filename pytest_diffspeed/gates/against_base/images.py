@@ -21,7 +21,7 @@ from .counts import claim_of
 
 if TYPE_CHECKING:
     from ...arms.worker.arm import WorkerArm
-    from ...pipelines.call import Case
+    from ...pipelines.cases import Case
     from ..baseline_images import Images
 
 
@@ -68,7 +68,8 @@ def _drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Images:
 
     with tempfile.TemporaryDirectory(prefix="diffspeed-images-") as folder:
         path = Path(folder) / "images.npy"
-        arm.probe("images", cases=[[case.prompt, case.seed] for case in cases], path=str(path))
+        wanted = [[case.name, case.prompt, case.seed] for case in cases]
+        arm.probe("images", cases=wanted, path=str(path))
         try:
             images = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:

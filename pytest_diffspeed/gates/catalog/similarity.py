@@ -223,7 +223,7 @@ def gate_result(
 ) -> GateResult:
     verdict = VerdictKind(report.verdict)
     cases = [
-        {"prompt": case.prompt, "seed": case.seed, "label": label}
+        {"prompt": case.name, "seed": case.seed, "label": label}
         for case, label in zip(reference.cases, report.labels, strict=True)
     ]
     return GateResult(
@@ -323,7 +323,7 @@ def save_pictures(
     pictures = []
     for index in report.order:
         case = reference.cases[index]
-        slug = re.sub(r"\s+", "-", case.prompt)[:40]
+        slug = re.sub(r"\s+", "-", case.name)[:40]
         name = safe_name(f"{slug}-seed{case.seed}")
         pictures.append(Picture(name, first[index], second[index]))
     folder = session.workdir() / "images" / safe_name(f"{context.test} {beside}".strip())

@@ -1,0 +1,147 @@
+"""Which latents a pipeline can be given: of the shape that it makes itself, seen in a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.attributes import replaced
+from ..common.quiet import third_party
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+MADE_BY = "prepare_latents"
+"""The method in which diffusers' pipelines make their latents: of the 288 classes of 0.42.1 that
+can be called, 15 take ``latents`` and lack it."""
+_CLOSE = 1e-2
+"""How far scaled noise may be from the noise, relative to its largest value: the pipeline may work
+in bfloat16, whose values are up to 2⁻⁹ from what they stand for."""
+
+
+@dataclass(frozen=True)
+class LatentsPlan:
+    """The shape of the latents to draw, or ``None`` and why a call gets only a generator."""
+
+    shape: tuple[int, ...] | None
+    reason: str = ""
+
+    def drawn(self, seed: int) -> torch.Tensor | None:
+        """The latents of a seed in float32 on the CPU, the same for all arms."""
+        return None if self.shape is None else _draw(self.shape, seed)
+
+
+def plan_latents(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> LatentsPlan:
+    """Watch two calls with ``arguments``, each only until its latents are there.
+
+    Latents of our own are right where they are to the call what its own are.  So in the first call,
+    without any, the pipeline must make them of noise from the call's generator and of nothing else
+    (not of an image, as image-to-image pipelines do), and in the second, which is given latents of
+    that shape, it must make the same of ours: both times the noise, scaled by one number.  Packed,
+    five-dimensional and batched latents need no knowledge of ours.
+
+    ``arguments`` must hold a ``generator`` if the pipeline takes one, and no ``latents``.
+
+    Raises whatever the first call raises.
+    """
+    import torch
+
+    if not hasattr(pipeline, MADE_BY):
+        return LatentsPlan(None, f"it has no `{MADE_BY}` in which they could be seen")
+    with _drawn_from(arguments.get("generator")) as draws:
+        made = _made(pipeline, arguments)
+    found = _of_noise(made, draws)
+    if found is None:
+        return LatentsPlan(None, "it makes them of more than noise from the generator")
+    index, scale = found
+    shape = tuple(made[index].shape)
+    ours = _draw(shape, seed=1)  # another seed than a source's: to be told from its own
+    there = made[index]
+    try:
+        again = _made(pipeline, {**arguments, "latents": ours.to(there.device, there.dtype)})
+    except Exception as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        return LatentsPlan(None, f"given latents it raised {type(error).__name__}: {first_line}")
+    if index < len(again) and again[index].shape == there.shape:
+        taken = again[index].detach().to("cpu", torch.float32)
+        if torch.allclose(taken, ours * scale, rtol=_CLOSE, atol=_CLOSE * abs(scale)):
+            return LatentsPlan(shape)
+    return LatentsPlan(None, "it makes other latents than its own of those that it is given")
+
+
+def _draw(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    import torch
+
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
+
+
+class _LatentsMadeError(BaseException):
+    """Ends a call whose latents are there; no ``except Exception`` of a pipeline stops it."""
+
+
+def _made(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The tensors that the first ``prepare_latents`` of a call returned; none where none ran."""
+    import torch
+
+    seen: list[torch.Tensor] = []
+    make: Callable[..., Any] = getattr(pipeline, MADE_BY)
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        result = make(*args, **kwargs)
+        parts = result if isinstance(result, (tuple, list)) else (result,)
+        seen.extend(part for part in parts if isinstance(part, torch.Tensor))
+        raise _LatentsMadeError
+
+    with third_party(), replaced(pipeline, MADE_BY, watched), suppress(_LatentsMadeError):
+        pipeline(**arguments)
+    return seen
+
+
+@contextmanager
+def _drawn_from(generator: object) -> Iterator[list[torch.Tensor]]:
+    """What is drawn from ``generator`` while the context is open."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    draws: list[torch.Tensor] = []
+
+    class Draws(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            words = kwargs or {}
+            result = func(*args, **words)
+            of_it = words.get("generator") is generator
+            if generator is None:  # the pipeline takes none, and draws from the process-wide one
+                of_it = of_it and func in (torch.randn, torch.randn_like)
+            if of_it and isinstance(result, torch.Tensor):
+                draws.append(result.detach().clone())
+            return result
+
+    with Draws():
+        yield draws
+
+
+def _of_noise(made: list[torch.Tensor], draws: list[torch.Tensor]) -> tuple[int, float] | None:
+    """Which of ``made`` is one of ``draws`` times a number, and that number.
+
+    Sorted values are compared, since packing moves values and changes none.
+    """
+    import torch
+
+    for index, latents in enumerate(made):
+        for draw in draws:
+            if draw.numel() != latents.numel() or not latents.is_floating_point():
+                continue
+            noise, own = (
+                one.detach().to("cpu", torch.float32).flatten().sort().values
+                for one in (draw, latents)
+            )
+            scale = float(noise @ own / (noise @ noise))
+            if scale > 0 and torch.allclose(own, noise * scale, rtol=_CLOSE, atol=_CLOSE * scale):
+                return index, scale
+    return None

@@ -1,0 +1,407 @@
+"""What a call is given: arguments of its own, cases, latents; on real pipelines of diffusers."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pytest_diffspeed.common.errors import SourceError, UsageError
+from pytest_diffspeed.common.quiet import third_party
+from pytest_diffspeed.pipelines.call import PipelineCall
+from pytest_diffspeed.pipelines.cases import CallDefaults, Case, image_cases
+from pytest_diffspeed.pipelines.fingerprints import value_fingerprint
+from pytest_diffspeed.pipelines.signature import call_signature
+from pytest_diffspeed.pipelines.sources import parse_source
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def text_to_image(libraries):
+    return parse_source("random:sdxl-tiny").build()
+
+
+@pytest.fixture(scope="module")
+def unconditional(libraries):
+    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+
+    with third_party(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DModel(
+            sample_size=16,
+            block_out_channels=(8, 16),
+            norm_num_groups=2,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D"),
+        )
+        pipeline = DDIMPipeline(unet=unet, scheduler=DDIMScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def as_class(pipeline, name, **parts):
+    import diffusers
+
+    shared = {**pipeline.components, **parts}
+    kind = getattr(diffusers, name) if isinstance(name, str) else name
+    with third_party():
+        made = kind(**shared, add_watermarker=False)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def picture(shade=0.5):
+    return np.full((SIDE, SIDE, 3), shade, dtype=np.float32)
+
+
+def call_of(pipeline, **own):
+    general = CallDefaults((), steps=2)
+    return PipelineCall(pipeline, CallDefaults.from_mapping(own, general))
+
+
+def drawn(call, pipeline):
+    with third_party():
+        return call(pipeline)
+
+
+# --- arguments of the call, as values and as functions of the case
+
+
+def test_any_argument_arrives_as_a_value_or_as_a_function_of_the_case(text_to_image, monkeypatch):
+    pipeline = as_class(text_to_image, "StableDiffusionXLImg2ImgPipeline")
+    call = call_of(
+        pipeline,
+        prompts=["a fox", "an owl"],
+        image=lambda case: picture(0.2 + 0.5 * case.number),
+        strength=0.5,
+    )
+    given = call.arguments(pipeline)
+    assert given["strength"] == 0.5
+    assert given["image"].mean() == pytest.approx(0.2)
+    second = call.of(image_cases(call.defaults, 2)[1]).arguments(pipeline)
+    assert (second["prompt"], second["image"].mean()) == ("an owl", pytest.approx(0.7))
+    assert drawn(call, pipeline).shape == (1, 3, SIDE, SIDE)
+
+
+def test_a_function_of_the_case_is_called_once_for_all_calls(text_to_image):
+    calls = []
+    pipeline = as_class(text_to_image, "StableDiffusionXLImg2ImgPipeline")
+    call = call_of(pipeline, prompts=["a fox"], image=lambda case: calls.append(case) or picture())
+    call.arguments(pipeline)
+    call.arguments(pipeline)
+    assert calls == [Case("a fox", 0)]
+
+
+def test_embeddings_go_where_the_denoiser_is_and_get_its_dtype(text_to_image):
+    with third_party():
+        embeds = text_to_image.encode_prompt("a fox", device="cpu", num_images_per_prompt=1)
+        half = as_class(text_to_image, type(text_to_image))
+        half.unet = parse_source("random:sdxl-tiny").build().unet.to(torch.bfloat16)
+    own = {
+        "prompt_embeds": embeds[0],
+        "negative_prompt_embeds": embeds[1],
+        "pooled_prompt_embeds": embeds[2],
+        "negative_pooled_prompt_embeds": embeds[3],
+    }
+    given = call_of(half, **own, guidance=1.0).arguments(half)
+    assert {given[name].dtype for name in own} == {torch.bfloat16}
+    assert "prompt" not in given
+    text, embedded = (call_of(text_to_image, **one) for one in ({"prompts": ["a fox"]}, own))
+    assert torch.allclose(drawn(text, text_to_image), drawn(embedded, text_to_image), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"num_inference_steps": 3}, "num_inference_steps cannot be given as an argument: write"),
+        ({"generator": 3}, "generator cannot be given as an argument: each call gets a new one"),
+        ({"prompts": ["a"], "cases": [{"prompt": "b"}]}, "give prompts or cases, not both"),
+        ({"cases": {"image": 1}}, "cases must be a list of mappings"),
+        ({"cases": [{"name": ""}]}, r"cases\[0\]: its name must be a non-empty text"),
+        ({"cases": [{"steps": 3}]}, r"cases\[0\]: steps is the same for all cases"),
+        ({"cases": [{"prompt": "a", "image": 1}] * 2}, "names that differ, and 'a' stands there"),
+        ({1: 2}, "its names must be texts, not 1"),
+    ],
+)
+def test_what_is_written_wrongly_is_said_in_one_sentence(own, said):
+    with pytest.raises(UsageError, match=said):
+        CallDefaults.from_mapping(own, CallDefaults((), steps=1))
+
+
+def test_an_argument_that_would_not_arrive_is_an_error_with_the_nearest(text_to_image):
+    with pytest.raises(SourceError, match=r"takes no `imge`.*did you mean 'image'"):
+        call_of(as_class(text_to_image, "StableDiffusionXLImg2ImgPipeline"), imge=picture())
+    # diffusers' pipelines have **kwargs for what was deprecated, and drop all else in silence.
+    with pytest.raises(SourceError, match="a call of StableDiffusionXLPipeline takes no `image`"):
+        call_of(text_to_image, prompts=["a fox"], image=picture())
+
+
+def test_prompts_for_a_pipeline_without_prompts_are_an_error(unconditional):
+    said = "a call of DDIMPipeline takes no `prompt`, so prompts would not arrive"
+    with pytest.raises(SourceError, match=said):
+        call_of(unconditional, prompts=["a fox"])
+    with pytest.raises(SourceError, match="takes no `height`, so height would not arrive"):
+        call_of(unconditional, height=16)
+
+
+def test_a_missing_argument_is_an_error_that_says_where_to_write_it(libraries):
+    from diffusers import WanImageToVideoPipeline
+
+    pipeline = WanImageToVideoPipeline.__new__(WanImageToVideoPipeline)
+    with pytest.raises(SourceError, match=r"needs `image`; write it into .* \{\"image\": …\}"):
+        call_of(pipeline, prompts=["a fox"])
+
+
+def test_a_function_that_raises_is_named(text_to_image):
+    with pytest.raises(SourceError, match="gives `strength` raised for the case 'a fox': KeyErr"):
+        call_of(
+            as_class(text_to_image, "StableDiffusionXLImg2ImgPipeline"),
+            prompts=["a fox"],
+            image=picture(),
+            strength=lambda case: {}[case.name],
+        )
+
+
+# --- cases
+
+
+def test_cases_that_differ_by_image(text_to_image):
+    pipeline = as_class(text_to_image, "StableDiffusionXLImg2ImgPipeline")
+    call = call_of(
+        pipeline,
+        cases=[{"name": "dark", "image": picture(0.1)}, {"image": picture(0.9)}],
+        prompt="a fox",
+        strength=0.5,
+    )
+    cases = image_cases(call.defaults, 3)
+    assert [(case.name, case.seed) for case in cases] == [
+        ("dark", 0),
+        ("case 2", 0),
+        ("dark", 1),
+        ("case 2", 1),
+    ]
+    images = [drawn(call.of(case), pipeline) for case in cases[:2]]
+    assert not torch.allclose(*images, atol=1e-2)
+    assert call.of(cases[1]).inputs() != call.of(cases[0]).inputs()
+    assert call.for_case("case 2", None, 7).arguments["image"].mean() == pytest.approx(0.9)
+    with pytest.raises(SourceError, match="has no case 'bright'; it has 'dark', 'case 2'"):
+        call.for_case("bright", None, 0)
+
+
+def test_an_unconditional_pipeline_has_one_case_and_several_seeds(unconditional):
+    call = call_of(unconditional, output_type="np")
+    assert "prompt" not in call.arguments(unconditional)
+    cases = image_cases(call.defaults, 3)
+    assert [(case.prompt, case.name, case.seed) for case in cases] == [
+        (None, "case 1", 0),
+        (None, "case 1", 1),
+        (None, "case 1", 2),
+    ]
+    first, again, other = (
+        drawn(call.of(case), unconditional) for case in (cases[0], cases[0], cases[1])
+    )
+    assert (first == again).all()
+    assert not (first == other).all()
+
+
+def test_the_command_line_cannot_replace_cases():
+    defaults = CallDefaults((), steps=1, cases=({"name": "a"},))
+    with pytest.raises(UsageError, match="--diffspeed-prompts has nothing to replace"):
+        defaults.overridden(prompts=("a fox",))
+
+
+# --- signatures
+
+
+def wrapped(pipeline_class):
+    def loosely(self, *args, **kwargs):
+        return pipeline_class.__call__(self, *args, **kwargs)
+
+    return functools.wraps(pipeline_class.__call__)(loosely)
+
+
+def test_loose_signatures_are_looked_through(text_to_image):
+    parent = type(text_to_image)
+
+    class Loose(parent):
+        def __call__(self, *args, **kwargs):
+            return super().__call__(*args, **kwargs)
+
+    class Looser(Loose):
+        def __call__(self, prompt, extra=1, **kwargs):
+            return super().__call__(prompt, **kwargs)
+
+    class Wrapped(parent):
+        __call__ = wrapped(parent)
+
+    class Unknown(parent.__mro__[1]):
+        def __call__(self, **kwargs):
+            return kwargs
+
+    plain = call_signature(text_to_image)
+    for kind in (Loose, Wrapped):
+        assert call_signature(kind.__new__(kind)).parameters == plain.parameters
+    looser = call_signature(Looser.__new__(Looser))
+    assert set(looser.parameters) == {*plain.parameters, "extra"}
+    assert looser.required() == ("prompt",)
+    assert not looser.open
+    assert not plain.open
+    assert call_signature(Unknown.__new__(Unknown)).open
+
+    pipeline = as_class(text_to_image, Loose)
+    call = call_of(pipeline, prompts=["a fox"])
+    assert call.latents_from == "drawn"
+    assert torch.equal(drawn(call, pipeline), drawn(call, text_to_image))
+
+
+# --- latents
+
+
+def test_latents_have_the_shape_that_the_pipeline_makes(text_to_image):
+    call = call_of(text_to_image, prompts=["a fox"], height=32, width=64, num_images_per_prompt=2)
+    assert call.latents.dtype is torch.float32
+    assert tuple(call.latents.shape) == (2, 4, 8, 16)
+    assert call.inputs()["latents"] == "drawn"
+    assert torch.equal(call.latents, call.of(Case("an owl", 0)).latents)
+    other = call.of(Case("an owl", 1))
+    assert not torch.equal(call.latents, other.latents)
+    assert drawn(call, text_to_image).shape == (2, 3, 32, 64)
+
+
+def test_packed_latents_are_drawn_too(libraries):
+    pipeline = parse_source("random:flux-tiny").build()
+    call = call_of(pipeline, prompts=["a fox"], height=32, width=32, max_sequence_length=16)
+    assert call.latents_from == "drawn"
+    assert call.latents.dim() == 3
+    assert drawn(call, pipeline).shape[0] == 1
+
+
+def test_latents_made_of_an_image_are_left_to_the_generator(text_to_image):
+    pipeline = as_class(text_to_image, "StableDiffusionXLImg2ImgPipeline")
+    call = call_of(pipeline, prompts=["a fox"], image=picture(), strength=0.5)
+    assert (call.latents, call.latents_from) == (None, "generator")
+    assert call.latents_reason == "it makes them of more than noise from the generator"
+    assert torch.equal(drawn(call, pipeline), drawn(call, pipeline))
+
+
+def test_inpainting_with_nine_channels(text_to_image):
+    from diffusers import UNet2DConditionModel
+
+    with third_party():
+        config = {**text_to_image.unet.config, "in_channels": 9}
+        unet = UNet2DConditionModel.from_config(config)
+    pipeline = as_class(text_to_image, "StableDiffusionXLInpaintPipeline", unet=unet)
+    mask = Image.fromarray(np.eye(SIDE, dtype=np.uint8) * 255)
+    image = Image.fromarray((picture() * 255).astype(np.uint8))
+    call = call_of(
+        pipeline,
+        prompts=["a fox"],
+        image=image,
+        mask_image=mask,
+        height=SIDE,
+        width=SIDE,
+        strength=1.0,
+    )
+    assert call.latents_from == "drawn"
+    assert call.latents.shape[1] == 4
+    assert drawn(call, pipeline).shape == (1, 3, SIDE, SIDE)
+
+
+def test_a_pipeline_that_refuses_latents_gets_the_generator(text_to_image):
+    class Refuses(type(text_to_image)):
+        def __call__(self, latents=None, generator=None, **kwargs):
+            if latents is not None and generator is not None:
+                raise ValueError("latents and generator cannot be used together")
+            return super().__call__(latents=latents, generator=generator, **kwargs)
+
+    call = call_of(as_class(text_to_image, Refuses), prompts=["a fox"])
+    assert call.latents_from == "generator"
+    assert "cannot be used together" in call.latents_reason
+
+
+def test_a_pipeline_that_ignores_latents_gets_the_generator(text_to_image):
+    class Ignores(type(text_to_image)):
+        def prepare_latents(self, *args):
+            return super().prepare_latents(*args[:-1], None)
+
+    call = call_of(as_class(text_to_image, Ignores), prompts=["a fox"])
+    assert call.latents_from == "generator"
+    assert call.latents_reason.startswith("it makes other latents than its own")
+
+
+def test_latents_of_the_source_are_used_as_they_are(text_to_image):
+    own = torch.ones(1, 4, 16, 16)
+    call = call_of(text_to_image, prompts=["a fox"], latents=own, height=SIDE, width=SIDE)
+    assert (call.latents, call.latents_from) == (None, "given")
+    assert torch.equal(call.arguments(text_to_image)["latents"], own)
+
+
+def test_watching_leaves_nothing_behind(text_to_image):
+    before = set(vars(text_to_image))
+    state = torch.get_rng_state()
+    call_of(text_to_image, prompts=["a fox"])
+    assert set(vars(text_to_image)) == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- fingerprints
+
+
+def test_a_fingerprint_sees_the_content_of_an_input():
+    image = Image.new("RGB", (4, 4))
+    other = image.copy()
+    other.putpixel((3, 3), (0, 0, 1))
+    tensor = torch.zeros(4)
+    for one, same, different in (
+        (image, image.copy(), other),
+        (tensor, tensor.clone(), torch.ones(4)),
+        (tensor, tensor.clone(), tensor.to(torch.bfloat16)),
+        (np.zeros(4), np.zeros(4), np.zeros((2, 2))),
+        ([image, "a"], [image, "a"], [other, "a"]),
+        ({"a": tensor}, {"a": tensor}, {"b": tensor}),
+        (picture, picture, as_class),
+    ):
+        assert value_fingerprint(one) == value_fingerprint(same)
+        assert value_fingerprint(one) != value_fingerprint(different)
+    assert value_fingerprint([1, 2.5, None, "a"]) == [1, 2.5, None, "a"]
+
+
+def test_what_cannot_be_read_is_like_nothing_else():
+    class Local:
+        pass
+
+    one = Local()
+    assert value_fingerprint(one) != value_fingerprint(one)
+
+
+# --- as a user meets it
+
+
+def test_a_first_call_that_fails_says_what_it_had(pytester, run_diffspeed, monkeypatch):
+    pytester.makepyfile(
+        mine_inputs="""
+        from pytest_diffspeed.pipelines.sources import parse_source
+        from diffusers import StableDiffusionXLImg2ImgPipeline
+
+        def image_to_image():
+            parts = parse_source("random:sdxl-tiny").build().components
+            return StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
+
+        image_to_image.call_defaults = {"prompts": ["a fox", "an owl"]}
+        """,
+        test_it="""
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last", pipeline="mine_inputs:image_to_image")
+        def test_it(optimized_pipeline): ...
+        """,
+    )
+    monkeypatch.syspath_prepend(pytester.path)
+    result = run_diffspeed()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*the first call failed: ValueError: *without `image`; further arguments go into*"]
+    )
