@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from .compilation.probe import find_graph_breaks as find_graph_breaks
     from .compilation.report import GraphBreak as GraphBreak
     from .compilation.report import GraphBreakReport as GraphBreakReport
-    from .similarity.compare import SimilarityReport as SimilarityReport
+    from .similarity.audio import compare_audio as compare_audio
     from .similarity.compare import compare_images as compare_images
+    from .similarity.report import SimilarityReport as SimilarityReport
+    from .similarity.video import compare_videos as compare_videos
     from .syncs.count import count_syncs as count_syncs
     from .syncs.report import SyncReport as SyncReport
     from .syncs.report import SyncSite as SyncSite
@@ -27,10 +29,12 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "GraphBreak": "compilation.report",
     "GraphBreakReport": "compilation.report",
-    "SimilarityReport": "similarity.compare",
+    "SimilarityReport": "similarity.report",
     "SpeedupResult": "timing.comparison",
     "apply_stack": "techniques.apply",
+    "compare_audio": "similarity.audio",
     "compare_images": "similarity.compare",
+    "compare_videos": "similarity.video",
     "find_graph_breaks": "compilation.probe",
     "SyncReport": "syncs.report",
     "SyncSite": "syncs.report",
@@ -47,7 +51,9 @@ __all__ = [
     "SyncSite",
     "__version__",
     "apply_stack",
+    "compare_audio",
     "compare_images",
+    "compare_videos",
     "count_syncs",
     "find_graph_breaks",
     "measure_speedup",

@@ -1,16 +1,20 @@
-"""Limits: what a metric must reach on the mean and on the worst image, one by one or by preset.
+"""Limits: what a metric must reach on the mean and on the worst output, one by one or by preset.
 
-The figures of the presets are fitted on the trained demo pipeline; ``docs/image_similarity.md`` has
-the table that they come from, and the command that makes it.
+The figures of the presets are fitted on the images of the trained demo pipeline;
+``docs/image_similarity.md`` has the table that they come from, and the command that makes it.
+Those for video and audio follow from them by arithmetic and are not calibrated.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+MEDIA = IMAGE, VIDEO, AUDIO = "image", "video", "audio"
+"""What a pipeline may give."""
 
 HIGHER_IS_BETTER = MappingProxyType(
     {
@@ -20,6 +24,10 @@ HIGHER_IS_BETTER = MappingProxyType(
         "ms_ssim": True,
         "mae": False,
         "max_abs": False,
+        "flicker": False,
+        "snr": True,
+        "spectral_distance": False,
+        "log_spectral_distance": False,
         "other_image_ratio": False,
         "rank1": True,
         "latent_l2": False,
@@ -30,11 +38,23 @@ HIGHER_IS_BETTER = MappingProxyType(
 )
 """Every metric, in the order of reports.  ``ssim`` is the down-sampled one."""
 METRICS = tuple(HIGHER_IS_BETTER)
+_OF_SOUND = ("snr", "spectral_distance", "log_spectral_distance")
+_OF_ALL = ("other_image_ratio", "rank1", "latent_l2", "denoiser_l2")
+_OF_VIDEO = tuple(metric for metric in METRICS if metric not in _OF_SOUND)
+METRICS_OF = MappingProxyType(
+    {
+        IMAGE: tuple(metric for metric in _OF_VIDEO if metric != "flicker"),
+        VIDEO: _OF_VIDEO,
+        AUDIO: (*_OF_SOUND, *_OF_ALL),
+    }
+)
+"""Those that an output of a medium has; those of images are taken of each frame of a video."""
+IN_DECIBELS = ("psnr", "snr")
 KINDS = ("mean", "worst")
 LIMIT_NAMES = tuple(f"{metric}_{kind}" for metric in METRICS for kind in KINDS)
-HIGHEST_PSNR = 100.0
-"""Identical images have infinite PSNR; means count them as this many dB, so that one of them cannot
-hide the others."""
+HIGHEST_DB = 100.0
+"""Identical outputs have infinite PSNR and SNR; means count them as this many dB, so that one of
+them cannot hide the others."""
 
 # metric: (mean, worst)
 _PRESETS: dict[str, dict[str, tuple[float, float]]] = {
@@ -75,19 +95,61 @@ _PRESETS: dict[str, dict[str, tuple[float, float]]] = {
         "rank1": (1.0, 1.0),
     },
 }
-PRESETS = MappingProxyType(
+SIGNAL_DB = 6.0
+"""PSNR - SNR of a signal whose RMS is half of its peak, as that of an ordinary picture is about."""
+
+
+def _error(decibels: float) -> float:
+    return float(10.0 ** (-decibels / 20.0))
+
+
+def _for_video(metrics: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Flicker up to that of an error which is new in each frame and has the PSNR that is allowed:
+    sqrt(2) times its RMSE.  One that alternates from frame to frame has 2 times.
+    """
+    mean, worst = (math.ceil(math.sqrt(2.0) * _error(db) * 1e4) / 1e4 for db in metrics["psnr"])
+    return {**metrics, "flicker": (mean, worst)}
+
+
+def _for_audio(metrics: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The SNR of a picture with the PSNR that is allowed, and the spectral distance that an error
+    of this SNR can have at most.
+    """
+    snr = metrics["psnr"][0] - SIGNAL_DB, metrics["psnr"][1] - SIGNAL_DB
+    mean, worst = (math.ceil(_error(db) * 1e4) / 1e4 for db in snr)
+    kept = {name: metrics[name] for name in ("other_image_ratio", "rank1")}
+    return {"snr": snr, "spectral_distance": (mean, worst), **kept}
+
+
+def _presets(
+    of: Callable[[dict[str, tuple[float, float]]], dict[str, tuple[float, float]]],
+) -> Mapping[str, Mapping[str, float]]:
+    return MappingProxyType(
+        {
+            preset: MappingProxyType(
+                {
+                    f"{metric}_{kind}": bound
+                    for metric, bounds in of(metrics).items()
+                    for kind, bound in zip(KINDS, bounds, strict=True)
+                }
+            )
+            for preset, metrics in _PRESETS.items()
+        }
+    )
+
+
+PRESETS_OF = MappingProxyType(
+    {IMAGE: _presets(dict), VIDEO: _presets(_for_video), AUDIO: _presets(_for_audio)}
+)
+"""Of each medium, from the strictest to the loosest: what passes one passes all that follow."""
+PRESETS = PRESETS_OF[IMAGE]
+UNCALIBRATED = MappingProxyType(
     {
-        preset: MappingProxyType(
-            {
-                f"{metric}_{kind}": bound
-                for metric, bounds in metrics.items()
-                for kind, bound in zip(KINDS, bounds, strict=True)
-            }
-        )
-        for preset, metrics in _PRESETS.items()
+        VIDEO: "this preset is uncalibrated for video: its limits on frames are those of images",
+        AUDIO: "this preset is uncalibrated for audio: its limits follow from those of images",
     }
 )
-"""From the strictest to the loosest: what passes one passes all that follow."""
+"""What the line of a preset says of media on which nobody fitted it."""
 
 
 class LimitError(ValueError):
@@ -96,12 +158,15 @@ class LimitError(ValueError):
 
 @dataclass(frozen=True)
 class Miss:
-    """A limit that was not met; ``image`` is the index of the worst image for this metric."""
+    """A limit that was not met; ``image`` is the index of the worst output for this metric, and
+    ``frame`` that of its worst frame where it is a video.
+    """
 
     limit: str
     found: float
     bound: float
     image: int
+    frame: int | None = None
 
     def __str__(self) -> str:
         sign = "≥" if HIGHER_IS_BETTER[metric_of(self.limit)] else "≤"
@@ -113,20 +178,29 @@ def metric_of(limit: str) -> str:
     return limit.rpartition("_")[0]
 
 
-def limits_of(preset: str | None, overrides: Mapping[str, float]) -> dict[str, float]:
+def limits_of(
+    preset: str | None, overrides: Mapping[str, float], medium: str = IMAGE
+) -> dict[str, float]:
     """The preset's limits with those of ``overrides`` in their place or beside them.
 
     Raises:
-        LimitError: an unknown preset or limit, or a bound that is no finite number.
+        LimitError: an unknown preset or limit, a limit that this medium does not have, or a bound
+            that is not a finite number.
     """
     limits: dict[str, float] = {}
     if preset is not None:
         if preset not in PRESETS:
             raise LimitError(f"no preset is called {preset!r}; {_nearest(preset, tuple(PRESETS))}")
-        limits.update(PRESETS[preset])
+        limits.update(PRESETS_OF[medium][preset])
     for name, bound in overrides.items():
         if name not in LIMIT_NAMES:
             raise LimitError(f"no limit is called {name!r}; {_nearest(name, LIMIT_NAMES)}")
+        if metric_of(name) not in METRICS_OF[medium]:
+            others = " and ".join(m for m in MEDIA if metric_of(name) in METRICS_OF[m])
+            raise LimitError(
+                f"{name} is a limit for {others}, and {medium} has no {metric_of(name)}; "
+                f"limit one of {', '.join(METRICS_OF[medium])} instead"
+            )
         if isinstance(bound, bool) or not isinstance(bound, (int, float)):
             raise LimitError(f"{name} must be a number, not {bound!r}")
         if not math.isfinite(bound):

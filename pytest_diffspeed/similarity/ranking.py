@@ -65,8 +65,11 @@ def rank_small(
     candidate: torch.Tensor,
     prompts: Sequence[Hashable],
     floor_rmse: float = 0.0,
+    noun: str = "image",
 ) -> Ranking:
-    """The same of images that are at their :func:`~.filters.comparison_size` already."""
+    """The same of images that are at their :func:`~.filters.comparison_size` already, or of
+    whatever else a distance between two outputs can be taken of: videos, spectra, ``N × …``.
+    """
     x, y = (images.flatten(1) for images in (baseline, candidate))
     own = _rmse(x, y).diagonal()
     between = _rmse(x, x)
@@ -79,8 +82,8 @@ def rank_small(
     others = ~same_prompt | seeds if seeds_differ else ~same_prompt
     if not bool(others.any()):
         reason = (
-            "rank-1 and the other-image ratio need at least two different prompts, or seeds that "
-            "draw different images"
+            f"rank-1 and the other-{noun} ratio need at least two different prompts, or seeds that "
+            f"draw different {noun}s"
         )
         return Ranking(None, None, None, False, reason)
     counted = others & (between > threshold)
@@ -90,7 +93,7 @@ def rank_small(
             None,
             float(between[others].median()),
             seeds_differ,
-            _too_alike(between.masked_fill(~others, 0.0), floor_rmse),
+            _too_alike(between.masked_fill(~others, 0.0), floor_rmse, noun),
         )
     to_others = _rmse(y, x).masked_fill(~counted, float("inf"))
     rank1 = (own < to_others.amin(dim=1)).to(torch.float64)
@@ -98,15 +101,15 @@ def rank_small(
     return Ranking(rank1, own / denominator, denominator, seeds_differ)
 
 
-def _too_alike(between: torch.Tensor, floor_rmse: float) -> str:
+def _too_alike(between: torch.Tensor, floor_rmse: float, noun: str) -> str:
     farthest = float(between.amax(dim=1).amin())
     needed = f"more than {SMALLEST_DIFFERENCE}"
     if floor_rmse > SMALLEST_DIFFERENCE:
         needed = f"more than {floor_rmse:.4f}, by which the baseline differs from itself,"
     return (
-        "rank-1 and the other-image ratio are not used: an image of the baseline differs from "
+        f"rank-1 and the other-{noun} ratio are not used: one {noun} of the baseline differs from "
         f"those of the other prompts by {farthest:.4f} RMSE at most, and {needed} is needed to "
-        "call it another image"
+        f"call it another {noun}"
     )
 
 

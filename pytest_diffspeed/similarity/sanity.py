@@ -21,22 +21,27 @@ BLANK_SHARE = 0.999
 
 @dataclass(frozen=True)
 class Finding:
-    """``image`` is the index in its batch; ``problem`` goes on as in "image 3 is black"."""
+    """``image`` is the index in its batch; ``problem`` goes on as in "image 3 is black".
+
+    ``frame`` is the index of the first frame that has the problem, where the output is a video.
+    """
 
     image: int
     kind: str
     problem: str
+    frame: int | None = None
 
 
 def findings(images: Iterable[torch.Tensor]) -> tuple[Finding, ...]:
     """The problems of images ``C × H × W`` (a tensor ``N × C × H × W`` is an iterable of those),
     meant to be finite and in [0, 1], at most one each: the first that holds.
     """
-    problems = [(index, _problem(to_float(image))) for index, image in enumerate(images)]
+    problems = [(index, problem_of(to_float(image))) for index, image in enumerate(images)]
     return tuple(Finding(index, *problem) for index, problem in problems if problem is not None)
 
 
-def _problem(image: torch.Tensor) -> tuple[str, str] | None:
+def problem_of(image: torch.Tensor) -> tuple[str, str] | None:
+    """Kind and problem of one image ``C × H × W``, ``None`` where nothing is wrong with it."""
     bounds = [torch.aminmax(channel) for channel in image]
     low, high = (
         float(torch.stack([found.min for found in bounds]).min()),

@@ -44,7 +44,7 @@ def test_no_limit_is_stricter_than_the_floor(gallery):
 
 
 def test_broken_or_far_images_get_no_limits(gallery):
-    with pytest.raises(CannotCalibrateError, match=r"no limits for broken images: .* is black"):
+    with pytest.raises(CannotCalibrateError, match=r"no limits for broken outputs: .* is black"):
         propose_limits(compare_images(gallery, gallery * 0))
     with pytest.raises(CannotCalibrateError, match="hardly its own"):
         propose_limits(compare_images(gallery, noisy(gallery, 0.5)))

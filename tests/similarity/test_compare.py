@@ -10,9 +10,10 @@ import torch
 
 from pytest_diffspeed import compare_images
 from pytest_diffspeed.similarity import (
-    LIMIT_NAMES,
-    METRICS,
+    MEDIA,
+    METRICS_OF,
     PRESETS,
+    PRESETS_OF,
     ImageInputError,
     LimitError,
     SkippedMetricWarning,
@@ -44,7 +45,8 @@ def test_the_same_images_pass_every_preset(gallery):
     assert report.metrics["ssim"] == (1.0, 1.0)
     assert report.metrics["rank1"] == (1.0, 1.0)
     assert report.metrics["other_image_ratio"] == (0.0, 0.0)
-    assert set(report.metrics) == set(METRICS) - {"latent_l2", "denoiser_l2", "lpips", "flip"}
+    extra = {"latent_l2", "denoiser_l2", "lpips", "flip"}
+    assert set(report.metrics) == set(METRICS_OF["image"]) - extra
     assert report.reason.startswith(f"8 images within {len(PRESETS['cache'])} limits; worst: image")
 
 
@@ -120,7 +122,15 @@ def test_the_reason_names_limit_image_prompt_and_seed(gallery, noisy):
 
 
 # Those of the extras have their own tests.
-@pytest.mark.parametrize("limit", [n for n in LIMIT_NAMES if n[:4] not in ("lpip", "flip")])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        f"{metric}_{kind}"
+        for metric in METRICS_OF["image"]
+        for kind in ("mean", "worst")
+        if metric not in ("lpips", "flip")
+    ],
+)
 def test_each_limit_fires_in_its_own_direction(gallery, noisy, limit):
     """Just met, and just missed."""
     metric, _, kind = limit.rpartition("_")
@@ -166,6 +176,8 @@ def test_without_limits_there_is_no_verdict(gallery, noisy):
     [
         ({"preset": "loseless"}, "did you mean 'lossless'"),
         ({"pnsr_mean": 20}, "did you mean 'psnr_mean'"),
+        ({"snr_mean": 20}, "snr_mean is a limit for audio, and image has no snr; limit one"),
+        ({"flicker_mean": 1}, "flicker_mean is a limit for video, and image has no flicker"),
         ({"psnr_mean": math.nan}, "must be finite"),
         ({"psnr_mean": True}, "must be a number"),
         ({"given": {"ssim": [1.0]}}, "only latent_l2 and denoiser_l2 can be given"),
@@ -183,12 +195,15 @@ def test_labels_must_fit(gallery):
         compare_images(gallery, gallery, given={"latent_l2": [0.0, 0.0]})
 
 
-def test_presets_go_from_strict_to_loose():
-    names = list(PRESETS)
+@pytest.mark.parametrize("medium", MEDIA)
+def test_presets_go_from_strict_to_loose(medium):
+    """So what fails the loosest fails all."""
+    presets = PRESETS_OF[medium]
+    names = list(presets)
     assert names == ["exact", "lossless", "int8", "w8a8", "int4", "cache"]
     for strict, loose in itertools.pairwise(names):
-        for limit, bound in PRESETS[loose].items():
-            ours = PRESETS[strict][limit]
+        for limit, bound in presets[loose].items():
+            ours = presets[strict][limit]
             higher = HIGHER_IS_BETTER[limit.rpartition("_")[0]]
             assert ours >= bound if higher else ours <= bound, (strict, loose, limit)
 
@@ -314,7 +329,7 @@ def test_other_images_that_look_alike_are_no_yardstick_and_fail_nothing(gallery)
         assert report.verdict == "PASS"
         assert not {"rank1", "other_image_ratio"} & set(report.metrics)
         assert report.denominator < 0.05
-        assert "are not used: an image of the baseline differs" in report.notes[0]
+        assert "are not used: one image of the baseline differs" in report.notes[0]
         assert report.reason.count("NOT CHECKED: other_image_ratio_mean") == 1
 
 

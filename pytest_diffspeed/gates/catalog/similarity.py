@@ -86,7 +86,7 @@ class SimilarityGate(Gate):
         if candidate.spec.is_baseline:
             raise SelfComparisonError(f"it would compare {candidate.spec.stack} with itself")
         preset, limits = limits_of_marker(marker, session, candidate)
-        from ...similarity.compare import not_checked
+        from ...similarity import not_checked
 
         reference, drawn, errors = draw_both(session, candidate)
         report = compare(session, reference, drawn, errors, preset=preset, **limits)
@@ -262,7 +262,7 @@ def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
     """Every metric (mean, worst in brackets), the floor beside it, and what the reader must know:
     ``PSNR 34.1 (20.3) dB, SSIM 0.981 (0.940), …``.
     """
-    from ...similarity.compare import not_checked
+    from ...similarity import not_checked
 
     sentence = ", ".join(_metric_text(name, *pair) for name, pair in report.metrics.items())
     parts = [f"{len(reference.cases)} images: {sentence}" if sentence else report.reason]
