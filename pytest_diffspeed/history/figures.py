@@ -16,8 +16,19 @@ from ..records.reader import RecordedGate, RecordedSession
 from ..records.verdict import GateResult
 
 HIGHER, LOWER = "higher", "lower"
-_SIMILARITY_LOWER = frozenset({"other_image_ratio", "mae", "max_abs", "latent_l2", "denoiser_l2"})
-"""Image metrics that are distances; all others grow with similarity."""
+_SIMILARITY_LOWER = frozenset(
+    {
+        "other_image_ratio",
+        "mae",
+        "max_abs",
+        "flicker",
+        "spectral_distance",
+        "log_spectral_distance",
+        "latent_l2",
+        "denoiser_l2",
+    }
+)
+"""Metrics of images, videos and sounds that are distances; all others grow with similarity."""
 _EXTRAS_LOWER = ("lpips", "flip")
 
 

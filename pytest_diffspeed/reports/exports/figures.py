@@ -135,10 +135,21 @@ def _number(value: Any) -> float:
 
 
 LOWER_IS_BETTER = frozenset(
-    {"mae", "max_abs", "other_image_ratio", "latent_l2", "denoiser_l2", "lpips", "flip"}
+    {
+        "mae",
+        "max_abs",
+        "flicker",
+        "spectral_distance",
+        "log_spectral_distance",
+        "other_image_ratio",
+        "latent_l2",
+        "denoiser_l2",
+        "lpips",
+        "flip",
+    }
 )
-"""Image metrics that measure a distance; all others measure likeness."""
-_UNITS = {"psnr": "dB"}
+"""Metrics of images, videos and sounds that are distances; all others measure likeness."""
+_UNITS = {"psnr": "dB", "snr": "dB", "log_spectral_distance": "dB"}
 
 
 def _similarity(figures: Mapping[str, Any]) -> Iterator[_Row]:
