@@ -119,7 +119,7 @@ def _chosen(part: Part, shape: Shape, forced: str | None) -> tuple[str, str]:
 
     given, mask = attention_choice.inputs(shape, part.device)
     watch = OpWatch()
-    watch.inside.append("denoiser")
+    watch.inside.append(("denoiser", ""))
     with _kept_to(shape, forced):
         choice = int(torch._fused_sdp_choice(*given, mask, 0.0, False))
         with watch:
