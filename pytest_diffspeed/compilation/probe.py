@@ -31,6 +31,7 @@ from ..adapters.dynamo import (
     quiet_logs,
     watching,
 )
+from ..adapters.dynamo_fullgraph import captured_as_with_fullgraph
 from ..adapters.dynamo_undisturbed import compile_for_looking, undisturbed
 from ..common.paths import short_path
 from ..common.quiet import third_party
@@ -71,6 +72,10 @@ def find_graph_breaks(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> G
     their lines run.  Nothing is left behind: other compiled modules do not compile again, and
     ``fn`` has as many compilations before its ``recompile_limit`` as before.
 
+    What ``fullgraph=True`` captures in the installed torch (since 2.10 ``.item()`` and masks among
+    it) is no break, unless ``fn`` is compiled already without it: then these break as they do
+    there.
+
     Args:
         fn: a module, or any callable; one that is compiled already is looked at uncompiled, one of
             which only parts are compiled by themselves is looked at part by part.
@@ -110,7 +115,13 @@ def probe_breaks(
     started = time.perf_counter()
     with ExitStack() as afterwards:
         afterwards.callback(restart)
-        with _quiet(), watching() as seen, undisturbed(seen), _same_random_numbers():
+        with ExitStack() as stack:
+            stack.enter_context(_quiet())
+            if target.fullgraph:
+                stack.enter_context(captured_as_with_fullgraph())
+            seen = stack.enter_context(watching())
+            stack.enter_context(undisturbed(seen))
+            stack.enter_context(_same_random_numbers())
             before = graph_break_counters()
 
             def compile_(part: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ import torch
 
 from ..adapters.attributes import replaced
 from ..adapters.dynamo import compiled_in_place, original_of, plain_call
+from ..adapters.dynamo_fullgraph import compiled_with_fullgraph
 from ..adapters.module_state import COMPILED_CALL, hooks_around_forward
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -46,6 +47,8 @@ class Target:
     regions: tuple[Mark, ...]
     marks: tuple[Mark, ...]
     notes: tuple[str, ...]
+    fullgraph: bool
+    """Whether it is compiled with ``fullgraph=True``, or not compiled yet."""
 
     @contextmanager
     def prepared(self, compile_: Compile) -> Iterator[Callable[..., Any]]:
@@ -76,13 +79,15 @@ def target_of(fn: Callable[..., Any]) -> Target:
     whole = fn
     while (original := original_of(whole)) is not None:
         whole, how = original, "whole, under torch.compile"
+    fullgraph = whole is fn or compiled_with_fullgraph(fn)
     owner = whole if isinstance(whole, torch.nn.Module) else getattr(whole, "__self__", None)
     if not isinstance(owner, torch.nn.Module):
-        return Target(whole, how, (), (), ())
+        return Target(whole, how, (), (), (), fullgraph)
     marks = tuple(_marks(owner))
     if whole is owner and compiled_in_place(owner):
         how = "whole, compiled in place"
         whole = plain_call(owner)
+        fullgraph = compiled_with_fullgraph(vars(owner)[COMPILED_CALL])
     own = [mark for mark in marks if mark.owner is owner]
     inner = tuple(mark for mark in marks if mark.owner is not owner)
     if whole is owner and how == "whole":
@@ -94,8 +99,11 @@ def target_of(fn: Callable[..., Any]) -> Target:
         names = sorted({mark.label for mark in regions})
         parts = "1 part" if len(regions) == 1 else f"{len(regions)} parts"
         how = f"regional: {parts} compiled by themselves ({', '.join(names)})"
+        # One setting for all of them: where one would break, that one decides.
+        fullgraph = all(compiled_with_fullgraph(mark.compiled) for mark in regions)
     notes = _hook_notes(owner)
-    return Target(whole, how, regions, (*own, *(m for m in inner if m not in own)), notes)
+    all_marks = (*own, *(mark for mark in inner if mark not in own))
+    return Target(whole, how, regions, all_marks, notes, fullgraph)
 
 
 def _callable_of(mark: Mark) -> Callable[..., Any]:

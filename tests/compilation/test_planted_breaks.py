@@ -76,7 +76,12 @@ CASES = {
     "before the first op": (planted.BeforeTheFirstOp, ["first"], 1, "print"),
     "in the middle": (planted.InTheMiddle, ["middle"], 2, "print"),
     "at the very end": (planted.AtTheEnd, ["end"], 1, "print"),
-    "two of a kind on one line": (planted.TwoOnOneLine, ["two", "two"], 3, r"Tensor\.item"),
+    "two of a kind on one line": (
+        lambda: in_place(planted.TwoOnOneLine()),
+        ["two", "two"],
+        3,
+        r"Tensor\.item",
+    ),
     "a data-dependent if": (planted.Branches, ["branch"], 2, "Data-dependent branching"),
     "in a submodule called 20 times": (planted.TwentyTimes, ["block"], 2, "print"),
     "in two submodules in a row": (planted.Unrolled, ["block", "branch"], 5, "print"),
@@ -85,7 +90,12 @@ CASES = {
     "in a generator": (planted.InAGenerator, ["generator"], 0, "print"),
     "before a generator": (planted.EagerRestCallsAGenerator, ["rest"], 0, "print"),
     "an unsupported builtin": (planted.ReadsTheClock, ["builtin"], 3, "perf_counter_ns"),
-    "a shape that depends on values": (planted.DynamicShape, ["dynamic"], 2, "[Dd]ynamic shape"),
+    "a shape that depends on values": (
+        lambda: in_place(planted.DynamicShape()),
+        ["dynamic"],
+        2,
+        "[Dd]ynamic shape",
+    ),
     "by a forward hook of a child": (
         lambda: with_hook(planted.printing_hook),
         ["hook"],
@@ -331,13 +341,13 @@ def test_offload_hooks_on_the_module_are_told(x):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (planted.TwoOnOneLine, "keep the value a tensor"),
+        (lambda: in_place(planted.TwoOnOneLine()), "keep the value a tensor"),
         (planted.InTheMiddle, "take the output out of the compiled part"),
         (planted.Branches, "decide outside the compiled part"),
         (planted.HasDisabledPart, "somebody asked for this break"),
         # Torch 2.15 has a hint of its own, which comes first.
         (planted.ReadsTheClock, r"dynamo cannot look into this function|Move the `time\."),
-        (planted.DynamicShape, "its output's size depends on values"),
+        (lambda: in_place(planted.DynamicShape()), "its output's size depends on values"),
         (lambda: with_hook(planted.printing_hook), "a hook does this"),
     ],
 )
