@@ -389,3 +389,26 @@ def test_help_lists_the_options(pytester):
         result.stdout.fnmatch_lines([f"*--diffspeed-{name}=*"])
     for name in ("device", "pipeline", "techniques", "steps", "prompts", "budget"):
         result.stdout.fnmatch_lines([f"*diffspeed_{name} (*"])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--diffspeed-html=" + "a" * 300], "File name too long"),
+        (["--diffspeed-html=a\0b"], "that is no name of a file"),
+        (["--diffspeed-json=/dev/null"], "a device, a pipe or a socket"),
+        (["--diffspeed-json=test_it.py"], "ends with .py"),
+        (["--diffspeed-json=out", "--diffspeed-html=./out"], "name one file"),
+        (["--diffspeed-markdown=README.md"], "none that pytest-diffspeed wrote"),
+        (["--diffspeed-steps=1" + "0" * 5000], "a number of steps that ends one day, not '100"),
+    ],
+)
+def test_outputs_and_numbers_are_checked_before_anything_runs(pytester, words, sentence):
+    pytester.makepyfile(test_it="def test_it(): ...")
+    pytester.path.joinpath("README.md").write_text("# Ours")
+    result = pytester.runpytest_inprocess("--diffspeed", *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in result.errlines if line.startswith("ERROR: "))
+    assert sentence in line
+    assert len(line) < 300
+    assert pytester.path.joinpath("README.md").read_text() == "# Ours"
