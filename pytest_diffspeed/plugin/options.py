@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -46,6 +47,7 @@ def read_options(config: pytest.Config) -> Options:
         store=_checked(config, "store", DEFAULT_STORE, functools.partial(_store, config)),
         base=_word(config, "base"),
         base_python=_word(config, "base-python"),
+        base_env=_base_env(config),
         compile_cache=_optional(config, "compile-cache", _folder),
     )
 
@@ -154,6 +156,19 @@ def _prompts(config: pytest.Config) -> tuple[str, ...]:
     if any(not prompt.strip() for prompt in given):
         raise pytest.UsageError(f"{where}: a prompt must not be empty")
     return tuple(given)
+
+
+def _base_env(config: pytest.Config) -> tuple[str, ...]:
+    text = config.getoption("--diffspeed-base-env")
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in str(text).split(","))
+    if not all(re.fullmatch(r"[A-Za-z_*?][A-Za-z0-9_*?]*", name) for name in names):
+        raise pytest.UsageError(
+            f"--diffspeed-base-env: {_shown(text)} is not a list of names of environment variables "
+            "such as MODEL_DIR,DATA_*"
+        )
+    return names
 
 
 def _word(config: pytest.Config, name: str) -> str | None:

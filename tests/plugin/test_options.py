@@ -32,8 +32,8 @@ def options(pytester, libraries):
     """The checked options of a session with these words, which is not run."""
 
     def read(*words):
-        config = pytester.parseconfigure("-p", "no:cacheprovider", *words)
-        return options_of(config)
+        # Not configured: without --diffspeed a session with these words is refused.
+        return options_of(pytester.parseconfig("-p", "no:cacheprovider", *words))
 
     return read
 
@@ -149,7 +149,8 @@ def test_a_gpu_that_is_not_there(refused, monkeypatch):
 
 def test_without_diffspeed_nobody_looks_for_the_device(pytester):
     pytester.makepyfile("def test_plain(): pass")
-    assert pytester.runpytest_inprocess("--diffspeed-device=cuda:77").ret == 0
+    pytester.makeini("[pytest]\ndiffspeed_device = cuda:77\n")
+    assert pytester.runpytest_inprocess().ret == 0
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
@@ -330,7 +331,8 @@ def test_header_with_a_budget(pytester, libraries):
 
 def test_no_header_without_diffspeed(pytester):
     pytester.makepyfile("def test_plain(): pass")
-    result = pytester.runpytest_inprocess("--diffspeed-budget=2.5")
+    pytester.makeini("[pytest]\ndiffspeed_budget = 2.5\n")
+    result = pytester.runpytest_inprocess()
     assert not [line for line in result.outlines if line.startswith("diffspeed: ")]
 
 
@@ -349,7 +351,11 @@ def test_techniques_replace_those_of_markers(pytester, libraries):
         """
     )
     result = pytester.runpytest_inprocess(
-        "--collect-only", "-q", "--diffspeed-techniques=compile+bf16,channels_last"
+        "--diffspeed",
+        "--diffspeed-device=cpu",
+        "--collect-only",
+        "-q",
+        "--diffspeed-techniques=compile+bf16,channels_last",
     )
     assert result.ret == 0
     assert sorted(line for line in result.outlines if "::" in line) == [

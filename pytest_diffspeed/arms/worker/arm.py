@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ...common.errors import AbsentArmError, MeasurementError, SelfComparisonError
+from ...history.url import PASSWORD_VARIABLE
 from ..base_commit.place import Place, this_process
 from ..counts import Counts
 from .protocol import BuildOrder, as_line, from_line
@@ -281,8 +282,13 @@ def _script(folder: Path) -> Path:
 
 
 def _environment(place: Place) -> dict[str, str]:
-    """This process's environment, with the import path of the worker's place."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place.path)}
+    """That of the worker's place, or this process's, with the place's import path.
+
+    No worker needs the password of the store.
+    """
+    variables = os.environ if place.variables is None else place.variables
+    environment = {**variables, "PYTHONPATH": os.pathsep.join(place.path)}
+    environment.pop(PASSWORD_VARIABLE, None)
     if place.python != sys.executable:
         for name in _OF_AN_INTERPRETER:
             environment.pop(name, None)
