@@ -25,7 +25,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
         benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
-        benchmark-image-speed benchmark-history gpu-check-dry hardware-docs build clean distclean FORCE
+        benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
 help: ## show this list
 	@echo 'Targets (each makes $(VENV) first, once):'
@@ -96,6 +96,9 @@ format: $(READY) ## let ruff format and fix
 
 gpu-check-dry: $(READY) ## the hardware check without hardware: its code, small, in an environment like that machine's
 	PYTHON="$(PYTHON)" PYTHON312="$(PYTHON312)" tools/gpu_check/dry_run.sh $(ARGS)
+
+zoo: $(READY) ## run techniques and gates over small pipelines of diffusers into docs/pipelines.md (an hour; ARGS="--plant" plants faults; goes on where it stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/zoo $(ARGS)
 
 hardware-docs: $(READY) ## write what the committed hardware runs show into docs/hardware.md and the other documents
 	$(BIN)/python tools/gpu_check/document.py

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UsageError
-from ..common.files import replace_file
 
 NAME = "diffspeed-image-limits.json"
 FORMAT = "diffspeed-image-limits/1"
@@ -74,8 +73,10 @@ def store(rootdir: Path, device: str, source: str, stack: str, entry: Mapping[st
     devices = _read(path)
     devices.setdefault(device, {}).setdefault(source, {})[stack] = dict(entry)
     text = json.dumps({"format": FORMAT, "devices": devices}, indent=2, sort_keys=True)
+    part = path.with_name(path.name + ".part")
     try:
-        replace_file(path, text + "\n")
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     return path

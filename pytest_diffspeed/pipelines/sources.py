@@ -348,12 +348,15 @@ class SmallSource(PipelineSource):
         from . import zoo
 
         recipe = zoo.recipes()[self.recipe]
+        general = _general_defaults(pipeline)
+        written = {"height": "height", "width": "width", "guidance_scale": "guidance"}
+        own = {written[name]: value for name, value in recipe.call.items() if name in written}
         return replace(
-            _general_defaults(pipeline),
+            general,
+            prompts=general.prompts if recipe.prompted else (),
             steps=recipe.steps,
-            height=recipe.call.get("height"),
-            width=recipe.call.get("width"),
-            guidance=recipe.call.get("guidance_scale"),
+            arguments={k: v for k, v in recipe.call.items() if k not in written},
+            **own,
         )
 
     def _load(self, shared: dict[str, Any]) -> object:

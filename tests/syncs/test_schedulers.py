@@ -13,6 +13,7 @@ from pytest_diffspeed.commands.audit import audit_schedulers, scheduler_classes,
 from pytest_diffspeed.common.errors import SourceError, UsageError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
+from pytest_diffspeed.syncs.position import Tracker
 from pytest_diffspeed.syncs.scheduler_drivers import create, drive
 
 STEPS = 6
@@ -212,7 +213,7 @@ def outputs(scheduler, device, steps):
         kept.__wrapped__ = function
         setattr(scheduler, name, kept)
     torch.manual_seed(0)
-    drive(scheduler, device, steps)
+    drive(scheduler, Tracker(), device, steps)
     return found
 
 

@@ -196,6 +196,28 @@ def qwen_vl(width: int = 16) -> Part:
     )
 
 
+def gemma3(width: int, layers: int) -> Part:
+    """Gemma 3 with its image tower, which LTX-2 has though it reads text only."""
+    vision = {
+        "hidden_size": width,
+        "intermediate_size": width,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+    }
+    return model(
+        "Gemma3ForConditionalGeneration",
+        "transformers",
+        text_config={**decoder_config(width), "num_hidden_layers": layers},
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        image_token_index=VOCABULARY - 1,
+        boi_token_index=VOCABULARY - 2,
+        eoi_token_index=VOCABULARY - 3,
+    )
+
+
 def _transformer(width: int) -> dict[str, Any]:
     return {
         "vocab_size": VOCABULARY,

@@ -1,7 +1,7 @@
 """CogVideoX, Mochi, Hunyuan Video and Allegro: transformers over frames."""
 
 from ..inputs import frames, image
-from ..parts import clip_text, flow, language_model, model, scheduler, tokenizer
+from ..parts import clip_text, flow, language_model, model, scheduler, t5, tokenizer
 from ..recipe import Recipe
 from .pixart import T5
 from .wan import CLIP, SQUARE
@@ -73,7 +73,67 @@ _HUNYUAN = {
     "scheduler": flow(shift=7.0),
 }
 
+
+def _bytes() -> object:
+    from transformers import ByT5Tokenizer
+
+    return ByT5Tokenizer()
+
+
+def _guider() -> object:
+    from diffusers.guiders import ClassifierFreeGuidance
+
+    return ClassifierFreeGuidance(guidance_scale=4.0)
+
+
 PIPELINES = {
+    "HunyuanVideo15Pipeline": Recipe(
+        "text to video",
+        {
+            "text_encoder": language_model(
+                "Qwen2_5_VLTextModel",
+                rope_parameters={
+                    "rope_type": "default",
+                    "rope_theta": 1000000.0,
+                    "mrope_section": [1, 1, 2],
+                },
+            ),
+            "tokenizer": tokenizer(1000, chat=True),
+            "text_encoder_2": t5(32),
+            "tokenizer_2": _bytes,
+            "transformer": model(
+                "HunyuanVideo15Transformer3DModel",
+                in_channels=9,
+                out_channels=4,
+                num_attention_heads=2,
+                attention_head_dim=8,
+                num_layers=1,
+                num_refiner_layers=1,
+                mlp_ratio=2.0,
+                patch_size=1,
+                patch_size_t=1,
+                text_embed_dim=16,
+                text_embed_2_dim=32,
+                image_embed_dim=12,
+                rope_axes_dim=(2, 2, 4),
+                target_size=16,
+                task_type="t2v",
+            ),
+            "vae": model(
+                "AutoencoderKLHunyuanVideo15",
+                latent_channels=4,
+                block_out_channels=(16, 16),
+                layers_per_block=1,
+                spatial_compression_ratio=4,
+                temporal_compression_ratio=2,
+                downsample_match_channel=False,
+                upsample_match_channel=False,
+            ),
+            "scheduler": flow(shift=7.0),
+            "guider": _guider,
+        },
+        {"height": 16, "width": 16, "num_frames": 5},
+    ),
     "CogVideoXPipeline": Recipe("text to video", _COG, CLIP),
     "CogVideoXImageToVideoPipeline": Recipe(
         "image to video",
@@ -168,6 +228,8 @@ PIPELINES = {
             ),
             "scheduler": scheduler("DDIMScheduler"),
         },
-        {**CLIP, "num_frames": 8, "output_type": "latent"},
+        {**CLIP, "num_frames": 8},
+        # Its VAE decodes in tiles only.
+        adapted=lambda pipeline: pipeline.vae.enable_tiling(),
     ),
 }

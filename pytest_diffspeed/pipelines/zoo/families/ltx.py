@@ -1,7 +1,7 @@
 """LTX: text, images and conditions to video."""
 
 from ..inputs import image
-from ..parts import flow, model
+from ..parts import flow, gemma3, model, tokenizer
 from ..recipe import Recipe
 from .pixart import T5
 from .wan import CLIP
@@ -42,7 +42,127 @@ _LTX = {
     "scheduler": flow(),
 }
 
+_LTX2_WIDTH = 16
+_LTX2_LAYERS = 2
+_LTX2 = {
+    "text_encoder": gemma3(_LTX2_WIDTH, _LTX2_LAYERS),
+    "tokenizer": tokenizer(16, pad_left=True),
+    "scheduler": flow(),
+    "connectors": model(
+        "LTX2TextConnectors",
+        "diffusers.pipelines.ltx2",
+        caption_channels=_LTX2_WIDTH,
+        # Each layer's states and the embeddings.
+        text_proj_in_factor=_LTX2_LAYERS + 1,
+        video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=8,
+        video_connector_num_layers=1,
+        video_connector_num_learnable_registers=None,
+        audio_connector_num_attention_heads=2,
+        audio_connector_attention_head_dim=8,
+        audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=None,
+        connector_rope_base_seq_len=32,
+        rope_theta=10000.0,
+        rope_double_precision=False,
+        causal_temporal_positioning=False,
+        rope_type="split",
+    ),
+    "transformer": model(
+        "LTX2VideoTransformer3DModel",
+        in_channels=4,
+        out_channels=4,
+        patch_size=1,
+        patch_size_t=1,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=4,
+        audio_cross_attention_dim=8,
+        num_layers=2,
+        qk_norm="rms_norm_across_heads",
+        caption_channels=_LTX2_WIDTH,
+        rope_double_precision=False,
+        rope_type="split",
+    ),
+    "vae": model(
+        "AutoencoderKLLTX2Video",
+        latent_channels=4,
+        block_out_channels=(8,),
+        decoder_block_out_channels=(8,),
+        layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1),
+        spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False),
+        downsample_type=("spatial",),
+        upsample_residual=(False,),
+        upsample_factor=(1,),
+        timestep_conditioning=False,
+        patch_size=1,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    ),
+    "audio_vae": model(
+        "AutoencoderKLLTX2Audio",
+        base_channels=4,
+        output_channels=2,
+        ch_mult=(1,),
+        num_res_blocks=1,
+        attn_resolutions=None,
+        in_channels=2,
+        resolution=32,
+        latent_channels=2,
+        norm_type="pixel",
+        causality_axis="height",
+        dropout=0.0,
+        mid_block_add_attention=False,
+        sample_rate=16000,
+        mel_hop_length=160,
+        is_causal=True,
+        mel_bins=8,
+    ),
+    "vocoder": model(
+        "LTX2Vocoder",
+        "diffusers.pipelines.ltx2",
+        in_channels=2 * 8,
+        hidden_channels=32,
+        out_channels=2,
+        upsample_kernel_sizes=[4, 4],
+        upsample_factors=[2, 2],
+        resnet_kernel_sizes=[3],
+        resnet_dilations=[[1, 3, 5]],
+        leaky_relu_negative_slope=0.1,
+        output_sampling_rate=16000,
+    ),
+}
+_LTX2_CALL = {
+    "height": 32,
+    "width": 32,
+    "num_frames": 5,
+    "frame_rate": 25.0,
+    "max_sequence_length": 16,
+    "guidance_scale": 1.0,
+    "stg_scale": 0.0,
+    "modality_scale": 1.0,
+    "guidance_rescale": 0.0,
+    "audio_guidance_scale": 1.0,
+    "audio_stg_scale": 0.0,
+    "audio_modality_scale": 1.0,
+    "audio_guidance_rescale": 0.0,
+    "spatio_temporal_guidance_blocks": None,
+    "use_cross_timestep": False,
+}
+
 PIPELINES = {
+    "LTX2Pipeline": Recipe("text to video and audio", _LTX2, _LTX2_CALL),
+    "LTX2ImageToVideoPipeline": Recipe(
+        "image to video and audio", _LTX2, {**_LTX2_CALL, "image": image(), "image_crf": 0}
+    ),
     "LTXPipeline": Recipe("text to video", _LTX, CLIP),
     "LTXImageToVideoPipeline": Recipe("image to video", _LTX, {**CLIP, "image": image()}),
     "LTXConditionPipeline": Recipe("image to video", _LTX, {**CLIP, "image": image()}),

@@ -1,0 +1,128 @@
+"""Writes what was found into `docs/pipelines.md`: a row for each pipeline, and the totals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- zoo -->", "<!-- /zoo -->"
+VERDICTS = ("right", "refused", "crash", "wrong")
+COLUMNS = {
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "channels_last": "channels_last",
+    "fused_qkv": "fused_qkv",
+    "no_sdpa": "no_sdpa",
+    "cpu_sigmas": "cpu_sigmas",
+    "breaks": "no_graph_breaks",
+    "syncs": "no_gpu_syncs",
+    "images": "image_similarity",
+}
+
+
+def failures(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{one['pipeline']}: {check}: {outcome['verdict']}: {outcome['found']}"
+        for one in found
+        for check, outcome in one["outcomes"].items()
+        if outcome["verdict"] in ("crash", "wrong")
+    ]
+
+
+def write_table(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Put the table between its marks, the rest of the document stays."""
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    rows = "\n".join(table([found[name] for name in sorted(found)]))
+    path.write_text(f"{before}{BEGIN}\n{rows}\n{END}{after}", encoding="utf-8")
+
+
+def table(found: list[Mapping[str, Any]]) -> Iterable[str]:
+    if not found:
+        yield "Not run yet."
+        return
+    commits = sorted({one["commit"] for one in found})
+    last = found[-1]
+    yield (
+        f"{len(found)} pipelines at {', '.join(commits)} with torch {last['torch']}, diffusers "
+        f"{last['diffusers']}, transformers {last['transformers']}, Python {last['python']}:"
+    )
+    yield ""
+    yield "| check | " + " | ".join(VERDICTS) + " |"
+    yield "|---|" + "---|" * len(VERDICTS)
+    checks = list(dict.fromkeys(key for one in found for key in one["outcomes"]))
+    total: Counter[str] = Counter()
+    for check in checks:
+        count = Counter(o["outcomes"][check]["verdict"] for o in found if check in o["outcomes"])
+        total += count
+        yield f"| {COLUMNS.get(check, check)} | " + _counts(count)
+    yield "| **all** | " + _counts(total)
+    yield ""
+    yield "Host syncs are those of `scheduler.step` and of the whole denoising loop, in the first"
+    yield "step / at most in a later one; graph breaks are those of each component."
+    yield ""
+    yield (
+        "| pipeline | kind | denoisers | encoders, decoders | syncs | loop | breaks | "
+        + " | ".join(COLUMNS[c] for c in COLUMNS if c not in ("syncs", "breaks"))
+        + " |"
+    )
+    yield "|---" * (6 + len(COLUMNS) - 1) + "|"
+    for one in found:
+        yield _row(one)
+    reasons = list(_reasons(found))
+    if reasons:
+        yield ""
+        yield "Why, where it is not right:"
+        yield ""
+        yield from reasons
+
+
+def _counts(count: Counter[str]) -> str:
+    return " | ".join(str(count[verdict]) for verdict in VERDICTS) + " |"
+
+
+def _row(one: Mapping[str, Any]) -> str:
+    roles = one.get("roles", {})
+    parts = {
+        kind: ", ".join(f"{n} ×{calls}" for n, (role, calls) in roles.items() if role in kind)
+        for kind in (("denoiser",), ("encoder", "decoder"))
+    }
+    cells = [
+        f"`{one['pipeline']}`",
+        one.get("kind", ""),
+        parts["denoiser",],
+        parts["encoder", "decoder"],
+        *(_found(one, check) for check in ("syncs", "loop", "breaks")),
+        *(_verdict(one, check) for check in COLUMNS if check not in ("syncs", "breaks")),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _found(one: Mapping[str, Any], check: str) -> str:
+    outcome = one["outcomes"].get(check)
+    if outcome is None:
+        return ""
+    return str(outcome["found"] if outcome["verdict"] == "right" else outcome["verdict"])
+
+
+def _verdict(one: Mapping[str, Any], check: str) -> str:
+    return str(one["outcomes"].get(check, {}).get("verdict", ""))
+
+
+def _reasons(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Each sentence once, with the pipelines that it was said of."""
+    said: dict[tuple[str, str, str], list[str]] = {}
+    for one in found:
+        kind = one["pipeline"].partition("-")[0]
+        for check, outcome in one["outcomes"].items():
+            if outcome["verdict"] == "right":
+                continue
+            words = outcome["found"].replace(f"random:{one['pipeline']}", "random:…")
+            words = words.replace(kind, "…").replace("\n", " ").replace("|", "\\|")
+            said.setdefault((check, outcome["verdict"], words), []).append(one["pipeline"])
+    for (check, verdict, words), names in sorted(said.items()):
+        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        yield f"- {COLUMNS.get(check, check)} {verdict}: {words} ({listed})"
