@@ -152,6 +152,6 @@ def constant_clock(libraries, monkeypatch):
 def copying_pipeline():
     """A pipeline that copies its scheduler in each call and steps both, as LTX-2 does."""
     with third_party():
-        from copying_pipeline import build
+        from tests.copying_pipeline import build
 
         return build()

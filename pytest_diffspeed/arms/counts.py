@@ -43,8 +43,3 @@ class Counts:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Counts:
-        sites = tuple(Site(**site) for site in plain["sites"])
-        return cls(plain["counts"], sites, tuple(plain["notes"]))

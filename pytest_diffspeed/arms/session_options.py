@@ -21,7 +21,7 @@ class Options:
     ``inconclusive`` is ``None`` where each gate's own default holds; ``instances`` counts the
     process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``store`` is
     ``None`` where no history is kept.  ``base`` is a revision that git knows, ``base_python`` an
-    interpreter.
+    interpreter, ``base_env`` names of environment variables that its workers see beside the usual.
     """
 
     device: str
@@ -41,6 +41,7 @@ class Options:
     base: str | None = None
     base_python: str | None = None
     compile_cache: Path | None = None
+    base_env: tuple[str, ...] = ()
 
     def instances_of_arm(self, *, against_base: bool = False) -> int:
         """How many process instances each timed arm gets: one process cannot tell a change from

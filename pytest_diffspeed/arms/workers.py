@@ -17,7 +17,8 @@ from ..records.journal import Journal
 from ..techniques.stacks import BASELINE_NAME, parse_stack
 from ..timing.arm import TimedArm
 from .base_commit.base import Base
-from .base_commit.place import Place
+from .base_commit.place import Place, this_process
+from .base_commit.variables import of_base, of_both
 from .prepared_arm import PreparedArm
 from .session_options import Options
 from .spec import ArmSpec
@@ -94,12 +95,14 @@ class Workers:
         count = self._options.instances_of_arm(against_base=True)
         base, place = self.order_in_base(spec, unit)
         orders = [("base", base), ("head", self.order(spec, unit))]
+        variables = of_both(os.environ, self._options.base_env)
+        head = replace(this_process(), variables=variables)
         with ExitStack() as stack:
             with (
                 self._absent_in_base_only(spec.source),
                 self._progress.phase(f"building {spec.stack} in {count} worker processes each"),
             ):
-                workers = stack.enter_context(worker_arms(orders, count, [place, None]))
+                workers = stack.enter_context(worker_arms(orders, count, [place, head]))
             for number, arms in enumerate(workers):
                 for arm in arms:
                     self._write_worker(arm, spec, number)
@@ -151,7 +154,8 @@ class Workers:
     def order_in_base(self, spec: ArmSpec, unit: str) -> tuple[BuildOrder, Place]:
         """What a worker of the base is told to build, and where."""
         assert self._base is not None, "a gate against a base asks for one first"
-        place = self._base.place()
+        variables = of_base(os.environ, self._options.base_env)
+        place = replace(self._base.place(), variables=variables)
         order = self.order(spec, unit)
         source = order.source
         if isinstance(parse_source(source), FolderSource) and not (place.folder / source).is_dir():

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..common.errors import RecordError, UsageError, nearest
+from ..common.files import check_output, replace_file
 from ..records.reader import read_journal
 from ..reports.exports import formats
 from ..reports.exports.export_format import Exported
@@ -45,6 +46,8 @@ def export(arguments: argparse.Namespace) -> int:
             f"{nearest(arguments.format, formats())}"
         )
     output: Path | None = arguments.output
+    if output is not None:
+        check_output(str(output), "")
     if output is None and len(chosen.parts) > 1:
         raise UsageError(
             f"--format={chosen.name} writes {len(chosen.parts)} files; name them with -o PATH.json"
@@ -80,7 +83,7 @@ def _write(text: str | None, output: Path | None, word: str) -> None:
             path.unlink(missing_ok=True)
             _say(f"{path}: not written, since it would be empty")
         else:
-            path.write_text(text, encoding="utf-8")
+            replace_file(path, text)
             _say(f"written: {path}")
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror}") from error

@@ -14,6 +14,7 @@ from typing import IO
 from sqlalchemy import func, select
 
 from ..common.errors import DiffspeedError, RecordError, UsageError
+from ..common.files import check_output, replacing
 from ..common.workdir import NAME
 from ..history.exchange import Imported, export_lines, import_file
 from ..history.prune import prune
@@ -255,15 +256,12 @@ def _export(arguments: argparse.Namespace, place: _Place) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[str]]:
     """A file that takes the place of ``path`` only once all of it is written."""
-    part = path.with_name(path.name + ".part")
+    check_output(str(path), "diffspeed")
     try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
+        with replacing(path) as file:
             yield file
-        part.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _import(arguments: argparse.Namespace, place: _Place) -> None:

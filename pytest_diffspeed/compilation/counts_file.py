@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..common.errors import DiffspeedError
+from ..common.files import replace_file
 
 FILE_NAME = "diffspeed-counts.txt"
 COUNTS = ("graphs", "breaks", "recompiles", "ops")
@@ -34,7 +35,8 @@ _HEAD = """\
 #     pytest --diffspeed --diffspeed-save-counts
 # pipeline | stack | component | what was counted.  Merge by keeping the lines of both sides.
 """
-_LINE = re.compile(r"(.+?) \| (.+?) \| (.+?) \| (\w+) = (\d+)")
+_MOST_DIGITS = 12
+"""More than any count has; Python refuses to read thousands of them."""
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 
@@ -57,10 +59,11 @@ def read_counts(path: Path) -> dict[Entry, dict[str, int]]:
         content = line.strip()
         if not content or content.startswith("#"):
             continue
-        match = _LINE.fullmatch(content)
-        if match is not None and match[4] in COUNTS:
-            counts = entries.setdefault((match[1], match[2], match[3]), {})
-            counts[match[4]] = min(int(match[5]), counts.get(match[4], int(match[5])))
+        parsed = _parsed(content)
+        if parsed is not None:
+            entry, what, count = parsed
+            counts = entries.setdefault(entry, {})
+            counts[what] = min(count, counts.get(what, count))
         elif content.startswith(_CONFLICT):
             raise CountsFileError(
                 f"{path}:{number}: a merge left a conflict here; keep the lines of both sides, "
@@ -68,10 +71,22 @@ def read_counts(path: Path) -> dict[Entry, dict[str, int]]:
             )
         else:
             raise CountsFileError(
-                f"{path}:{number}: {content!r} is not `pipeline | stack | component | what = "
+                f"{path}:{number}: {content[:200]!r} is not `pipeline | stack | component | what = "
                 f"number`, where what is one of {', '.join(COUNTS)}"
             )
     return entries
+
+
+def _parsed(line: str) -> tuple[Entry, str, int] | None:
+    """One line; ``None`` where it is no entry.  Takes time that grows with its length only."""
+    parts = line.split(" | ")
+    if len(parts) != 4 or not all(part.strip() for part in parts):
+        return None
+    what, equals, digits = parts[3].partition(" = ")
+    known = what in COUNTS and bool(equals)
+    if not known or not (digits.isascii() and digits.isdecimal()) or len(digits) > _MOST_DIGITS:
+        return None
+    return (parts[0], parts[1], parts[2]), what, int(digits)
 
 
 def written(entries: Mapping[Entry, Counts]) -> str:
@@ -86,9 +101,7 @@ def written(entries: Mapping[Entry, Counts]) -> str:
 
 def write_counts(path: Path, entries: Mapping[Entry, Counts]) -> None:
     """Replace the file at once: a killed run leaves the old one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(written(entries), encoding="utf-8")
-    part.replace(path)
+    replace_file(path, written(entries))
 
 
 def compare(entry: Entry, saved: Counts | None, now: Counts) -> tuple[list[str], list[str]]:

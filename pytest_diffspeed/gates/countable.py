@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..arms.spec import ArmSpec
 from ..common.errors import UncountableError
@@ -26,6 +26,21 @@ def simulable(context: GateContext) -> PreparedArm:
         context.candidate.require_unchanged()
         return context.candidate
     return context.session.arms.other(ArmSpec(spec.source, stack))
+
+
+def counted_with(stack: Stack, own: Stack) -> tuple[str | None, dict[str, Any]]:
+    """What a reader must know where ``stack`` was counted as ``own``: a sentence, if they differ,
+    and figures for the record.
+    """
+    left_out = [name for name in stack.names if name not in own.names]
+    figures = {"counted_with": own.name, "not_applied": left_out}
+    if own == stack:
+        return None, figures
+    sentence = (
+        f"counted with {own}: {' and '.join(left_out)} not applied, since techniques that "
+        "change kernels only do not run on a simulated GPU"
+    )
+    return sentence, figures
 
 
 def require_eager(stack: Stack) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UsageError
+from ..common.files import replace_file
 
 NAME = "diffspeed-image-limits.json"
 FORMAT = "diffspeed-image-limits/1"
@@ -73,10 +74,8 @@ def store(rootdir: Path, device: str, source: str, stack: str, entry: Mapping[st
     devices = _read(path)
     devices.setdefault(device, {}).setdefault(source, {})[stack] = dict(entry)
     text = json.dumps({"format": FORMAT, "devices": devices}, indent=2, sort_keys=True)
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
+        replace_file(path, text + "\n")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     return path

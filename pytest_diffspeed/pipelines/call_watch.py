@@ -17,8 +17,8 @@ from ..adapters.attributes import replaced
 from ..adapters.module_calls import module_calls
 from ..adapters.module_state import uncompiled
 from .parts import parts
-from .roles import Ran, Step, roles
-from .scheduler_watch import schedulers_of, telling, watch_schedulers
+from .roles import Loop, Ran, Roles, Step, roles
+from .scheduler_watch import ENDS_STEP, STEP_METHODS, schedulers_of, telling, watch_schedulers
 from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ class CallWatch:
         self._frames: dict[str, tuple[FrameType, Ran]] = {}
         self._ran: list[Ran] = []
         self._steps: list[Step] = []
+        self._inner_steps: list[Step] = []
         self._scaled: list[int] = []
+        self._running_steps: list[Step] = []
+        self._in_scheduler = 0
         self._now = 0
 
     @contextmanager
@@ -56,20 +59,36 @@ class CallWatch:
         """Watch what runs while this is open."""
         schedulers = schedulers_of(self._pipeline).values()
         told = telling(self._scheduler_begins, self._scheduler_ends)
-        methods = ("step", "step_pred", "scale_model_input")
         with ExitStack() as stack:
             for name, module in self._modules.items():
                 for method, function in _entrances(module).items():
                     watched = self._method(name, method, function)
                     stack.enter_context(replaced(module, method, watched))
-            stack.enter_context(watch_schedulers(told, schedulers, methods))
+            stack.enter_context(watch_schedulers(told, schedulers, STEP_METHODS))
             stack.enter_context(module_calls(self._module))
             yield
         self._frames.clear()  # they keep the tensors of the call alive
 
+    @property
+    def now(self) -> int:
+        """The time of the watch, which only grows: that of :class:`.roles.Loop`."""
+        return self._now
+
+    @property
+    def in_scheduler(self) -> bool:
+        """Whether a scheduler steps, or scales the input of a step, right now."""
+        return self._in_scheduler > 0
+
+    def loops(self) -> tuple[Loop, ...]:
+        """The denoising loops that were seen, in order."""
+        return self._roles().loops
+
+    def _roles(self) -> Roles:
+        return roles(self._ran, self._steps, self._scaled, self._takes_a_timestep)
+
     def observed(self) -> ObservedCall:
         """What was seen."""
-        loops = roles(self._ran, self._steps, self._scaled, self._takes_a_timestep)
+        loops = self._roles()
         components = []
         for name in dict.fromkeys(ran.component for ran in self._ran):
             own = [ran for ran in self._ran if ran.component == name]
@@ -96,9 +115,10 @@ class CallWatch:
     def _stepped(self) -> tuple[ObservedScheduler, ...]:
         known = {id(s): name for name, s in schedulers_of(self._pipeline).items()}
         counts: dict[int, int] = {}
-        for step in self._steps:
+        stepped = [*self._steps, *self._inner_steps]
+        for step in stepped:
             counts[id(step.scheduler)] = counts.get(id(step.scheduler), 0) + 1
-        by_id = {id(step.scheduler): step.scheduler for step in self._steps}
+        by_id = {id(step.scheduler): step.scheduler for step in stepped}
         return tuple(
             ObservedScheduler(
                 known.get(key, f"<{type(by_id[key]).__name__}>"), type(by_id[key]).__name__, steps
@@ -112,16 +132,22 @@ class CallWatch:
 
     def _scheduler_begins(self, scheduler: Any, method: str) -> None:
         at = self._tick()
-        if method == "scale_model_input":
-            self._scaled.append(at)
-        else:
+        self._in_scheduler += 1
+        if method in ENDS_STEP:
             timesteps = getattr(scheduler, "__dict__", {}).get("timesteps")
-            self._steps.append(Step(scheduler, timesteps, at))
+            step = Step(scheduler, timesteps, at)
+            self._running_steps.append(step)
+            # A component may step a scheduler of its own (the decoder of consistency models): that
+            # is no denoising step of the pipeline.
+            (self._inner_steps if self._active else self._steps).append(step)
+        elif not self._active:
+            self._scaled.append(at)
 
     def _scheduler_ends(self, scheduler: Any, method: str) -> None:
         at = self._tick()
-        if method != "scale_model_input":
-            self._steps[-1].ended = at
+        self._in_scheduler -= 1
+        if method in ENDS_STEP:
+            self._running_steps.pop().ended = at
 
     def _method(self, name: str, method: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:

@@ -36,11 +36,20 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """A denoising loop: when its first denoiser began, and when each of its steps ended."""
+
+    began: int
+    ends: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Roles:
     """The components' roles, with the steps that each ran in; ``steps`` of the whole call."""
 
     steps: int
     by_name: dict[str, tuple[Role, tuple[int, ...]]]
+    loops: tuple[Loop, ...] = ()
 
     def of(self, name: str) -> tuple[Role, tuple[int, ...]]:
         return self.by_name[name]
@@ -63,6 +72,7 @@ def roles(
     """
     loops = _loops(steps, ran)
     inside: dict[str, set[int]] = {}
+    found_loops: list[Loop] = []
     number = 0
     before = 0
     for loop in loops:
@@ -74,10 +84,17 @@ def roles(
         start = min((at for at in scaled if before < at < loop[0]), default=loop[0])
         prelude = [one for one in ran if before < one.began < loop[0]]
         last = prelude[-1].component if prelude else None
-        for one in prelude:
-            name = one.component
-            if name in own or one.began > start or name == last or takes_a_timestep(name):
-                inside.setdefault(name, set()).add(number)
+        first = [
+            one
+            for one in prelude
+            if one.component in own
+            or one.began > start
+            or one.component == last
+            or takes_a_timestep(one.component)
+        ]
+        for one in first:
+            inside.setdefault(one.component, set()).add(number)
+        found_loops.append(Loop(min((one.began for one in first), default=start), tuple(loop)))
         for at, (begin, end) in enumerate(pairwise(loop), number + 1):
             for one in ran:
                 if begin < one.began < end:
@@ -94,7 +111,7 @@ def roles(
             found[name] = (Role.DECODER if late else Role.ENCODER, ())
         elif one.began > (loops[-1][-1] if loops else one.began):
             found[name] = (Role.DECODER, ())
-    return Roles(number, found)
+    return Roles(number, found, tuple(found_loops))
 
 
 def _loops(steps: Sequence[Step], ran: Sequence[Ran]) -> list[list[int]]:

@@ -5,7 +5,12 @@ Loaded in every pytest session of an environment that has this package, so it im
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+IN_CI = "DIFFSPEED_CI"
+"""Set in CI, so that a job that forgot ``--diffspeed`` cannot be green."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -54,6 +59,11 @@ _BASE = {
         "the Python interpreter of the base's environment; without --diffspeed-base the same tree "
         "is compared in two environments",
     ),
+    "base-env": (
+        "NAMES",
+        "environment variables, by comma, that base and head see beside the usual ones (patterns "
+        "such as MODEL_* too); others do not reach another commit's code",
+    ),
 }
 _VALUES = (
     ("device", "DEVICE", "auto (default), cpu, cuda or cuda:N"),
@@ -94,6 +104,22 @@ _VALUES = (
 def enabled(config: pytest.Config) -> bool:
     """Whether ``--diffspeed`` was given."""
     return bool(config.getoption("--diffspeed", default=False))
+
+
+def given_in_vain(config: pytest.Config) -> str | None:
+    """What was given for a session with ``--diffspeed``, in one without it; ``None``: nothing."""
+    if enabled(config):
+        return None
+    named = [name for name, _, _ in _VALUES]
+    for name in (*named, "prompts", *_FILES, *_BASE):
+        if config.getoption(f"--diffspeed-{name}") is not None:
+            return f"--diffspeed-{name}"
+    for name in ("fresh", "save-counts"):
+        if config.getoption(f"--diffspeed-{name}"):
+            return f"--diffspeed-{name}"
+    if os.environ.get(IN_CI, "") not in ("", "0"):
+        return f"{IN_CI}={os.environ[IN_CI]}"
+    return None
 
 
 def any_given(config: pytest.Config) -> bool:

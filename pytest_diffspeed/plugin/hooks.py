@@ -42,11 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
             from .activation import activate
 
             activate(config, options)
-        elif options.has_base:
-            raise pytest.UsageError(
-                "--diffspeed-base and --diffspeed-base-python compare what --diffspeed runs, and "
-                "without it every diffspeed test is skipped; add --diffspeed"
-            )
+    in_vain = command_line.given_in_vain(config)
+    if in_vain is not None:
+        raise pytest.UsageError(
+            f"{in_vain} was given without --diffspeed, and without it every diffspeed test is "
+            "skipped; add --diffspeed (what may always stand there belongs into the ini file)"
+        )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

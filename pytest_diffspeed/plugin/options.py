@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +15,7 @@ import pytest
 from ..accelerators.registry import check_device_word
 from ..arms.session_options import INCONCLUSIVE_POLICIES, MOST_INSTANCES, Options
 from ..common.errors import DiffspeedError, UsageError, nearest
+from ..common.files import check_output
 from ..history.url import DEFAULT as DEFAULT_STORE
 from ..history.url import StoreUrl, check_store, parse_store
 from ..pipelines.names import check_source_text
@@ -44,6 +47,7 @@ def read_options(config: pytest.Config) -> Options:
         store=_checked(config, "store", DEFAULT_STORE, functools.partial(_store, config)),
         base=_word(config, "base"),
         base_python=_word(config, "base-python"),
+        base_env=_base_env(config),
         compile_cache=_optional(config, "compile-cache", _folder),
     )
 
@@ -86,9 +90,15 @@ def _given(config: pytest.Config, name: str) -> tuple[str | None, str]:
 
 
 def _steps(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"must be a whole number of at least 1, not {text!r}")
+    if not (text.isascii() and text.isdecimal()) or int(text[:10]) < 1:
+        raise UsageError(f"must be a whole number of at least 1, not {_shown(text)}")
+    if len(text) > 9:
+        raise UsageError(f"must be a number of steps that ends one day, not {_shown(text)}")
     return int(text)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:59]}…")
 
 
 def _instances(text: str) -> int:
@@ -148,6 +158,19 @@ def _prompts(config: pytest.Config) -> tuple[str, ...]:
     return tuple(given)
 
 
+def _base_env(config: pytest.Config) -> tuple[str, ...]:
+    text = config.getoption("--diffspeed-base-env")
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in str(text).split(","))
+    if not all(re.fullmatch(r"[A-Za-z_*?][A-Za-z0-9_*?]*", name) for name in names):
+        raise pytest.UsageError(
+            f"--diffspeed-base-env: {_shown(text)} is not a list of names of environment variables "
+            "such as MODEL_DIR,DATA_*"
+        )
+    return names
+
+
 def _word(config: pytest.Config, name: str) -> str | None:
     text = config.getoption(f"--diffspeed-{name}")
     if text is not None and not text.strip():
@@ -155,13 +178,25 @@ def _word(config: pytest.Config, name: str) -> str | None:
     return None if text is None else str(text).strip()
 
 
+_MARKS = {"json": '"schema": "diffspeed/', "html": "diffspeed", "markdown": "## diffspeed"}
+"""What stands near the beginning of the files that we write, by option."""
+
+
 def _path(config: pytest.Config, name: str) -> Path | None:
     text = config.getoption(f"--diffspeed-{name}")
     if text is None:
         return None
-    path = Path(text)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise pytest.UsageError(
-            f"--diffspeed-{name}: cannot write {text!r}: it must be a file in a folder that exists"
-        )
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    appended = name == "markdown" and summary is not None and text == summary
+    try:
+        path = check_output(str(text), "" if appended else _MARKS[name])
+    except UsageError as error:
+        raise pytest.UsageError(f"--diffspeed-{name}: {error}") from None
+    for other in _MARKS:
+        given = config.getoption(f"--diffspeed-{other}")
+        if other != name and given and Path(given).absolute() == path.absolute():
+            raise pytest.UsageError(
+                f"--diffspeed-{name} and --diffspeed-{other} name one file, {text!r}; give each "
+                "its own"
+            )
     return path

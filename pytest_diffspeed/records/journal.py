@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..common.files import replace_file
+
 SCHEMA = "diffspeed/1"
 
 
@@ -60,9 +62,7 @@ def as_line(content: Mapping[str, Any]) -> str:
 
 def write_all(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records to ``path``, replacing what was there only once all are written."""
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(as_line(record) for record in records), encoding="utf-8")
-    part.replace(path)
+    replace_file(path, "".join(as_line(record) for record in records))
 
 
 def _finite(value: Any) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..common.files import replace_file
 from ..records.finished import FinishedSession
 from ..records.reader import RecordedSession
 from ..records.verdict import GateResult, VerdictKind
@@ -48,8 +49,11 @@ def write(target: str, finished: FinishedSession) -> str | None:
         )
     if appends and before and not path.read_bytes().endswith(b"\n"):
         text = f"\n\n{text}"  # of what another step wrote
-    with path.open("a" if appends else "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+    if appends:
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    else:
+        replace_file(path, text)
     return f"markdown: {'appended to ' if appends else ''}{target}"
 
 

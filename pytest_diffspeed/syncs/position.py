@@ -1,96 +1,92 @@
-"""Where in a call the program is: in ``scheduler.step``, in the denoising loop, at which step."""
+"""Where in a call the program is: in ``scheduler.step``, in the denoising loop, at which step.
+
+While a call runs, each sync is tagged with the time of a watch (a number that only grows).  Where
+that time lies is known when the call is over: only then is it known what ran in the steps.
+"""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ..pipelines.roles import Loop
+from ..pipelines.scheduler_watch import ENDS_STEP, Around, telling
 
 
 @dataclass(frozen=True)
 class Position:
-    """``step`` counts finished calls of ``scheduler.step``."""
+    """``at`` is the time of the watch."""
 
-    step: int
+    at: int
     in_step: bool
-    in_loop: bool
+
+
+class Timeline:
+    """The loops of a call; steps are counted over all of them, from 0.
+
+    A step ends with ``scheduler.step``, so what lies between two of them (guidance, scaling of the
+    input, callbacks) belongs to the later one, as in stage times.
+    """
+
+    def __init__(self, loops: Sequence[Loop]) -> None:
+        self._loops = loops
+        self._ends = [end for loop in loops for end in loop.ends]
+
+    @property
+    def steps(self) -> int:
+        return len(self._ends)
+
+    def in_loop(self, at: int) -> bool:
+        """From the first call of a loop's first denoiser to the end of the loop's last step."""
+        return any(loop.began <= at < loop.ends[-1] for loop in self._loops)
+
+    def step(self, at: int) -> int:
+        """The step that ends next; the last one where none does."""
+        return min(bisect_right(self._ends, at), max(self.steps - 1, 0))
 
 
 class Tracker:
-    """Follows one call.  Steps end with ``scheduler.step``, so what lies between two of them
-    (guidance, scaling of the input, callbacks) belongs to the later one, as in stage times.
-    """
+    """The time of a watch for what is no pipeline: a scheduler by itself, or a function."""
 
     def __init__(self) -> None:
-        self._finished = 0
+        self._now = 0
         self._inside = 0
-        self._loops = 0
-
-    @property
-    def finished(self) -> int:
-        return self._finished
+        self._began: int | None = None
+        self._ends: list[int] = []
 
     def here(self) -> Position:
-        return Position(self._finished, self._inside > 0, self._loops > 0 or self._inside > 0)
+        return Position(self._now, self._inside > 0)
 
-    def step(self, function: Callable[..., Any], *, ends_step: bool) -> Callable[..., Any]:
-        """``function`` as part of the scope ``scheduler.step``."""
+    def timeline(self) -> Timeline:
+        """One loop, from :meth:`begin_loop`, or the first step where that was not said, on."""
+        if not self._ends:
+            return Timeline([])
+        return Timeline([Loop(self._began or 0, tuple(self._ends))])
 
-        # The signature stays, because pipelines look at that of `scheduler.step`.
-        @functools.wraps(function)
-        def watched(*args: Any, **kwargs: Any) -> Any:
+    def around(self) -> Around:
+        """For :func:`~pytest_diffspeed.pipelines.scheduler_watch.watch_schedulers`."""
+
+        def begins(_: Any, __: str) -> None:
+            self._now += 1
             self._inside += 1
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._inside -= 1
-                if ends_step and not self._inside:
-                    self._finished += 1
 
-        return watched
+        def ends(_: Any, method: str) -> None:
+            self._now += 1
+            self._inside -= 1
+            if method in ENDS_STEP and not self._inside:
+                self._ends.append(self._now)
 
-    def loop(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``pipeline.progress_bar``, which every pipeline puts around its denoising loop."""
+        return telling(begins, ends)
 
-        @functools.wraps(function)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            return _Loop(self, function(*args, **kwargs))
+    def begin_loop(self) -> None:
+        self._now += 1
+        self._began = self._now
 
-        return watched
-
-    def next_step(self) -> None:
-        self._finished += 1
-
-    def enter_loop(self) -> None:
-        self._loops += 1
-
-    def leave_loop(self) -> None:
-        self._loops -= 1
-
-
-class _Loop:
-    """A progress bar, used as a context or iterated, that says when the loop runs."""
-
-    def __init__(self, tracker: Tracker, bar: Any) -> None:
-        self._tracker = tracker
-        self._bar = bar
-
-    def __enter__(self) -> Any:
-        entered = self._bar.__enter__()
-        self._tracker.enter_loop()
-        return entered
-
-    def __exit__(self, *exception: object) -> Any:
-        self._tracker.leave_loop()
-        return self._bar.__exit__(*exception)
-
-    def __iter__(self) -> Iterator[Any]:
-        self._tracker.enter_loop()
-        try:
-            yield from self._bar
-        finally:
-            self._tracker.leave_loop()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bar, name)
+    def each_call(self, function: Callable[[], object]) -> object:
+        """Run ``function``, which is a step."""
+        result = function()
+        self._now += 1
+        self._ends.append(self._now)
+        return result

@@ -39,6 +39,22 @@ class SyncSite:
 
 
 @dataclass(frozen=True)
+class SteppedScheduler:
+    """A scheduler that stepped in the call, and how often.
+
+    ``name`` is the pipeline's own dotted name of it (``scheduler``, ``prior_pipe.scheduler``); a
+    copy or another one that the call made goes by its class: ``<EulerDiscreteScheduler>``.
+    """
+
+    name: str
+    kind: str
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind}, {self.steps} {'step' if self.steps == 1 else 'steps'})"
+
+
+@dataclass(frozen=True)
 class SyncReport:
     """Host syncs of ``target`` inside ``scope``.
 
@@ -46,6 +62,7 @@ class SyncReport:
     are not allowed; ``may_block`` counts pageable ``non_blocking`` copies, which are none of them.
     ``sites`` holds all of these lines, allowed ones and those that may block too.
     ``evidence`` says what counted: ``"simulated GPU …"`` or ``"CUDA …"``; both are counted.
+    ``schedulers`` names all that stepped; ``remark`` says what was done in another way than asked.
     """
 
     target: str
@@ -58,6 +75,8 @@ class SyncReport:
     evidence: str
     unused_allowances: tuple[str, ...] = ()
     blind_spots: tuple[str, ...] = ()
+    schedulers: tuple[SteppedScheduler, ...] = ()
+    remark: str = ""
 
     @property
     def steps(self) -> int:
@@ -86,6 +105,10 @@ class SyncReport:
         lines += [f"  {site}" for site in self.sites]
         lines += [f"  allowed, but not seen any more: {text}" for text in self.unused_allowances]
         lines += [f"  not seen here: {text}" for text in self.blind_spots]
+        if len(self.schedulers) > 1:
+            lines.append(f"  schedulers that stepped: {', '.join(map(str, self.schedulers))}")
+        if self.remark:
+            lines.append(f"  {self.remark}")
         return lines
 
 
@@ -104,23 +127,33 @@ class Located:
     step: int | None
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What one call of a target showed: the syncs in the scope, and the steps that there were."""
+
+    located: tuple[Located, ...]
+    target: str
+    steps: int
+    schedulers: tuple[SteppedScheduler, ...] = ()
+    remark: str = ""
+
+
 def build_report(
-    located: Sequence[Located],
+    counted: Counted,
     *,
-    target: str,
     scope: str,
-    steps: int,
     evidence: str,
     allowances: Sequence[Allowance] = (),
     blind_spots: Sequence[str] = (),
 ) -> SyncReport:
-    """Add up what was located; ``steps`` is at least 1."""
+    """Add up what was located."""
+    steps = max(counted.steps, 1)
     per_step = [0] * steps
     outside = may_block = 0
     used: set[Allowance] = set()
     counts: dict[tuple[str, str, str, int], Counter[str]] = {}
     examples: dict[tuple[str, str, str, int], tuple[SyncEvent, str | None]] = {}
-    for item in located:
+    for item in counted.located:
         event, site = item.event, item.event.site
         matching = [allowance for allowance in allowances if allowance.matches(event)]
         used.update(matching)
@@ -156,7 +189,7 @@ def build_report(
         )
     sites.sort(key=lambda site: (site.allowed is not None, -site.count, site.file, site.line))
     return SyncReport(
-        target=target,
+        target=counted.target,
         scope=scope,
         first_step=per_step[0],
         per_step=tuple(per_step[1:]),
@@ -166,4 +199,6 @@ def build_report(
         evidence=evidence,
         unused_allowances=tuple(str(a) for a in allowances if a not in used),
         blind_spots=tuple(blind_spots),
+        schedulers=counted.schedulers,
+        remark=counted.remark,
     )

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from ..common.errors import SourceError
-from .position import Tracker
 
 IMAGE = (1, 4, 8, 8)
 """Latents: batch, channels, height, width."""
@@ -32,7 +31,7 @@ class Recipe:
     timesteps: dict[str, Any] = field(default_factory=dict)
     steps: int | None = None
     """The number of steps, where no other one is possible."""
-    run: Callable[[Any, Tracker, Any, int, dict[str, Any]], None] | None = None
+    run: Callable[[Any, Any, int, dict[str, Any]], None] | None = None
 
 
 def create(scheduler_class: type[Any]) -> Any:
@@ -43,10 +42,10 @@ def create(scheduler_class: type[Any]) -> Any:
 
 def drive(
     scheduler: Any,
-    tracker: Tracker,
     device: torch.device,
     steps: int,
     *,
+    on_loop: Callable[[], object] = lambda: None,
     shape: tuple[int, ...] | None = None,
     begin_index: int | None = None,
     **step_kwargs: Any,
@@ -54,7 +53,7 @@ def drive(
     """``set_timesteps``, then all steps with random model outputs on the device.
 
     ``begin_index`` is set where given, as some pipelines do; others let the scheduler search for
-    its first timestep.
+    its first timestep.  ``on_loop`` is called between ``set_timesteps`` and the first step.
     """
     recipe = RECIPES.get(type(scheduler).__name__, Recipe())
     if hasattr(scheduler, "set_timesteps"):
@@ -66,16 +65,13 @@ def drive(
                 f"{begin_index} has no meaning for it"
             )
         scheduler.set_begin_index(begin_index)
-    tracker.enter_loop()
-    try:
-        if recipe.run is not None:
-            recipe.run(scheduler, tracker, device, steps, step_kwargs)
-        else:
-            sample = torch.randn(shape or recipe.shape, device=device)
-            sample = sample * getattr(scheduler, "init_noise_sigma", 1.0)
-            _usual_loop(scheduler, sample, step_kwargs)
-    finally:
-        tracker.leave_loop()
+    on_loop()
+    if recipe.run is not None:
+        recipe.run(scheduler, device, steps, step_kwargs)
+    else:
+        sample = torch.randn(shape or recipe.shape, device=device)
+        sample = sample * getattr(scheduler, "init_noise_sigma", 1.0)
+        _usual_loop(scheduler, sample, step_kwargs)
 
 
 def _set_timesteps(scheduler: Any, steps: int, device: torch.device, extra: dict[str, Any]) -> None:
@@ -104,9 +100,7 @@ def _usual_loop(scheduler: Any, sample: torch.Tensor, step_kwargs: dict[str, Any
         )[0]
 
 
-def _tokens(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _tokens(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     """Discrete tokens: logits over a vocabulary for each position of a block."""
     batch, length = TOKENS
     sample = torch.randint(0, VOCABULARY, (batch, length), device=device)
@@ -115,9 +109,7 @@ def _tokens(
         sample = scheduler.step(logits, timestep, sample, return_dict=False, **extra)[0]
 
 
-def _masked_tokens(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _masked_tokens(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     mask_id = scheduler.config.mask_token_id
     sample = torch.full(TOKENS, mask_id, dtype=torch.long, device=device)
     for timestep in scheduler.timesteps:
@@ -125,7 +117,7 @@ def _masked_tokens(
         sample = scheduler.step(logits, timestep, sample, return_dict=False, **extra)[0]
 
 
-def _vq(scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]) -> None:
+def _vq(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     classes = scheduler.num_embed
     sample = torch.full(TOKENS, classes - 1, dtype=torch.long, device=device)
     for timestep in scheduler.timesteps:
@@ -134,9 +126,7 @@ def _vq(scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[s
         sample = scheduler.step(log_probabilities, timestep, sample, return_dict=False, **extra)[0]
 
 
-def _two_outputs(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _two_outputs(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     """CogVideoX's DPM scheduler hands its prediction on from step to step."""
     sample = torch.randn(VIDEO, device=device)
     before = None
@@ -149,9 +139,7 @@ def _two_outputs(
         )
 
 
-def _inpainting(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _inpainting(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     sample = torch.randn(IMAGE, device=device)
     original, mask = torch.randn_like(sample), torch.ones_like(sample)
     last = scheduler.timesteps[0] + 1
@@ -171,9 +159,7 @@ def _inpainting(
         last = timestep
 
 
-def _ratios(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _ratios(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     """``WuerstchenDecoderPipeline``: timesteps are ratios, one for each sample of a batch."""
     sample = torch.randn(IMAGE, device=device)
     for timestep in scheduler.timesteps[:-1]:
@@ -182,9 +168,7 @@ def _ratios(
         sample = scheduler.step(output, ratio, sample, return_dict=False, **extra)[0]
 
 
-def _distilled_video(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _distilled_video(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     """``HeliosPyramidPipeline``: each step adds the noise of the first sample again."""
     sample = noise = torch.randn(VIDEO, device=device)
     timesteps = scheduler.timesteps
@@ -203,9 +187,7 @@ def _distilled_video(
         )[0]
 
 
-def _all_but_the_last(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _all_but_the_last(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     """``SanaSprintPipeline``: the last timestep is where the others lead to."""
     sample = torch.randn(IMAGE, device=device)
     for timestep in scheduler.timesteps[:-1]:
@@ -213,32 +195,25 @@ def _all_but_the_last(
         sample = scheduler.step(output, timestep, sample, return_dict=False, **extra)[0]
 
 
-def _score_sde_ve(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _score_sde_ve(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     """``ScoreSdeVePipeline``: a correction and a prediction make a step."""
     scheduler.set_sigmas(steps)
     sample = torch.randn(IMAGE, device=device) * scheduler.init_noise_sigma
-    correct = tracker.step(scheduler.step_correct, ends_step=False)
-    predict = tracker.step(scheduler.step_pred, ends_step=True)
     for timestep in scheduler.timesteps:
-        sample = correct(torch.randn_like(sample), sample, **extra).prev_sample
-        sample = predict(torch.randn_like(sample), timestep, sample, **extra).prev_sample
+        sample = scheduler.step_correct(torch.randn_like(sample), sample, **extra).prev_sample
+        sample = scheduler.step_pred(
+            torch.randn_like(sample), timestep, sample, **extra
+        ).prev_sample
 
 
-def _sde_vp(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _sde_vp(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     sample = torch.randn(IMAGE, device=device)
-    predict = tracker.step(scheduler.step_pred, ends_step=True)
     for timestep in scheduler.timesteps:
         times = timestep * torch.ones(IMAGE[0], device=device)
-        sample, _ = predict(torch.randn_like(sample), sample, times, **extra)
+        sample, _ = scheduler.step_pred(torch.randn_like(sample), sample, times, **extra)
 
 
-def _karras_ve(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _karras_ve(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     """``KarrasVePipeline``: without its second-order correction at the last step."""
     sample = torch.randn(IMAGE, device=device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
@@ -249,9 +224,7 @@ def _karras_ve(
         sample = output.prev_sample
 
 
-def _proteins(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _proteins(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     sample = torch.randn(1, 16, 3, device=device)
     emit = torch.ones(1, 16, dtype=torch.bool, device=device)
     for timestep in scheduler.timesteps:
@@ -259,9 +232,7 @@ def _proteins(
         sample = scheduler.step(output, timestep, sample, emit, return_dict=False, **extra)[0]
 
 
-def _widened(
-    scheduler: Any, tracker: Tracker, device: Any, steps: int, extra: dict[str, Any]
-) -> None:
+def _widened(scheduler: Any, device: Any, steps: int, extra: dict[str, Any]) -> None:
     """``PiflowScheduler`` takes several predictions for each channel of packed latents."""
     sample = torch.randn(1, 16, 4, device=device)
     for timestep in scheduler.timesteps:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..accelerators.clock import Clock
 from ..common.errors import MeasurementError
+from ..common.lazy_results import refuse_unfinished
 from .gc_paused import gc_paused
 from .timer import Timer, whole_call
 
@@ -57,9 +58,11 @@ class Arm:
 
         Raises:
             MeasurementError: the call raised, or the clock gave no positive finite number.
+            UsageError: the call returned a coroutine or the like in place of doing its work.
         """
         with self._one_call():
             seconds, self.last_call_s, self.last_output = self.timer(clock, self.call)
+        refuse_unfinished(self.last_output, f"arm {self.name!r}")
         for duration in (seconds, self.last_call_s):
             if not (math.isfinite(duration) and duration > 0.0):
                 raise MeasurementError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -101,7 +103,12 @@ class SharedLock:
 
     def _try(self) -> bool:
         assert fcntl is not None, "unreachable because `is_possible` was asked"
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        # No link: in a folder of all users it could lead to somebody's own file.
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            os.close(descriptor)
+            raise OSError(errno.EEXIST, "what is there is not a lock of pytest-diffspeed")
         with suppress(PermissionError):  # made by another user, who let everybody write already
             os.fchmod(descriptor, 0o666)  # whatever the umask says
         try:

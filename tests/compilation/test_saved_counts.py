@@ -131,6 +131,22 @@ def test_a_line_that_cannot_be_meant_is_named(tmp_path, line):
         read_counts(path)
 
 
+def test_a_long_line_is_refused_in_time_that_grows_with_its_length_only(tmp_path):
+    """A pattern that tries every way to split it took minutes for a megabyte."""
+    path = tmp_path / FILE_NAME
+    path.write_text("a | " * 300_000)
+    with pytest.raises(CountsFileError) as error:
+        read_counts(path)
+    assert len(str(error.value)) < 500
+
+
+def test_a_number_of_thousands_of_digits_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / FILE_NAME
+    path.write_text(f"demo | fp32 | unet | breaks = {'9' * 5000}\n")
+    with pytest.raises(CountsFileError, match=r":1: 'demo \| fp32"):
+        read_counts(path)
+
+
 @pytest.mark.parametrize("part", ["a|b", "a]", "", "a\nb"])
 def test_names_that_would_be_read_otherwise_are_refused(part):
     with pytest.raises(CountsFileError, match="cannot be kept"):

@@ -13,6 +13,9 @@ import pytest
 def test_it(optimized_pipeline): ...
 """
 
+EARLIER = '## diffspeed {"schema": "diffspeed/1"}'
+"""Of an earlier session, whatever the output."""
+
 
 @pytest.mark.parametrize(
     ("written", "meant"),
@@ -45,12 +48,12 @@ def test_collecting_overwrites_no_report(pytester, run_diffspeed):
     pytester.makepyfile(TEST.format(marker="no_gpu_syncs()"))
     written = {"json": "r.jsonl", "html": "r.html", "markdown": "r.md"}
     for name in written.values():
-        (pytester.path / name).write_text("of an earlier session")
+        (pytester.path / name).write_text(EARLIER)
     words = [f"--diffspeed-{option}={name}" for option, name in written.items()]
     result = run_diffspeed("--collect-only", *words)
     assert result.ret == pytest.ExitCode.OK
     for name in written.values():
-        assert (pytester.path / name).read_text() == "of an earlier session"
+        assert (pytester.path / name).read_text() == EARLIER
     result.stdout.no_fnmatch_line("*keeping the records*")
 
 
@@ -61,12 +64,40 @@ def test_one_step_is_counted_with_two(pytester, run_diffspeed):
     assert gate.result.figures["per_step"] == [0]
 
 
-@pytest.mark.parametrize("option", ["--diffspeed-base=main", "--diffspeed-base-python=python"])
-def test_a_base_without_diffspeed_is_no_green_run(pytester, libraries, option):
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--diffspeed-base=main",
+        "--diffspeed-base-python=python",
+        "--diffspeed-json=r.jsonl",
+        "--diffspeed-budget=3",
+        "--diffspeed-prompts=a cat",
+        "--diffspeed-fresh",
+        "--diffspeed-save-counts",
+    ],
+)
+def test_an_option_without_diffspeed_is_no_green_run(pytester, libraries, option):
     pytester.makepyfile(TEST.format(marker="no_gpu_syncs()"))
     result = pytester.runpytest_inprocess(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *without it every diffspeed test is skipped; add --diff*"])
+    assert f"ERROR: {option.partition('=')[0]} was given without --diffspeed" in str(result.stderr)
+
+
+def test_in_ci_pytest_without_diffspeed_is_no_green_run(pytester, libraries, monkeypatch):
+    pytester.makepyfile(TEST.format(marker="no_gpu_syncs()"))
+    monkeypatch.setenv("DIFFSPEED_CI", "0")
+    assert pytester.runpytest_inprocess().ret == pytest.ExitCode.OK
+    monkeypatch.setenv("DIFFSPEED_CI", "1")
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: DIFFSPEED_CI=1 was given without --diffspeed*"])
+
+
+def test_what_the_ini_file_sets_may_always_stand_there(pytester, libraries):
+    pytester.makepyfile(TEST.format(marker="no_gpu_syncs()"))
+    pytester.makeini("[pytest]\ndiffspeed_device = cpu\n")
+    pytester.runpytest_inprocess().assert_outcomes(skipped=1)
 
 
 @pytest.mark.parametrize("content", ["", "not json\n", "[1, 2]\n", '{"schema": "x"}\n'])

@@ -32,8 +32,8 @@ def options(pytester, libraries):
     """The checked options of a session with these words, which is not run."""
 
     def read(*words):
-        config = pytester.parseconfigure("-p", "no:cacheprovider", *words)
-        return options_of(config)
+        # Not configured: without --diffspeed a session with these words is refused.
+        return options_of(pytester.parseconfig("-p", "no:cacheprovider", *words))
 
     return read
 
@@ -149,7 +149,8 @@ def test_a_gpu_that_is_not_there(refused, monkeypatch):
 
 def test_without_diffspeed_nobody_looks_for_the_device(pytester):
     pytester.makepyfile("def test_plain(): pass")
-    assert pytester.runpytest_inprocess("--diffspeed-device=cuda:77").ret == 0
+    pytester.makeini("[pytest]\ndiffspeed_device = cuda:77\n")
+    assert pytester.runpytest_inprocess().ret == 0
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
@@ -330,7 +331,8 @@ def test_header_with_a_budget(pytester, libraries):
 
 def test_no_header_without_diffspeed(pytester):
     pytester.makepyfile("def test_plain(): pass")
-    result = pytester.runpytest_inprocess("--diffspeed-budget=2.5")
+    pytester.makeini("[pytest]\ndiffspeed_budget = 2.5\n")
+    result = pytester.runpytest_inprocess()
     assert not [line for line in result.outlines if line.startswith("diffspeed: ")]
 
 
@@ -349,7 +351,11 @@ def test_techniques_replace_those_of_markers(pytester, libraries):
         """
     )
     result = pytester.runpytest_inprocess(
-        "--collect-only", "-q", "--diffspeed-techniques=compile+bf16,channels_last"
+        "--diffspeed",
+        "--diffspeed-device=cpu",
+        "--collect-only",
+        "-q",
+        "--diffspeed-techniques=compile+bf16,channels_last",
     )
     assert result.ret == 0
     assert sorted(line for line in result.outlines if "::" in line) == [
@@ -389,3 +395,26 @@ def test_help_lists_the_options(pytester):
         result.stdout.fnmatch_lines([f"*--diffspeed-{name}=*"])
     for name in ("device", "pipeline", "techniques", "steps", "prompts", "budget"):
         result.stdout.fnmatch_lines([f"*diffspeed_{name} (*"])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--diffspeed-html=" + "a" * 300], "File name too long"),
+        (["--diffspeed-html=a\0b"], "that is no name of a file"),
+        (["--diffspeed-json=/dev/null"], "a device, a pipe or a socket"),
+        (["--diffspeed-json=test_it.py"], "ends with .py"),
+        (["--diffspeed-json=out", "--diffspeed-html=./out"], "name one file"),
+        (["--diffspeed-markdown=README.md"], "none that pytest-diffspeed wrote"),
+        (["--diffspeed-steps=1" + "0" * 5000], "a number of steps that ends one day, not '100"),
+    ],
+)
+def test_outputs_and_numbers_are_checked_before_anything_runs(pytester, words, sentence):
+    pytester.makepyfile(test_it="def test_it(): ...")
+    pytester.path.joinpath("README.md").write_text("# Ours")
+    result = pytester.runpytest_inprocess("--diffspeed", *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in result.errlines if line.startswith("ERROR: "))
+    assert sentence in line
+    assert len(line) < 300
+    assert pytester.path.joinpath("README.md").read_text() == "# Ours"

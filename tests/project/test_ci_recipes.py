@@ -19,8 +19,10 @@ ACTIONS = {"actions/cache", "actions/checkout", "actions/setup-python", "actions
 EXPRESSIONS = {
     "github.event.pull_request.base.sha || github.event.before": "main",
     "vars.DIFFSPEED_COMPILE_CACHE || '.compile-cache'": ".compile-cache",
-    "vars.DIFFSPEED_STORE || 'sqlite:///history.sqlite'": "sqlite:///history.sqlite",
-    "secrets.DIFFSPEED_STORE_PASSWORD": "",
+    "github.event_name == 'push' && vars.DIFFSPEED_STORE || 'sqlite:///history.sqlite'": (
+        "sqlite:///history.sqlite"
+    ),
+    "github.event_name == 'push' && secrets.DIFFSPEED_STORE_PASSWORD || ''": "",
 }
 """What GitHub would put in, for the pull request of this test."""
 
@@ -102,6 +104,14 @@ def test_what_is_not_run_here_is_known(name):
     for step in job["steps"]:
         assert ("run" in step) != ("uses" in step)
         assert "${{" not in step.get("run", ""), "expressions go through env: no shell injection"
+
+
+def test_a_runner_that_outlives_its_jobs_runs_no_pull_request_of_a_fork():
+    job = recipe("gpu.yml")
+    same = "github.event.pull_request.head.repo.full_name == github.repository"
+    assert job["if"] == f"github.event_name == 'push' || {same}"
+    assert job["environment"] == "gpu"  # where reviewers can be required
+    assert "secrets." not in str(recipe("gpu_less.yml"))
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from pytest_diffspeed.accelerators.cuda_syncs import record_cuda
 from pytest_diffspeed.adapters.op_watch import OpWatch
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
-from pytest_diffspeed.syncs.position import Tracker
 from pytest_diffspeed.syncs.scheduler_drivers import create, drive
 
 
@@ -68,9 +67,9 @@ def test_both_layers_count_the_same_in_schedulers(gpu, name):
     with third_party():
         scheduler = create(getattr(diffusers, name))
         with gpu.record() as simulated:
-            drive(scheduler, Tracker(), gpu.device, 4)
+            drive(scheduler, gpu.device, 4)
         with record_cuda() as real:
-            drive(scheduler, Tracker(), gpu.device, 4)
+            drive(scheduler, gpu.device, 4)
     assert len(real) == len(simulated) > 0
     assert [str(e.site) for e in real] == [str(e.site) for e in simulated]
     assert [e.kind for e in real] == [e.kind for e in simulated]

@@ -13,7 +13,6 @@ from pytest_diffspeed.commands.audit import audit_schedulers, scheduler_classes,
 from pytest_diffspeed.common.errors import SourceError, UsageError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
-from pytest_diffspeed.syncs.position import Tracker
 from pytest_diffspeed.syncs.scheduler_drivers import create, drive
 
 STEPS = 6
@@ -213,7 +212,7 @@ def outputs(scheduler, device, steps):
         kept.__wrapped__ = function
         setattr(scheduler, name, kept)
     torch.manual_seed(0)
-    drive(scheduler, Tracker(), device, steps)
+    drive(scheduler, device, steps)
     return found
 
 

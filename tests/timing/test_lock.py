@@ -1,5 +1,7 @@
 """The lock that keeps two timings on one device apart, across processes."""
 
+import os
+import stat
 import subprocess
 import sys
 
@@ -111,3 +113,30 @@ def test_those_who_draw_wait_for_a_timing(tmp_path):
         pass
     with device_lock("cpu", shared=True, folder=tmp_path, wait_s=0.2):
         pass
+
+
+def test_a_planted_link_in_the_place_of_the_lock_changes_nobodys_file(tmp_path):
+    """The lock lies in a folder where every user may put a link to a file of somebody else."""
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    victim.chmod(0o600)
+    lock_path("gpu", tmp_path).symlink_to(victim)
+    with (
+        pytest.raises(MeasurementError, match="cannot lock"),
+        device_lock("gpu", shared=True, folder=tmp_path),
+    ):
+        pass
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+
+def test_a_second_name_of_somebodys_file_is_no_lock(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    victim.chmod(0o600)
+    os.link(victim, lock_path("gpu", tmp_path))
+    with (
+        pytest.raises(MeasurementError, match="not a lock of pytest-diffspeed"),
+        device_lock("gpu", shared=True, folder=tmp_path),
+    ):
+        pass
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600

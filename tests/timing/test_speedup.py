@@ -227,3 +227,20 @@ def test_the_garbage_collector_is_off_in_the_timed_region_only():
     Arm("base", lambda: seen.append(gc.isenabled())).timed_call(WallClock())
     assert seen == [False]
     assert gc.isenabled()
+
+
+async def coroutine():
+    raise AssertionError("unreachable because nobody awaits it")
+
+
+def generator():
+    yield "image"
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"), [(coroutine, "a coroutine"), (generator, "a generator")]
+)
+def test_a_function_whose_work_is_not_done_yet_is_refused(function, kind):
+    """It was a PASS with a ratio of hundreds: making a coroutine takes no time."""
+    with pytest.raises(UsageError, match=f"arm 'candidate' returned {kind}, so its work has not"):
+        measure_speedup(lambda: "image", function, min_ratio=1.5, budget_s=1.0)

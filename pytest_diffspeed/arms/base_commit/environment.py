@@ -9,6 +9,7 @@ from typing import Any
 
 from ...common.errors import UsageError
 from ...evidence.key import DISTRIBUTIONS
+from .variables import of_both
 
 ASK_S = 120.0
 NEEDED = ("torch", "diffusers", "pytest")
@@ -36,7 +37,8 @@ def versions_of(python: str) -> dict[str, Any]:
         UsageError: it is no interpreter that runs, or lacks what a worker needs.
     """
     names = (*DISTRIBUTIONS, *(name for name in NEEDED if name not in DISTRIBUTIONS))
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    allowed = of_both(os.environ)
+    outside = {name: value for name, value in allowed.items() if not name.startswith("PYTHON")}
     try:
         done = subprocess.run(
             [python, "-c", _QUESTION, *names],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ class Place:
     """``path`` is the worker's ``PYTHONPATH``; ``root`` is the top of the tree that it works on.
 
     ``not_from`` is a tree from which it must import nothing: that of the other arm.
+    ``variables`` is the environment that it is given; ``None``: this process's.
     """
 
     python: str
@@ -23,6 +24,7 @@ class Place:
     path: tuple[str, ...]
     root: Path
     not_from: Path | None = None
+    variables: Mapping[str, str] | None = None
 
 
 def this_process() -> Place:

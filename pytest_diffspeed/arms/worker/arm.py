@@ -10,19 +10,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ...common.errors import AbsentArmError, MeasurementError, SelfComparisonError
+from ...history.url import PASSWORD_VARIABLE
 from ..base_commit.place import Place, this_process
 from ..counts import Counts
+from . import answers
 from .protocol import BuildOrder, as_line, from_line
 
 if TYPE_CHECKING:
     from ...accelerators.clock import Clock
+
+T = TypeVar("T")
 
 BUILD_S = 3600.0
 """Longer than any model takes to load and to compile; who hangs longer will not come back."""
@@ -113,23 +117,18 @@ class WorkerArm:
                 ``build_s``.
             AbsentArmError, SelfComparisonError: see ``Workers.base_and_head``.
         """
-        ready = self._answer("building it", build_s).get("ready")
-        if not isinstance(ready, dict):
-            raise self._failure("building it", "it answered something else than it was asked")
-        self.first_call_s = float(ready["first_call_s"])
-        self.weights = dict(ready["weights"])
-        self.inputs = dict(ready.get("inputs", {}))
-        self.proofs = list(ready.get("proofs", ()))
+        ready = self._read_as(answers.ready, "building it", self._answer("building it", build_s))
+        self.first_call_s = ready.first_call_s
+        self.weights = ready.weights
+        self.inputs = ready.inputs
+        self.proofs = ready.proofs
 
     def timed_call(self, clock: Clock) -> float:
         answer = self._call("call")
-        seconds = answer.get("seconds")
-        self.last_call_s = float(answer.get("call_s", math.nan))
-        shape = answer.get("shape")
-        self.last_output = None if shape is None else Shaped(tuple(shape))
-        if not isinstance(seconds, float) or not (math.isfinite(seconds) and seconds > 0):
-            raise self._failure(f"call number {self.calls}", f"its clock gave {seconds!r} seconds")
-        return seconds
+        timed = self._read_as(answers.timed, f"call number {self.calls}", answer)
+        self.last_call_s = timed.call_s
+        self.last_output = None if timed.shape is None else Shaped(timed.shape)
+        return timed.seconds
 
     def untimed_call(self) -> None:
         self._call("discard")
@@ -141,12 +140,8 @@ class WorkerArm:
             MeasurementError: it could not be counted, or the worker ended.
         """
         self._send({"do": "probe", "at": at, "root": str(self._place.root), "with": how})
-        seen = self._answer(f"looking at {at}", BUILD_S).get("seen")
-        try:
-            return Counts.from_dict(seen)  # type: ignore[arg-type]
-        except (KeyError, TypeError):
-            sentence = "it answered something else than it was asked"
-            raise self._failure(f"looking at {at}", sentence) from None
+        doing = f"looking at {at}"
+        return self._read_as(answers.counts, doing, self._answer(doing, BUILD_S))
 
     def end(self) -> None:
         """End the process, however busy it is; safe to call twice."""
@@ -218,6 +213,14 @@ class WorkerArm:
             raise error(f"worker process of arm {self.name!r}: {answer['error']}")
         return answer
 
+    def _read_as(
+        self, kind: Callable[[dict[str, Any]], T], doing: str, answer: dict[str, Any]
+    ) -> T:
+        try:
+            return kind(answer)
+        except answers.WrongAnswerError as error:
+            raise self._failure(doing, str(error)) from None
+
     def _failure(self, doing: str, what: str) -> MeasurementError:
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - TAIL_CHARACTERS))
@@ -281,8 +284,13 @@ def _script(folder: Path) -> Path:
 
 
 def _environment(place: Place) -> dict[str, str]:
-    """This process's environment, with the import path of the worker's place."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place.path)}
+    """That of the worker's place, or this process's, with the place's import path.
+
+    No worker needs the password of the store.
+    """
+    variables = os.environ if place.variables is None else place.variables
+    environment = {**variables, "PYTHONPATH": os.pathsep.join(place.path)}
+    environment.pop(PASSWORD_VARIABLE, None)
     if place.python != sys.executable:
         for name in _OF_AN_INTERPRETER:
             environment.pop(name, None)

@@ -17,7 +17,7 @@ from ..catalog.graph_breaks import NoGraphBreaks
 from ..catalog.memory import MaxMemory
 from ..catalog.recompiles import NoRecompiles, calls_of
 from ..catalog.syncs import NoGpuSyncs
-from ..countable import require_countable, simulable
+from ..countable import counted_with, require_countable, require_eager, simulable
 from ..gate import GateContext
 from ..marker import GateMarker
 
@@ -56,7 +56,7 @@ def count_against_base(marker: GateMarker, context: GateContext, of_base: ArmOfB
     with context.session.progress.phase(f"{at} of {arm.spec.stack} against the base"):
         head = probe(arm, at, own_root, how)
         base = of_base(arm).probe(at, **how)
-    return _result(marker, context, base, head, percent)
+    return _result(marker, context, arm, base, head, percent)
 
 
 def _what(
@@ -81,6 +81,8 @@ def _what(
     assert isinstance(marker, MaxMemory), "unreachable: these are all markers that count"
     if on_gpu:
         require_countable(candidate)
+    else:
+        require_eager(candidate.spec.stack)
     return "memory", {}, candidate if on_gpu else simulable(context), MEMORY_PERCENT
 
 
@@ -124,7 +126,12 @@ def _more(sites: tuple[Site, ...], than: tuple[Site, ...]) -> tuple[Site, ...]:
 
 
 def _result(
-    marker: GateMarker, context: GateContext, base: Counts, head: Counts, percent: float
+    marker: GateMarker,
+    context: GateContext,
+    arm: PreparedArm,
+    base: Counts,
+    head: Counts,
+    percent: float,
 ) -> GateResult:
     found = difference(base, head, percent)
     against = context.session.base
@@ -136,17 +143,21 @@ def _result(
         lines += [f"  {note}" for note in head.notes if note not in base.notes]
     lines += [f"  better: {sentence}" for sentence in found.better]
     lines += [f"  only in the base: {name}" for name in base.counts if name not in head.counts]
+    stack = context.candidate.spec.stack
+    other, counted = counted_with(stack, arm.spec.stack)
+    lines += [] if other is None else [f"  {other}"]
     return GateResult(
         gate=marker.marker,
         claim=claim_of(marker),
         test=context.test,
-        stack=context.candidate.spec.stack.name,
+        stack=stack.name,
         verdict=verdict,
         reason="\n".join(lines),
         evidence=Evidence.COUNTED,
         blocking=verdict is VerdictKind.FAIL,
         figures={
-            "found": _format(base.counts, head.counts),
+            "found": "; ".join([_format(base.counts, head.counts), *([other] if other else [])]),
+            **counted,
             "against_base": against.about(),
             "base": _plain(base.counts),
             "head": _plain(head.counts),

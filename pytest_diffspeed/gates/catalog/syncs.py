@@ -10,7 +10,7 @@ from ...accelerators.registry import accelerator_of
 from ...arms.probes import syncs
 from ...records.verdict import Evidence, GateResult, VerdictKind
 from ...techniques.stacks import Stack
-from ..countable import simulable
+from ..countable import counted_with, simulable
 from ..gate import Gate, GateContext
 from ..marker import GateMarker
 from ..marker_values import (
@@ -138,8 +138,7 @@ def _result(
             "allowed_per_step": marker.per_step,
             "strict": marker.strict,
             "counted_on": report.evidence,
-            "counted_with": own.name,
-            "not_applied": [name for name in stack.names if name not in own.names],
+            **counted_with(stack, own)[1],
             "sites": [vars(site) for site in report.sites],
             "unused_allowances": list(report.unused_allowances),
         },
@@ -151,17 +150,10 @@ def _notes(marker: NoGpuSyncs, report: SyncReport, stack: Stack, own: Stack) -> 
     notes = []
     if report.may_block and not marker.strict:
         notes.append(f"{report.may_block} pageable copies may block (gated with strict=True)")
-    if own != stack:
-        notes.append(
-            f"counted with {own}: {_left_out(stack, own)} not applied, since techniques that "
-            "change kernels only do not run on a simulated GPU"
-        )
+    other, _ = counted_with(stack, own)
+    notes += [] if other is None else [other]
     notes += [f"allowed, but not seen any more: {text}" for text in report.unused_allowances]
     return notes
-
-
-def _left_out(stack: Stack, own: Stack) -> str:
-    return " and ".join(name for name in stack.names if name not in own.names)
 
 
 def _counts(kind: str, marker: NoGpuSyncs) -> bool:

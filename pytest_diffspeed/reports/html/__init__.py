@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...common.files import replace_file
 from ...records.finished import FinishedSession
 from .page import render
 
@@ -15,9 +16,5 @@ def write(target: str, finished: FinishedSession) -> str:
 
     Returns the line for the terminal.
     """
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(render(finished.session, finished.rootdir, finished.series), encoding="utf-8")
-    part.replace(path)
+    replace_file(Path(target), render(finished.session, finished.rootdir, finished.series))
     return f"report: {target}"

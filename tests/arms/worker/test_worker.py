@@ -1,5 +1,7 @@
 """Arms in worker processes: real processes, a real pipeline, and what happens when one dies."""
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +13,8 @@ import pytest
 
 from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 from pytest_diffspeed.arms.base_commit.place import this_process
+from pytest_diffspeed.arms.counts import Counts, Site
+from pytest_diffspeed.arms.worker import answers
 from pytest_diffspeed.arms.worker.arm import WorkerArm, worker_arms
 from pytest_diffspeed.arms.worker.protocol import BuildOrder, as_line, from_line
 from pytest_diffspeed.common.errors import MeasurementError
@@ -143,6 +147,86 @@ def test_a_worker_that_fails_in_a_call_is_an_error_that_names_the_call(worker, p
     arm.wait_until_ready()
     with pytest.raises(MeasurementError, match=said):
         arm.timed_call(WallClock())
+
+
+@pytest.mark.parametrize(
+    "ready",
+    [
+        {"first_call_s": math.nan, "weights": {}},
+        {"first_call_s": "1", "weights": {}},
+        {"first_call_s": None, "weights": {}},
+        {"weights": {}},
+        {"first_call_s": 1.0, "weights": {"unet": 7}},
+        {"first_call_s": 1.0, "weights": []},
+        {"first_call_s": 1.0, "weights": {}, "proofs": "none"},
+        {"first_call_s": 1.0, "weights": {}, "inputs": [1]},
+        [],
+    ],
+)
+def test_facts_of_a_worker_that_are_none_are_errors(ready):
+    with pytest.raises(answers.WrongAnswerError, match="something else than it was asked: "):
+        answers.ready({"ready": ready})
+
+
+SITE = {
+    **{"component": "unet", "what": "value_read", "file": "a.py", "line": 3},
+    **{"function": "step", "source": "x.item()", "count": 2},
+}
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        None,
+        [],
+        {"counts": None, "sites": [], "notes": []},
+        {"counts": {"unet": 3}, "sites": [], "notes": []},
+        {"counts": {"unet": {"breaks": math.nan}}, "sites": [], "notes": []},
+        {"counts": {"unet": {"breaks": math.inf}}, "sites": [], "notes": []},
+        {"counts": {"unet": {"breaks": 1.5}}, "sites": [], "notes": []},
+        {"counts": {"unet": {"breaks": -1}}, "sites": [], "notes": []},
+        {"counts": {"unet": {"breaks": True}}, "sites": [], "notes": []},
+        {"counts": {"unet": {"breaks": "0"}}, "sites": [], "notes": []},
+        {"counts": {"unet": {"breaks": None}}, "sites": [], "notes": []},
+        {"counts": {}, "sites": [{**SITE, "count": math.nan}], "notes": []},
+        {"counts": {}, "sites": [{**SITE, "file": 3}], "notes": []},
+        {"counts": {}, "sites": [{**SITE, "more": 3}], "notes": []},
+        {"counts": {}, "sites": ["a.py:3"], "notes": []},
+        {"counts": {}, "sites": {}, "notes": []},
+        {"counts": {}, "sites": [], "notes": "none"},
+        {"counts": {}, "sites": [], "notes": [3]},
+        {"counts": {}},
+    ],
+)
+def test_counts_of_a_worker_that_are_none_are_errors(seen):
+    with pytest.raises(answers.WrongAnswerError, match="something else than it was asked: "):
+        answers.counts({"seen": seen})
+
+
+def test_counts_survive_the_way():
+    counts = Counts({"unet": {"breaks": 2}}, (Site(**SITE),), ("a note",))
+    assert answers.counts(from_line(as_line({"seen": counts.as_dict()}))) == counts
+
+
+@pytest.mark.parametrize("changes", [{"call_s": math.nan}, {"call_s": "1"}, {"shape": [1.5]}])
+def test_times_of_a_worker_that_are_none_are_errors(changes):
+    good = {"seconds": 1.0, "call_s": 2.0, "shape": [1, 3]}
+    assert answers.timed(good) == answers.Timed(1.0, 2.0, (1, 3))
+    with pytest.raises(answers.WrongAnswerError):
+        answers.timed({**good, **changes})
+
+
+def test_a_worker_that_counts_no_number_is_an_error_that_names_it(worker):
+    """It would be "nothing is worse": no number is greater than NaN."""
+    seen = {"counts": {"unet": {"breaks": math.nan}}, "sites": [], "notes": []}
+    arm = worker(
+        READY
+        + "sys.stdin.readline(); sys.stdin.readline()\n"
+        + f"print({json.dumps(json.dumps({'seen': seen}))}, flush=True)"
+    )
+    arm.wait_until_ready()
+    with pytest.raises(MeasurementError, match=r"looking at graph breaks: .* unet: breaks is nan"):
+        arm.probe("graph breaks", components=None)
 
 
 def test_a_worker_that_hangs_is_killed(worker):
