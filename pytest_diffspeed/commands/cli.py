@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..common.errors import DiffspeedError
 from .export import add_parser as add_export
 from .report import add_report
+from .verify import add_parser as add_verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     syncs.add_argument("--device", default="cuda", help="cuda or cuda:N (default: cuda)")
     syncs.set_defaults(run=_compare_syncs)
     add_export(commands)
+    add_verify(commands)
     return parser
 
 

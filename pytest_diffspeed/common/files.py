@@ -38,7 +38,6 @@ SOURCE_SUFFIXES = frozenset(
         ".sh",
         ".toml",
         ".ts",
-        ".txt",
         ".yaml",
         ".yml",
     ]
