@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..accelerators.registry import accelerator_of
 from ..common.errors import SourceError
 from .cases import CallDefaults, Case
-from .components import denoiser
+from .components import placement
 from .fingerprints import value_fingerprint
 from .latents import LatentsPlan, plan_latents
 from .signature import call_signature, check_arguments, what_was_given
@@ -175,7 +175,7 @@ class PipelineCall:
         if self._signature.takes(callback) and callback not in self.own_arguments:
             arguments[callback] = keep
             arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
-        device = next(denoiser(pipeline).parameters()).device
+        device, _ = placement(pipeline)
         with accelerator_of(device).seeded(self.defaults.seed, device):
             images = self._images(pipeline(**arguments))
         if not isinstance(images, torch.Tensor) or images.dim() != 4 or len(images) != 1:
@@ -192,11 +192,10 @@ class PipelineCall:
     ) -> dict[str, Any]:
         """The keyword arguments of one call; a new generator each time, so calls are alike."""
         wanted = self._wanted(output, steps)
-        model = denoiser(pipeline)
-        parameter = next(model.parameters())
+        device, dtype = placement(pipeline)
         if self.latents is not None:
             wanted["latents"] = self.latents
-        return {k: _placed(k, v, parameter.device, parameter.dtype) for k, v in wanted.items()}
+        return {k: _placed(k, v, device, dtype) for k, v in wanted.items()}
 
     def _wanted(self, output: str, steps: int | None) -> dict[str, Any]:
         """The arguments without latents, of those that the call takes; the source's own win."""

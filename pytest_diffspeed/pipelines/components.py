@@ -32,6 +32,22 @@ def denoiser(pipeline: DiffusionPipeline) -> torch.nn.Module:
     return cast("torch.nn.Module", getattr(pipeline, denoiser_name(pipeline)))
 
 
+def placement(pipeline: DiffusionPipeline) -> tuple[torch.device, torch.dtype]:
+    """Where embeddings and latents go: the device and dtype of the denoiser, or of the component
+    with most parameters where none has that name (a prior, a decoder).
+    """
+    for name in DENOISER_NAMES:
+        part = getattr(pipeline, name, None)
+        if part is not None:
+            parameter = next(part.parameters())
+            return parameter.device, parameter.dtype
+    parts = [list(part.parameters()) for part in modules(pipeline).values()]
+    largest = max(parts, key=lambda one: sum(p.numel() for p in one), default=[])
+    if not largest:
+        return pipeline.device, pipeline.dtype
+    return largest[0].device, largest[0].dtype
+
+
 def vae(pipeline: DiffusionPipeline) -> Any:
     """The VAE, or ``None`` where the pipeline has none."""
     return getattr(pipeline, "vae", None)

@@ -47,8 +47,6 @@ def plan_latents(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> L
 
     Raises whatever the first call raises.
     """
-    import torch
-
     if not hasattr(pipeline, MADE_BY):
         return LatentsPlan(None, f"it has no `{MADE_BY}` in which they could be seen")
     with _drawn_from(arguments.get("generator")) as draws:
@@ -56,20 +54,47 @@ def plan_latents(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> L
     found = _of_noise(made, draws)
     if found is None:
         return LatentsPlan(None, "it makes them of more than noise from the generator")
-    index, scale = found
-    shape = tuple(made[index].shape)
+    # What is given may have to look like what was made, or like the noise, before it is packed.
+    reasons = []
+    for shape in dict.fromkeys((tuple(made[found.index].shape), found.shape)):
+        refusal = _refusal(pipeline, arguments, made, found, shape)
+        if not refusal:
+            return LatentsPlan(shape)
+        reasons.append(refusal)
+    return LatentsPlan(None, reasons[0])
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """That ``index`` of what was made is noise of ``shape``, moved about and times ``scale``."""
+
+    index: int
+    shape: tuple[int, ...]
+    scale: float
+
+
+def _refusal(
+    pipeline: DiffusionPipeline,
+    arguments: Mapping[str, Any],
+    made: list[Any],
+    found: _Noise,
+    shape: tuple[int, ...],
+) -> str:
+    """Why the pipeline cannot be given latents of ``shape``; empty if it can."""
+    own = made[found.index]
     ours = _draw(shape, seed=1)  # another seed than a source's: to be told from its own
-    there = made[index]
     try:
-        again = _made(pipeline, {**arguments, "latents": ours.to(there.device, there.dtype)})
+        again = _made(pipeline, {**arguments, "latents": ours.to(own.device, own.dtype)})
     except Exception as error:
         first_line = (str(error).strip() or "no message").splitlines()[0]
-        return LatentsPlan(None, f"given latents it raised {type(error).__name__}: {first_line}")
-    if index < len(again) and again[index].shape == there.shape:
-        taken = again[index].detach().to("cpu", torch.float32)
-        if torch.allclose(taken, ours * scale, rtol=_CLOSE, atol=_CLOSE * abs(scale)):
-            return LatentsPlan(shape)
-    return LatentsPlan(None, "it makes other latents than its own of those that it is given")
+        return f"given latents it raised {type(error).__name__}: {first_line}"
+    # Some give less back than the call unpacks: see QwenImageInpaintPipeline in diffusers 0.42.1.
+    if [type(part) for part in again] != [type(part) for part in made]:
+        return f"given latents its `{MADE_BY}` returns something else than without"
+    taken = again[found.index]
+    if taken.shape != own.shape or not _is_scaled(ours, taken, found.scale):
+        return "it makes other latents than its own of those that it is given"
+    return ""
 
 
 def _draw(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -83,17 +108,14 @@ class _LatentsMadeError(BaseException):
     """Ends a call whose latents are there; no ``except Exception`` of a pipeline stops it."""
 
 
-def _made(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> list[torch.Tensor]:
-    """The tensors that the first ``prepare_latents`` of a call returned; none where none ran."""
-    import torch
-
-    seen: list[torch.Tensor] = []
+def _made(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> list[Any]:
+    """What the first ``prepare_latents`` of a call returned; nothing where none ran."""
+    seen: list[Any] = []
     make: Callable[..., Any] = getattr(pipeline, MADE_BY)
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         result = make(*args, **kwargs)
-        parts = result if isinstance(result, (tuple, list)) else (result,)
-        seen.extend(part for part in parts if isinstance(part, torch.Tensor))
+        seen.extend(result if isinstance(result, (tuple, list)) else (result,))
         raise _LatentsMadeError
 
     with third_party(), replaced(pipeline, MADE_BY, watched), suppress(_LatentsMadeError):
@@ -126,22 +148,35 @@ def _drawn_from(generator: object) -> Iterator[list[torch.Tensor]]:
         yield draws
 
 
-def _of_noise(made: list[torch.Tensor], draws: list[torch.Tensor]) -> tuple[int, float] | None:
-    """Which of ``made`` is one of ``draws`` times a number, and that number.
-
-    Sorted values are compared, since packing moves values and changes none.
-    """
+def _of_noise(made: list[Any], draws: list[torch.Tensor]) -> _Noise | None:
+    """Which of ``made`` is one of ``draws`` times a number."""
     import torch
 
     for index, latents in enumerate(made):
+        if not isinstance(latents, torch.Tensor) or not latents.is_floating_point():
+            continue
         for draw in draws:
-            if draw.numel() != latents.numel() or not latents.is_floating_point():
-                continue
-            noise, own = (
-                one.detach().to("cpu", torch.float32).flatten().sort().values
-                for one in (draw, latents)
-            )
-            scale = float(noise @ own / (noise @ noise))
-            if scale > 0 and torch.allclose(own, noise * scale, rtol=_CLOSE, atol=_CLOSE * scale):
-                return index, scale
+            if draw.numel() == latents.numel():
+                noise, own = _sorted(draw), _sorted(latents)
+                scale = float(noise @ own / (noise @ noise))
+                if scale > 0 and _is_scaled(draw, latents, scale):
+                    return _Noise(index, tuple(draw.shape), scale)
     return None
+
+
+def _is_scaled(noise: torch.Tensor, made: torch.Tensor, scale: float) -> bool:
+    """Whether ``made`` holds the values of ``noise`` times ``scale``, in whatever order: packing
+    moves values and changes none.
+    """
+    import torch
+
+    if noise.numel() != made.numel():
+        return False
+    wanted = _sorted(noise) * scale
+    return torch.allclose(_sorted(made), wanted, rtol=_CLOSE, atol=_CLOSE * abs(scale))
+
+
+def _sorted(values: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return values.detach().to("cpu", torch.float32).flatten().sort().values
