@@ -1,15 +1,15 @@
 """Watch the calls of all modules of the process, wherever they are.
 
-``torch.nn.Module.__call__`` is a plain attribute of the class in torch 2.11 to 2.15, and what
-dynamo compiles begins further in (``_call_impl``), so code that was compiled before runs as it is.
-Dynamo knows that others replace the attribute (``torch.fx`` does), and looks into what stands
-there when it compiles anew, so nothing should be compiled for the first time meanwhile.
+``torch.nn.Module.__call__`` is a plain attribute of the class in torch 2.11 to 2.15.  Code that was
+compiled before runs as it is.  But dynamo knows that others replace the attribute (``torch.fx``
+does), and compiles what stands there into what it compiles anew, which goes stale afterwards.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,9 +19,9 @@ Watcher = Callable[[torch.nn.Module, Callable[[], Any]], Any]
 
 
 @contextmanager
-def module_calls(watcher: Watcher) -> Iterator[None]:
+def module_calls(watcher: Watcher, *, eagerly: bool) -> Iterator[None]:
     """Every ``module(...)`` goes through ``watcher`` while this is open, but for those inside of
-    compiled code, which calls no module.
+    compiled code.  With ``eagerly``, what is compiled runs eagerly, and nothing is compiled.
     """
     before = torch.nn.Module.__call__
 
@@ -32,6 +32,14 @@ def module_calls(watcher: Watcher) -> Iterator[None]:
 
     torch.nn.Module.__call__ = watched  # type: ignore[method-assign]
     try:
-        yield
+        with _eager() if eagerly else nullcontext():
+            yield
     finally:
         torch.nn.Module.__call__ = before  # type: ignore[method-assign]
+
+
+def _eager() -> AbstractContextManager[object]:
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and it is slow to import
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance

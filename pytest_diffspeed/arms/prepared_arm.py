@@ -17,8 +17,9 @@ from ..compilation.cost import Compilation
 from ..pipelines.boundaries import require_unit, stage_boundaries
 from ..pipelines.call import PipelineCall
 from ..pipelines.components import modules
+from ..pipelines.observed import ObservedCall, observe_steps
 from ..pipelines.pipeline_state import changed_aspects, pipeline_state
-from ..techniques.apply import Applied, running
+from ..techniques.apply import PROOF_STEPS, Applied, running
 from ..timing.arm import Arm
 from ..timing.gc_paused import gc_paused
 from ..timing.memory import PeakMemory, bytes_of, peak_of
@@ -63,6 +64,23 @@ class PreparedArm:
                 f"this test or of one before it changed {', '.join(changed)}; tests share their "
                 "pipelines, so a body must leave them as they are"
             )
+
+    def observed(self) -> tuple[ObservedCall, int]:
+        """What runs in a call, and in how many steps: few, if every denoiser runs in few.
+
+        Costs one call, the first time; a denoiser of late steps makes it one with all steps.
+        """
+        key = "observed"
+        if key not in self.memo:
+            with self.running():
+                self.memo[key] = observe_steps(
+                    self.pipeline,
+                    lambda steps: self.call(self.pipeline, steps=steps),
+                    PROOF_STEPS,
+                    self.call.defaults.steps,
+                )
+        found: tuple[ObservedCall, int] = self.memo[key]
+        return found
 
     def proof_record(self) -> dict[str, Any]:
         """The content of a ``proof`` record: what shows that the stack took hold."""

@@ -43,21 +43,27 @@ def graph_breaks(
 ) -> tuple[GraphBreakReport, ...]:
     """A look at each of the components of an arm's pipeline; kept for the next gate.
 
+    By default at all that run in the steps and after them.
+
     Raises:
         MeasurementError: one of them could not be looked at; the sentence names them all.
     """
     from ..compilation.probe import probe_breaks
-    from ..pipelines.capture import capture, default_components
+    from ..pipelines.capture import capture
     from ..techniques.apply import PROOF_STEPS
 
-    names = components or default_components(arm.pipeline)
-    key = ("graph breaks", names)
+    key = ("graph breaks", components)
     if key not in arm.memo:
         reports: list[GraphBreakReport] = []
         problems: list[str] = []
+        observed, steps = arm.observed()
         with arm.running():
             captured = capture(
-                arm.pipeline, lambda: arm.call(arm.pipeline, steps=PROOF_STEPS), names
+                arm.pipeline,
+                lambda: arm.call(arm.pipeline, steps=steps),
+                components,
+                observed=observed,
+                steps=PROOF_STEPS,
             )
             for one in captured:
                 try:
@@ -73,6 +79,20 @@ def graph_breaks(
     return found
 
 
+def not_looked_at(arm: PreparedArm, looked_at: Iterable[str]) -> tuple[str, ...]:
+    """What ran in a call of ``arm`` and is not among the names in ``looked_at``, and denoisers that
+    did not run at all: ``"controlnet (ran 4 ×)"``, ``"transformer_2 (did not run in 4 steps)"``.
+    """
+    from ..compilation.report import plural
+    from ..pipelines.entries import entries
+
+    observed, _ = arm.observed()
+    names = set(looked_at)
+    ran = [entry.ran for entry in entries(observed) if entry.name not in names]
+    steps = plural(observed.steps, "step")
+    return (*ran, *(f"{name} (did not run in {steps})" for name in observed.silent_denoisers))
+
+
 def recompiles(
     arm: PreparedArm,
     *,
@@ -81,33 +101,49 @@ def recompiles(
     prompts: Sequence[str] = (),
     guidance: Sequence[float] = (),
 ) -> RecompileReport:
-    """What compiles again after warm-up: over a repeated call, and one of each kind asked for."""
+    """What compiles again after warm-up: over a repeated call, and one of each kind asked for.
+
+    Raises:
+        MeasurementError: nothing of a denoiser is compiled, so it was not looked at.
+    """
     from ..compilation.recompiles import find_recompiles
     from ..pipelines.compile_failure import explain_compile_failure
-    from ..pipelines.components import modules
+    from ..pipelines.parts import parts
     from ..pipelines.variants import variants
-    from ..techniques.apply import PROOF_STEPS
 
+    observed, steps = arm.observed()
     calls = variants(
         arm.pipeline,
         arm.call,
-        steps=PROOF_STEPS,
+        steps=steps,
         sizes=sizes,
         batch_sizes=batch_sizes,
         prompts=prompts,
         guidance=guidance,
     )
     with arm.running():
-        return find_recompiles(
-            modules(arm.pipeline),
+        report = find_recompiles(
+            parts(arm.pipeline),
             calls,
-            warm_up=lambda: arm.call(arm.pipeline, steps=PROOF_STEPS),
+            warm_up=lambda: arm.call(arm.pipeline, steps=steps),
             cuda_graphs=accelerator_of(arm.pipeline.device).has_graphs,
             skipped_before=arm.compilation.cudagraph_skips,
             explain=lambda call, error: explain_compile_failure(
                 arm.pipeline, lambda pipeline, steps: call(), error
             ),
         )
+    left_out = [one.ran for one in observed.denoisers if not _covers(report.components, one.name)]
+    if left_out:
+        raise MeasurementError(
+            f"nothing of {', '.join(left_out)} is compiled, so whether it compiles again cannot be "
+            f"said; compiled: {', '.join(report.components)}; compile it in the stack too"
+        )
+    return report
+
+
+def _covers(compiled: Iterable[str], name: str) -> bool:
+    """Whether something of the component ``name`` is among what is compiled."""
+    return any(one == name or one.startswith(f"{name}.") for one in compiled)
 
 
 def syncs(

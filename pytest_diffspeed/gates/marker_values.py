@@ -105,6 +105,22 @@ def as_one_of(argument: str, value: object, valid: Sequence[str]) -> str:
     return value
 
 
+_COMPONENT = re.compile(r"<\w+( \d+)?>(\.\w+)*|\w+(\.\w+)*")
+"""A dotted name of a pipeline's, or the name of what does not hang on it: ``<Tower>``."""
+
+
+def as_component(argument: str, value: object, reserved: Sequence[str] = ()) -> str:
+    """A component's name, or one of ``reserved``; which components there are is seen in a call."""
+    if not isinstance(value, str):
+        words = f"one of {', '.join(reserved)} or a component" if reserved else "a component"
+        raise BadValueError(argument, f"must be {words} such as 'denoiser', not {value!r}")
+    close = difflib.get_close_matches(value, reserved, n=1, cutoff=0.8)
+    if value not in reserved and (close or not _COMPONENT.fullmatch(value)):
+        valid = (*reserved, "denoiser", "vae.decode")
+        raise BadValueError(argument, f"does not know {value!r}; {nearest(value, valid)}")
+    return value
+
+
 def as_words(argument: str, value: object, *, least: int = 1) -> tuple[str, ...] | None:
     """``None`` stays: it means the default.  An empty list would leave nothing to check."""
     if value is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.attributes import replaced
 from ..adapters.module_calls import module_calls
 from ..adapters.module_state import uncompiled
-from .parts import parts
+from .parts import named_parts
 from .roles import Loop, Ran, Roles, Step, roles
 from .scheduler_watch import ENDS_STEP, STEP_METHODS, schedulers_of, telling, watch_schedulers
 from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler
@@ -36,7 +36,7 @@ class CallWatch:
         self._pipeline = pipeline
         self._names: dict[int, list[str]] = {}
         self._modules: dict[str, torch.nn.Module] = {}
-        for name, module in parts(pipeline).items():
+        for name, module in named_parts(pipeline).items():
             known = self._names.setdefault(id(module), [])
             known.append(name)
             self._modules.setdefault(known[0], module)
@@ -55,8 +55,12 @@ class CallWatch:
         self._now = 0
 
     @contextmanager
-    def open(self) -> Iterator[None]:
-        """Watch what runs while this is open."""
+    def open(self, *, eagerly: bool = False) -> Iterator[None]:
+        """Watch what runs while this is open.
+
+        With ``eagerly`` what is compiled runs eagerly.  Without it, what compiles anew meanwhile is
+        compiled with the watcher around it, and goes stale afterwards.
+        """
         schedulers = schedulers_of(self._pipeline).values()
         told = telling(self._scheduler_begins, self._scheduler_ends)
         with ExitStack() as stack:
@@ -65,7 +69,7 @@ class CallWatch:
                     watched = self._method(name, method, function)
                     stack.enter_context(replaced(module, method, watched))
             stack.enter_context(watch_schedulers(told, schedulers, STEP_METHODS))
-            stack.enter_context(module_calls(self._module))
+            stack.enter_context(module_calls(self._module, eagerly=eagerly))
             yield
         self._frames.clear()  # they keep the tensors of the call alive
 
@@ -110,21 +114,17 @@ class CallWatch:
             )
         ran_names = {component.name for component in components}
         silent = tuple(name for name in self._modules if name not in ran_names)
-        return ObservedCall(tuple(components), self._stepped(), loops.steps, silent)
+        unused = tuple(name for name in silent if takes_a_timestep(self._modules[name]))
+        return ObservedCall(tuple(components), self._stepped(), loops.steps, silent, unused)
 
     def _stepped(self) -> tuple[ObservedScheduler, ...]:
         known = {id(s): name for name, s in schedulers_of(self._pipeline).items()}
-        counts: dict[int, int] = {}
-        stepped = [*self._steps, *self._inner_steps]
-        for step in stepped:
-            counts[id(step.scheduler)] = counts.get(id(step.scheduler), 0) + 1
-        by_id = {id(step.scheduler): step.scheduler for step in stepped}
-        return tuple(
-            ObservedScheduler(
-                known.get(key, f"<{type(by_id[key]).__name__}>"), type(by_id[key]).__name__, steps
-            )
-            for key, steps in counts.items()
-        )
+        counts: dict[tuple[str, str], int] = {}
+        for step in (*self._steps, *self._inner_steps):
+            kind = type(step.scheduler).__name__
+            key = known.get(id(step.scheduler), f"<{kind}>"), kind
+            counts[key] = counts.get(key, 0) + 1
+        return tuple(ObservedScheduler(name, kind, n) for (name, kind), n in counts.items())
 
     def _tick(self) -> int:
         self._now += 1

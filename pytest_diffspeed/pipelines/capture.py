@@ -18,15 +18,14 @@ from torch.utils import _pytree as pytree
 from ..adapters.attributes import replaced
 from ..adapters.diffusers_internals import cache_surroundings, forget_cached
 from ..adapters.torch_internals import around_calls
-from ..common.errors import MeasurementError, SourceError, UsageError, nearest
+from ..common.errors import MeasurementError
 from ..compilation.probe import Call
-from .components import denoiser, denoiser_name, modules, vae
-from .scheduler_watch import is_scheduler, watch_schedulers
+from .entries import FORWARD, SCHEDULER_STEP, Entry, chosen_entries, default_entries
+from .observed import ObservedCall, observe_call
+from .scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-DEFAULT_COMPONENTS = ("denoiser", "vae.decode")
 
 
 @dataclass
@@ -47,125 +46,139 @@ def capture(
     pipeline: DiffusionPipeline,
     call: Callable[[], object],
     components: Sequence[str] | None = None,
+    *,
+    observed: ObservedCall | None = None,
+    steps: int | None = None,
 ) -> list[Captured]:
     """Run ``call()``, a call of ``pipeline``, and keep the inputs of the components' calls.
 
     Args:
         pipeline: compiled or not.
-        call: short, two denoising steps: what the first step does differently is in it.
-        components: ``denoiser`` (also ``unet`` or ``transformer``), ``vae.decode``,
-            ``text_encoder`` (all of them), ``scheduler.step``; denoiser and VAE by default.
+        call: the call that was observed.
+        components: words of :func:`~.entries.chosen_entries`, and ``scheduler.step`` for all
+            schedulers that step; by default every denoiser, and what runs after the steps.
+        observed: what ran in such a call; observed in a call of its own if left out.
+        steps: of a component that ran in more steps, the inputs of so many are kept.
 
     Raises:
-        SourceError: the pipeline lacks one that was asked for.
-        MeasurementError: the call did not run one of them, so nothing would be checked.
+        UsageError: the call ran nothing of a name that was asked for.
+        MeasurementError: nothing ran in the steps, or one was not entered where it was observed,
+            so that nothing of it would be checked.
     """
-    watched = [
-        (captured, watch)
-        for name in components or default_components(pipeline)
-        for captured, watch in _component(pipeline, name)
-    ]
+    observed = observed or observe_call(pipeline, call)
+    if components is None:
+        if not observed.denoisers:
+            raise MeasurementError(
+                f"no component ran in the denoising steps of {type(pipeline).__name__}, so there "
+                f"is nothing to look at by default; {observed.what_ran()}; name some in "
+                "`components`"
+            )
+        wanted = default_entries(observed)
+    else:
+        words = [word for word in components if word != SCHEDULER_STEP]
+        wanted = chosen_entries(observed, words, "components")
+    watched = [_entry(one, _most_calls(one, steps)) for one in wanted]
+    schedulers = _Schedulers(pipeline)
     with ExitStack() as stack:
         for captured, watch in watched:
             stack.enter_context(watch(captured))
+        if components is not None and SCHEDULER_STEP in components:
+            stack.enter_context(schedulers.watched(steps))
         call()
-    silent = [captured.name for captured, _ in watched if not captured.calls]
+    found = [captured for captured, _ in watched]
+    if components is not None and SCHEDULER_STEP in components:
+        found += schedulers.captured() or [Captured(SCHEDULER_STEP, call)]
+    silent = [captured.name for captured in found if not captured.calls]
     if silent:
         raise MeasurementError(
             f"a call of {type(pipeline).__name__} did not run {', '.join(silent)}, so there is "
             "nothing to look at; leave it out of `components`"
         )
-    return [captured for captured, _ in watched]
+    return found
 
 
-def default_components(pipeline: DiffusionPipeline) -> tuple[str, ...]:
-    """Denoiser and VAE; the denoiser alone in a pipeline without a VAE."""
-    return DEFAULT_COMPONENTS if vae(pipeline) is not None else DEFAULT_COMPONENTS[:1]
+_Watch = Callable[[Captured], AbstractContextManager[None]]
 
 
-_Watch = Callable[[Captured], Any]
+def _most_calls(entry: Entry, steps: int | None) -> int | None:
+    """How many calls the first ``steps`` steps of an entry have; ``None``: all there are."""
+    ran_in = len(entry.component.steps)
+    return None if steps is None or ran_in <= steps else -(-entry.calls // ran_in) * steps
 
 
-def _component(pipeline: DiffusionPipeline, name: str) -> Iterator[tuple[Captured, _Watch]]:
-    kind = type(pipeline).__name__
-    if name in ("denoiser", "unet", "transformer"):
-        if name not in ("denoiser", denoiser_name(pipeline)):
-            raise SourceError(
-                f"components: {kind} has no {name!r}; its denoiser is {denoiser_name(pipeline)!r}"
-            )
-        yield _module(denoiser_name(pipeline), denoiser(pipeline))
-    elif name == "vae.decode":
-        decoder = vae(pipeline)
-        if not hasattr(decoder, "decode"):
-            raise SourceError(f"components: {kind} has no `vae` with a `decode`")
-        yield Captured(name, decoder.decode), lambda kept: _attribute(decoder, "decode", kept)
-    elif name == "text_encoder":
-        encoders = {n: part for n, part in modules(pipeline).items() if n.startswith(name)}
-        if not encoders:
-            raise SourceError(f"components: {kind} has no `text_encoder`")
-        for encoder, module in encoders.items():
-            yield _module(encoder, module)
-    elif name == "scheduler.step":
-        scheduler = getattr(pipeline, "scheduler", None)
-        if not is_scheduler(scheduler):
-            raise SourceError(f"components: {kind} has no scheduler with a `step`")
-        yield _stateful(scheduler)
-    else:
-        valid = ("denoiser", "vae.decode", "text_encoder", "scheduler.step")
-        raise UsageError(f"components: there is no {name!r}; {nearest(name, valid)}")
-
-
-def _module(name: str, module: torch.nn.Module) -> tuple[Captured, _Watch]:
-    captured = Captured(name, module, restart=lambda: forget_cached(module))
+def _entry(entry: Entry, most: int | None) -> tuple[Captured, _Watch]:
+    module, method = entry.target()
+    if method != FORWARD:
+        return Captured(entry.name, getattr(module, method)), lambda kept: _attribute(
+            module, method, kept, most
+        )
+    captured = Captured(entry.name, module, restart=lambda: forget_cached(module))
     return captured, lambda kept: around_calls(
-        module, _keeping(kept, surroundings=lambda: cache_surroundings(module))
+        module, _keeping(kept, most, surroundings=lambda: cache_surroundings(module))
     )
 
 
 @contextmanager
-def _attribute(owner: Any, name: str, kept: Captured) -> Iterator[None]:
-    with replaced(owner, name, _keeping(kept)(getattr(owner, name))):
+def _attribute(owner: Any, name: str, kept: Captured, most: int | None) -> Iterator[None]:
+    with replaced(owner, name, _keeping(kept, most)(getattr(owner, name))):
         yield
 
 
-def _stateful(scheduler: Any) -> tuple[Captured, _Watch]:
-    """``step`` of a copy, which starts from the state that the first call found."""
-    working = copy.copy(scheduler)
-    first: dict[str, Any] = {}
+class _Schedulers:
+    """``step`` of a copy of each scheduler that steps, made inside the call or not.
 
-    def restart() -> None:
-        vars(working).clear()
-        vars(working).update(copy.deepcopy(first))
+    Each copy starts from the state that the first step found.
+    """
 
-    captured = Captured("scheduler.step", working.step, restart=restart)
+    def __init__(self, pipeline: DiffusionPipeline) -> None:
+        self._names = {id(one): name for name, one in schedulers_of(pipeline).items()}
+        self._known = tuple(schedulers_of(pipeline).values())
+        self._seen: dict[int, tuple[Any, str, dict[str, Any], Captured]] = {}
 
-    def remember() -> None:
-        if not first:
-            first.update(copy.deepcopy({k: v for k, v in vars(scheduler).items() if k != "step"}))
+    @contextmanager
+    def watched(self, steps: int | None) -> Iterator[None]:
+        def around(scheduler: Any, method: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            if id(scheduler) not in self._seen:
+                name = self._names.get(id(scheduler)) or self._new_name(scheduler)
+                first = {k: v for k, v in vars(scheduler).items() if k not in ENDS_STEP}
+                kept = Captured(f"{name}.{method}", function)
+                self._seen[id(scheduler)] = (scheduler, method, copy.deepcopy(first), kept)
+            return _keeping(self._seen[id(scheduler)][3], steps)(function)
 
-    def watch(kept: Captured) -> AbstractContextManager[None]:
-        keeping = _keeping(kept, remember)
+        with watch_schedulers(around, self._known, ENDS_STEP):
+            yield
 
-        def around(stepping: Any, _: str, step: Callable[..., Any]) -> Callable[..., Any]:
-            # Copies of it, which some pipelines make in a call, run the same code on other inputs.
-            return keeping(step) if stepping is scheduler else step
+    def _new_name(self, scheduler: Any) -> str:
+        """For one that was made in the call, of which there may be many."""
+        kind = type(scheduler).__name__
+        number = 1 + sum(type(seen[0]) is type(scheduler) for seen in self._seen.values())
+        return f"<{kind} {number}>"
 
-        return watch_schedulers(around, [scheduler], ("step",))
+    def captured(self) -> list[Captured]:
+        return [self._restarting(*seen) for seen in self._seen.values()]
 
-    return captured, watch
+    @staticmethod
+    def _restarting(scheduler: Any, method: str, first: dict[str, Any], kept: Captured) -> Captured:
+        working = copy.copy(scheduler)
+
+        def restart() -> None:
+            vars(working).clear()
+            vars(working).update(copy.deepcopy(first))
+
+        return Captured(kept.name, getattr(working, method), kept.calls, restart)
 
 
 def _keeping(
     kept: Captured,
-    before: Callable[[], object] = lambda: None,
+    most: int | None = None,
     surroundings: Callable[[], Callable[[], AbstractContextManager[Any]]] = lambda: nullcontext,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def calling(*args: Any, **kwargs: Any) -> Any:
-            before()
-            args_kept, kwargs_kept = _copied((args, kwargs))
-            grad = torch.is_grad_enabled()
-            kept.calls.append(Call(args_kept, kwargs_kept, grad, surroundings()))
+            if most is None or len(kept.calls) < most:
+                args_kept, kwargs_kept = _copied((args, kwargs))
+                grad = torch.is_grad_enabled()
+                kept.calls.append(Call(args_kept, kwargs_kept, grad, surroundings()))
             return function(*args, **kwargs)
 
         return calling

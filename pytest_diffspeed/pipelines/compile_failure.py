@@ -12,8 +12,8 @@ from ..common.quiet import third_party
 from ..compilation.probe import probe_breaks, root_error
 from ..compilation.report import GraphBreakReport
 from ..compilation.targets import outermost_marks
-from .capture import capture, default_components
-from .components import modules
+from .capture import capture
+from .parts import parts
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -47,9 +47,8 @@ def explain_compile_failure(
 
 
 def _reports(pipeline: DiffusionPipeline, call: Callable[..., Any]) -> Iterator[GraphBreakReport]:
-    names = default_components(pipeline)
     with _uncompiled(pipeline):
-        captured = capture(pipeline, lambda: call(pipeline, steps=2), names)
+        captured = capture(pipeline, lambda: call(pipeline, steps=2))
     for one in captured:
         yield probe_breaks(one.fn, one.calls, name=one.name, restart=one.restart)
 
@@ -57,7 +56,7 @@ def _reports(pipeline: DiffusionPipeline, call: Callable[..., Any]) -> Iterator[
 @contextmanager
 def _uncompiled(pipeline: DiffusionPipeline) -> Iterator[None]:
     with ExitStack() as stack:
-        for part in modules(pipeline).values():
+        for part in parts(pipeline).values():
             for mark in outermost_marks(part):
                 stack.enter_context(replaced(mark.owner, mark.attribute, mark.original))
         yield

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .call_watch import CallWatch, takes_a_timestep
-from .parts import parts
+from .call_watch import CallWatch
 from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler, Role
 
 if TYPE_CHECKING:
@@ -30,11 +29,10 @@ __all__ = [
 def observe_call(pipeline: DiffusionPipeline, call: Callable[[], object]) -> ObservedCall:
     """Run ``call()``, a call of ``pipeline``, once, and say what ran in it.
 
-    Compiled code runs as it is; what compiles for the first time should have done so before, since
-    it would be compiled with the watcher around it.
+    What is compiled runs eagerly in this call, and is left as it was.
     """
     watch = CallWatch(pipeline)
-    with watch.open():
+    with watch.open(eagerly=True):
         call()
     return watch.observed()
 
@@ -46,11 +44,9 @@ def observe_steps(
     stayed silent, ``call(all_steps)``: an expert for late steps has none in a short call.
 
     Returns what was observed, and the number of steps of the call that showed it.  A component that
-    all steps left silent is in ``silent``: whoever reads it says so.
+    all steps left silent is in ``silent_denoisers``: whoever reads it says so.
     """
     observed = observe_call(pipeline, lambda: call(few))
-    modules = parts(pipeline)
-    late = [name for name in observed.silent if takes_a_timestep(modules[name])]
-    if not late or all_steps <= few:
+    if not observed.silent_denoisers or all_steps <= few:
         return observed, few
     return observe_call(pipeline, lambda: call(all_steps)), all_steps

@@ -14,10 +14,18 @@ _DEEPEST = 5
 
 
 def parts(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """Each module once, by its first name of :func:`named_parts`."""
+    found: dict[int, tuple[str, torch.nn.Module]] = {}
+    for name, module in named_parts(pipeline).items():
+        found.setdefault(id(module), (name, module))
+    return dict(found.values())
+
+
+def named_parts(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
     """Modules by dotted name, the shortest names first and registered components before others.
 
     Found are the components and those of sub-pipelines (``prior_pipe.prior``), plain attributes,
-    and what is in lists, dicts and objects on the pipeline (``adapters[0]``, ``guider.model``).  A
+    and what is in lists, dicts and objects on the pipeline (``adapters.0``, ``guider.model``).  A
     module with several names stands under each of them.
     """
     import torch
@@ -41,7 +49,7 @@ def _inside(part: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(part, Mapping):
         yield from _worth_a_look((_dotted(name, str(key)), value) for key, value in part.items())
     elif isinstance(part, (list, tuple)):
-        yield from _worth_a_look((f"{name}[{at}]", value) for at, value in enumerate(part))
+        yield from _worth_a_look((f"{name}.{at}", value) for at, value in enumerate(part))
     else:
         registered = getattr(part, "components", None)
         inside = registered if isinstance(registered, Mapping) else {}

@@ -68,8 +68,8 @@ class ObservedComponent:
 class ObservedScheduler:
     """A scheduler that stepped, with the number of its steps.
 
-    ``name`` is the pipeline's own dotted name; one that does not hang on the pipeline, a copy that
-    the call made, goes by its class: ``<EulerDiscreteScheduler>``.
+    ``name`` is the pipeline's own dotted name; those that do not hang on the pipeline, copies that
+    the call made, go together by their class: ``<EulerDiscreteScheduler>``.
     """
 
     name: str
@@ -86,12 +86,14 @@ class ObservedCall:
         schedulers: all that stepped.
         steps: how many denoising steps the call had, over all its loops.
         silent: names of components that did not run.
+        silent_denoisers: those of them that take a timestep, as denoisers do.
     """
 
     components: tuple[ObservedComponent, ...]
     schedulers: tuple[ObservedScheduler, ...]
     steps: int
     silent: tuple[str, ...] = ()
+    silent_denoisers: tuple[str, ...] = ()
 
     @property
     def encoders(self) -> tuple[ObservedComponent, ...]:

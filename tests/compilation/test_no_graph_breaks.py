@@ -73,7 +73,8 @@ def test_a_clean_pipeline_passes_compiled_or_not(run, pytester, stack, compiles_
     outcome.stdout.fnmatch_lines(
         [
             f"PASS *test_structure[[]{stack}[]]  no_graph_breaks  unet: 1 graph, 0 breaks, * ops; "
-            "vae.decode: 1 graph, 0 breaks, * ops (counted)",
+            "vae.decode: 1 graph, 0 breaks, * ops; "
+            "not looked at: text_encoder (ran 1 ×), text_encoder_2 (ran 1 ×) (counted)",
         ]
     )
     figures = gate(pytester)["figures"]
@@ -145,7 +146,9 @@ def test_an_arm_with_fullgraph_fails_with_our_report(run, prints_in_the_denoiser
 
 def test_only_the_components_that_were_asked_for_count(run, pytester, prints_in_the_decoder):
     run("components=['denoiser']").assert_outcomes(passed=1)
-    assert set(gate(pytester)["figures"]["components"]) == {"unet"}
+    figures = gate(pytester)["figures"]
+    assert set(figures["components"]) == {"unet"}
+    assert "vae.decode (ran 1 ×)" in figures["not_looked_at"]
 
 
 def test_breaks_within_the_budget_pass(run, prints_in_the_decoder, prints_in_the_denoiser):
@@ -183,14 +186,16 @@ def test_a_component_that_the_pipeline_lacks_is_an_error(run):
     outcome = run("components=['transformer']")
     outcome.assert_outcomes(failed=1)
     outcome.stdout.fnmatch_lines(
-        ["*components: StableDiffusionXLPipeline has no 'transformer'; its denoiser is 'unet'*"]
+        ["*components: the pipeline ran no 'transformer'; *what ran: text_encoder (1 *, unet (2 *"]
     )
 
 
-def test_a_misspelt_component_is_a_usage_error(run):
+def test_a_misspelt_component_is_an_error_that_names_the_nearest(run):
     outcome = run("components=['vae.decod']")
-    outcome.assert_outcomes(errors=1)
-    outcome.stdout.fnmatch_lines(["*`components` does not know 'vae.decod'; did you mean*"])
+    outcome.assert_outcomes(failed=1)
+    outcome.stdout.fnmatch_lines(
+        ["*components: the pipeline ran no 'vae.decod'; did you mean 'vae.decode'?*what ran: *"]
+    )
 
 
 @pytest.fixture

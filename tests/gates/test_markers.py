@@ -285,7 +285,7 @@ BAD_VALUES = [
     (pytest.mark.max_slowdown(math.nan), "percent", "must be finite"),
     (pytest.mark.no_graph_breaks(components="unet"), "components", "a list of strings"),
     (pytest.mark.no_graph_breaks(components=[""]), "components", "non-empty strings"),
-    (pytest.mark.no_graph_breaks(components=["vae.decod"]), "components", "'vae.decode'?"),
+    (pytest.mark.no_graph_breaks(components=["vae decode"]), "components", "'vae.decode'?"),
     (pytest.mark.no_graph_breaks(max_breaks="save"), "max_breaks", "whole number"),
     (pytest.mark.no_recompiles(guidance=7.5), "guidance", "a list of numbers"),
     (pytest.mark.no_recompiles(guidance=[-1]), "guidance", "at least 0"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 
+from pytest_diffspeed.adapters.torch_internals import compiled_frames_run
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.observed import Role, observe_call, observe_steps
@@ -163,7 +164,7 @@ def test_networks_outside_of_the_components_are_seen_by_their_place():
         "tower": ("denoiser", 3, (0, 1), {"features": 1, "inner": 2}),
         "adapters.pose": ("encoder", 1, (), {"forward": 1}),
         "prior": ("denoiser", 2, (0, 1), {"forward": 2}),
-        "guide.networks[0]": ("denoiser", 2, (0, 1), {"forward": 2}),
+        "guide.networks.0": ("denoiser", 2, (0, 1), {"forward": 2}),
     }
 
 
@@ -253,11 +254,15 @@ def test_compiled_code_is_seen_and_left_alone(compiled):
         return pipeline(num_inference_steps=2, output_type="pt")
 
     with third_party():
+        first = observe_call(pipeline, call)  # nothing is compiled yet, and nothing is then
         call()
+        frames = compiled_frames_run(call)
         with torch.compiler.set_stance("fail_on_recompile"):
-            observed = observing(pipeline, call)
-            call()
+            observed = observe_call(pipeline, call)
+            assert compiled_frames_run(call) == frames
+    assert len(frames) == 2
     torch.compiler.reset()
+    assert told(first) == told(observed)
     assert told(observed) == {
         "transformer": ("denoiser", 1, (0,), {"forward": 1}),
         "transformer_2": ("denoiser", 1, (1,), {"forward": 1}),

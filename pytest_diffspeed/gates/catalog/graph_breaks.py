@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ...arms.probes import graph_breaks
+from ...arms.probes import graph_breaks, not_looked_at
 from ...records.verdict import Evidence, GateResult, VerdictKind
 from ...techniques.stacks import Stack
 from ..gate import Gate, GateContext
 from ..marker import GateMarker
-from ..marker_values import as_count, as_device, as_one_of, as_optional_stack, as_words
+from ..marker_values import as_component, as_count, as_device, as_optional_stack, as_words
 from ..saved_counts import SAVED, saved_counts
 
 if TYPE_CHECKING:
     from ...compilation.report import GraphBreakReport
-
-
-COMPONENTS = ("denoiser", "unet", "transformer", "vae.decode", "text_encoder", "scheduler.step")
 
 
 @dataclass(frozen=True)
@@ -26,8 +23,8 @@ class NoGraphBreaks(GateMarker):
     """``torch.compile`` captures each component in one graph."""
 
     signature: ClassVar[str] = (
-        "no_graph_breaks(components=None, max_breaks=0, stack=None, device=None): denoiser "
-        "and VAE decode compile without graph breaks"
+        "no_graph_breaks(components=None, max_breaks=0, stack=None, device=None): what "
+        "runs in the steps and after them compiles without graph breaks"
     )
     components: tuple[str, ...] | None
     max_breaks: int | None
@@ -53,7 +50,7 @@ class NoGraphBreaks(GateMarker):
 
 def _as_components(value: Sequence[str] | None) -> tuple[str, ...] | None:
     parts = as_words("components", value)
-    return None if parts is None else tuple(as_one_of("components", w, COMPONENTS) for w in parts)
+    return None if parts is None else tuple(as_component("components", part) for part in parts)
 
 
 class NoGraphBreaksGate(Gate):
@@ -74,6 +71,7 @@ class NoGraphBreaksGate(Gate):
         candidate.require_unchanged()
         with session.progress.phase(f"looking for graph breaks in {candidate.spec.stack}"):
             reports = graph_breaks(candidate, marker.components)
+        left_out = not_looked_at(candidate, (report.name for report in reports))
         ratchet = saved_counts(session).check(
             context,
             {
@@ -92,7 +90,8 @@ class NoGraphBreaksGate(Gate):
         silent = [r for r in reports if r.counted and not r.breaks]
         failed = too_many or bool(ratchet.worse) or (limit == 0 and bool(silent))
         allowed = SAVED if limit is None else str(limit)
-        found = "; ".join(f"{report.summary()}, {report.ops} ops" for report in reports)
+        looked_at = [f"{report.summary()}, {report.ops} ops" for report in reports]
+        found = "; ".join([*looked_at, *_left_out(left_out)])
         reason = [f"{plural(len(breaks), 'graph break')}, allowed: {allowed}"]
         if breaks:
             reason += [line for report in reports if report.breaks for line in _lines_of(report)]
@@ -111,6 +110,7 @@ class NoGraphBreaksGate(Gate):
                 "breaks": len(breaks),
                 "allowed": limit,
                 "components": {report.name: report.as_dict() for report in reports},
+                "not_looked_at": list(left_out),
             },
         )
         session.journal.write("gate", **result.as_dict())
@@ -121,6 +121,10 @@ def _lines_of(report: GraphBreakReport) -> list[str]:
     return [f"{report.name} ({report.how}):"] + [
         f"  {line}" for found in report.breaks for line in str(found).splitlines()
     ]
+
+
+def _left_out(names: Sequence[str]) -> list[str]:
+    return [f"not looked at: {', '.join(names)}"] if names else []
 
 
 GATES = (NoGraphBreaksGate(),)

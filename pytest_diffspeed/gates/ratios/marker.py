@@ -7,10 +7,16 @@ from typing import ClassVar
 
 from ...techniques.stacks import Stack
 from ..marker import GateMarker
-from ..marker_values import as_device, as_number, as_one_of, as_optional_stack, as_stack
+from ..marker_values import (
+    as_component,
+    as_device,
+    as_number,
+    as_one_of,
+    as_optional_stack,
+    as_stack,
+)
 
 UNITS = ("call", "step")
-COMPONENT_UNITS = ("text_encoder", "denoiser", "vae.decode")
 METHODS = ("sign", "bet")
 
 
@@ -43,7 +49,7 @@ class SpeedMarker(GateMarker):
         return (
             as_stack("over", over, previous=True, base=True),
             as_number("alpha", alpha, above=0.0, below=0.5, example="0.05"),
-            as_one_of("unit", unit, UNITS + COMPONENT_UNITS),
+            as_component("unit", unit, UNITS),
             as_one_of("method", method, METHODS),
             as_optional_stack(stack),
             as_device(device),
