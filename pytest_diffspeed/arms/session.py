@@ -12,6 +12,7 @@ from ..accelerators.device import Device
 from ..accelerators.registry import clock_for
 from ..common.workdir import workdir
 from ..evidence.key import environment
+from ..evidence.loaded_code import CodeBesideTheTree
 from ..evidence.tree import working_tree
 from ..evidence.verdict_store import EvidenceMemory
 from ..records.journal import Journal
@@ -54,6 +55,7 @@ class Session:
         self.tree = working_tree(rootdir, leave_out=options.written)
         self.about = about_session(options, device, rootdir, self.tree, base)
         self.journal.write("session", **self.about)
+        self.code_beside_the_tree = CodeBesideTheTree(rootdir)
         self.evidence = EvidenceMemory(rootdir, fresh=options.fresh)
         self.arm_listeners: list[ArmListener] = []
         self.memo: dict[object, Any] = {}

@@ -62,7 +62,7 @@ def working_tree(rootdir: Path, *, leave_out: Iterable[Path] = ()) -> Tree:
     """
     mine = frozenset(os.path.abspath(path) for path in leave_out)
     try:
-        top = _top(rootdir)
+        top = top_of(rootdir)
         return Tree(_digest(_Contents(mine).of_repository(top)), "git")
     except GitError:
         files = list(_source_files(rootdir))
@@ -74,7 +74,7 @@ def working_tree(rootdir: Path, *, leave_out: Iterable[Path] = ()) -> Tree:
 def commit(rootdir: Path) -> str | None:
     """The commit that is checked out where ``rootdir`` lies; ``None`` without git or a commit."""
     try:
-        return git(_top(rootdir), "rev-parse", "--verify", "HEAD").strip()
+        return git(top_of(rootdir), "rev-parse", "--verify", "HEAD").strip()
     except GitError:
         return None
 
@@ -94,7 +94,7 @@ class Commit:
 def checked_out(rootdir: Path) -> Commit | None:
     """The commit that lies under the working tree; ``None`` without git or a commit."""
     try:
-        top = _top(rootdir)
+        top = top_of(rootdir)
         name, at, subject = git(top, "log", "-1", "--format=%H%n%cI%n%s").split("\n", 2)
         dirty = any(map(_is_edit, _rows(top, "status", "--porcelain", "-z", "--no-renames")))
     except GitError:
@@ -234,7 +234,7 @@ def _source_files(rootdir: Path) -> Iterator[str]:
                     return
 
 
-def _top(rootdir: Path) -> str:
+def top_of(rootdir: Path) -> str:
     """The top of the repository that tracks ``rootdir``.
 
     A folder that its repository ignores (a scratch folder below it) has no git of its own: all of

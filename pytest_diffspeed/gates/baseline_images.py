@@ -229,6 +229,7 @@ def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Ev
             "code": code_fingerprint(baseline.pipeline, also=["pytest_diffspeed", *factory]),
             "cases": [_inputs(baseline, case) for case in cases],
             "tree": vars(session.tree) if own_code else None,
+            "beside the tree": session.code_beside_the_tree.as_dict() if own_code else None,
             "torch": str(torch.__version__),
             "machine": platform.machine(),
             "kernels": {

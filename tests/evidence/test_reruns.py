@@ -218,3 +218,25 @@ def test_evidence_that_a_later_version_wrote_fails_the_gate(pytester, run_diffsp
     result.stdout.fnmatch_lines(
         ["*could not be checked: *holds records of schema diffspeed/2 and this version of *"]
     )
+
+
+def test_a_fix_outside_the_tree_is_measured(
+    constant_clock, pytester, run_diffspeed, measured_pairs, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    factory = tmp_path / "factory_elsewhere.py"
+    program = (
+        "from pytest_diffspeed.pipelines import random_weights\n"
+        "def make():\n"
+        "    return random_weights.build('sdxl-tiny')\n"
+    )
+    factory.write_text(f"{program}SLOW = True\n")
+    pytester.makepyfile(test_it=GATED.format(ratio=2.0))
+    run = ("--diffspeed-pipeline=factory_elsewhere:make", "--diffspeed-steps=1")
+    run_diffspeed(*run).assert_outcomes(failed=1)
+    assert measured_pairs() == 6
+    run_diffspeed(*run).assert_outcomes(failed=1)
+    assert measured_pairs() == 0
+    factory.write_text(program)
+    run_diffspeed(*run).assert_outcomes(failed=1)
+    assert measured_pairs() == 6

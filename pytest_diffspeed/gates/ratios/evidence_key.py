@@ -47,6 +47,7 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
             "method": marker.method,
             "instances": session.options.instances_of_arm(against_base=against_base),
             "environment": session.environment(),
+            "code": session.code_beside_the_tree.as_dict(),
             **base,
         }
     )
