@@ -58,6 +58,10 @@ def activate(config: pytest.Config, options: Options) -> None:
     config.stash[STATE_GUARD] = guard
     config.pluginmanager.register(guard, "diffspeed-state-guard")
     config.pluginmanager.register(summary, SUMMARY)
+    if config.getoption("--diffspeed-strict") or config.getini("diffspeed_strict"):
+        from .strict import NAME, Strict
+
+        config.pluginmanager.register(Strict(config), NAME)
 
 
 def _base(config: pytest.Config, options: Options) -> Base | None:

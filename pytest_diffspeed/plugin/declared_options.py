@@ -37,6 +37,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="measure again where this very tree has FAILed already; k attempts have up to k times "
         "the error rate of one",
     )
+    help_text = (
+        "fail where a gate that was collected reached no verdict, whatever the reason: skipped, "
+        "xfailed, deselected, not applicable, not run; for CI"
+    )
+    group.addoption("--diffspeed-strict", action="store_true", default=False, help=help_text)
+    parser.addini("diffspeed_strict", help_text, type="bool", default=False)
     group.addoption(
         "--diffspeed-save-counts",
         action="store_true",
@@ -114,7 +120,7 @@ def given_in_vain(config: pytest.Config) -> str | None:
     for name in (*named, "prompts", *_FILES, *_BASE):
         if config.getoption(f"--diffspeed-{name}") is not None:
             return f"--diffspeed-{name}"
-    for name in ("fresh", "save-counts"):
+    for name in ("fresh", "strict", "save-counts"):
         if config.getoption(f"--diffspeed-{name}"):
             return f"--diffspeed-{name}"
     if os.environ.get(IN_CI, "") not in ("", "0"):

@@ -1,0 +1,118 @@
+"""``--diffspeed-strict``: every gate that was collected must reach a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from ..records.verdict import GateResult, VerdictKind
+from .stash import PLAN
+
+NAME = "diffspeed-strict"
+_CARRIED = "diffspeed_strict"
+"""Under this name xdist carries what a worker collected to the controller."""
+
+
+class Strict:
+    """Follows each gate from collection to its verdict, in xdist's controller too."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._open: dict[tuple[str, str], str] = {}
+        """Test and claim of each gate without a verdict, and why."""
+        self._reached: set[tuple[str, str]] = set()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._collected(session.items, "the session ended before")
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self._collected(items, "deselected")
+
+    def _collected(self, items: Iterable[pytest.Item], why: str) -> None:
+        for item in items:
+            plan = item.stash.get(PLAN, None)
+            for gate in plan.gates if plan is not None else ():
+                self._open[item.nodeid, gate.claim] = why
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        ours: dict[str, Any] | None = getattr(report, "diffspeed", None)
+        if ours is None:
+            return
+        if report.when == "setup":
+            for claim in ours["claims"]:
+                if (report.nodeid, claim) not in self._reached:
+                    self._open[report.nodeid, claim] = _why_not_called(report)
+        for claim in ours["not_run"]:
+            self._left((report.nodeid, claim), "not run: the body of the test did not end")
+        for record in ours["records"]:
+            if record["kind"] == "gate-error":
+                why = f"not checked: {_first_line(record['error'])}"
+                self._left((report.nodeid, record["claim"]), why)
+        for plain in ours["gates"]:
+            result = GateResult.from_dict(plain)
+            key = (report.nodeid, result.claim)
+            if result.verdict is VerdictKind.NOT_APPLICABLE:
+                if key not in self._open:
+                    continue  # asked against a base, which may lack the pipeline: not collected
+                self._left(key, f"NOT_APPLICABLE: {_first_line(result.reason)}")
+            else:  # a ratio without pairs fails by itself
+                self._reached.add(key)
+                self._open.pop(key, None)
+
+    def _left(self, key: tuple[str, str], why: str) -> None:
+        if key not in self._reached:
+            self._open[key] = why
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """What a worker of xdist collected and nobody ran: its controller collects nothing."""
+        for test, claim, why in getattr(node, "workeroutput", {}).get(_CARRIED, ()):
+            if (test, claim) not in self._reached:
+                self._open.setdefault((test, claim), why)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._config.option.collectonly:
+            self._open.clear()
+        output = getattr(self._config, "workeroutput", None)
+        if output is not None:  # others run what this worker did not
+            waiting = ("deselected", "the session ended before")
+            output[_CARRIED] = [[*key, why] for key, why in self._open.items() if why in waiting]
+        elif self._open and session.exitstatus in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self._open or self._config.option.collectonly:
+            return
+        count = len(self._open)
+        terminalreporter.write_sep("=", "diffspeed: strict")
+        for (test, claim), why in self._open.items():
+            terminalreporter.write_line(f"no verdict      {test}  {claim}", red=True)
+            terminalreporter.write_line(f"                {why}")
+        gates = "1 gate was" if count == 1 else f"{count} gates were"
+        terminalreporter.write_line(
+            f"{gates} collected and reached no verdict, so this session fails (--diffspeed-strict)",
+            red=True,
+            bold=True,
+        )
+
+
+def _why_not_called(report: pytest.TestReport) -> str:
+    if report.outcome == "passed":
+        return "its test was not called"
+    expected = getattr(report, "wasxfail", None)
+    if expected is not None:
+        return f"xfailed before its body: {expected or 'no reason'}"
+    if report.outcome == "skipped":
+        place = report.longrepr
+        return f"skipped: {place[2] if isinstance(place, tuple) else place}"
+    return "its set-up failed"
+
+
+def _first_line(text: object) -> str:
+    return next(iter(str(text).splitlines()), "")
