@@ -291,7 +291,7 @@ class Studio:
             drawn = [
                 call.of(Case(names[case.prompt], case.seed)).draw(pipeline) for case in self.cases
             ]
-        images = variant.after(torch.stack([one.image for one in drawn]))
+        images = variant.after(torch.stack([one.output.data for one in drawn]))
         latents = torch.stack([one.latents for one in drawn if one.latents is not None])
         return Drawing(images, latents, time.perf_counter() - started)
 

@@ -262,7 +262,7 @@ def _probe_memory(arm: PreparedArm, root: Path) -> Counts:
 
 
 def _draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: str) -> Counts:
-    """Draw ``cases`` into the file ``path``: ``N × C × H × W``.
+    """Draw ``cases`` into the file ``path``: ``N × …``, as outputs are.
 
     Each is a name, a prompt (``None`` where it has none) and a seed.
     """
@@ -273,8 +273,8 @@ def _draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: st
     for name, prompt, seed in cases:
         case = arm.call.for_case(name, prompt, seed)
         with arm.running():
-            image = arm.call.of(case).draw(arm.pipeline).image
-        drawn.append(image.to("cpu", torch.float32).numpy())
+            output = arm.call.of(case).draw(arm.pipeline).output.data
+        drawn.append(output.to("cpu", torch.float32).numpy())
     np.save(Path(path), np.stack(drawn))
     return Counts({"images": {"drawn": len(drawn)}})
 

@@ -81,7 +81,8 @@ def _session(args: Any) -> Session:
 def _calibrate(session: Session, args: Any, text: str) -> bool:
     """Measure one stack and store its limits; says so and stores nothing where it cannot."""
     from ..arms.spec import ArmSpec
-    from ..gates.catalog.similarity import RANDOM, compare, draw_both, found_text
+    from ..gates.catalog.similarity import RANDOM, compare, draw_both
+    from ..gates.similarity_text import found_text
     from ..similarity.calibration import CannotCalibrateError, propose_limits
     from ..techniques.stacks import parse_stack
 

@@ -17,9 +17,12 @@ from ..evidence.key import EvidenceKey
 from ..pipelines.cases import Case, image_cases
 from ..pipelines.fingerprints import code_fingerprint, content_fingerprint
 from ..pipelines.kernels import other_kernels
+from ..pipelines.outputs import Output
 from ..pipelines.sources import FactorySource, parse_source
-from ..similarity import ImageInputError, SimilarityReport, compare_images, findings
+from ..similarity import SimilarityReport
 from ..similarity.presets import HIGHER_IS_BETTER
+from ..similarity.report import NOUNS
+from .compare_outputs import Outputs, compare_outputs, findings_of
 
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
@@ -29,14 +32,6 @@ LEAST_IMAGES = 8
 """Fewer say little about the worst image that a technique makes."""
 PROBED = 2
 """Images that are recomputed to see whether this device repeats itself to the bit."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """``images`` is ``N × C × H × W`` in float32, ``latents`` ``N × …`` or ``None``; on the CPU."""
-
-    images: torch.Tensor
-    latents: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class BaselineImages:
     """What candidates are compared with."""
 
     cases: tuple[Case, ...]
-    drawn: Images
+    drawn: Outputs
     floor: SelfDistance
     from_cache: bool
 
@@ -96,27 +91,31 @@ def draw(
     arm: PreparedArm,
     cases: tuple[Case, ...],
     kernels: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> Images:
+) -> Outputs:
     """The images of an arm, one call each.
 
     Raises:
-        MeasurementError: a call raised, or gave no single image.
+        MeasurementError: a call raised, or gave no single image, video or sound.
     """
     images: torch.Tensor | None = None
+    output: Output | None = None
     latents: torch.Tensor | None = None
     all_shown = True
     for number, case in enumerate(cases):
-        session.progress.transient(f"image {number + 1} of {len(cases)}: {arm.spec.stack}")
+        session.progress.transient(f"case {number + 1} of {len(cases)}: {arm.spec.stack}")
         with _naming(arm, case):
             with arm.running(), kernels():
                 drawn = arm.call.of(case).draw(arm.pipeline)
-            images = _put(images, drawn.image, number, len(cases))
+            output = drawn.output
+            images = _put(images, output.data, number, len(cases))
             if drawn.latents is None:
                 all_shown = False
             else:
                 latents = _put(latents, drawn.latents, number, len(cases))
     assert images is not None, "unreachable because there are at least two cases"
-    return Images(images, latents if all_shown else None)
+    assert output is not None, "unreachable for the same reason"
+    shown = latents if all_shown else None
+    return Outputs(images, shown, output.sample_rate_hz, output.left_out)
 
 
 def _put(room: torch.Tensor | None, one: torch.Tensor, place: int, number: int) -> torch.Tensor:
@@ -129,8 +128,8 @@ def _put(room: torch.Tensor | None, one: torch.Tensor, place: int, number: int) 
         room = torch.empty((number, *one.shape), dtype=torch.float32)
     if room.shape[1:] != one.shape:
         raise MeasurementError(
-            f"the pipeline gave images (or latents) of different sizes, {tuple(room.shape[1:])} "
-            f"and {tuple(one.shape)}; only images of one size can be compared"
+            f"the pipeline gave outputs (or latents) of different sizes, {tuple(room.shape[1:])} "
+            f"and {tuple(one.shape)}; only outputs of one size can be compared"
         )
     room[place] = one
     return room
@@ -152,21 +151,22 @@ def _naming(arm: PreparedArm, case: Case) -> Iterator[None]:
 
 def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> BaselineImages:
     session.progress.line(
-        f"drawing {len(cases)} images of {baseline.spec.source} with {baseline.spec.stack}, and "
+        f"drawing {len(cases)} cases of {baseline.spec.source} with {baseline.spec.stack}, and "
         "again with other kernels; they are kept until weights, inputs or versions change"
     )
     first = draw(session, baseline, cases)
-    for finding in findings(first.images):
+    for finding in findings_of(first):
         case = cases[finding.image]
         raise MeasurementError(
-            f"the baseline's image of {case.name!r} (seed {case.seed}) {finding.problem}, so "
-            "nothing can be compared with it; choose other prompts, or fix the pipeline"
+            f"the baseline's {NOUNS[first.medium]} of {case.name!r} (seed {case.seed}) "
+            f"{finding.problem}, so nothing can be compared with it; choose other prompts, or fix "
+            "the pipeline"
         )
     again = draw(session, baseline, cases[:PROBED])
-    identical = torch.equal(again.images, first.images[:PROBED])
+    identical = torch.equal(again.data, first.data[:PROBED])
     reports: list[SimilarityReport] = []
     if identical:
-        sentence = f"{PROBED} of {PROBED} images drawn again are identical"
+        sentence = f"{PROBED} of {PROBED} {NOUNS[first.medium]}s drawn again are identical"
     else:
         reports.append(_against(first, draw(session, baseline, cases), cases))
         sentence = _best_and_worst(reports[-1])
@@ -177,29 +177,38 @@ def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) 
     else:
         reports.append(_against(first, others, cases))
         kernels = _best_and_worst(reports[-1])
-    rmse = max((10 ** (-min(report.images["psnr"]) / 20) for report in reports), default=0.0)
+    rmse = max(map(_rmse, reports), default=0.0)
     floor = SelfDistance(_worse_of(reports), rmse, sentence, kernels)
     return BaselineImages(cases, first, floor, from_cache=False)
 
 
-def _against(first: Images, other: Images, cases: tuple[Case, ...]) -> SimilarityReport:
-    try:
-        return compare_images(
-            first.images, other.images, prompts=[case.name for case in cases], layout="NCHW"
-        )
-    except ImageInputError as error:
-        raise MeasurementError(str(error)) from error
+def _against(first: Outputs, other: Outputs, cases: tuple[Case, ...]) -> SimilarityReport:
+    return compare_outputs(first, other, prompts=[case.name for case in cases])
+
+
+def _rmse(report: SimilarityReport) -> float:
+    """Of the worst image or frame; of the worst sound in units of its RMS."""
+    decibels = report.images.get("psnr") or report.images["snr"]
+    return float(10 ** (-min(decibels) / 20))
+
+
+_BEST_AND_WORST = {
+    "psnr": "PSNR {:.1f} dB (worst {:.1f})",
+    "ssim": "SSIM {:.4f} (worst {:.4f})",
+    "flicker": "flicker {:.2g} (worst {:.2g})",
+    "snr": "SNR {:.1f} dB (worst {:.1f})",
+    "spectral_distance": "spectral distance {:.2g} (worst {:.2g})",
+}
 
 
 def _best_and_worst(report: SimilarityReport) -> str:
     if report.findings:
         return report.reason
-    mean, worst = report.metrics["psnr"]
-    told = f"PSNR {mean:.1f} dB (worst {worst:.1f})"
-    if "ssim" in report.metrics:  # images of fewer than 11 pixels a side have none
-        mean, worst = report.metrics["ssim"]
-        told += f", SSIM {mean:.4f} (worst {worst:.4f})"
-    return told
+    return ", ".join(
+        text.format(*report.metrics[name])
+        for name, text in _BEST_AND_WORST.items()
+        if name in report.metrics
+    )
 
 
 def _worse_of(reports: list[SimilarityReport]) -> dict[str, tuple[float, float]]:
@@ -223,7 +232,7 @@ def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Ev
     factory = [source.partition(":")[0]] if own_code else []
     return EvidenceKey(
         {
-            "what": "baseline images, 2",
+            "what": "baseline images, 3",
             "source": source,
             "weights": weights,
             "code": code_fingerprint(baseline.pipeline, also=["pytest_diffspeed", *factory]),
@@ -259,8 +268,10 @@ def _to_arrays(made: BaselineImages) -> dict[str, Any]:
         "rmse": floor.rmse,
         "again": floor.again,
         "kernels": floor.kernels,
+        "sample_rate_hz": made.drawn.sample_rate_hz,
+        "left_out": made.drawn.left_out,
     }
-    arrays = {"images": made.drawn.images.numpy(), "floor": np.array(json.dumps(about))}
+    arrays = {"images": made.drawn.data.numpy(), "floor": np.array(json.dumps(about))}
     if made.drawn.latents is not None:
         arrays["latents"] = made.drawn.latents.numpy()
     return arrays
@@ -276,5 +287,6 @@ def _from_arrays(
     about = json.loads(str(arrays["floor"]))
     metrics = {name: (mean, worst) for name, (mean, worst) in about.pop("metrics").items()}
     latents = torch.from_numpy(arrays["latents"]) if "latents" in arrays else None
-    drawn = Images(torch.from_numpy(arrays["images"]), latents)
+    rate, left_out = about.pop("sample_rate_hz"), tuple(about.pop("left_out"))
+    drawn = Outputs(torch.from_numpy(arrays["images"]), latents, rate, left_out)
     return BaselineImages(cases, drawn, SelfDistance(metrics, **about), from_cache=True)

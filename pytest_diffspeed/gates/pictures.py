@@ -1,4 +1,8 @@
-"""Pictures of what the arms drew: baseline, optimized, and their difference, side by side."""
+"""Pictures of what the arms drew: baseline, optimized, and their difference.
+
+Images stand side by side; videos are strips of frames (:mod:`.strips`), sounds spectrograms
+(:mod:`.spectrograms`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from .spectrograms import spectrograms
+from .strips import strips
 
 Pixels = npt.NDArray[np.float32]
 
@@ -23,11 +30,35 @@ NOT_FINITE = (1.0, 0.0, 1.0)
 
 @dataclass(frozen=True)
 class Picture:
-    """One case of a comparison; ``name`` is a safe file name without its ending."""
+    """One case of a comparison; ``name`` is a safe file name without its ending.
+
+    ``baseline`` and ``optimized`` are an image ``C × H × W`` or a video ``T × C × H × W`` in
+    [0, 1], whose ``worst_frame`` is marked, or a sound ``channels × samples``.
+    """
 
     name: str
     baseline: Pixels
     optimized: Pixels
+    worst_frame: int = 0
+    sample_rate_hz: int | None = None
+
+
+def save_picture(path: Path, shown: Picture) -> Path:
+    """Write the PNG of one case."""
+    if shown.baseline.ndim == 3:
+        first, second = (_channels_last(image) for image in (shown.baseline, shown.optimized))
+        return save_comparison(path, first, second)
+    if shown.baseline.ndim == 4:
+        picture = strips(shown.baseline, shown.optimized, shown.worst_frame)
+    else:
+        picture = spectrograms(shown.baseline, shown.optimized, shown.sample_rate_hz)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+    return path
+
+
+def _channels_last(image: Pixels) -> Pixels:
+    return np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
 
 
 def save_comparison(path: Path, baseline: Pixels, optimized: Pixels) -> Path:
@@ -69,6 +100,6 @@ def save_gallery(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
     for old in folder.glob("*.png"):
         old.unlink()
     return [
-        save_comparison(folder / f"{place:02d}-{shown.name}.png", shown.baseline, shown.optimized)
+        save_picture(folder / f"{place:02d}-{shown.name}.png", shown)
         for place, shown in enumerate(pictures, start=1)
     ]

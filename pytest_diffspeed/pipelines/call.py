@@ -12,6 +12,7 @@ from .cases import CallDefaults, Case
 from .components import placement
 from .fingerprints import value_fingerprint
 from .latents import LatentsPlan, plan_latents
+from .outputs import Output, read_output
 from .signature import call_signature, check_arguments, what_was_given
 from .sources import explain_load_error
 
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one call gave: ``image`` is ``3 × height × width``, ``latents`` are those that the VAE
-    decoded, ``None`` where the pipeline does not show them.
+    """What one call gave: an image, a video or a sound, and the ``latents`` that the VAE decoded,
+    ``None`` where the pipeline does not show them.
     """
 
-    image: torch.Tensor
+    output: Output
     latents: torch.Tensor | None
 
 
@@ -158,34 +159,27 @@ class PipelineCall:
         instead of the call's generator (the Brownian tree of SDE schedulers), and are put back.
 
         Raises:
-            MeasurementError: what it returned is not one image ``1 × channels × height × width``.
+            MeasurementError: what it returned is not one image, video or sound.
         """
-        import torch
-
-        from ..common.errors import MeasurementError
-
         latents: list[torch.Tensor] = []
 
         def keep(_: object, __: int, ___: object, given: dict[str, torch.Tensor]) -> dict[str, Any]:
             latents[:] = [given["latents"]]
             return {}
 
-        arguments = self.arguments(pipeline)
+        # Some pipelines bring "np" into [0, 1] and leave "pt" as it was decoded (IF, Kandinsky).
+        arguments = self.arguments(pipeline, output="np")
+        if "return_dict" in arguments and "return_dict" not in self.own_arguments:
+            arguments["return_dict"] = True  # its fields tell what the outputs are
         callback = "callback_on_step_end"
         if self._signature.takes(callback) and callback not in self.own_arguments:
             arguments[callback] = keep
             arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
         device, _ = placement(pipeline)
         with accelerator_of(device).seeded(self.defaults.seed, device):
-            images = self._images(pipeline(**arguments))
-        if not isinstance(images, torch.Tensor) or images.dim() != 4 or len(images) != 1:
-            what = getattr(images, "shape", type(images).__name__)
-            raise MeasurementError(
-                f"{type(pipeline).__name__} gave {what} for one prompt instead of one image "
-                "1 × channels × height × width; only such pipelines can be compared by images"
-            )
+            returned = pipeline(**arguments)
         final = latents[0].detach()[0] if latents else None
-        return Drawn(images.detach()[0], final)
+        return Drawn(read_output(returned, pipeline), final)
 
     def arguments(
         self, pipeline: DiffusionPipeline, *, output: str = "pt", steps: int | None = None

@@ -28,8 +28,9 @@ HIGHEST_SAMPLE = 8.0
 """A decoder may exceed full scale by a few dB; by 18 it is another unit."""
 CLIPPED_RUN = 3
 """As many equal samples at a wave's peak in a row are one that was cut off."""
-CLIPPED_SHARE = 0.001
-"""A candidate is clipped where it has this share of samples in such runs above its baseline's."""
+CLIPPED_SHARE, CLIPPED_TIMES = 0.001, 1.5
+"""A candidate is clipped where it has this share of samples in such runs above so many times its
+baseline's: some pipelines clamp all that they decode, and then a few samples more mean nothing."""
 _FULL_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -138,7 +139,7 @@ def audio_findings(
         problem = _problem(wave)
         if problem is None and baseline is not None:
             share = clipped_share(wave)
-            if share > clipped_share(baseline[index]) + CLIPPED_SHARE:
+            if share > clipped_share(baseline[index]) * CLIPPED_TIMES + CLIPPED_SHARE:
                 problem = "clipped", f"is cut off at its peak ({share:.1%} of its samples)"
         if problem is not None:
             found.append(Finding(index, *problem))

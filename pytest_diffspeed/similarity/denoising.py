@@ -42,12 +42,13 @@ def teacher_forced(
 
     Args:
         baseline: an eager module; both live on devices of their own, in dtypes of their own.
-        candidate: called with the baseline's arguments in its own dtype.  Tensors without
-            dimensions (time steps) keep theirs, as pipelines pass them.
+        candidate: called with the baseline's arguments in its own dtype, that of most of its
+            parameters: some keep a few in float32.  Tensors without dimensions (time steps) keep
+            theirs, as pipelines pass them.
         running: makes the context in which the candidate runs.
     """
     errors: list[float] = []
-    parameter = next((p for p in candidate.parameters() if p.is_floating_point()), None)
+    parameter = _typical_parameter(candidate)
 
     def moved(value: Any) -> Any:
         if isinstance(value, torch.Tensor) and parameter is not None:
@@ -73,6 +74,18 @@ def teacher_forced(
         yield errors
     finally:
         handle.remove()
+
+
+def _typical_parameter(module: torch.nn.Module) -> torch.nn.Parameter | None:
+    """One of the dtype that most floating-point parameters have, counted by their elements."""
+    elements: dict[torch.dtype, int] = {}
+    typical: dict[torch.dtype, torch.nn.Parameter] = {}
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            dtype = parameter.dtype
+            elements[dtype] = elements.get(dtype, 0) + parameter.numel()
+            typical.setdefault(dtype, parameter)
+    return typical[max(elements, key=elements.__getitem__)] if elements else None
 
 
 def _sample(output: Any) -> torch.Tensor:

@@ -193,8 +193,7 @@ def limits_of(
             raise LimitError(f"no preset is called {preset!r}; {_nearest(preset, tuple(PRESETS))}")
         limits.update(PRESETS_OF[medium][preset])
     for name, bound in overrides.items():
-        if name not in LIMIT_NAMES:
-            raise LimitError(f"no limit is called {name!r}; {_nearest(name, LIMIT_NAMES)}")
+        require_limit(name)
         if metric_of(name) not in METRICS_OF[medium]:
             others = " and ".join(m for m in MEDIA if metric_of(name) in METRICS_OF[m])
             raise LimitError(
@@ -207,6 +206,16 @@ def limits_of(
             raise LimitError(f"{name} must be finite, not {bound!r}")
         limits[name] = float(bound)
     return limits
+
+
+def require_limit(name: str) -> None:
+    """Whether any medium has it is another question.
+
+    Raises:
+        LimitError: no limit is called like that.
+    """
+    if name not in LIMIT_NAMES:
+        raise LimitError(f"no limit is called {name!r}; {_nearest(name, LIMIT_NAMES)}")
 
 
 def met(limit: str, found: float, bound: float) -> bool:

@@ -58,7 +58,7 @@ def test_the_next_session_draws_nothing(rootdir, monkeypatch):
     monkeypatch.setattr(baseline_images, "draw", None)
     found = baseline_images.reference(fresh, "demo")
     assert found.from_cache
-    assert found.drawn.images.shape == (8, 3, 64, 64)
+    assert found.drawn.data.shape == (8, 3, 64, 64)
     assert baseline_images.reference(fresh, "demo") is found  # once a session
 
 

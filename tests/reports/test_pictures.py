@@ -43,7 +43,8 @@ def test_other_sizes_are_shown_beside_each_other(tmp_path):
 
 
 def test_a_gallery_shows_this_run_and_nothing_else(tmp_path):
-    pictures = [Picture(name, GREY, GREY) for name in ("worst", "better", "best")]
+    grey = GREY.transpose(2, 0, 1)
+    pictures = [Picture(name, grey, grey) for name in ("worst", "better", "best")]
     save_gallery(tmp_path, pictures)
     paths = save_gallery(tmp_path, pictures[:2])
     assert [path.name for path in paths] == ["01-worst.png", "02-better.png"]

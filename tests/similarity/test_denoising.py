@@ -59,3 +59,22 @@ def test_a_denoiser_that_both_arms_share_has_no_error():
         shared(torch.ones(1, 4), torch.tensor(3.0), condition={"text": [torch.ones(1)]})
     assert errors == [0.0]
     assert len(shared.seen) == 1
+
+
+class WithTable(torch.nn.Module):
+    """Keeps its first parameter in float32, as diffusers' models with `_keep_in_fp32_modules`."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.ones(3))
+        self.weight = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+        self.seen = []
+
+    forward = Denoiser.forward
+
+
+def test_a_few_parameters_in_float32_do_not_decide_the_dtype():
+    baseline, candidate = Denoiser(2.0), WithTable()
+    with teacher_forced(baseline, candidate):
+        baseline(torch.ones(1, 4), torch.tensor(3.0), {"text": [torch.ones(1)]}, False)
+    assert candidate.seen[0][0] == torch.bfloat16

@@ -22,7 +22,7 @@ from .counts import claim_of
 if TYPE_CHECKING:
     from ...arms.worker.arm import WorkerArm
     from ...pipelines.cases import Case
-    from ..baseline_images import Images
+    from ..compare_outputs import Outputs
 
 
 def compare_with_base(marker: ImageSimilarity, context: GateContext, arm: WorkerArm) -> GateResult:
@@ -60,11 +60,11 @@ def compare_with_base(marker: ImageSimilarity, context: GateContext, arm: Worker
     return result
 
 
-def _drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Images:
+def _drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Outputs:
     import numpy as np
     import torch
 
-    from ..baseline_images import Images
+    from ..compare_outputs import Outputs
 
     with tempfile.TemporaryDirectory(prefix="diffspeed-images-") as folder:
         path = Path(folder) / "images.npy"
@@ -74,4 +74,4 @@ def _drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Images:
             images = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise MeasurementError(f"the base's images cannot be read: {error}") from None
-    return Images(torch.from_numpy(images), None)
+    return Outputs(torch.from_numpy(images), None)

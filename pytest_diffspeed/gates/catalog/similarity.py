@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...common.errors import MeasurementError, SelfComparisonError, UsageError, nearest
 from ...common.workdir import safe_name
 from ...records.verdict import Evidence, GateResult, VerdictKind
-from ...similarity.presets import LIMIT_NAMES, PRESETS
+from ...similarity.presets import LIMIT_NAMES, PRESETS, LimitError, require_limit
 from ...techniques.stacks import Stack
 from ..gate import Gate, GateContext
 from ..image_limits_file import NAME as LIMITS_FILE
 from ..image_limits_file import limits_for
 from ..marker import GateMarker
 from ..marker_values import BadValueError, as_device, as_number, as_one_of, as_optional_stack
+from ..similarity_text import found_text
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
     from ...arms.session import Session
     from ...similarity import SimilarityReport
-    from ..baseline_images import BaselineImages, Images
+    from ..baseline_images import BaselineImages
+    from ..compare_outputs import Outputs
 
 CALIBRATED = "calibrated"
 """In the place of a preset: the limits that were measured and stored for this device and stack."""
@@ -109,8 +111,6 @@ def limits_of_marker(
     Raises:
         UsageError: nothing that can be meant is calibrated for this device, source and stack.
     """
-    from ...similarity.presets import LimitError, limits_of
-
     overrides = dict(marker.limits)
     if marker.preset != CALIBRATED:
         return marker.preset, overrides
@@ -126,16 +126,18 @@ def limits_of_marker(
         options=options,
     )
     try:
-        return None, limits_of(None, {**known, **overrides})
+        for name in known:
+            require_limit(name)
     except LimitError as error:
         raise UsageError(f"{LIMITS_FILE}: {error}") from error
+    return None, {**known, **overrides}
 
 
 def draw_both(
     session: Session, candidate: PreparedArm
-) -> tuple[BaselineImages, Images, tuple[float, ...]]:
-    """The baseline's images, the candidate's, and the teacher-forced error of each denoiser call
-    of the first image.
+) -> tuple[BaselineImages, Outputs, tuple[float, ...]]:
+    """The baseline's outputs, the candidate's, and the teacher-forced error of each denoiser call
+    of the first case.
 
     Raises:
         MeasurementError: an arm raised, or a test's body changed it.
@@ -154,7 +156,7 @@ def draw_both(
 def compare(
     session: Session,
     reference: BaselineImages,
-    drawn: Images,
+    drawn: Outputs,
     errors: tuple[float, ...],
     *,
     preset: str | None,
@@ -163,14 +165,11 @@ def compare(
     """Compare on the session's device.
 
     Raises:
-        MeasurementError: the images cannot be compared at all.
+        UsageError: a limit that outputs of this kind do not have.
+        MeasurementError: the outputs cannot be compared at all.
     """
-    from ...similarity import (
-        ImageInputError,
-        SkippedMetricWarning,
-        compare_images,
-        relative_l2,
-    )
+    from ...similarity import SkippedMetricWarning, relative_l2
+    from ..compare_outputs import compare_outputs
 
     device = session.device.torch_device
     given: dict[str, Any] = {"denoiser_l2": [sum(errors) / len(errors)]} if errors else {}
@@ -179,21 +178,18 @@ def compare(
         given["latent_l2"] = relative_l2(theirs, own).tolist()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkippedMetricWarning)  # the gate says it itself
-        try:
-            return compare_images(
-                reference.drawn.images.to(device),
-                drawn.images.to(device),
-                preset=preset,
-                prompts=reference.prompts,
-                seeds=reference.seeds,
-                layout="NCHW",
-                given=given,
-                floor=reference.floor.metrics,
-                floor_rmse=reference.floor.rmse,
-                **limits,
-            )
-        except ImageInputError as error:
-            raise MeasurementError(str(error)) from error
+        return compare_outputs(
+            reference.drawn,
+            drawn,
+            device,
+            preset=preset,
+            prompts=reference.prompts,
+            seeds=reference.seeds,
+            given=given,
+            floor=reference.floor.metrics,
+            floor_rmse=reference.floor.rmse,
+            **limits,
+        )
 
 
 def _teacher_forced(
@@ -254,78 +250,43 @@ def gate_result(
             "floor_again": reference.floor.again,
             "floor_kernels": reference.floor.kernels,
             "baseline_from_cache": reference.from_cache,
+            "output": report.medium,
+            "worst_frames": list(report.worst_frame),
+            "sample_rate_hz": reference.drawn.sample_rate_hz,
+            "not_compared": list(reference.drawn.left_out),
         },
     )
-
-
-def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
-    """Every metric (mean, worst in brackets), the floor beside it, and what the reader must know:
-    ``PSNR 34.1 (20.3) dB, SSIM 0.981 (0.940), …``.
-    """
-    from ...similarity import not_checked
-
-    sentence = ", ".join(_metric_text(name, *pair) for name, pair in report.metrics.items())
-    parts = [f"{len(reference.cases)} images: {sentence}" if sentence else report.reason]
-    if report.denominator is not None:
-        parts.append(f"other images differ by {report.denominator:.3f} RMSE")
-    parts.append(f"floor: {reference.floor.again}; with other kernels {reference.floor.kernels}")
-    parts += not_checked(report.skipped)
-    parts += [note for note in report.notes if note not in report.skipped.values()]
-    return "; ".join(parts)
-
-
-_NAMES = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "ssim_full": "at full size",
-    "ms_ssim": "MS-SSIM",
-    "mae": "MAE",
-    "max_abs": "max",
-    "other_image_ratio": "other-image ratio",
-    "rank1": "rank-1",
-    "latent_l2": "latents",
-    "denoiser_l2": "denoiser",
-}
-
-
-def _metric_text(name: str, mean: float, worst: float) -> str:
-    word = _NAMES.get(name, name)
-    if name == "psnr":
-        return f"{word} {mean:.1f} ({worst:.1f}) dB"
-    if name == "rank1":
-        return f"{word} {mean:.0%}"
-    if name == "denoiser_l2":  # one figure for all images
-        return f"{word} {mean:.3g}"
-    if name in ("ssim", "ssim_full", "ms_ssim"):
-        return f"{word} {mean:.4f} ({worst:.4f})"
-    return f"{word} {mean:.3g} ({worst:.3g})"
 
 
 def save_pictures(
     context: GateContext,
     reference: BaselineImages,
-    drawn: Images,
+    drawn: Outputs,
     report: SimilarityReport,
     *,
     beside: str = "",
 ) -> list[str]:
-    """A PNG per image, worst first; paths from the rootdir.
+    """A PNG per output, worst first; paths from the rootdir.
 
     ``beside`` tells a test's second set of pictures from its first.
     """
     from ..pictures import Picture, save_gallery
 
     session = context.session
-    first, second = (
-        images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-        for images in (reference.drawn.images, drawn.images)
-    )
+    first, second = reference.drawn.data.numpy(), drawn.data.numpy()
     pictures = []
     for index in report.order:
         case = reference.cases[index]
         slug = re.sub(r"\s+", "-", case.name)[:40]
-        name = safe_name(f"{slug}-seed{case.seed}")
-        pictures.append(Picture(name, first[index], second[index]))
+        pictures.append(
+            Picture(
+                safe_name(f"{slug}-seed{case.seed}"),
+                first[index],
+                second[index],
+                worst_frame=report.worst_frame[index] if report.worst_frame else 0,
+                sample_rate_hz=reference.drawn.sample_rate_hz,
+            )
+        )
     folder = session.workdir() / "images" / safe_name(f"{context.test} {beside}".strip())
     paths = save_gallery(folder, pictures)
     return [path.relative_to(session.rootdir).as_posix() for path in paths]

@@ -183,11 +183,19 @@ def _facts(axis: Axis, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     denominator = number(figures.get("denominator_rmse"))
     return [
         *((_FLOORS[name], sentence) for name, sentence in floor if sentence is not None),
-        ("other images differ by", "" if denominator is None else f"{denominator:.3f} RMSE"),
+        ("other cases differ by", "" if denominator is None else f"{denominator:.3f} RMSE"),
+        ("output", _output(figures)),
+        ("not compared", ", ".join(words(figures.get("not_compared")))),
         ("counted on", word(figures.get("counted_on")) or ""),
         ("counted with", word(figures.get("counted_with")) or ""),
         ("preset", word(figures.get("preset")) or ""),
     ]
+
+
+def _output(figures: Mapping[str, Any]) -> str:
+    rate = count(figures.get("sample_rate_hz"))
+    output = word(figures.get("output")) or ""
+    return output if rate is None else f"{output}, {rate} Hz"
 
 
 def _coverage(coverage: float | None) -> str:

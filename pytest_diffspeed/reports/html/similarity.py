@@ -1,4 +1,4 @@
-"""The metrics of ``image_similarity`` and the captions of its pictures."""
+"""The metrics of ``image_similarity`` and the captions of its pictures, videos' and sounds' too."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ _NAMES = {
     "ms_ssim": "MS-SSIM",
     "mae": "mean difference",
     "max_abs": "largest difference",
+    "flicker": "flicker",
+    "snr": "SNR, dB",
+    "spectral_distance": "spectral distance",
+    "log_spectral_distance": "spectral levels, dB",
     "other_image_ratio": "other-image ratio",
     "rank1": "rank-1",
     "latent_l2": "latents, relative L2",
     "denoiser_l2": "denoiser, relative L2",
 }
-_CAPTIONED = ("psnr", "ssim", "other_image_ratio")
+_CAPTIONED = ("psnr", "ssim", "flicker", "snr", "spectral_distance", "other_image_ratio")
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
     """In the order of the pictures: worst first."""
     cases = mappings(figures.get("cases"))
     by_image = mapping(figures.get("images"))
+    worst_frames = sequence(figures.get("worst_frames"))
     found: list[Caption] = []
     for index in map(count, sequence(figures.get("order"))):
         if index is None or not 0 <= index < len(cases):
@@ -84,6 +89,9 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
             for name in _CAPTIONED
             if (value := _at(by_image.get(name), index)) is not None
         ]
+        frame = count(worst_frames[index]) if index < len(worst_frames) else None
+        if frame is not None:
+            parts.append(f"worst frame {frame + 1}")
         seed = count(cases[index].get("seed"))
         problems = [
             word(one.get("problem")) or ""

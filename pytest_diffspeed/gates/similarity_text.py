@@ -1,0 +1,66 @@
+"""What ``image_similarity`` found, in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..similarity import SimilarityReport
+    from .baseline_images import BaselineImages
+
+_NAMES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "ssim_full": "at full size",
+    "ms_ssim": "MS-SSIM",
+    "mae": "MAE",
+    "max_abs": "max",
+    "snr": "SNR",
+    "spectral_distance": "spectral distance",
+    "log_spectral_distance": "spectral levels",
+    "rank1": "rank-1",
+    "latent_l2": "latents",
+    "denoiser_l2": "denoiser",
+}
+
+
+def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
+    """Every metric (mean, worst in brackets), the floor beside it, and what the reader must know:
+    ``8 images: PSNR 34.1 (20.3) dB, SSIM 0.981 (0.940), …``.
+    """
+    from ..similarity import VIDEO, not_checked
+    from ..similarity.report import NOUNS
+
+    noun = NOUNS[report.medium]
+    many = f"{len(reference.cases)} {noun}s"
+    if report.medium == VIDEO:
+        many += f" of {reference.drawn.data.shape[1]} frames"
+    metrics = ", ".join(_metric_text(name, noun, *pair) for name, pair in report.metrics.items())
+    parts = [f"{many}: {metrics}" if metrics else report.reason]
+    if report.medium == VIDEO and metrics:
+        first = report.order[0]
+        parts.append(f"worst: {report.labels[first]}, frame {report.worst_frame[first] + 1}")
+    if report.denominator is not None:
+        of_what = " of spectra" if noun == "sound" else ""
+        parts.append(f"other {noun}s differ by {report.denominator:.3f} RMSE{of_what}")
+    parts.append(f"floor: {reference.floor.again}; with other kernels {reference.floor.kernels}")
+    parts += not_checked(report.skipped)
+    parts += [note for note in report.notes if note not in report.skipped.values()]
+    if reference.drawn.left_out:
+        parts.append(f"NOT COMPARED: the call's {', '.join(reference.drawn.left_out)}")
+    return "; ".join(parts)
+
+
+def _metric_text(name: str, noun: str, mean: float, worst: float) -> str:
+    word = f"other-{noun} ratio" if name == "other_image_ratio" else _NAMES.get(name, name)
+    if name in ("psnr", "snr"):
+        return f"{word} {mean:.1f} ({worst:.1f}) dB"
+    if name == "log_spectral_distance":
+        return f"{word} {mean:.3g} ({worst:.3g}) dB"
+    if name == "rank1":
+        return f"{word} {mean:.0%}"
+    if name == "denoiser_l2":  # one figure for all cases
+        return f"{word} {mean:.3g}"
+    if name in ("ssim", "ssim_full", "ms_ssim"):
+        return f"{word} {mean:.4f} ({worst:.4f})"
+    return f"{word} {mean:.3g} ({worst:.3g})"

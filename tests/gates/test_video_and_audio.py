@@ -1,0 +1,101 @@
+"""``image_similarity`` on pipelines of diffusers that give videos and sounds, with few weights."""
+
+import json
+
+import pytest
+from PIL import Image
+
+SOURCES = """
+    from pytest_diffspeed.pipelines.zoo.builder import build
+
+    def video():
+        return build("WanPipeline")
+
+    video.call_defaults = {
+        "prompts": ["a fox", "a bell"], "height": 32, "width": 32, "num_frames": 9,
+        "max_sequence_length": 16, "guidance": 4.0,
+    }
+
+    def audio():
+        return build("DanceDiffusionPipeline")
+
+    audio.call_defaults = {"audio_length_in_s": 1.0}
+"""
+
+
+@pytest.fixture
+def run(pytester, run_diffspeed):
+    def run(medium, stack, arguments, body="pass"):
+        pytester.makepyfile(
+            sources=SOURCES,
+            test_it=f"""
+            import pytest
+
+            @pytest.mark.diffspeed("{stack}")
+            @pytest.mark.image_similarity({arguments})
+            def test_outputs(optimized_pipeline):
+                {body}
+            """,
+        )
+        pytester.syspathinsert()
+        result = run_diffspeed(
+            f"--diffspeed-pipeline=sources:{medium}",
+            "--diffspeed-steps=2",
+            "--diffspeed-json=gates.jsonl",
+            "--diffspeed-html=report.html",
+        )
+        text = (pytester.path / "gates.jsonl").read_text(encoding="utf-8")
+        gates = [r for r in map(json.loads, text.splitlines()) if r["kind"] == "gate"]
+        return result, gates[0]["figures"] if gates else None
+
+    return run
+
+
+def test_a_video_is_compared_frame_by_frame(run, pytester):
+    result, figures = run("video", "sdpa_math", '"exact"')
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "PASS *8 videos of 9 frames: PSNR * dB, SSIM *flicker *; worst: video *, frame *; "
+            "other videos differ by * RMSE*uncalibrated for video*"
+        ]
+    )
+    assert figures["output"] == "video"
+    assert set(figures["worst_frames"]) <= set(range(9))
+    assert {"psnr", "ssim", "flicker"} <= set(figures["metrics"])
+    with Image.open(pytester.path / figures["pictures"][0]) as picture:
+        assert picture.width > 8 * picture.height / 4
+    html = (pytester.path / "report.html").read_text(encoding="utf-8")
+    assert "flicker" in html and "worst frame" in html and "uncalibrated for video" in html
+
+
+def test_a_worse_video_fails_and_its_frame_is_named(run):
+    result, figures = run(
+        "video", "sdpa_math", '"cache"', "optimized_pipeline.vae.decoder.conv_out.bias.data += 0.3"
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*psnr_mean is *, need ≥ 33 (worst: video *, frame *"])
+    assert 0 <= figures["misses"][0]["frame"] < 9
+
+
+def test_a_sound_is_compared_by_noise_and_spectra(run, pytester):
+    result, figures = run("audio", "bf16", '"cache", snr_mean=3, snr_worst=3')
+    result.stdout.fnmatch_lines(
+        ["*8 sounds: SNR * dB, spectral distance *, spectral levels * dB*uncalibrated for audio*"]
+    )
+    assert (figures["output"], figures["sample_rate_hz"]) == ("audio", 512)
+    assert (pytester.path / figures["pictures"][0]).is_file()
+    html = (pytester.path / "report.html").read_text(encoding="utf-8")
+    assert "SNR, dB" in html and "audio, 512 Hz" in html
+
+
+def test_a_limit_that_the_medium_does_not_have_is_refused_in_one_sentence(run):
+    result, figures = run("audio", "bf16", "psnr_worst=20")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*could not be checked: psnr_worst is a limit for image and video, and audio has no "
+            "psnr; limit one of snr, spectral_distance, *"
+        ]
+    )
+    assert figures is None
