@@ -92,21 +92,21 @@ class PreparedArm:
         }
 
     def arm_of(self, unit: str) -> Arm:
-        """Timed by whole calls, steady steps (``step``) or a component.
+        """Timed by whole calls, steady steps (``step``) or a component that a call runs.
 
         Raises:
-            SourceError: the pipeline lacks it.
+            SourceError: a call runs none of that name.
         """
         if unit not in self._arms:
-            require_unit(self.pipeline, unit)
-            timer = whole_call if unit == "call" else StageTimer(unit, self._boundaries())
+            timer = whole_call if unit == "call" else self._stage_timer(unit)
             self._arms[unit] = Arm(self.spec.stack.name, self._once, self.running, timer)
         return self._arms[unit]
 
     def stage_times(self, clock: StampClock) -> StageTimes:
         """The stages of one more call."""
+        boundaries = self._boundaries()
         with self.running(), gc_paused():
-            return time_stages(self._once, self._boundaries(), clock)[0]
+            return time_stages(self._once, boundaries, clock)[0]
 
     def peak_memory(self, allocator: Allocator) -> PeakMemory:
         """Of one more call, after one that leaves the allocator as calls do.
@@ -138,8 +138,12 @@ class PreparedArm:
     def _once(self) -> object:
         return self.call(self.pipeline)
 
+    def _stage_timer(self, unit: str) -> StageTimer:
+        observed, _ = self.observed()
+        return StageTimer(require_unit(self.pipeline, observed, unit), self._boundaries())
+
     def _boundaries(self) -> Boundaries:
-        return stage_boundaries(self.pipeline)
+        return stage_boundaries(self.pipeline, self.observed()[0])
 
     def images(self) -> npt.NDArray[np.float32] | None:
         """What the last timed call drew: ``N × height × width × 3`` in [0, 1], or ``None``."""

@@ -2,14 +2,13 @@
 
 Nothing of what is timed is changed, above all nothing that is compiled:
 
-- Text encoders and denoiser are watched from outside their ``__call__``.  Not by forward hooks:
+- Components that were seen to run are watched from outside their ``__call__``.  Not by its hooks:
   those of a module that was compiled in place (``module.compile()``) run inside what is compiled,
   so dynamo compiles the hook, and one that reads a clock is a graph break, with ``fullgraph=True``
   an error (torch 2.13.0).
-- ``vae.decode`` is an attribute through which the pipeline calls; what stands there, possibly a
-  compiled function, is put back when the call is over.
-- ``step`` of all schedulers is watched by class (see :mod:`.scheduler_watch`), since pipelines copy
-  theirs.
+- Methods such as ``vae.decode`` are attributes through which the pipeline calls; what stands there,
+  possibly a compiled function, is put back when the call is over.
+- Schedulers are watched by class, so copies that a call makes of them count too.
 """
 
 from __future__ import annotations
@@ -20,38 +19,35 @@ from typing import TYPE_CHECKING
 
 from ..adapters.attributes import replaced
 from ..adapters.torch_internals import around_calls
-from ..common.errors import SourceError
-from ..timing.stages import Around, Boundaries, Part
-from .components import denoiser, modules, vae
+from ..common.errors import SourceError, UsageError
+from ..compilation.targets import outermost_marks
+from ..timing.stages import Around, Boundaries, Part, Stage
+from .entries import FORWARD, Entry, chosen_entries, entries
+from .observed import ObservedCall, Role
 from .scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import DiffusionPipeline
 
+SCHEDULER_STEP = Part("scheduler.step", Stage.SCHEDULER_STEP)
+VAE_DECODE = Stage.VAE_DECODE.value
+SUMS = (Stage.DENOISER.value, Stage.TEXT_ENCODER.value)
+"""Units that are several components together."""
 
-def text_encoders(pipeline: DiffusionPipeline) -> list[torch.nn.Module]:
-    """``text_encoder``, ``text_encoder_2``, and so on, those that the pipeline has."""
-    return [part for name, part in modules(pipeline).items() if name.startswith("text_encoder")]
 
+def stage_boundaries(pipeline: DiffusionPipeline, observed: ObservedCall) -> Boundaries:
+    """Puts a recorder around the parts of ``pipeline`` while its context is open.
 
-def stage_boundaries(pipeline: DiffusionPipeline) -> Boundaries:
-    """Puts a recorder around the parts of ``pipeline`` while its context is open."""
+    ``observed`` says which they are.
+    """
 
     @contextmanager
     def boundaries(around: Around) -> Iterator[None]:
         with ExitStack() as stack:
-            for encoder in text_encoders(pipeline):
-                watch = around_calls(encoder, lambda f: around(Part.TEXT_ENCODER, f))
-                stack.enter_context(watch)
-            watch = around_calls(denoiser(pipeline), lambda f: around(Part.DENOISER, f))
-            stack.enter_context(watch)
-            decoder = vae(pipeline)
-            decode = getattr(decoder, "decode", None)
-            if decode is not None:
-                stack.enter_context(replaced(decoder, "decode", around(Part.VAE_DECODE, decode)))
+            for entry in entries(observed):
+                _watch(stack, entry, around)
             steps = watch_schedulers(
-                lambda _, __, function: around(Part.SCHEDULER_STEP, function),
+                lambda _, __, function: around(SCHEDULER_STEP, function),
                 schedulers_of(pipeline).values(),
                 ENDS_STEP,
             )
@@ -61,24 +57,59 @@ def stage_boundaries(pipeline: DiffusionPipeline) -> Boundaries:
     return boundaries
 
 
-def require_unit(pipeline: DiffusionPipeline, unit: str) -> None:
-    """Refuse to time what the pipeline lacks.
+def _watch(stack: ExitStack, entry: Entry, around: Around) -> None:
+    if entry.how != FORWARD and _is_compiled_whole(entry):
+        return  # what stands on the module is in the guards of its compiled code
+    part = Part(entry.name, _stage(entry))
+    module, method = entry.target()
+    if method == FORWARD:
+        stack.enter_context(around_calls(module, lambda function: around(part, function)))
+    else:
+        watched = around(part, getattr(module, method))
+        stack.enter_context(replaced(module, method, watched))
+
+
+def _is_compiled_whole(entry: Entry) -> bool:
+    module = entry.component.module
+    assert module is not None, "unreachable because it was seen to run"
+    return any(
+        mark.owner is module and mark.attribute in ("_compiled_call_impl", FORWARD)
+        for mark in outermost_marks(module)
+    )
+
+
+def _stage(entry: Entry) -> Stage:
+    if entry.name == VAE_DECODE:
+        return Stage.VAE_DECODE  # also where it shows a preview in each step
+    if entry.component.role is Role.DENOISER:
+        return Stage.DENOISER
+    is_text = entry.component.name.startswith(Stage.TEXT_ENCODER.value)
+    return Stage.TEXT_ENCODER if is_text else Stage.OTHER
+
+
+def require_unit(pipeline: DiffusionPipeline, observed: ObservedCall, unit: str) -> str:
+    """``unit`` under the name that stage times have for it; refuse to time what did not run.
 
     Raises:
-        SourceError: with what is missing.
+        SourceError: with what did run.
     """
     kind = type(pipeline).__name__
-    if unit in ("step", Part.DENOISER):
-        denoiser(pipeline)  # says itself what is missing
-    there = {
-        "step": schedulers_of(pipeline) or None,
-        Part.TEXT_ENCODER.value: text_encoders(pipeline) or None,
-        Part.VAE_DECODE.value: getattr(vae(pipeline), "decode", None),
-    }
-    needs = {
-        "step": "a scheduler with a `step`",
-        Part.TEXT_ENCODER.value: "a `text_encoder`",
-        Part.VAE_DECODE.value: "a `vae` with a `decode`",
-    }
-    if unit in there and there[unit] is None:
-        raise SourceError(f"unit={unit!r} cannot be timed: {kind} lacks {needs[unit]}")
+    if unit == "step":
+        if not observed.steps:
+            raise SourceError(
+                f"unit='step' cannot be timed: no scheduler stepped in a call of {kind}"
+            )
+        return unit
+    try:
+        meant = chosen_entries(observed, [unit], f"unit={unit!r} cannot be timed for {kind}")
+    except UsageError as error:
+        raise SourceError(str(error)) from None
+    if unit in SUMS or len(meant) == 1:
+        return unit if unit in SUMS else meant[0].name
+    names = {entry.component.name for entry in meant}
+    if len(names) > 1:
+        raise SourceError(
+            f"unit={unit!r} cannot be timed for {kind}: it means {', '.join(sorted(names))}; name "
+            "one of them"
+        )
+    return names.pop()

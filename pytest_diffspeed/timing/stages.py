@@ -1,6 +1,6 @@
 """Stage times of one pipeline call: where its seconds go.
 
-A recorder takes a stamp when a part of the pipeline (a text encoder, the denoiser,
+A recorder takes a stamp when a part of the pipeline (a text encoder, a denoiser,
 ``scheduler.step``, ``vae.decode``) begins and when it ends, and reads the clock after the call.
 Which functions of a pipeline these are is told by whoever knows the pipeline: see
 :mod:`pytest_diffspeed.pipelines.boundaries`.  Nothing here knows torch or diffusers.
@@ -8,16 +8,16 @@ Which functions of a pipeline these are is told by whoever knows the pipeline: s
 Steps are bounded by the ends of ``scheduler.step``: whatever a pipeline does between two of them
 (guidance, scaling of the input, callbacks) belongs to the step.  Schedulers that step one after the
 other with no denoiser in between (LTX-2's video and audio) end one step together.  The first step
-begins with the first call of the denoiser, so it lacks what the pipeline does in the loop before.
+begins with the first call of a denoiser, so it lacks what the pipeline does in the loop before.
 """
 
 from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -26,14 +26,23 @@ from ..common.errors import MeasurementError
 from .timer import Timed
 
 
-class Part(str, Enum):
-    """What a recorder stands around."""
+class Stage(str, Enum):
+    """What the seconds of a part count as."""
 
     TEXT_ENCODER = "text_encoder"
-    """Every text encoder of the pipeline."""
     DENOISER = "denoiser"
     SCHEDULER_STEP = "scheduler.step"
     VAE_DECODE = "vae.decode"
+    OTHER = "other"
+    """Any other component, such as an image encoder: it stands among the components only."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a recorder stands around: ``name`` is the pipeline's, as ``transformer_2``."""
+
+    name: str
+    stage: Stage
 
 
 Around = Callable[[Part, Callable[..., Any]], Callable[..., Any]]
@@ -47,8 +56,9 @@ Boundaries = Callable[[Around], AbstractContextManager[None]]
 class StageTimes:
     """Seconds of one call and of its stages; ``None`` where the call did not run that stage.
 
-    ``text_encoder_s``, ``denoiser_s`` and ``vae_decode_s`` are sums over the call.  The steps
-    contain the denoiser; ``rest_s`` is what is in no text encoder, no step and no decode.
+    ``text_encoder_s``, ``denoiser_s`` and ``vae_decode_s`` are sums over the call, over all text
+    encoders and all denoisers; ``components_s`` has each part by its name.  The steps contain the
+    denoisers; ``rest_s`` is what is in no component and no step.
     """
 
     call_s: float
@@ -58,6 +68,7 @@ class StageTimes:
     steady_steps_s: tuple[float, ...]
     vae_decode_s: float | None
     rest_s: float
+    components_s: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def steady_step_s(self) -> float | None:
@@ -75,13 +86,13 @@ class StageTimes:
                 "unit='step': a call with one denoising step has no steady step; "
                 "use --diffspeed-steps=2 or more"
             )
-        seconds = {
+        sums = {
             "call": self.call_s,
             "step": self.steady_step_s,
-            Part.TEXT_ENCODER.value: self.text_encoder_s,
-            Part.DENOISER.value: self.denoiser_s,
-            Part.VAE_DECODE.value: self.vae_decode_s,
-        }[unit]
+            Stage.TEXT_ENCODER.value: self.text_encoder_s,
+            Stage.DENOISER.value: self.denoiser_s,
+        }
+        seconds = sums[unit] if unit in sums else self._component_s(unit)
         if seconds is None:
             ran = "scheduler.step" if unit == "step" else unit
             raise MeasurementError(
@@ -90,8 +101,15 @@ class StageTimes:
             )
         return seconds
 
-    def as_dict(self) -> dict[str, float | int | None]:
-        """For a record: seconds by stage, the steady steps as their median and their number."""
+    def _component_s(self, name: str) -> float | None:
+        """Of one part, or of all parts of a component: ``vae`` is all of its methods."""
+        own = [s for n, s in self.components_s.items() if n == name or n.startswith(f"{name}.")]
+        return sum(own) if own else None
+
+    def as_dict(self) -> dict[str, float | int | dict[str, float] | None]:
+        """For a record: seconds by stage and by component, the steady steps as their median and
+        their number.
+        """
         return {
             "call_s": self.call_s,
             "text_encoder_s": self.text_encoder_s,
@@ -101,6 +119,7 @@ class StageTimes:
             "steady_steps": len(self.steady_steps_s),
             "vae_decode_s": self.vae_decode_s,
             "rest_s": self.rest_s,
+            "components": dict(self.components_s),
         }
 
 
@@ -140,21 +159,28 @@ class _Recorder:
         at = self._clock.seconds(self._stamps)
         spans = [(part, at[began], at[ended]) for part, _, began, ended in self._spans]
 
-        def total(part: Part) -> float | None:
-            own = [end - begin for which, begin, end in spans if which is part]
-            return sum(own) if own else None
+        def total(stage: Stage) -> float | None:
+            own = [(begin, end) for part, begin, end in spans if part.stage is stage]
+            return _covered(own) if own else None
+
+        components: dict[str, float] = {}
+        for part, begin, end in spans:
+            if part.stage is not Stage.SCHEDULER_STEP:
+                components[part.name] = components.get(part.name, 0.0) + end - begin
 
         steps = [(at[begin], at[end]) for begin, end in _steps(self._spans)]
-        stages = [(b, e) for which, b, e in spans if which in (Part.TEXT_ENCODER, Part.VAE_DECODE)]
+        in_steps = (Stage.DENOISER, Stage.SCHEDULER_STEP)
+        stages = [(b, e) for part, b, e in spans if part.stage not in in_steps]
         durations = [end - begin for begin, end in steps]
         return StageTimes(
             call_s=at[-1],
-            text_encoder_s=total(Part.TEXT_ENCODER),
-            denoiser_s=total(Part.DENOISER),
+            text_encoder_s=total(Stage.TEXT_ENCODER),
+            denoiser_s=total(Stage.DENOISER),
             first_step_s=durations[0] if durations else None,
             steady_steps_s=tuple(durations[1:]),
-            vae_decode_s=total(Part.VAE_DECODE),
+            vae_decode_s=total(Stage.VAE_DECODE),
             rest_s=at[-1] - _covered([*stages, *steps]),
+            components_s=components,
         )
 
 
@@ -198,11 +224,11 @@ class StageTimer:
 
 def _steps(spans: Sequence[tuple[Part, object, int, int]]) -> list[tuple[int, int]]:
     """The stamps at which each denoising step begins and ends."""
-    denoised = [began for part, _, began, _ in spans if part is Part.DENOISER]
+    denoised = [began for part, _, began, _ in spans if part.stage is Stage.DENOISER]
     ends: list[int] = []
     owners: list[object] = []  # schedulers that ended the last step
     for part, owner, began, ended in spans:
-        if part is not Part.SCHEDULER_STEP:
+        if part.stage is not Stage.SCHEDULER_STEP:
             continue
         stepped = any(owner is known for known in owners)
         if not ends or stepped or any(ends[-1] < at < began for at in denoised):
@@ -212,8 +238,8 @@ def _steps(spans: Sequence[tuple[Part, object, int, int]]) -> list[tuple[int, in
         owners.append(owner)
     if not ends:
         return []
-    in_loop = (Part.DENOISER, Part.SCHEDULER_STEP)
-    begin = min(began for part, _, began, _ in spans if part in in_loop)
+    in_loop = (Stage.DENOISER, Stage.SCHEDULER_STEP)
+    begin = min(began for part, _, began, _ in spans if part.stage in in_loop)
     return list(zip([begin, *ends[:-1]], ends, strict=True))
 
 

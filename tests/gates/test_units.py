@@ -56,6 +56,7 @@ import pytest
 @pytest.mark.min_speedup(0.5, unit="step")
 @pytest.mark.min_speedup(0.5, unit="text_encoder")
 @pytest.mark.min_speedup(0.5, unit="denoiser")
+@pytest.mark.min_speedup(0.5, unit="unet")
 @pytest.mark.min_speedup(0.5, unit="vae.decode")
 @pytest.mark.max_slowdown(100)
 def test_it(optimized_pipeline): ...
@@ -81,13 +82,14 @@ def test_each_unit_gets_a_verdict_and_the_stages_stand_beside_it(
     encoders = seconds.pop("text_encoder")
     assert encoders in (2.0, 4.0)
     # Two calls of the denoiser, with four boundaries a step; whole calls are not stamped.
-    assert seconds == {"step": 4.0, "denoiser": 2.0, "vae.decode": 1.0, "call": 10.0}
+    assert seconds == {"step": 4.0, "denoiser": 2.0, "unet": 2.0, "vae.decode": 1.0, "call": 10.0}
     for line in found.values():
         stages = line["figures"]["stages"]
         assert stages["baseline"] == stages["candidate"]
         assert stages["candidate"]["steady_step_s"] == 4.0
         assert stages["candidate"]["steady_steps"] == 1
         assert stages["candidate"]["vae_decode_s"] == 1.0
+        assert stages["candidate"]["components"]["unet"] == 2.0
         assert line["figures"]["discard_warm_call"] is False
 
 
@@ -187,7 +189,7 @@ def test_a_component_that_the_pipeline_lacks_is_an_error_that_says_so(
     outcome = run_diffspeed()
     outcome.assert_outcomes(failed=1)
     outcome.stdout.fnmatch_lines(
-        ["*unit='text_encoder' cannot be timed: DDPMPipeline lacks a `text_encoder`*"]
+        ["*unit='text_encoder' cannot be timed for DDPMPipeline: the pipeline ran no *what ran: *"]
     )
 
 

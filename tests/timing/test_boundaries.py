@@ -14,8 +14,10 @@ from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.boundaries import require_unit, stage_boundaries
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.components import modules
+from pytest_diffspeed.pipelines.observed import observe_call
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.timing.stages import Part, time_stages
+from pytest_diffspeed.timing.stages import Stage, time_stages
+from tests.pipelines.several_parts import call_with_controlnet, with_controlnet
 
 SOURCE = "random:sdxl-tiny"
 STEPS = 3
@@ -64,7 +66,12 @@ def fresh_dynamo():
 
 
 def stages_of(pipeline, call):
-    return time_stages(call, stage_boundaries(pipeline), Stamps())
+    return time_stages(call, stage_boundaries(pipeline, observed(pipeline, call)), Stamps())
+
+
+def observed(pipeline, call):
+    with third_party():
+        return observe_call(pipeline, call)
 
 
 def counted_parts(pipeline, call):
@@ -73,7 +80,7 @@ def counted_parts(pipeline, call):
 
     def around(part, function):
         def counting(*args, **kwargs):
-            counts[part] += 1
+            counts[part.stage] += 1
             return function(*args, **kwargs)
 
         return counting
@@ -84,7 +91,7 @@ def counted_parts(pipeline, call):
         wrapped.__signature__ = inspect.signature(function)
         return wrapped
 
-    with stage_boundaries(pipeline)(keeping):
+    with stage_boundaries(pipeline, observed(pipeline, call))(keeping):
         call()
     return counts
 
@@ -101,11 +108,11 @@ def instances(pipeline):
 
 def test_each_part_of_an_sdxl_call_is_seen(pipeline, call):
     counts = counted_parts(pipeline, call)
-    assert counts[Part.DENOISER] == STEPS
-    assert counts[Part.SCHEDULER_STEP] == STEPS
-    assert counts[Part.VAE_DECODE] == 1
+    assert counts[Stage.DENOISER] == STEPS
+    assert counts[Stage.SCHEDULER_STEP] == STEPS
+    assert counts[Stage.VAE_DECODE] == 1
     # Two encoders; with guidance, the prompt and the negative prompt.
-    assert counts[Part.TEXT_ENCODER] in (2, 4)
+    assert counts[Stage.TEXT_ENCODER] in (2, 4)
 
 
 def test_the_stages_of_an_sdxl_call(pipeline, call):
@@ -117,6 +124,12 @@ def test_the_stages_of_an_sdxl_call(pipeline, call):
     assert stages.vae_decode_s == 1.0
     assert stages.text_encoder_s in (2.0, 4.0)
     assert stages.rest_s > 0.0
+    assert stages.components_s == {
+        "text_encoder": 1.0,
+        "text_encoder_2": 1.0,
+        "unet": STEPS,
+        "vae.decode": 1.0,
+    }
 
 
 def test_watching_changes_neither_the_image_nor_the_pipeline(pipeline, call):
@@ -305,9 +318,12 @@ def test_another_family_of_pipelines_has_its_steps(unconditional):
     stages, _ = stages_of(unconditional, call)
     assert (stages.first_step_s, stages.steady_steps_s) == (3.0, (4.0, 4.0, 4.0))
     assert (stages.text_encoder_s, stages.vae_decode_s) == (None, None)
-    require_unit(unconditional, "step")
-    require_unit(unconditional, "denoiser")
-    require_unit(unconditional, "call")
+    ran = observed(unconditional, call)
+    assert [require_unit(unconditional, ran, unit) for unit in ("step", "denoiser", "unet")] == [
+        "step",
+        "denoiser",
+        "unet",
+    ]
 
 
 def test_a_copied_scheduler_steps_itself_and_ends_the_same_step(copying_pipeline):
@@ -318,19 +334,34 @@ def test_a_copied_scheduler_steps_itself_and_ends_the_same_step(copying_pipeline
     assert (stages.first_step_s, stages.steady_steps_s) == (5.0, (6.0, 6.0))
 
 
-@pytest.mark.parametrize(
-    ("unit", "lacks"), [("text_encoder", "a `text_encoder`"), ("vae.decode", "a `vae` with a")]
-)
-def test_a_component_that_the_pipeline_lacks_is_named(unconditional, unit, lacks):
+@pytest.mark.parametrize("unit", ["text_encoder", "vae.decode", "unett"])
+def test_a_unit_of_which_nothing_ran_is_named_with_what_ran(unconditional, unit):
+    ran = observed(unconditional, lambda: unconditional(num_inference_steps=1, output_type="np"))
     with pytest.raises(
-        SourceError, match=rf"unit='{unit}' cannot be timed: DDPMPipeline lacks {lacks}"
+        SourceError,
+        match=rf"unit='{unit}' cannot be timed for DDPMPipeline: the pipeline ran no '{unit}'; "
+        r".*Valid: denoiser, unet.; what ran: unet \(1 ×\)",
     ):
-        require_unit(unconditional, unit)
+        require_unit(unconditional, ran, unit)
 
 
-def test_a_pipeline_without_denoiser_is_named():
-    class Odd:
-        components = ()
+@pytest.mark.parametrize("unit", ["step", "denoiser"])
+def test_a_call_without_steps_has_none_to_time(unconditional, unit):
+    nothing = observed(unconditional, lambda: None)
+    with pytest.raises(SourceError, match=f"unit='{unit}' cannot be timed"):
+        require_unit(unconditional, nothing, unit)
 
-    with pytest.raises(SourceError, match="Odd has no denoiser"):
-        require_unit(Odd(), "denoiser")
+
+def test_each_network_in_the_steps_has_its_own_seconds():
+    pipeline = with_controlnet()
+    stages, _ = stages_of(pipeline, lambda: call_with_controlnet(pipeline))
+    assert stages.components_s == {
+        "text_encoder": 1.0,
+        "controlnet": 2.0,
+        "unet": 2.0,
+        "vae.decode": 1.0,
+    }
+    assert stages.denoiser_s == 4.0
+    ran = observed(pipeline, lambda: call_with_controlnet(pipeline))
+    assert stages.of(require_unit(pipeline, ran, "controlnet")) == 2.0
+    assert stages.of(require_unit(pipeline, ran, "vae")) == 1.0

@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -11,7 +11,12 @@ from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm
-from pytest_diffspeed.timing.stages import Part, StageTimer, StageTimes, time_stages
+from pytest_diffspeed.timing.stages import Part, Stage, StageTimer, StageTimes, time_stages
+
+ENCODER = Part("text_encoder", Stage.TEXT_ENCODER)
+DENOISER = Part("unet", Stage.DENOISER)
+STEP = Part("scheduler.step", Stage.SCHEDULER_STEP)
+DECODE = Part("vae.decode", Stage.VAE_DECODE)
 
 
 class Hand:
@@ -52,10 +57,10 @@ class Pipeline:
     @contextmanager
     def boundaries(self, around):
         parts = {
-            "encode": Part.TEXT_ENCODER,
-            "denoise": Part.DENOISER,
-            "step": Part.SCHEDULER_STEP,
-            "decode": Part.VAE_DECODE,
+            "encode": ENCODER,
+            "denoise": DENOISER,
+            "step": STEP,
+            "decode": DECODE,
         }
         plain = {name: getattr(self, name) for name in parts}
         for name, part in parts.items():
@@ -106,6 +111,12 @@ def test_a_record_holds_the_median_and_the_number_of_the_steady_steps(hand):
         "steady_steps",
         "vae_decode_s",
         "rest_s",
+        "components",
+    }
+    assert record["components"] == {
+        "text_encoder": pytest.approx(2.0),
+        "unet": pytest.approx(12.0),
+        "vae.decode": pytest.approx(7.0),
     }
 
 
@@ -169,7 +180,7 @@ def test_a_watched_function_keeps_its_signature_and_no_attribute(hand):
 
     @contextmanager
     def boundaries(around):
-        seen.append(around(Part.SCHEDULER_STEP, step))
+        seen.append(around(STEP, step))
         yield
 
     time_stages(lambda: hand.work(1.0), boundaries, hand.clock)
@@ -283,7 +294,7 @@ def test_stages_of_cuda_are_events_read_after_the_call(monkeypatch):
 
     @contextmanager
     def boundaries(around):
-        encode.append(around(Part.TEXT_ENCODER, lambda: log.append("encode")))
+        encode.append(around(ENCODER, lambda: log.append("encode")))
         yield
 
     stages, _ = time_stages(lambda: encode[0](), boundaries, clock)
@@ -292,3 +303,39 @@ def test_stages_of_cuda_are_events_read_after_the_call(monkeypatch):
     assert log[6:] == ["synchronize event"] * 4
     assert (stages.call_s, stages.text_encoder_s, stages.rest_s) == (3.0, 1.0, 2.0)
     assert clock.time(lambda: None)[0] == 1.0
+
+
+def test_two_denoisers_are_timed_each_and_together(hand):
+    """Video and audio: two denoisers one inside the other, and two schedulers in each step."""
+
+    class Scheduler:
+        def step(self):
+            hand.work(0.5)
+
+    def boundaries(around):
+        parts["control"] = around(Part("control", Stage.DENOISER), lambda: hand.work(1.0))
+        inner = around(Part("tower", Stage.DENOISER), lambda: hand.work(2.0))
+
+        def whole():
+            hand.work(3.0)
+            inner()
+
+        parts["unet"] = around(DENOISER, whole)
+        for name in ("video", "audio"):
+            parts[name] = around(STEP, Scheduler().step)
+        return nullcontext()
+
+    def call():
+        for _ in range(3):
+            for name in ("control", "unet", "video", "audio"):
+                parts[name]()
+
+    parts = {}
+    stages, _ = time_stages(call, boundaries, hand.clock)
+    assert stages.components_s == {"control": 3.0, "tower": 6.0, "unet": 15.0}
+    assert stages.denoiser_s == 18.0  # the tower runs inside of the unet
+    assert (stages.first_step_s, stages.steady_steps_s) == (7.0, (7.0, 7.0))
+    assert stages.of("control") == 3.0
+    assert stages.of("denoiser") == 18.0
+    with pytest.raises(MeasurementError, match="unit='transformer_2' cannot be timed"):
+        stages.of("transformer_2")

@@ -251,6 +251,13 @@ _STAGES = (
 def _stages(stages: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     arms = [mapping(stages.get(arm)) for arm in ("baseline", "candidate")]
     rows = [(label, *(seconds(number(arm.get(name))) for arm in arms)) for name, label in _STAGES]
+    components = [mapping(arm.get("components")) for arm in arms]
+    shown = {"vae.decode"} if any(arm.get("vae_decode_s") for arm in arms) else set()
+    rows += [
+        (name, *(seconds(number(of_arm.get(name))) for of_arm in components))
+        for name in dict.fromkeys(name for of_arm in components for name in of_arm)
+        if name not in shown
+    ]
     return tuple((label, first, second) for label, first, second in rows if first or second)
 
 

@@ -201,6 +201,7 @@ def _own_events(check: Found, bench: Bench) -> None:
 def _stages(check: Found, bench: Bench) -> None:
     """``rest_s`` is what is left of the stamps' own call, so the sum is held against the wall."""
     from pytest_diffspeed.pipelines.boundaries import stage_boundaries
+    from pytest_diffspeed.pipelines.observed import observe_call
     from pytest_diffspeed.timing.stages import time_stages
 
     walls: list[float] = []
@@ -214,8 +215,9 @@ def _stages(check: Found, bench: Bench) -> None:
 
     found = []
     with bench.running():
+        boundaries = stage_boundaries(bench.pipeline, observe_call(bench.pipeline, bench.call))
         for _ in range(8):
-            found.append(time_stages(call, stage_boundaries(bench.pipeline), bench.clock)[0])
+            found.append(time_stages(call, boundaries, bench.clock)[0])
     sums, rests, rows = [], [], []
     for stages, wall in zip(found, walls, strict=True):
         parts = [stages.text_encoder_s, stages.first_step_s, stages.vae_decode_s]
