@@ -492,8 +492,8 @@ def gate_cost(rounds: int, timed: Callable[[Callable[[], object]], float]) -> No
     """The same for the whole gate on the demo pipeline: denoiser and `vae.decode`, two steps."""
     from pytest_diffspeed.accelerators.registry import resolve_device
     from pytest_diffspeed.arms.builder import Builder
-    from pytest_diffspeed.arms.probes import graph_breaks
     from pytest_diffspeed.arms.spec import ArmSpec
+    from pytest_diffspeed.gates.catalog.graph_breaks import graph_breaks
     from pytest_diffspeed.pipelines.sources import parse_source
     from pytest_diffspeed.techniques.stacks import parse_stack
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ..common.errors import UsageError, nearest
+from ..records.verdict import Axis
 from ..techniques.stacks import Stack
 from .marker_values import BadValueError
 
@@ -27,6 +28,8 @@ class GateMarker:
 
     marker: ClassVar[str]
     signature: ClassVar[str]
+    axis: ClassVar[Axis]
+    """Where reports show the gate."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -37,6 +40,11 @@ class GateMarker:
     def claim(self) -> str:
         """Markers of one test with the same claim compete; the most specific one wins."""
         return self.marker
+
+    @property
+    def is_against_base(self) -> bool:
+        """Whether it says ``over="base"``: it holds in sessions with a base only."""
+        return False
 
     @property
     def only_stack(self) -> Stack | None:

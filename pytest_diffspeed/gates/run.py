@@ -11,10 +11,10 @@ from ..common.errors import (
     UncountableError,
 )
 from ..records.verdict import GateResult, VerdictKind
-from .against_base.choice import NO_BASE, check_against_base, is_against_base
 from .gate import GateContext
 from .marker import GateMarker
 from .registry import gates
+from .run_against_base import NO_BASE, check_against_base
 from .selection import select
 
 _NOT_APPLICABLE = (MissingHardwareError, SelfComparisonError, UncountableError)
@@ -34,52 +34,43 @@ def run_gates(
     holding, without = select(markers, spec.stack, device)
     problems: list[str] = []
 
-    def not_applicable(gate: str, claim: str, reason: str) -> None:
-        result = GateResult(
-            gate=gate,
-            claim=claim,
-            test=context.test,
-            stack=spec.stack.name,
-            verdict=VerdictKind.NOT_APPLICABLE,
-            reason=reason,
-            evidence=None,
-            blocking=False,
-        )
-        context.session.journal.write("gate", **result.as_dict())
-        on_result(result)
+    def not_applicable(marker: GateMarker, claim: str, reason: str) -> None:
+        none = VerdictKind.NOT_APPLICABLE
+        on_result(context.publish(context.result(marker, none, reason, evidence=None, claim=claim)))
 
     for marker in without:
         reason = f"its markers are for another stack or device than {spec.stack} on {device.name}"
-        not_applicable(marker.marker, marker.claim, reason)
+        not_applicable(marker, marker.claim, reason)
 
-    def take(gate: str, claim: str, checked: GateResult | DiffspeedError) -> None:
+    def take(marker: GateMarker, claim: str, checked: GateResult | DiffspeedError) -> None:
         if isinstance(checked, GateResult):
             on_result(checked)
         elif isinstance(checked, _NOT_APPLICABLE):
-            not_applicable(gate, claim, str(checked))
+            not_applicable(marker, claim, str(checked))
         else:
             context.session.journal.write(
                 "gate-error",
                 test=context.test,
                 stack=spec.stack.name,
                 claim=claim,
+                axis=str(marker.axis),
                 error=str(checked),
             )
             problems.append(f"{claim} could not be checked: {checked}")
 
     written = holding[::-1]  # as written, top to bottom
-    asked = [marker for marker in written if not is_against_base(marker)]
+    asked = [marker for marker in written if not marker.is_against_base]
     # What is counted comes first, so that looking never runs between things that are timed.
     kinds = dict.fromkeys(gates()[type(marker)] for marker in asked)
     for gate in sorted(kinds, key=lambda gate: not gate.counts):
         own = [marker for marker in asked if gates()[type(marker)] is gate]
         for marker, checked in gate.check_all(own, context):
-            take(marker.marker, marker.claim, checked)
+            take(marker, marker.claim, checked)
     if context.session.base is None:
         for marker in written:
-            if is_against_base(marker):
-                not_applicable(marker.marker, marker.claim, NO_BASE)
+            if marker.is_against_base:
+                not_applicable(marker, marker.claim, NO_BASE)
     else:
-        for check in check_against_base(written, context):
-            take(check.gate, check.claim, check.checked)
+        for claim, checked in check_against_base(written, context):
+            take(claim.marker, claim.claim, checked)
     return problems

@@ -16,12 +16,14 @@ BEGIN, END = "<!-- made from schema.json: begin -->", "<!-- end -->"
 
 
 def tables() -> str:
-    """A section for each kind of record, in alphabetical order, then one for figures."""
+    """A section for each kind of record, in alphabetical order, then metrics and figures."""
     definitions = schema()["definitions"]
     lines: list[str] = []
     for kind in sorted(kinds()):
         lines += _section(f"`{kind}`", definitions[kind])
-    return "\n".join([*lines, *_section("Figures of a gate", definitions["figures"])])
+    for title, name in (("Metrics of a gate", "metric"), ("Figures of a gate", "figures")):
+        lines += _section(title, definitions[name])
+    return "\n".join(lines)
 
 
 def _section(title: str, definition: Mapping[str, Any]) -> Iterator[str]:

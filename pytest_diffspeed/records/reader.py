@@ -156,7 +156,8 @@ def _pair(record: Mapping[str, Any]) -> RecordedPair:
 
 def as_result(record: Mapping[str, Any]) -> GateResult:
     """The result in a checked line; fields that a later version added are left aside."""
-    return GateResult.from_dict({f.name: record[f.name] for f in fields(GateResult)})
+    names = (f.name for f in fields(GateResult))
+    return GateResult.from_dict({name: record[name] for name in names if name in record})
 
 
 def _rebuilt(gate: _Open) -> RecordedGate:
@@ -182,6 +183,7 @@ def _rebuilt(gate: _Open) -> RecordedGate:
         evidence=Evidence.MEASURED if counted else None,
         blocking=True,  # what nobody saw to its end may not look like a success
         figures=_figures(gate.start, counted),
+        axis=gate.line.get("axis"),
     )
     return RecordedGate(result, pairs, False, gate.start, gate.error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -36,13 +36,64 @@ class Evidence(str, Enum):
         return self.value
 
 
+class Axis(str, Enum):
+    """Where reports show a gate, the surest figures first."""
+
+    STRUCTURE = "structure"
+    """Counted of the code that runs, so the same each time: graph breaks, host syncs."""
+    IMAGES = "images"
+    RATIO = "ratio"
+    MEMORY = "memory"
+    TIME = "time"
+    """Seconds, measured once."""
+    OTHER = "other"
+    """What a record says that this version does not know."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+HIGHER, LOWER = "higher", "lower"
+METRIC_KINDS = RATIO, COUNT, SIMILARITY, SECONDS = "ratio", "count", "similarity", "seconds"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a gate that is worth following over commits, or that other tools may keep.
+
+    Args:
+        name: what exports call it, short and the same in all sessions; ``None``: not exported.
+        value: the number; one that is not finite is left out wherever metrics are read.
+        unit: for people, as ``graph breaks``.
+        better: ``"higher"`` or ``"lower"``.
+        kind: ``"ratio"``, ``"count"``, ``"similarity"`` or ``"seconds"``; formats of other tools
+            take some of them, and seconds only where they are asked for.
+        is_counted: without noise, so that every difference is one.
+        series: what the history calls it; ``None``: not followed, as seconds are not.
+        low: lower end of an interval around ``value``, where it was measured.
+        high: its upper end.
+    """
+
+    name: str | None
+    value: float | None
+    unit: str
+    better: str = LOWER
+    kind: str = COUNT
+    is_counted: bool = True
+    series: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
 @dataclass(frozen=True)
 class GateResult:
     """The outcome of one gate on one test; plain data, so that it crosses process borders.
 
     ``figures`` holds what the gate found, by name, with units in the names (``first_call_s``).
     ``blocking`` says whether this result fails its test: a FAIL always does, an INCONCLUSIVE one
-    by the policy of ``--diffspeed-inconclusive``.
+    by the policy of ``--diffspeed-inconclusive``.  ``axis`` (a value of :class:`Axis`) and
+    ``metrics`` are what reports, history and exports show of it; ``None`` in records of versions
+    that did not write them (:mod:`.older`).
     """
 
     gate: str
@@ -54,19 +105,31 @@ class GateResult:
     evidence: Evidence | None
     blocking: bool
     figures: dict[str, Any] = field(default_factory=dict)
+    axis: str | None = None
+    metrics: tuple[Metric, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         plain = asdict(self)
         plain["verdict"] = str(self.verdict)
         plain["evidence"] = None if self.evidence is None else str(self.evidence)
+        if self.axis is None:
+            del plain["axis"]
+        if self.metrics is None:
+            del plain["metrics"]
         return plain
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> GateResult:
-        evidence = plain["evidence"]
+        evidence, metrics = plain["evidence"], plain.get("metrics")
+        known = tuple(one.name for one in fields(Metric))
         return cls(
             **{
                 **plain,
+                "metrics": None
+                if metrics is None
+                else tuple(
+                    Metric(**{name: one[name] for name in known if name in one}) for one in metrics
+                ),
                 "verdict": VerdictKind(plain["verdict"]),
                 "evidence": None if evidence is None else Evidence(evidence),
             }

@@ -20,7 +20,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..records.verdict import Evidence, GateResult, VerdictKind
+from ..records.older import axis_of
+from ..records.verdict import Axis, Evidence, GateResult, VerdictKind
 
 _ORDER = (
     VerdictKind.FAIL,
@@ -38,27 +39,7 @@ def in_order(results: Iterable[GateResult]) -> list[GateResult]:
 
 def reliability(result: GateResult) -> int:
     """0 counted, 1 images, 2 a ratio, 3 memory, 4 seconds: the order of reports."""
-    known = _RELIABILITY.get(result.gate)
-    if known is not None:
-        return known
-    if "metrics" in result.figures:
-        return 1
-    if result.evidence is Evidence.COUNTED:
-        return 0
-    return 2 if "ratio" in result.figures else 4
-
-
-_RELIABILITY = {
-    "no_graph_breaks": 0,
-    "no_recompiles": 0,
-    "no_gpu_syncs": 0,
-    "image_similarity": 1,
-    "min_speedup": 2,
-    "max_slowdown": 2,
-    "max_memory": 3,
-    "max_compile_time": 4,
-}
-"""Gates by name, since one that is NOT_APPLICABLE has no figures to tell it by."""
+    return list(Axis).index(axis_of(result))
 
 
 def gate_lines(

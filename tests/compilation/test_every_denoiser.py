@@ -5,10 +5,11 @@ import torch
 from diffusers import ControlNetModel
 
 from pytest_diffspeed.arms.prepared_arm import PreparedArm
-from pytest_diffspeed.arms.probes import graph_breaks, not_looked_at, recompiles
 from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.errors import MeasurementError, UsageError
 from pytest_diffspeed.compilation.probe import probe_breaks
+from pytest_diffspeed.gates.catalog.graph_breaks import graph_breaks, not_looked_at
+from pytest_diffspeed.gates.catalog.recompiles import recompiles
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.capture import capture
 from pytest_diffspeed.pipelines.sources import parse_source

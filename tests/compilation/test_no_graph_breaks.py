@@ -5,8 +5,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from pytest_diffspeed.arms.prepared_arm import PreparedArm
-from pytest_diffspeed.arms.probes import graph_breaks
 from pytest_diffspeed.arms.spec import ArmSpec
+from pytest_diffspeed.gates.catalog.graph_breaks import graph_breaks
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.records.reader import read_journal

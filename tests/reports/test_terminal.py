@@ -85,11 +85,12 @@ def test_what_is_surest_comes_first_within_a_verdict():
     ]
 
 
-def test_a_gate_of_a_plugin_is_placed_by_its_evidence():
-    of_plugin = dataclasses.replace(result(VerdictKind.PASS), gate="fewer_ops", claim="fewer_ops")
-    counted = dataclasses.replace(of_plugin, evidence=Evidence.COUNTED, figures={"ops": 3})
-    timed = dataclasses.replace(of_plugin, figures={"seconds": 3})
-    assert [reliability(r) for r in (counted, of_plugin, timed)] == [0, 2, 4]
+def test_a_gate_stands_where_its_record_says():
+    """Whatever it is called; and last where this version does not know the place."""
+    known = dataclasses.replace(result(VerdictKind.PASS), gate="fewer_ops", axis="structure")
+    later = dataclasses.replace(known, axis="energy")
+    old = dataclasses.replace(known, axis=None, figures={"ratio": 2.0})
+    assert [reliability(r) for r in (known, old, later)] == [0, 2, 5]
 
 
 def test_figures_that_lack_a_part_are_no_ratio():

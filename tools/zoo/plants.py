@@ -66,7 +66,7 @@ def first_tensor(output: Any) -> Any:
 def graph_break(zoo: Zoo, part: str, module: Any) -> str:
     import torch
 
-    from pytest_diffspeed.arms.probes import graph_breaks
+    from pytest_diffspeed.gates.catalog.graph_breaks import graph_breaks
 
     def fault(output: Any) -> None:
         torch._dynamo.graph_break()
@@ -81,7 +81,7 @@ def graph_break(zoo: Zoo, part: str, module: Any) -> str:
 
 
 def host_sync(zoo: Zoo, part: str, module: Any) -> str:
-    from pytest_diffspeed.arms.probes import syncs
+    from pytest_diffspeed.gates.catalog.syncs import syncs
 
     def fault(output: Any) -> None:
         first_tensor(output).flatten()[0].item()

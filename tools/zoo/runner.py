@@ -146,8 +146,8 @@ def imported(plant: bool, wanted: Sequence[str] | None) -> Callable[[str], dict[
         import zoo_checks
 
         import pytest_diffspeed.arms.builder
-        import pytest_diffspeed.arms.probes
         import pytest_diffspeed.compilation.probe
+        import pytest_diffspeed.gates.registry
         import pytest_diffspeed.pipelines.capture
 
         torch.set_num_threads(1)

@@ -107,7 +107,7 @@ class Zoo:
         return "; ".join(str(proof.found) for proof in arm.applied.proofs)
 
     def breaks(self, denoisers: list[str]) -> str:
-        from pytest_diffspeed.arms.probes import graph_breaks
+        from pytest_diffspeed.gates.catalog.graph_breaks import graph_breaks
 
         reports = graph_breaks(self.baseline, None)
         seen = {report.name for report in reports}
@@ -117,7 +117,7 @@ class Zoo:
         return "; ".join(f"{report.name}: {len(report.breaks)}" for report in reports)
 
     def syncs(self, scope: str) -> str:
-        from pytest_diffspeed.arms.probes import syncs
+        from pytest_diffspeed.gates.catalog.syncs import syncs
 
         report = syncs(self.baseline, scope=scope)
         return f"{report.first_step} / {max(report.per_step, default=0)}"

@@ -103,9 +103,10 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
 def _obey(order: dict[str, Any], prepared: PreparedArm, unit: str, clock: Clock) -> dict[str, Any]:
     do = order.get("do")
     if do == "probe":
-        from ..probes import probe
+        from ..probes import probe_at
 
-        seen = probe(prepared, str(order["at"]), str(order["root"]), order.get("with") or {})
+        probe = probe_at(str(order["at"]))
+        seen = probe.count(prepared, str(order["root"]), order.get("with") or {})
         return {"seen": seen.as_dict()}
     arm = prepared.arm_of(unit)
     if do == "discard":

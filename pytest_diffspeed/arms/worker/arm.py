@@ -20,6 +20,7 @@ from ...common.errors import AbsentArmError, MeasurementError, SelfComparisonErr
 from ...history.url import PASSWORD_VARIABLE
 from ..base_commit.place import Place, this_process
 from ..counts import Counts
+from ..probes import Probe
 from . import answers
 from .protocol import BuildOrder, as_line, from_line
 
@@ -133,14 +134,15 @@ class WorkerArm:
     def untimed_call(self) -> None:
         self._call("discard")
 
-    def probe(self, at: str, **how: Any) -> Counts:
-        """What the worker counts of its arm; see :mod:`pytest_diffspeed.arms.probes`.
+    def probe(self, probe: Probe, **args: Any) -> Counts:
+        """What the worker counts of its arm; ``args`` are those of the probe's function.
 
         Raises:
             MeasurementError: it could not be counted, or the worker ended.
         """
-        self._send({"do": "probe", "at": at, "root": str(self._place.root), "with": how})
-        doing = f"looking at {at}"
+        root = str(self._place.root)
+        self._send({"do": "probe", "at": probe.at, "root": root, "with": args})
+        doing = f"looking at {probe.name}"
         return self._read_as(answers.counts, doing, self._answer(doing, BUILD_S))
 
     def end(self) -> None:

@@ -1,34 +1,67 @@
-"""What is counted, against the base: breaks, recompilations, syncs, memory, and where they are."""
+"""What is counted, against the base: and where it is."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...accelerators.registry import accelerator_of
 from ...arms.counts import Counts, Site
-from ...arms.probes import probe
-from ...common.errors import UncountableError
-from ...records.verdict import Evidence, GateResult, VerdictKind
-from ..catalog.graph_breaks import NoGraphBreaks
-from ..catalog.memory import MaxMemory
-from ..catalog.recompiles import NoRecompiles, calls_of
-from ..catalog.syncs import NoGpuSyncs
-from ..countable import counted_with, require_countable, require_eager, simulable
-from ..gate import GateContext
+from ...arms.probes import Probe
+from ...records.verdict import Evidence, GateResult, Metric, VerdictKind
+from ..countable import counted_with
+from ..gate import ArmOfBase, BaseClaim, Gate, GateContext
 from ..marker import GateMarker
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
-    from ...arms.worker.arm import WorkerArm
 
-MEMORY_PERCENT = 5.0
-"""What the peak of a call may grow by: a rounding of the allocator is no regression."""
-ArmOfBase = Callable[["PreparedArm"], "WorkerArm"]
-"""Gives the base's arm with the same stack as an arm of this tree."""
+
+@dataclass(frozen=True)
+class BaseProbe:
+    """What is counted of an arm and of the base's arm with the same stack; each count may grow by
+    ``percent`` before that is worse.
+    """
+
+    probe: Probe
+    arm: PreparedArm
+    args: Mapping[str, Any] = field(default_factory=dict)
+    percent: float = 0.0
+
+
+class CountingGate(Gate):
+    """A gate that counts: against a base the counts of both trees are compared."""
+
+    counts: ClassVar[bool] = True
+
+    @abstractmethod
+    def base_probe(self, marker: GateMarker, context: GateContext) -> BaseProbe:
+        """What to count of both trees.
+
+        Raises:
+            UncountableError: this marker, or this stack, cannot be counted in another process.
+        """
+
+    def base_claim(self, marker: GateMarker) -> str:
+        """What a marker claims of the base; markers with the same claim are checked once."""
+        return f"{marker.claim} against base"
+
+    def base_claims(self, markers: Sequence[GateMarker]) -> Sequence[BaseClaim]:
+        claims = {self.base_claim(marker): marker for marker in markers}
+        return [BaseClaim(marker, claim) for claim, marker in claims.items()]
+
+    def check_against_base(
+        self, claim: BaseClaim, context: GateContext, of_base: ArmOfBase
+    ) -> GateResult:
+        asked = self.base_probe(claim.marker, context)
+        probe, arm = asked.probe, asked.arm
+        with context.session.progress.phase(f"{probe.name} of {arm.spec.stack} against the base"):
+            head = probe.count(arm, str(_root(context)), asked.args)
+            base = of_base(arm).probe(probe, **asked.args)
+        return _result(claim, context, asked, base, head)
 
 
 @dataclass(frozen=True)
@@ -42,48 +75,6 @@ class Difference:
     better: tuple[str, ...]
     new: tuple[Site, ...]
     gone: tuple[Site, ...]
-
-
-def count_against_base(marker: GateMarker, context: GateContext, of_base: ArmOfBase) -> GateResult:
-    """Count the same of both and compare.
-
-    Raises:
-        UncountableError: this marker, or this stack, cannot be counted in another process.
-        MeasurementError: one of them could not be counted.
-    """
-    at, how, arm, percent = _what(marker, context)
-    own_root = str(_root(context))
-    with context.session.progress.phase(f"{at} of {arm.spec.stack} against the base"):
-        head = probe(arm, at, own_root, how)
-        base = of_base(arm).probe(at, **how)
-    return _result(marker, context, arm, base, head, percent)
-
-
-def _what(
-    marker: GateMarker, context: GateContext
-) -> tuple[str, dict[str, Any], PreparedArm, float]:
-    """The probe, its arguments, the arm to probe, and by how many percent a count may grow."""
-    candidate = context.candidate
-    on_gpu = accelerator_of(context.session.device).counts_syncs
-    if isinstance(marker, NoGraphBreaks):
-        components = None if marker.components is None else list(marker.components)
-        return "graph breaks", {"components": components}, candidate, 0.0
-    if isinstance(marker, NoRecompiles):
-        return "recompiles", calls_of(marker), candidate, 0.0
-    if isinstance(marker, NoGpuSyncs):
-        if not isinstance(marker.scope, str):
-            raise UncountableError(
-                f"the scope {marker.scope_name} is an object of this process, which the base's "
-                "process does not have; give a scope by name to compare it with a base"
-            )
-        how = {"scope": marker.scope, "allow": list(marker.allow), "strict": marker.strict}
-        return "syncs", how, candidate if on_gpu else simulable(context), 0.0
-    assert isinstance(marker, MaxMemory), "unreachable: these are all markers that count"
-    if on_gpu:
-        require_countable(candidate)
-    else:
-        require_eager(candidate.spec.stack)
-    return "memory", {}, candidate if on_gpu else simulable(context), MEMORY_PERCENT
 
 
 def _root(context: GateContext) -> Path:
@@ -126,17 +117,11 @@ def _more(sites: tuple[Site, ...], than: tuple[Site, ...]) -> tuple[Site, ...]:
 
 
 def _result(
-    marker: GateMarker,
-    context: GateContext,
-    arm: PreparedArm,
-    base: Counts,
-    head: Counts,
-    percent: float,
+    claim: BaseClaim, context: GateContext, asked: BaseProbe, base: Counts, head: Counts
 ) -> GateResult:
-    found = difference(base, head, percent)
+    found = difference(base, head, asked.percent)
     against = context.session.base
     assert against is not None
-    verdict = VerdictKind.FAIL if found.worse else VerdictKind.PASS
     lines = [f"against {against.name}: " + ("; ".join(found.worse) or "nothing is worse")]
     if found.worse:
         lines += [f"  new here: {site}" for site in found.new]
@@ -144,36 +129,37 @@ def _result(
     lines += [f"  better: {sentence}" for sentence in found.better]
     lines += [f"  only in the base: {name}" for name in base.counts if name not in head.counts]
     stack = context.candidate.spec.stack
-    other, counted = counted_with(stack, arm.spec.stack)
+    other, counted = counted_with(stack, asked.arm.spec.stack)
     lines += [] if other is None else [f"  {other}"]
-    return GateResult(
-        gate=marker.marker,
-        claim=claim_of(marker),
-        test=context.test,
-        stack=stack.name,
-        verdict=verdict,
+    return context.result(
+        claim.marker,
+        VerdictKind.FAIL if found.worse else VerdictKind.PASS,
         reason="\n".join(lines),
+        claim=claim.claim,
         evidence=Evidence.COUNTED,
-        blocking=verdict is VerdictKind.FAIL,
         figures={
             "found": "; ".join([_format(base.counts, head.counts), *([other] if other else [])]),
             **counted,
             "against_base": against.about(),
             "base": _plain(base.counts),
             "head": _plain(head.counts),
-            "allowed_percent": percent,
+            "allowed_percent": asked.percent,
             "worse": list(found.worse),
             "better": list(found.better),
             "new_sites": [asdict(site) for site in found.new],
             "gone_sites": [asdict(site) for site in found.gone],
         },
+        metrics=_metrics(found, head.counts),
     )
 
 
-def claim_of(marker: GateMarker) -> str:
-    """What a marker claims of the base."""
-    name = "max_memory" if isinstance(marker, MaxMemory) else marker.claim
-    return f"{name} against base"
+def _metrics(found: Difference, head: Mapping[str, Mapping[str, int]]) -> list[Metric]:
+    """How many places are new; beside it the counts of this tree, over all components."""
+    sums: Counter[str] = Counter()
+    for counts in head.values():
+        sums.update(counts)
+    new = Metric(None, len(found.new), "places", series="new sites")
+    return [new, *(Metric(what, count, what) for what, count in sums.items())]
 
 
 def _plain(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:

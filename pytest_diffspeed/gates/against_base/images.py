@@ -1,66 +1,29 @@
-"""Images of this tree against those of the base, for the same stack."""
+"""What the base draws: a worker writes them into a file."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ...arms.counts import Counts
+from ...arms.probes import Probe
 from ...common.errors import MeasurementError
-from ...records.verdict import GateResult
-from ..catalog.similarity import (
-    ImageSimilarity,
-    compare,
-    gate_result,
-    limits_of_marker,
-    save_pictures,
-)
-from ..gate import GateContext
-from .counts import claim_of
 
 if TYPE_CHECKING:
+    from ...arms.prepared_arm import PreparedArm
     from ...arms.worker.arm import WorkerArm
     from ...pipelines.cases import Case
     from ..compare_outputs import Outputs
 
 
-def compare_with_base(marker: ImageSimilarity, context: GateContext, arm: WorkerArm) -> GateResult:
-    """Draw the same cases with both and compare, within the marker's limits.
+def drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Outputs:
+    """The outputs of ``cases`` as the base's arm draws them.
 
     Raises:
-        UsageError: no limit that can be meant.
-        MeasurementError: one of them raised, or drew images that cannot be compared.
+        MeasurementError: it could not, or the file cannot be read.
     """
-    from ..baseline_images import BaselineImages, draw, reference
-
-    session, candidate = context.session, context.candidate
-    candidate.require_unchanged()
-    preset, limits = limits_of_marker(marker, session, candidate)
-    with session.shared_device():  # drawing beside somebody's timing would disturb it
-        own = reference(session, candidate.spec.source)
-        drawn = draw(session, candidate, own.cases)
-        of_base = BaselineImages(own.cases, _drawn_by(arm, own.cases), own.floor, own.from_cache)
-    report = compare(session, of_base, drawn, (), preset=preset, **limits)
-    against = session.base
-    assert against is not None
-    result = gate_result(marker, context, report, of_base)
-    result = replace(
-        result,
-        claim=claim_of(marker),
-        reason=f"against {against.name}: {result.reason}",
-        figures={**result.figures, "against_base": against.about()},
-    )
-    try:
-        result.figures["pictures"] = save_pictures(
-            context, of_base, drawn, report, beside="against base"
-        )
-    except Exception as error:  # a picture must not cost a verdict
-        result.figures["pictures_error"] = f"{type(error).__name__}: {error}"
-    return result
-
-
-def _drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Outputs:
     import numpy as np
     import torch
 
@@ -68,10 +31,28 @@ def _drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Outputs:
 
     with tempfile.TemporaryDirectory(prefix="diffspeed-images-") as folder:
         path = Path(folder) / "images.npy"
-        wanted = [[case.name, case.prompt, case.seed] for case in cases]
-        arm.probe("images", cases=wanted, path=str(path))
+        plain = [[case.name, case.prompt, case.seed] for case in cases]
+        arm.probe(Probe("images", draw_images), cases=plain, path=str(path))
         try:
             images = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise MeasurementError(f"the base's images cannot be read: {error}") from None
     return Outputs(torch.from_numpy(images), None)
+
+
+def draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: str) -> Counts:
+    """Draw ``cases`` into the file ``path``: ``N × …``, as outputs are.
+
+    Each is a name, a prompt (``None`` where it has none) and a seed.
+    """
+    import numpy as np
+    import torch
+
+    drawn = []
+    for name, prompt, seed in cases:
+        case = arm.call.for_case(name, prompt, seed)
+        with arm.running():
+            output = arm.call.of(case).draw(arm.pipeline).output.data
+        drawn.append(output.to("cpu", torch.float32).numpy())
+    np.save(Path(path), np.stack(drawn))
+    return Counts({"images": {"drawn": len(drawn)}})

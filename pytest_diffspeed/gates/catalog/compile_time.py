@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...common.errors import MeasurementError
-from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...records.verdict import SECONDS, Axis, Evidence, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ...techniques.technique import Family
 from ..gate import Gate, GateContext
@@ -25,6 +25,7 @@ class MaxCompileTime(GateMarker):
     signature: ClassVar[str] = (
         "max_compile_time(seconds, stack=None, device=None): cold start with compilation"
     )
+    axis: ClassVar[Axis] = Axis.TIME
     seconds: float
     stack: Stack | None
     device: str | None
@@ -72,24 +73,26 @@ class MaxCompileTimeGate(Gate):
         reason = f"the first call took {start.first_call_s:.3g} s, allowed: {marker.seconds:g} s"
         if start.cache in ("warm", "partly warm"):
             reason += "; a cold start takes longer: clear inductor's cache to time one"
-        result = GateResult(
-            gate=marker.marker,
-            claim=marker.claim,
-            test=context.test,
-            stack=stack.name,
-            verdict=VerdictKind.FAIL if failed else VerdictKind.PASS,
+        result = context.result(
+            marker,
+            VerdictKind.FAIL if failed else VerdictKind.PASS,
             reason=reason,
             evidence=Evidence.MEASURED,
-            blocking=failed,
             figures={
                 "found": start.sentence(),
                 "allowed_s": marker.seconds,
                 "graphs": arm.compilation.graphs,
                 **start.as_dict(),
             },
+            metrics=[
+                Metric(name, value, "s", kind=SECONDS, is_counted=False)
+                for name, value in (
+                    ("baseline_s", start.baseline_s),
+                    ("first_call_s", start.first_call_s),
+                )
+            ],
         )
-        session.journal.write("gate", **result.as_dict())
-        return result
+        return context.publish(result)
 
 
 GATES = (MaxCompileTimeGate(),)

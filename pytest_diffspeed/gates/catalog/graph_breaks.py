@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ...arms.probes import graph_breaks, not_looked_at
-from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...arms.counts import Counts, Site
+from ...arms.probes import Probe
+from ...common.errors import DiffspeedError, MeasurementError
+from ...common.paths import path_in_tree
+from ...records.verdict import Axis, Evidence, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
-from ..gate import Gate, GateContext
+from ..against_base.counts import BaseProbe, CountingGate
+from ..gate import GateContext
 from ..marker import GateMarker
 from ..marker_values import as_component, as_count, as_device, as_optional_stack, as_words
 from ..saved_counts import SAVED, saved_counts
 
 if TYPE_CHECKING:
+    from ...arms.prepared_arm import PreparedArm
     from ...compilation.report import GraphBreakReport
 
 
@@ -26,6 +32,7 @@ class NoGraphBreaks(GateMarker):
         "no_graph_breaks(components=None, max_breaks=0, stack=None, device=None): what "
         "runs in the steps and after them compiles without graph breaks"
     )
+    axis: ClassVar[Axis] = Axis.STRUCTURE
     components: tuple[str, ...] | None
     max_breaks: int | None
     """``None``: only the file of counts limits it."""
@@ -53,7 +60,7 @@ def _as_components(value: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if parts is None else tuple(as_component("components", part) for part in parts)
 
 
-class NoGraphBreaksGate(Gate):
+class NoGraphBreaksGate(CountingGate):
     """Looks at each component, uncompiled, with the inputs that a real call gives it.
 
     Nothing is timed and nothing of the arm is changed.  The reports are kept, so that a second gate
@@ -61,7 +68,6 @@ class NoGraphBreaksGate(Gate):
     """
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (NoGraphBreaks,)
-    counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         from ...compilation.report import plural
@@ -96,15 +102,11 @@ class NoGraphBreaksGate(Gate):
         if breaks:
             reason += [line for report in reports if report.breaks for line in _lines_of(report)]
         notes = [f"{r.name}: {note}" for r in reports for note in r.notes]
-        result = GateResult(
-            gate=marker.marker,
-            claim=marker.claim,
-            test=context.test,
-            stack=candidate.spec.stack.name,
-            verdict=VerdictKind.FAIL if failed else VerdictKind.PASS,
+        result = context.result(
+            marker,
+            VerdictKind.FAIL if failed else VerdictKind.PASS,
             reason="\n".join([*reason, *notes, *ratchet.lines]),
             evidence=Evidence.COUNTED,
-            blocking=failed,
             figures={
                 "found": "; ".join([found, *ratchet.better]),
                 "breaks": len(breaks),
@@ -112,9 +114,16 @@ class NoGraphBreaksGate(Gate):
                 "components": {report.name: report.as_dict() for report in reports},
                 "not_looked_at": list(left_out),
             },
+            metrics=[Metric("breaks", len(breaks), "graph breaks", series="breaks")],
         )
-        session.journal.write("gate", **result.as_dict())
-        return result
+        return context.publish(result)
+
+    def base_probe(self, marker: GateMarker, context: GateContext) -> BaseProbe:
+        assert isinstance(marker, NoGraphBreaks)
+        components = None if marker.components is None else list(marker.components)
+        return BaseProbe(
+            Probe("graph breaks", count_breaks), context.candidate, {"components": components}
+        )
 
 
 def _lines_of(report: GraphBreakReport) -> list[str]:
@@ -125,6 +134,82 @@ def _lines_of(report: GraphBreakReport) -> list[str]:
 
 def _left_out(names: Sequence[str]) -> list[str]:
     return [f"not looked at: {', '.join(names)}"] if names else []
+
+
+def graph_breaks(
+    arm: PreparedArm, components: tuple[str, ...] | None
+) -> tuple[GraphBreakReport, ...]:
+    """A look at each of the components of an arm's pipeline; kept for the next gate.
+
+    By default at all that run in the steps and after them.
+
+    Raises:
+        MeasurementError: one of them could not be looked at; the sentence names them all.
+    """
+    from ...compilation.probe import probe_breaks
+    from ...pipelines.capture import capture
+    from ...techniques.apply import PROOF_STEPS
+
+    key = ("graph breaks", components)
+    if key not in arm.memo:
+        reports: list[GraphBreakReport] = []
+        problems: list[str] = []
+        observed, steps = arm.observed()
+        with arm.running():
+            captured = capture(
+                arm.pipeline,
+                lambda: arm.call(arm.pipeline, steps=steps),
+                components,
+                observed=observed,
+                steps=PROOF_STEPS,
+            )
+            for one in captured:
+                try:
+                    reports.append(
+                        probe_breaks(one.fn, one.calls, name=one.name, restart=one.restart)
+                    )
+                except DiffspeedError as error:
+                    problems.append(str(error))
+        if problems:
+            raise MeasurementError("; ".join(problems))
+        arm.memo[key] = tuple(reports)
+    found: tuple[GraphBreakReport, ...] = arm.memo[key]
+    return found
+
+
+def not_looked_at(arm: PreparedArm, looked_at: Iterable[str]) -> tuple[str, ...]:
+    """What ran in a call of ``arm`` and is not among the names in ``looked_at``, and denoisers that
+    did not run at all: ``"controlnet (ran 4 ×)"``, ``"transformer_2 (did not run in 4 steps)"``.
+    """
+    from ...compilation.report import plural
+    from ...pipelines.entries import entries
+
+    observed, _ = arm.observed()
+    names = set(looked_at)
+    ran = [entry.ran for entry in entries(observed) if entry.name not in names]
+    steps = plural(observed.steps, "step")
+    return (*ran, *(f"{name} (did not run in {steps})" for name in observed.silent_denoisers))
+
+
+def count_breaks(arm: PreparedArm, root: Path, *, components: Sequence[str] | None) -> Counts:
+    reports = graph_breaks(arm, None if components is None else tuple(components))
+    counts = {r.name: {"breaks": len(r.breaks), "graphs": r.graphs} for r in reports}
+    return Counts(
+        counts,
+        tuple(
+            Site(
+                report.name,
+                found.reason,
+                path_in_tree(found.file, root),
+                found.line,
+                found.function,
+                found.source,
+                found.runs or 1,
+            )
+            for report in reports
+            for found in report.breaks
+        ),
+    )
 
 
 GATES = (NoGraphBreaksGate(),)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...accelerators.registry import accelerator_of
+from ...arms.counts import Counts
+from ...arms.probes import Probe
 from ...arms.spec import ArmSpec
 from ...common.errors import SelfComparisonError
-from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...records.verdict import RATIO, Axis, Evidence, GateResult, Metric, VerdictKind
 from ...techniques.stacks import PREVIOUS, Stack
-from ..countable import require_countable, require_eager
-from ..gate import Gate, GateContext
+from ..against_base.counts import BaseProbe, CountingGate
+from ..countable import require_countable, require_eager, simulable
+from ..gate import GateContext
 from ..marker import GateMarker
 from ..marker_values import as_device, as_number, as_optional_stack, as_stack
 
 if TYPE_CHECKING:
+    from ...arms.prepared_arm import PreparedArm
     from ...timing.simulated_memory import SimulatedPeak
 
+MEMORY_PERCENT = 5.0
+"""What the peak of a call may grow by against a base: an allocator rounds."""
 _GIB, _MIB = 2**30, 2**20
 
 
@@ -28,6 +36,7 @@ class MaxMemory(GateMarker):
     signature: ClassVar[str] = (
         'max_memory(ratio, over="fp32", stack=None, device=None): peak device memory'
     )
+    axis: ClassVar[Axis] = Axis.MEMORY
     ratio: float
     over: Stack
     stack: Stack | None
@@ -53,7 +62,7 @@ class MaxMemory(GateMarker):
         )
 
 
-class MemoryGate(Gate):
+class MemoryGate(CountingGate):
     """Counts one call of each arm, one after the other.
 
     On CUDA what the device's allocator gave out; in a session on the CPU the bytes of tensors on a
@@ -61,6 +70,7 @@ class MemoryGate(Gate):
     """
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (MaxMemory,)
+    counts: ClassVar[bool] = False  # it runs whole calls
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         from ...accelerators.registry import allocator_of
@@ -92,18 +102,14 @@ class MemoryGate(Gate):
             }
         share = peaks[1] / peaks[0]
         verdict = VerdictKind.PASS if peaks[1] <= marker.ratio * peaks[0] else VerdictKind.FAIL
-        result = GateResult(
-            gate=marker.marker,
-            claim=marker.claim,
-            test=context.test,
-            stack=candidate.spec.stack.name,
-            verdict=verdict,
+        result = context.result(
+            marker,
+            verdict,
             reason=(
                 f"at most {_size(peaks[1])} of tensors at once, {share:.3g} of the "
                 f"{_size(peaks[0])} of {over}; {marker.ratio:.3g} are allowed{note}"
             ),
             evidence=Evidence.COUNTED,
-            blocking=verdict is VerdictKind.FAIL,
             figures={
                 "found": f"{_size(peaks[1])}, {share:.3g} of {over}'s{place}",
                 "over": over.name,
@@ -114,9 +120,32 @@ class MemoryGate(Gate):
                 **more,
                 "environment": session.environment(),
             },
+            # Counted, but by an allocator that rounds and caches a little differently each time.
+            metrics=[
+                Metric(
+                    "memory_ratio",
+                    share,
+                    "× peak memory",
+                    kind=RATIO,
+                    is_counted=False,
+                    series="memory ratio",
+                )
+            ],
         )
-        session.journal.write("gate", **result.as_dict())
-        return result
+        return context.publish(result)
+
+    def base_claim(self, marker: GateMarker) -> str:
+        """Over two stacks it is one question here."""
+        return f"{marker.marker} against base"
+
+    def base_probe(self, marker: GateMarker, context: GateContext) -> BaseProbe:
+        candidate = context.candidate
+        if accelerator_of(context.session.device).counts_syncs:
+            require_countable(candidate)
+        else:
+            require_eager(candidate.spec.stack)
+            candidate = simulable(context)
+        return BaseProbe(Probe("memory", count_memory), candidate, percent=MEMORY_PERCENT)
 
 
 def _described(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]:
@@ -141,6 +170,20 @@ def _described(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]
 def _size(count: int) -> str:
     """``0.512 GiB``, or MiB where that is the better unit."""
     return f"{count / _GIB:.3g} GiB" if count >= _GIB / 10 else f"{count / _MIB:.3g} MiB"
+
+
+def peak_bytes(arm: PreparedArm) -> int:
+    """Of one call: as the device's allocator counts, or on a simulated GPU if there is none."""
+    device = arm.pipeline.device
+    accelerator = accelerator_of(device)
+    allocator = accelerator.allocator(accelerator.device(str(device), device.index))
+    if allocator is None:
+        return arm.simulated_peak().allocated_bytes
+    return arm.peak_memory(allocator).allocated_bytes
+
+
+def count_memory(arm: PreparedArm, root: Path) -> Counts:
+    return Counts({"call": {"peak bytes": peak_bytes(arm)}})
 
 
 GATES = (MemoryGate(),)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...arms.probes import recompiles
+from ...accelerators.registry import accelerator_of
+from ...arms.counts import Counts, Site
+from ...arms.probes import Probe
+from ...common.errors import MeasurementError
+from ...common.paths import path_in_tree
 from ...compilation.counts_file import storable
-from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...records.verdict import Axis, Evidence, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
-from ..gate import Gate, GateContext
+from ..against_base.counts import BaseProbe, CountingGate
+from ..gate import GateContext
 from ..marker import GateMarker
 from ..marker_values import (
     as_count,
@@ -24,6 +31,7 @@ from ..marker_values import (
 from ..saved_counts import SAVED, saved_counts
 
 if TYPE_CHECKING:
+    from ...arms.prepared_arm import PreparedArm
     from ...compilation.recompiles import RecompileReport
 
 
@@ -35,6 +43,7 @@ class NoRecompiles(GateMarker):
         "no_recompiles(max_recompiles=0, sizes=None, batch_sizes=None, prompts=None, "
         "guidance=None, stack=None, device=None): nothing compiles again after warm-up"
     )
+    axis: ClassVar[Axis] = Axis.STRUCTURE
     max_recompiles: int | None
     """``None``: only the file of counts limits it."""
     sizes: tuple[tuple[int, int], ...] | None
@@ -66,11 +75,10 @@ class NoRecompiles(GateMarker):
         )
 
 
-class NoRecompilesGate(Gate):
+class NoRecompilesGate(CountingGate):
     """Calls the arm as it is: again, and with each size, batch, prompt and guidance asked for."""
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (NoRecompiles,)
-    counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         from ...compilation.report import plural
@@ -104,24 +112,25 @@ class NoRecompilesGate(Gate):
             *report.often,
             *ratchet.better,
         ]
-        result = GateResult(
-            gate=marker.marker,
-            claim=marker.claim,
-            test=context.test,
-            stack=arm.spec.stack.name,
-            verdict=VerdictKind.FAIL if failed else VerdictKind.PASS,
+        result = context.result(
+            marker,
+            VerdictKind.FAIL if failed else VerdictKind.PASS,
             reason="\n".join(reason),
             evidence=Evidence.COUNTED,
-            blocking=failed,
             figures={
                 "found": "; ".join(found),
                 "recompiles": count,
                 "allowed": limit,
                 "report": report.as_dict(),
             },
+            metrics=[Metric("recompiles", count, "recompilations", series="recompiles")],
         )
-        session.journal.write("gate", **result.as_dict())
-        return result
+        return context.publish(result)
+
+    def base_probe(self, marker: GateMarker, context: GateContext) -> BaseProbe:
+        assert isinstance(marker, NoRecompiles)
+        probe = Probe("recompiles", count_recompiles)
+        return BaseProbe(probe, context.candidate, calls_of(marker))
 
 
 def calls_of(marker: NoRecompiles) -> dict[str, Any]:
@@ -144,6 +153,80 @@ def _saved(report: RecompileReport) -> dict[str, dict[str, int]]:
         storable(f"{component} over {over}" if over else component): {"recompiles": count}
         for component, count in report.by_component().items()
     }
+
+
+def recompiles(
+    arm: PreparedArm,
+    *,
+    sizes: Sequence[tuple[int, int]] = (),
+    batch_sizes: Sequence[int] = (),
+    prompts: Sequence[str] = (),
+    guidance: Sequence[float] = (),
+) -> RecompileReport:
+    """What compiles again after warm-up: over a repeated call, and one of each kind asked for.
+
+    Raises:
+        MeasurementError: nothing of a denoiser is compiled, so it was not looked at.
+    """
+    from ...compilation.recompiles import find_recompiles
+    from ...pipelines.compile_failure import explain_compile_failure
+    from ...pipelines.parts import parts
+    from ...pipelines.variants import variants
+
+    observed, steps = arm.observed()
+    calls = variants(
+        arm.pipeline,
+        arm.call,
+        steps=steps,
+        sizes=sizes,
+        batch_sizes=batch_sizes,
+        prompts=prompts,
+        guidance=guidance,
+    )
+    with arm.running():
+        report = find_recompiles(
+            parts(arm.pipeline),
+            calls,
+            warm_up=lambda: arm.call(arm.pipeline, steps=steps),
+            cuda_graphs=accelerator_of(arm.pipeline.device).has_graphs,
+            skipped_before=arm.compilation.cudagraph_skips,
+            explain=lambda call, error: explain_compile_failure(
+                arm.pipeline, lambda pipeline, steps: call(), error
+            ),
+        )
+    left_out = [one.ran for one in observed.denoisers if not _covers(report.components, one.name)]
+    if left_out:
+        raise MeasurementError(
+            f"nothing of {', '.join(left_out)} is compiled, so whether it compiles again cannot be "
+            f"said; compiled: {', '.join(report.components)}; compile it in the stack too"
+        )
+    return report
+
+
+def _covers(compiled: Iterable[str], name: str) -> bool:
+    """Whether something of the component ``name`` is among what is compiled."""
+    return any(one == name or one.startswith(f"{name}.") for one in compiled)
+
+
+def count_recompiles(arm: PreparedArm, root: Path, **over: Any) -> Counts:
+    report = recompiles(arm, **over)
+    # The guard's text names objects by address and sizes by value; the function is what stays.
+    again = Counter(
+        (one.component, path_in_tree(one.file, root), one.line, one.function)
+        for one in report.recompiles
+    )
+    counts: dict[str, dict[str, int]] = {
+        name: {"recompiles": count} for name, count in report.by_component().items()
+    }
+    counts["pipeline"] = {
+        "parts that run eagerly": len(report.eager),
+        "CUDA graphs skipped": len(report.cudagraph_skips),
+    }
+    sites = tuple(
+        Site(component, "compiled again", file, line, function, "", count)
+        for (component, file, line, function), count in again.items()
+    )
+    return Counts(counts, sites, (*map(str, report.recompiles), *report.eager))
 
 
 GATES = (NoRecompilesGate(),)

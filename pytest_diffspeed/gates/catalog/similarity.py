@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import MeasurementError, SelfComparisonError, UsageError, nearest
 from ...common.workdir import safe_name
-from ...records.verdict import Evidence, GateResult, VerdictKind
-from ...similarity.presets import LIMIT_NAMES, PRESETS, LimitError, require_limit
+from ...records.verdict import (
+    HIGHER,
+    LOWER,
+    SIMILARITY,
+    Axis,
+    Evidence,
+    GateResult,
+    Metric,
+    VerdictKind,
+)
+from ...similarity.presets import (
+    HIGHER_IS_BETTER,
+    IN_DECIBELS,
+    LIMIT_NAMES,
+    PRESETS,
+    LimitError,
+    require_limit,
+)
 from ...techniques.stacks import Stack
-from ..gate import Gate, GateContext
+from ..against_base.images import drawn_by
+from ..gate import ArmOfBase, BaseClaim, Gate, GateContext
 from ..image_limits_file import NAME as LIMITS_FILE
 from ..image_limits_file import limits_for
 from ..marker import GateMarker
@@ -42,6 +60,7 @@ class ImageSimilarity(GateMarker):
         'image_similarity(preset="lossless", stack=None, device=None, **limits): images like '
         "the fp32 baseline's"
     )
+    axis: ClassVar[Axis] = Axis.IMAGES
     preset: str
     limits: tuple[tuple[str, float], ...]
     stack: Stack | None
@@ -97,9 +116,45 @@ class SimilarityGate(Gate):
             result.figures["pictures"] = save_pictures(context, reference, drawn, report)
         except Exception as error:  # a picture must not cost a verdict
             result.figures["pictures_error"] = f"{type(error).__name__}: {error}"
-        session.journal.write("gate", **result.as_dict())
+        context.publish(result)
         for sentence in not_checked(report.skipped):
             session.progress.line(f"image_similarity: {sentence}")
+        return result
+
+    def base_claims(self, markers: Sequence[GateMarker]) -> Sequence[BaseClaim]:
+        return [BaseClaim(marker, f"{marker.claim} against base") for marker in markers]
+
+    def check_against_base(
+        self, claim: BaseClaim, context: GateContext, of_base: ArmOfBase
+    ) -> GateResult:
+        """Draw the same cases with both and compare, within the marker's limits."""
+        from ..baseline_images import BaselineImages, draw, reference
+
+        session, candidate, marker = context.session, context.candidate, claim.marker
+        assert isinstance(marker, ImageSimilarity)
+        arm = of_base(candidate)
+        candidate.require_unchanged()
+        preset, limits = limits_of_marker(marker, session, candidate)
+        with session.shared_device():  # drawing beside somebody's timing would disturb it
+            own = reference(session, candidate.spec.source)
+            drawn = draw(session, candidate, own.cases)
+            theirs = BaselineImages(own.cases, drawn_by(arm, own.cases), own.floor, own.from_cache)
+        report = compare(session, theirs, drawn, (), preset=preset, **limits)
+        against = session.base
+        assert against is not None
+        result = gate_result(marker, context, report, theirs)
+        result = replace(
+            result,
+            claim=claim.claim,
+            reason=f"against {against.name}: {result.reason}",
+            figures={**result.figures, "against_base": against.about()},
+        )
+        try:
+            result.figures["pictures"] = save_pictures(
+                context, theirs, drawn, report, beside="against base"
+            )
+        except Exception as error:  # a picture must not cost a verdict
+            result.figures["pictures_error"] = f"{type(error).__name__}: {error}"
         return result
 
 
@@ -222,12 +277,9 @@ def gate_result(
         {"prompt": case.name, "seed": case.seed, "label": label}
         for case, label in zip(reference.cases, report.labels, strict=True)
     ]
-    return GateResult(
-        gate=marker.marker,
-        claim=marker.claim,
-        test=context.test,
-        stack=context.candidate.spec.stack.name,
-        verdict=verdict,
+    return context.result(
+        marker,
+        verdict,
         reason=report.reason,
         evidence=Evidence.COUNTED,
         blocking=verdict is not VerdictKind.PASS,  # without a checked limit nothing was checked
@@ -255,7 +307,24 @@ def gate_result(
             "sample_rate_hz": reference.drawn.sample_rate_hz,
             "not_compared": list(reference.drawn.left_out),
         },
+        metrics=[
+            metric for name, pair in report.metrics.items() for metric in _metrics(name, *pair)
+        ],
     )
+
+
+def _metrics(name: str, mean: float, worst: float) -> Iterator[Metric]:
+    for part, value in (("mean", mean), ("worst", worst)):
+        yield Metric(
+            f"{name}_{part}",
+            value,
+            "dB" if name in (*IN_DECIBELS, "log_spectral_distance") else name,
+            HIGHER if HIGHER_IS_BETTER[name] else LOWER,
+            SIMILARITY,
+            # The same kernels give the same picture, and others move it: noise, if seldom.
+            is_counted=False,
+            series=f"{name} {part}",
+        )
 
 
 def save_pictures(

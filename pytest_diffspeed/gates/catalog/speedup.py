@@ -12,11 +12,17 @@ from typing import ClassVar
 
 from ...common.errors import DiffspeedError
 from ...records.verdict import GateResult
-from ..gate import Checked, Gate, GateContext
+from ...techniques.stacks import BASE
+from ..gate import ArmOfBase, BaseClaim, Checked, Gate, GateContext
 from ..marker import GateMarker
 from ..marker_values import as_number
+from ..ratios.against_base import speed_against_base
 from ..ratios.gate_group import GateGroup, PendingGate, ask, decided
 from ..ratios.marker import SpeedMarker
+
+SLOWDOWN_PERCENT = 5.0
+"""What a test allows that says nothing of the base itself: smaller changes take more pairs than
+most budgets hold (``docs/statistics.md``), and are told as INCONCLUSIVE."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class SpeedupGates(Gate):
     """
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (MinSpeedup, MaxSlowdown)
+    times: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         ((_, checked),) = self.check_all([marker], context)
@@ -104,13 +111,31 @@ class SpeedupGates(Gate):
                 yield marker, error
                 continue
             if isinstance(asked, GateResult):
-                context.session.journal.write("gate", **asked.as_dict())
-                yield marker, asked
+                yield marker, context.publish(asked)
             else:
                 open_.append(asked)
         for unit in dict.fromkeys(asked.marker.unit for asked in open_):
             block = GateGroup(unit, [a for a in open_ if a.marker.unit == unit], context)
             yield from decided(block)
+
+    def base_claims(self, markers: Sequence[GateMarker]) -> Sequence[BaseClaim]:
+        """Those with ``over="base"``; one of our own for each unit that a test times without."""
+        speed = [marker for marker in markers if isinstance(marker, SpeedMarker)]
+        own = [marker for marker in speed if marker.is_against_base]
+        units = dict.fromkeys(marker.unit for marker in speed)
+        missing = [unit for unit in units if unit not in {marker.unit for marker in own}]
+        of_ours = (
+            MaxSlowdown.from_arguments(SLOWDOWN_PERCENT, over=BASE.name, unit=unit)
+            for unit in missing
+        )
+        return [BaseClaim(marker, marker.claim) for marker in (*own, *of_ours)]
+
+    def check_all_against_base(
+        self, claims: Sequence[BaseClaim], context: GateContext, of_base: ArmOfBase
+    ) -> Iterator[tuple[BaseClaim, GateResult | DiffspeedError]]:
+        markers = [claim.marker for claim in claims if isinstance(claim.marker, SpeedMarker)]
+        for marker, checked in speed_against_base(markers, context):
+            yield BaseClaim(marker, marker.claim), checked
 
 
 GATES = (SpeedupGates(),)

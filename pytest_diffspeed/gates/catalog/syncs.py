@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...accelerators.registry import accelerator_of
-from ...arms.probes import syncs
-from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...arms.counts import Counts, Site
+from ...arms.probes import Probe
+from ...common.errors import UncountableError
+from ...common.paths import path_in_tree
+from ...records.verdict import Axis, Evidence, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
+from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import counted_with, simulable
-from ..gate import Gate, GateContext
+from ..gate import GateContext
 from ..marker import GateMarker
 from ..marker_values import (
     as_count,
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from ...syncs.report import SyncReport
 
 
+SIMULATED_STEPS = 6
+"""Enough for the warm-up of multistep schedulers, some steady steps and the last one."""
 SCOPES = ("scheduler.step", "denoising_loop", "call")
 
 
@@ -38,6 +45,7 @@ class NoGpuSyncs(GateMarker):
         'no_gpu_syncs(scope="scheduler.step", first_step=0, per_step=0, allow=(), '
         "strict=False, stack=None, device=None): no host syncs"
     )
+    axis: ClassVar[Axis] = Axis.STRUCTURE
     scope: str | Callable[..., Any]
     first_step: int
     per_step: int
@@ -78,11 +86,10 @@ class NoGpuSyncs(GateMarker):
         )
 
 
-class SyncGates(Gate):
+class SyncGates(CountingGate):
     """Counts on the GPU of the session, or on a simulated one where the session has none."""
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (NoGpuSyncs,)
-    counts: ClassVar[bool] = True
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
         assert isinstance(marker, NoGpuSyncs)
@@ -90,9 +97,21 @@ class SyncGates(Gate):
         if not accelerator_of(session.device).counts_syncs:
             candidate = simulable(context)
         report = syncs(candidate, scope=marker.scope, allow=marker.allow)
-        result = _result(marker, context, candidate, report)
-        session.journal.write("gate", **result.as_dict())
-        return result
+        return context.publish(_result(marker, context, candidate, report))
+
+    def base_probe(self, marker: GateMarker, context: GateContext) -> BaseProbe:
+        assert isinstance(marker, NoGpuSyncs)
+        if not isinstance(marker.scope, str):
+            raise UncountableError(
+                f"the scope {marker.scope_name} is an object of this process, which the base's "
+                "process does not have; give a scope by name to compare it with a base"
+            )
+        on_gpu = accelerator_of(context.session.device).counts_syncs
+        return BaseProbe(
+            Probe("syncs", count_host_syncs),
+            context.candidate if on_gpu else simulable(context),
+            {"scope": marker.scope, "allow": list(marker.allow), "strict": marker.strict},
+        )
 
 
 def _result(
@@ -118,15 +137,11 @@ def _result(
     else:
         reason += found
     verdict = VerdictKind.FAIL if problems else VerdictKind.PASS
-    return GateResult(
-        gate=marker.marker,
-        claim=marker.claim,
-        test=context.test,
-        stack=stack.name,
-        verdict=verdict,
+    return context.result(
+        marker,
+        verdict,
         reason=reason,
         evidence=Evidence.COUNTED,
-        blocking=verdict is VerdictKind.FAIL,
         figures={
             "found": found,
             "scope": report.scope,
@@ -142,6 +157,15 @@ def _result(
             "sites": [vars(site) for site in report.sites],
             "unused_allowances": list(report.unused_allowances),
         },
+        metrics=[
+            Metric("syncs_first_step", once, "host syncs", series="syncs once"),
+            Metric(
+                "syncs_per_step",
+                worst,
+                "host syncs",
+                series="syncs a step" if report.per_step else None,
+            ),
+        ],
     )
 
 
@@ -158,6 +182,63 @@ def _notes(marker: NoGpuSyncs, report: SyncReport, stack: Stack, own: Stack) -> 
 
 def _counts(kind: str, marker: NoGpuSyncs) -> bool:
     return kind != "may_block" or marker.strict
+
+
+def syncs(
+    arm: PreparedArm, *, scope: str | Callable[..., Any], allow: Sequence[str] = ()
+) -> SyncReport:
+    """Host syncs of one call: on the arm's GPU, or on a simulated one if it has none."""
+    from ...syncs.count import count_syncs
+
+    device = arm.pipeline.device
+    on_gpu = accelerator_of(device).counts_syncs
+    # Nothing is timed: a call of one step would say nothing of the steady ones.
+    steps = max(2, arm.call.defaults.steps)
+    if not on_gpu:
+        steps = min(steps, SIMULATED_STEPS)
+    whole = scope != "scheduler.step"
+    output = "pt" if whole else "latent"
+    arguments = arm.call.arguments(arm.pipeline, output=output, steps=steps)
+    # That of a timed call is a CPU generator, whose noise a stochastic scheduler would copy to the
+    # device in each step; without one the device draws.
+    arguments.pop("generator", None)
+    with arm.running():
+        return count_syncs(
+            arm.pipeline,
+            scope=scope,
+            device=str(device) if on_gpu else "simulated",
+            steps=steps,
+            allow=tuple(allow),
+            **arguments,
+        )
+
+
+def count_host_syncs(
+    arm: PreparedArm, root: Path, *, scope: str, allow: Sequence[str], strict: bool
+) -> Counts:
+    report = syncs(arm, scope=scope, allow=allow)
+    counts = {
+        "first step": report.first_step + report.outside,
+        "steady step": max(report.per_step, default=0),
+    }
+    if strict:
+        counts["may block"] = report.may_block
+    return Counts(
+        {report.scope: counts},
+        tuple(
+            Site(
+                report.scope,
+                f"{site.kind} {site.op}",
+                path_in_tree(site.file, root),
+                site.line,
+                site.function,
+                site.source,
+                site.count,
+            )
+            for site in report.sites
+            if site.allowed is None and (strict or site.kind != "may_block")
+        ),
+    )
 
 
 GATES = (SyncGates(),)

@@ -238,7 +238,7 @@ class GateGroup:
             floor={} if self._floor is None else self._floor.figures(),
         )
         asked.result = asked.instance.end(self._annotated(found))
-        self._session.journal.write("gate", **asked.result.as_dict())
+        self._context.publish(asked.result)
 
     def _annotated(self, found: GateResult) -> GateResult:
         """The result with what else this block knows of its arms."""

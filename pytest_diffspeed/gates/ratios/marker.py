@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...techniques.stacks import Stack
+from ...records.verdict import Axis
+from ...techniques.stacks import BASE, Stack
 from ..marker import GateMarker
 from ..marker_values import (
     as_component,
@@ -24,6 +25,7 @@ METHODS = ("sign", "bet")
 class SpeedMarker(GateMarker):
     """What the two gates on a paired ratio share: against what, of what, and how sure."""
 
+    axis: ClassVar[Axis] = Axis.RATIO
     policy: ClassVar[str]
     """What INCONCLUSIVE does to the test where ``--diffspeed-inconclusive`` says nothing."""
     over: Stack
@@ -36,6 +38,10 @@ class SpeedMarker(GateMarker):
     @property
     def claim(self) -> str:
         return f"{self.marker} over {self.over} per {self.unit}"
+
+    @property
+    def is_against_base(self) -> bool:
+        return self.over == BASE
 
     @property
     def min_ratio(self) -> float:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...records.verdict import Evidence, GateResult, VerdictKind
+from ...records.verdict import (
+    HIGHER,
+    RATIO,
+    SECONDS,
+    Evidence,
+    GateResult,
+    Metric,
+    VerdictKind,
+)
 
 if TYPE_CHECKING:
     from ...timing.comparison import SpeedupResult
@@ -44,12 +52,9 @@ def gate_result(
         reason += (
             f"; it fails although the policy is {policy or marker.policy!r}: no pair was timed"
         )
-    return GateResult(
-        gate=marker.marker,
-        claim=marker.claim,
-        test=context.test,
-        stack=context.candidate.spec.stack.name,
-        verdict=measured.verdict,
+    return context.result(
+        marker,
+        measured.verdict,
         reason=reason,
         evidence=Evidence.MEASURED,
         blocking=blocking,
@@ -82,4 +87,19 @@ def gate_result(
             "seed": measured.seed,
             "environment": context.session.environment(),
         },
+        metrics=_metrics(measured, first_calls[1]) if measured.pairs else (),
     )
+
+
+def _metrics(measured: SpeedupResult, first_call_s: float) -> list[Metric]:
+    """The ratio is followed over commits; seconds of two moments say nothing about a commit."""
+    ends = {"low": measured.low, "high": measured.high}
+    seconds = (
+        ("baseline_s", measured.baseline_s),
+        ("candidate_s", measured.candidate_s),
+        ("candidate_first_call_s", first_call_s),
+    )
+    return [
+        Metric("ratio", measured.ratio, "×", HIGHER, RATIO, False, "ratio", **ends),
+        *(Metric(name, value, "s", kind=SECONDS, is_counted=False) for name, value in seconds),
+    ]

@@ -7,14 +7,14 @@ must not be compared, and whatever reads an export will do just that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from ...records.older import metrics_of
 from ...records.reader import RecordedSession
-from ...records.verdict import GateResult
+from ...records.verdict import METRIC_KINDS, SECONDS, GateResult
 
-KINDS = RATIO, COUNT, SIMILARITY, SECONDS = "ratio", "count", "similarity", "seconds"
+KINDS = METRIC_KINDS
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,28 @@ def figures_of(session: RecordedSession, *, milliseconds: bool = False) -> tuple
 
 def figures_of_result(result: GateResult) -> Iterator[Figure]:
     """The figures of one gate, durations too; none where it counted and measured nothing."""
-    figures = result.figures
-    for name, value, unit, better, kind, bounds in [
-        *_ratio(figures),
-        *_counts(figures),
-        *_similarity(figures),
-        *_seconds(figures),
-    ]:
-        if is_number(value):
-            low, high = (float(b) if is_number(b) else None for b in bounds)
-            yield Figure(
-                result.test,
-                result.stack,
-                result.claim,
-                name,
-                float(value),
-                low,
-                high,
-                unit,
-                better,
-                kind,
-                str(result.verdict),
-            )
+    for metric in metrics_of(result):
+        if metric.name is None or not is_number(metric.value):
+            continue
+        low, high = (_end(end) for end in (metric.low, metric.high))
+        yield Figure(
+            result.test,
+            result.stack,
+            result.claim,
+            one_line(metric.name),
+            float(metric.value or 0),
+            low,
+            high,
+            one_line(metric.unit),
+            metric.better,
+            metric.kind,
+            str(result.verdict),
+        )
+
+
+def _end(value: object) -> float | None:
+    """One end of an interval; ``None`` where it is open."""
+    return float(value) if is_number(value) else None  # type: ignore[arg-type]
 
 
 def is_number(value: object) -> bool:
@@ -89,86 +89,6 @@ def is_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer that no double holds
         return False
-
-
-_Row = tuple[str, Any, str, str, str, Sequence[Any]]
-_UNBOUNDED = (None, None)
-
-
-def _ratio(figures: Mapping[str, Any]) -> Iterator[_Row]:
-    if figures.get("pairs") and "ratio" in figures:
-        bounds = (figures.get("low"), figures.get("high"))
-        yield "ratio", figures["ratio"], "×", "higher", RATIO, bounds
-
-
-_LOWER: Mapping[str, tuple[str, str, str]] = {
-    "breaks": ("breaks", "graph breaks", COUNT),
-    "recompiles": ("recompiles", "recompilations", COUNT),
-    "memory_ratio": ("memory_ratio", "× peak memory", RATIO),
-}
-"""Figures of gates that count: the name here, the unit and the kind; lower is better in all."""
-
-
-def _counts(figures: Mapping[str, Any]) -> Iterator[_Row]:
-    for name, (short, unit, kind) in _LOWER.items():
-        if name in figures:
-            yield short, figures[name], unit, "lower", kind, _UNBOUNDED
-    per_step = figures.get("per_step")
-    if isinstance(per_step, list) and is_number(figures.get("first_step")):
-        once = figures["first_step"] + _number(figures.get("outside"))
-        steps = [count for count in per_step if is_number(count)]
-        yield "syncs_first_step", once, "host syncs", "lower", COUNT, _UNBOUNDED
-        yield "syncs_per_step", max(steps, default=0), "host syncs", "lower", COUNT, _UNBOUNDED
-    head = figures.get("head")
-    if isinstance(head, Mapping):  # counts against a base: of each component, by what was counted
-        sums: dict[str, float] = {}
-        for counts in head.values():
-            for what, count in counts.items() if isinstance(counts, Mapping) else ():
-                what = one_line(what)
-                sums[what] = sums.get(what, 0) + _number(count)
-        for what, count in sums.items():
-            yield what, count, what, "lower", COUNT, _UNBOUNDED
-
-
-def _number(value: Any) -> float:
-    return value if is_number(value) else 0
-
-
-LOWER_IS_BETTER = frozenset(
-    {
-        "mae",
-        "max_abs",
-        "flicker",
-        "spectral_distance",
-        "log_spectral_distance",
-        "other_image_ratio",
-        "latent_l2",
-        "denoiser_l2",
-        "lpips",
-        "flip",
-    }
-)
-"""Metrics of images, videos and sounds that are distances; all others measure likeness."""
-_UNITS = {"psnr": "dB", "snr": "dB", "log_spectral_distance": "dB"}
-
-
-def _similarity(figures: Mapping[str, Any]) -> Iterator[_Row]:
-    metrics = figures.get("metrics")
-    if not isinstance(metrics, Mapping):
-        return
-    for metric, both in metrics.items():
-        if not isinstance(both, list):
-            continue
-        better = "lower" if metric in LOWER_IS_BETTER else "higher"
-        for part, value in zip(("mean", "worst"), both, strict=False):
-            unit = _UNITS.get(metric, one_line(metric))
-            yield one_line(f"{metric}_{part}"), value, unit, better, SIMILARITY, _UNBOUNDED
-
-
-def _seconds(figures: Mapping[str, Any]) -> Iterator[_Row]:
-    for name in ("baseline_s", "candidate_s", "candidate_first_call_s", "first_call_s"):
-        if name in figures and ("pairs" not in figures or figures["pairs"]):
-            yield name, figures[name], "s", "lower", SECONDS, _UNBOUNDED
 
 
 def without_figures(session: RecordedSession, figures: Iterable[Figure]) -> tuple[str, ...]:

@@ -18,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...records.reader import RecordedGate
+from ...records.verdict import RATIO, SECONDS
 from .export_format import Exported, Format
-from .figures import RATIO, SECONDS, is_number, one_line
+from .figures import is_number, one_line
 
 VERSION = "5.3.1"
 """The pytest-benchmark whose format this is."""

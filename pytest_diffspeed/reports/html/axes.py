@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ...records.older import axis_of as of_record
 from ...records.verdict import GateResult, VerdictKind
 
 
@@ -30,33 +31,7 @@ TIME = Axis("time", "Seconds", "seconds", "measured once, on this machine, on th
 OTHER = Axis("other", "Other gates", "other", "of plug-ins, or of another version")
 
 AXES = (STRUCTURE, IMAGES, RATIO, MEMORY, TIME, OTHER)
-
-_BY_GATE: Mapping[str, Axis] = MappingProxyType(
-    {
-        "no_graph_breaks": STRUCTURE,
-        "no_recompiles": STRUCTURE,
-        "no_gpu_syncs": STRUCTURE,
-        "image_similarity": IMAGES,
-        "min_speedup": RATIO,
-        "max_slowdown": RATIO,
-        "max_memory": MEMORY,
-        "max_compile_time": TIME,
-    }
-)
-# What tells the axis of a gate that is not known by name.
-_BY_FIGURE: Mapping[str, Axis] = MappingProxyType(
-    {
-        "sites": STRUCTURE,
-        "components": STRUCTURE,
-        "new_sites": STRUCTURE,
-        "recompiles": STRUCTURE,
-        "metrics": IMAGES,
-        "pictures": IMAGES,
-        "ratio": RATIO,
-        "memory_ratio": MEMORY,
-        "first_call_s": TIME,
-    }
-)
+_BY_KEY: Mapping[str, Axis] = MappingProxyType({axis.key: axis for axis in AXES})
 
 FAILED = "FAILED"
 """Of a test, not of a gate: pytest saw it fail although no gate did, as when its body raised."""
@@ -73,11 +48,7 @@ VERDICTS = (
 
 def axis_of(result: GateResult) -> Axis:
     """The axis that a gate belongs to."""
-    known = _BY_GATE.get(result.gate)
-    if known is not None:
-        return known
-    found = (axis for figure, axis in _BY_FIGURE.items() if figure in result.figures)
-    return next(found, OTHER)
+    return _BY_KEY[str(of_record(result))]
 
 
 def severity(verdict: str) -> int:

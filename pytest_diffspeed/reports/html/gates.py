@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...records.older import metrics_of
 from ...records.reader import RecordedGate
 from ...records.verdict import GateResult
 from .axes import AXES, MEMORY, RATIO, STRUCTURE, TIME, Axis, axis_of, severity
@@ -120,6 +121,10 @@ def _brief(axis: Axis, result: GateResult) -> tuple[str, float | None]:
         worst = number(pair[1]) if isinstance(pair, list) and len(pair) == 2 else None
         if worst is not None:
             return f"{label} {worst:.4g}", worst
+    for metric in metrics_of(result):  # whatever it counts, it says the unit itself
+        value = number(metric.value)
+        if value is not None:
+            return f"{value:.4g} {metric.unit}", value
     return "", None
 
 

@@ -14,10 +14,13 @@ import pytest
 from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 from pytest_diffspeed.arms.base_commit.place import this_process
 from pytest_diffspeed.arms.counts import Counts, Site
+from pytest_diffspeed.arms.probes import Probe
 from pytest_diffspeed.arms.worker import answers
 from pytest_diffspeed.arms.worker.arm import WorkerArm, worker_arms
 from pytest_diffspeed.arms.worker.protocol import BuildOrder, as_line, from_line
 from pytest_diffspeed.common.errors import MeasurementError
+from pytest_diffspeed.gates.catalog.graph_breaks import count_breaks
+from pytest_diffspeed.gates.catalog.memory import count_memory
 
 ORDER = BuildOrder(
     source="random:sdxl-tiny",
@@ -226,7 +229,7 @@ def test_a_worker_that_counts_no_number_is_an_error_that_names_it(worker):
     )
     arm.wait_until_ready()
     with pytest.raises(MeasurementError, match=r"looking at graph breaks: .* unet: breaks is nan"):
-        arm.probe("graph breaks", components=None)
+        arm.probe(Probe("graph breaks", count_breaks), components=None)
 
 
 def test_a_worker_that_hangs_is_killed(worker):
@@ -280,9 +283,9 @@ def test_what_libraries_print_never_reaches_the_protocol(tmp_path, monkeypatch):
 def test_whoever_asks_a_dead_worker_again_is_told_at_once(worker):
     arm = worker(READY + "sys.exit(3)")
     arm.wait_until_ready()
-    for at in ("graph breaks", "syncs"):
+    for name in ("graph breaks", "syncs"):
         with pytest.raises(MeasurementError, match=r"looking at .*: it ended \(exit code 3\)"):
-            arm.probe(at)
+            arm.probe(Probe(name, count_memory))
 
 
 def test_a_safe_import_path_changes_nothing(monkeypatch):

@@ -15,9 +15,9 @@ from pytest_benchmark.stats import Stats
 
 from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.records.journal import write_all
-from pytest_diffspeed.records.reader import read_journal, recorded_session
+from pytest_diffspeed.records.reader import as_result, read_journal, recorded_session
 from pytest_diffspeed.reports.exports import formats
-from pytest_diffspeed.reports.exports.figures import LOWER_IS_BETTER, figures_of
+from pytest_diffspeed.reports.exports.figures import figures_of, figures_of_result
 from pytest_diffspeed.reports.exports.junit import properties
 from pytest_diffspeed.reports.exports.pytest_benchmark import _stats
 from pytest_diffspeed.similarity.presets import HIGHER_IS_BETTER
@@ -119,7 +119,14 @@ def test_ratios_counts_and_similarity_and_no_seconds(records):
 
 
 def test_each_image_metric_has_its_direction():
-    assert {name for name, higher in HIGHER_IS_BETTER.items() if not higher} == LOWER_IS_BETTER
+    """In old records too, which say no direction."""
+    both = {name: [0.5, 0.5] for name in HIGHER_IS_BETTER}
+    old = as_result({**gate("image_similarity", "image_similarity", metrics=both)})
+    assert {one.name: one.better == "higher" for one in figures_of_result(old)} == {
+        f"{name}_{part}": higher
+        for name, higher in HIGHER_IS_BETTER.items()
+        for part in ("mean", "worst")
+    }
 
 
 def test_counts_against_a_base_are_the_heads():

@@ -11,9 +11,9 @@ from ...common.errors import DiffspeedError
 from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
 from ..gate import GateContext
-from ..ratios.evidence_key import attempt_of
-from ..ratios.gate_group import GateGroup, PendingGate, decided
-from ..ratios.marker import SpeedMarker
+from .evidence_key import attempt_of
+from .gate_group import GateGroup, PendingGate, decided
+from .marker import SpeedMarker
 
 if TYPE_CHECKING:
     from ...arms.worker.arm import WorkerArm
@@ -34,8 +34,7 @@ def speed_against_base(
         if attempt.verdict is None:
             asked.append(PendingGate(marker, BASE, None, attempt))
         else:
-            context.session.journal.write("gate", **attempt.verdict.as_dict())
-            yield marker, attempt.verdict
+            yield marker, context.publish(attempt.verdict)
     for unit in dict.fromkeys(one.marker.unit for one in asked):
         yield from decided(
             _BaseGateGroup(unit, [a for a in asked if a.marker.unit == unit], context)
