@@ -89,6 +89,8 @@ class PreparedArm:
             "stack": self.spec.stack.name,
             "first_call_s": self.applied.first_call_s,
             "proofs": [vars(proof) for proof in self.applied.proofs],
+            "latents": self.call.latents_from,
+            "latents_reason": self.call.latents_reason,
         }
 
     def arm_of(self, unit: str) -> Arm:

@@ -16,7 +16,7 @@ from ..common.errors import (
     UsageError,
 )
 from ..pipelines.call import PipelineCall
-from ..pipelines.cases import CallDefaults
+from ..pipelines.cases import CallDefaults, Case
 from ..pipelines.components import denoiser, modules, vae
 from ..pipelines.sources import FolderSource, HubSource, PipelineSource, RandomSource, parse_source
 from ..techniques.capability import capability_below
@@ -25,6 +25,7 @@ from ..techniques.undo_notes import memory as undo_notes
 
 __all__ = [
     "CallDefaults",
+    "Case",
     "Device",
     "DiffspeedError",
     "Family",
