@@ -157,7 +157,7 @@ class Instance:
         if undecided:
             runs = "run" if undecided == 1 else "runs"
             sentence += f"; {undecided} earlier {runs} for this tree came to no verdict"
-            pairs = len(self.attempt.earlier)
+            pairs = result.figures.get("earlier_pairs", len(self.attempt.earlier))
             if pairs:
                 whose = "its" if undecided == 1 else "their"
                 sentence += f", and {whose} {pairs} pair{'' if pairs == 1 else 's'} count here"

@@ -54,11 +54,16 @@ class Projection:
     @property
     def is_enough(self) -> bool:
         """Whether a verdict is to be expected, as far as can be told before the first pair."""
-        if self.is_impossible:
+        if self.is_impossible or self._is_short_of_new_ones:
             return False
         if math.isnan(self.noise) or self.noise <= 0:
             return True  # nothing speaks against it
         return self.needed_pairs is not None and self.needed_pairs <= self.pairs
+
+    @property
+    def _is_short_of_new_ones(self) -> bool:
+        """Earlier pairs add to those timed now and stand for none of them."""
+        return self.earlier_pairs > 0 and self.pairs - self.earlier_pairs < self.least_pairs
 
     @property
     def sentence(self) -> str:
@@ -74,6 +79,11 @@ class Projection:
             return (
                 f"{holds} and no verdict is possible with fewer than {self.least_pairs}; "
                 f"use --diffspeed-budget={round_up(2 * self.least_pairs * self.pair_s)} or more"
+            )
+        if self._is_short_of_new_ones:
+            return (
+                f"{holds}, and a PASS needs {self.least_pairs} that are timed now: "
+                f"--diffspeed-budget={round_up(2 * self.least_pairs * self.pair_s)}"
             )
         side = "≥" if self.ratio >= self.min_ratio else "<"
         could = "nothing yet" if self.shown is None else f"{side} {self.shown:.3g}×"

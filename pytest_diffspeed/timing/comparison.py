@@ -20,7 +20,8 @@ class Hypothesis:
 
     Arms are numbered as they were given.  ``earlier`` are the pairs ``(baseline seconds, candidate
     seconds)`` of ``earlier_instances`` process instances that came to no verdict: the same gate
-    goes on with them, so that running it again costs no error rate.
+    goes on with them, so that running it again costs no error rate.  They add to what is timed now
+    and never stand for it: see :class:`Comparison`.
 
     With a ``precision`` the pairs go on, whatever the verdict, until the ends of the interval are
     no further apart than this factor: for those who want the ratio.
@@ -78,27 +79,67 @@ class SpeedupResult:
 
 
 class Comparison:
-    """A question and its evidence.  Pairs after the decision are not taken in."""
+    """A question and its evidence.
+
+    Earlier pairs come from a file.  So a PASS takes, beside the gate's, as many pairs timed now as
+    the fewest that could decide, most of them above the threshold; and earlier pairs are left out
+    where they would PASS by themselves, which those of a run without a verdict cannot, or where the
+    pairs timed now show the contrary.  That makes a PASS rarer, and never likelier.
+    """
 
     def __init__(self, question: Hypothesis) -> None:
         self.question = question
         self.pairs: list[tuple[float, float]] = list(question.earlier)
         self._instances: set[int] = set()
-        alpha = question.alpha
-        self._gate = SpeedupGate(
-            question.min_ratio, alpha=alpha, beta=alpha, method=question.method
-        )
+        self._earlier = len(question.earlier)
+        self._remark = ""
+        self._gate = self._new_gate()
+        self._now = self._new_gate() if question.earlier else self._gate
+        """The same gate, of the pairs that were timed now."""
         for seconds in self.pairs:
             self._gate.update(*seconds)
+        if question.earlier and self._gate.decision is Decision.PASS:
+            self._leave_out_earlier("which would PASS by themselves, as no undecided run's can")
         self._dropped = 0
+
+    def _new_gate(self) -> SpeedupGate:
+        asked = self.question
+        return SpeedupGate(
+            asked.min_ratio, alpha=asked.alpha, beta=asked.alpha, method=asked.method
+        )
+
+    def _leave_out_earlier(self, why: str) -> None:
+        self._remark = f"left out: {self._earlier} pairs of earlier runs, {why}"
+        self._gate = self._now
+        del self.pairs[: self._earlier]
+        self._earlier = 0
+
+    @property
+    def _earlier_instances(self) -> int:
+        return self.question.earlier_instances if self._earlier else 0
 
     @property
     def arms(self) -> frozenset[int]:
         return frozenset((self.question.baseline, self.question.candidate))
 
     @property
+    def _decision(self) -> Decision | None:
+        decision = self._gate.decision
+        return None if decision is Decision.PASS and self._is_too_early else decision
+
+    @property
+    def _is_too_early(self) -> bool:
+        """Whether a PASS would rest on earlier pairs more than on those timed now."""
+        if not self._earlier:
+            return False
+        ratios = [baseline / candidate for baseline, candidate in self.pairs[self._earlier :]]
+        if len(ratios) < fewest_pairs(self.question.alpha):
+            return True
+        return stdlib_statistics.median(ratios) < self.question.min_ratio
+
+    @property
     def is_decided(self) -> bool:
-        return self._gate.decision is not None
+        return self._decision is not None
 
     @property
     def is_settled(self) -> bool:
@@ -117,6 +158,10 @@ class Comparison:
         self._instances.add(pair.instance)
         self.pairs.append((pair.baseline_s, pair.candidate_s))
         self._gate.update(pair.baseline_s, pair.candidate_s)
+        if self._now is not self._gate:
+            self._now.update(pair.baseline_s, pair.candidate_s)
+            if (self._gate.decision, self._now.decision) == (Decision.PASS, Decision.FAIL):
+                self._leave_out_earlier("which the pairs timed now contradict")
 
     def projection(
         self, warm: tuple[WarmUp, WarmUp], round_s: float, budget_s: float, noise: float
@@ -131,7 +176,7 @@ class Comparison:
             budget_s=budget_s,
             alpha=self.question.alpha,
             least_pairs=fewest_pairs(self.question.alpha),
-            earlier_pairs=len(self.question.earlier),
+            earlier_pairs=self._earlier,
         )
 
     def result(
@@ -153,13 +198,21 @@ class Comparison:
         else:
             assert estimate is not None, "a budget that holds pairs gave none"
             reason = estimate.reason
-            if not self.is_decided and estimate.pairs_needed is not None:
+            if self._gate.decision is Decision.PASS and not self.is_decided:
+                least = fewest_pairs(self.question.alpha)
+                reason = (
+                    f"the pairs of earlier runs would make it a PASS, which needs {least} timed "
+                    f"now, most of them at or above {self.question.min_ratio:g}×, and found "
+                    f"{len(pairs) - self._earlier}: "
+                    f"--diffspeed-budget={round_up(2 * least * projection.pair_s)}"
+                )
+            elif not self.is_decided and estimate.pairs_needed is not None:
                 missing = estimate.pairs_needed - len(pairs)
                 more_s = projection.budget_s + missing * projection.pair_s
                 reason += f": --diffspeed-budget={round_up(more_s)}"
         return SpeedupResult(
-            verdict=_VERDICTS[self._gate.decision],
-            reason="; ".join(filter(None, (reason, remark))),
+            verdict=_VERDICTS[self._decision],
+            reason="; ".join(filter(None, (reason, self._remark, remark))),
             min_ratio=self.question.min_ratio,
             ratio=estimate.ratio if estimate else nan,
             low=estimate.low if estimate else nan,
@@ -178,8 +231,8 @@ class Comparison:
             discard_warm_call=discard_warm_call,
             dropped_pairs=self._dropped,
             kept_disturbed_pairs=kept_disturbed,
-            earlier_pairs=len(self.question.earlier),
-            instances=len(self._instances) + self.question.earlier_instances or 1,
+            earlier_pairs=self._earlier,
+            instances=len(self._instances) + self._earlier_instances or 1,
             round_overhead_s=round_overhead_s,
         )
 

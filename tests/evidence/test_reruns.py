@@ -4,6 +4,7 @@ On the constant clock every ratio is 1, so ``min_speedup(2.0)`` FAILs, ``min_spe
 and with a budget of 5 s, in which no verdict fits, both are INCONCLUSIVE.
 """
 
+import json
 import subprocess
 
 import pytest
@@ -240,3 +241,23 @@ def test_a_fix_outside_the_tree_is_measured(
     factory.write_text(program)
     run_diffspeed(*run).assert_outcomes(failed=1)
     assert measured_pairs() == 6
+
+
+def test_pairs_on_disk_make_no_pass(pytester, run_diffspeed, measured_pairs):
+    """Whoever can write to `.diffspeed` could have them say anything."""
+    pytester.makepyfile(GATED.format(ratio=2.0))
+    run_diffspeed().assert_outcomes(failed=1)
+    assert measured_pairs() == 6
+    (path,) = (pytester.path / ".diffspeed" / "evidence").iterdir()
+    start, pair = [
+        next(line for line in read_lines(path).records if line["kind"] == kind)
+        for kind in ("instance-start", "instance-pair")
+    ]
+    forged = {**pair, "baseline_s": 10.0, "candidate_s": 0.1}
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in (start, *[forged] * 40)))
+    result = run_diffspeed()
+    result.assert_outcomes(failed=1)
+    assert measured_pairs() == 6
+    result.stdout.fnmatch_lines(["*left out: 40 pairs of earlier runs, which would PASS by*"])
+    figures = records(pytester, "gate")[-1]["figures"]
+    assert (figures["pairs"], figures["earlier_pairs"], figures["ratio"]) == (6, 0, 1.0)
