@@ -12,11 +12,12 @@ from ..accelerators.registry import accelerator_of
 from ..common.errors import SourceError
 from ..common.quiet import third_party
 from ..pipelines.call import PipelineCall
-from ..pipelines.components import denoiser_name, modules, weights_fingerprint
+from ..pipelines.components import modules, weights_fingerprint
 from ..pipelines.sources import PipelineSource, parse_source
 from ..records.journal import Journal
 from ..techniques.apply import undo_stack
 from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
+from ..techniques.targets import targets_of
 from ..techniques.technique import Family
 from .builder import Builder
 from .prepared_arm import PreparedArm
@@ -214,8 +215,14 @@ def _shared(pipeline: DiffusionPipeline, stack: Stack) -> dict[str, Any]:
     if changed is None:
         unchanged: set[str] = set()
     else:
-        roles = {"denoiser": denoiser_name(pipeline), "vae": "vae"}
-        unchanged = set(modules(pipeline)) - {roles.get(role, role) for role in changed}
+        targets = targets_of(pipeline)
+        roles = {"denoiser": targets.denoisers, "vae": targets.decoders}
+        theirs = {id(m) for role in changed for m in roles.get(role, {}).values()}
+        unchanged = {
+            name
+            for name, part in modules(pipeline).items()
+            if name not in changed and not any(id(module) in theirs for module in part.modules())
+        }
     weightless = {
         name
         for name, part in pipeline.components.items()

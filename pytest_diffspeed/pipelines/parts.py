@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
+_OUR_NOTES = "_diffspeed"  # what techniques remember on a pipeline that they changed
 _DEEPEST = 5
 """Attributes of attributes.  An adapter in a list of a guider is at 3."""
 
@@ -55,7 +56,11 @@ def _inside(part: Any, name: str) -> Iterator[tuple[str, Any]]:
         inside = registered if isinstance(registered, Mapping) else {}
         own = getattr(part, "__dict__", None)
         both = {**inside, **(own if isinstance(own, Mapping) else {})}
-        yield from _worth_a_look((_dotted(name, key), value) for key, value in both.items())
+        yield from _worth_a_look(
+            (_dotted(name, key), value)
+            for key, value in both.items()
+            if not key.startswith(_OUR_NOTES)
+        )
 
 
 def _dotted(name: str, key: str) -> str:

@@ -21,18 +21,16 @@ from .global_state import preserved
 from .observation import CudaGraphs
 from .precision_flags import ieee_fp32
 from .stacks import BASELINE_NAME, Stack, parse_stack
+from .targets import PROOF_STEPS as PROOF_STEPS
+from .targets import note_targets, proof_call, targets_of
 from .technique import Family, KnownSlowWarning, Observation, Proof, Technique
-from .undo import note_habits, remember
+from .undo import applying, note_habits, noted_targets
 from .undo import undo_stack as undo_stack
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from ..accelerators.device import Device
-
-PROOF_STEPS = 2
-"""Denoising steps of the untimed calls that prove something: what runs in the first step only is
-seen, and so is what runs in each."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +77,19 @@ def check_compatible(stack: Stack, pipeline: DiffusionPipeline, device: Device) 
         MissingHardwareError: the device cannot do it.
         IncompatibleError: the pipeline cannot take it, or the stack cannot work on this device.
     """
-    for technique in stack.techniques():
-        missing = technique.missing_hardware(device)
-        if missing is not None:
-            raise MissingHardwareError(f"{technique.name} on {device.name}: {missing}")
+    _check_device(stack, device)
     for technique in stack.techniques():
         reason = technique.incompatible(pipeline)
         if reason is not None:
             raise _incompatible(technique, pipeline, reason)
+
+
+def _check_device(stack: Stack, device: Device) -> None:
+    """What can be said without the pipeline."""
+    for technique in stack.techniques():
+        missing = technique.missing_hardware(device)
+        if missing is not None:
+            raise MissingHardwareError(f"{technique.name} on {device.name}: {missing}")
     for technique in stack.techniques():
         reason = technique.incompatible_with_stack(stack.names, device)
         if reason is not None:
@@ -116,6 +119,8 @@ def apply_stack(
     Raises:
         UnknownStackError, MissingHardwareError, IncompatibleError: before anything is changed.
         NotEffectiveError: a technique was applied and its proof says that it did not take hold.
+            Whatever is raised, what can be undone is undone: of a stack whose techniques all can
+            (:func:`undo_stack`), the pipeline is as it was.
 
     Warns:
         KnownSlowWarning: the stack is known to be slow.
@@ -125,35 +130,44 @@ def apply_stack(
     if isinstance(stack, str):
         stack = parse_stack(stack)
     device = device or resolve_device(str(pipeline.device))
-    check_compatible(stack, pipeline, device)
-    slow = tuple(s for t in stack.techniques() if (s := t.known_slow(stack.names)) is not None)
-    for sentence in slow:
-        warnings.warn(sentence, KnownSlowWarning, stacklevel=2)
+    _check_device(stack, device)
+    with noted_targets(pipeline, lambda: _note_targets(pipeline, call)):
+        check_compatible(stack, pipeline, device)
+        slow = tuple(s for t in stack.techniques() if (s := t.known_slow(stack.names)) is not None)
+        for sentence in slow:
+            warnings.warn(sentence, KnownSlowWarning, stacklevel=2)
+        with running(stack), third_party():
+            before = _watch_untouched(stack, pipeline, call)
+            with applying(pipeline, stack):
+                applied = _apply_and_prove(pipeline, stack, call, device, clock, before)
+    return replace(applied, known_slow=slow)
+
+
+def _note_targets(pipeline: DiffusionPipeline, call: Callable[..., object]) -> None:
+    with running(parse_stack(BASELINE_NAME)), third_party():
+        note_targets(pipeline, call)
+
+
+def _apply_and_prove(
+    pipeline: DiffusionPipeline,
+    stack: Stack,
+    call: Callable[..., object],
+    device: Device,
+    clock: Callable[[], float],
+    before: Observation | None,
+) -> Applied:
     eager = [t for t in stack.techniques() if t.family is not Family.COMPILE]
     compiled = [t for t in stack.techniques() if t.family is Family.COMPILE]
-
-    with running(stack), third_party(), cuda_graph_skip_reasons() as reasons:
-        before = _watch_untouched(stack, pipeline, call)
-        remember(pipeline, stack)
-        for technique in eager:
-            technique.apply_seen(pipeline, lambda: _observe(pipeline, call))
-        seen = replace(_observe_applied(eager, pipeline, call), before=before)
-        proofs = {t.name: t.prove(pipeline, seen) for t in eager}
+    for technique in eager:
+        technique.apply_seen(pipeline, lambda: _observe(pipeline, call))
+    seen = replace(_observe_applied(eager, pipeline, call), before=before)
+    proofs = {t.name: t.prove(pipeline, seen) for t in eager}
+    with cuda_graph_skip_reasons() as reasons:
         skips = cuda_graph_skips() if compiled else None
         for technique in compiled:
             technique.apply(pipeline)
-        _finish(device)
         untouched = pipeline_state(pipeline)
-        started = clock()
-        try:
-            call(pipeline)
-        except Exception as error:
-            if not compiled or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-                raise
-            why = explain_compile_failure(pipeline, call, error)
-            raise NotEffectiveError(f"{_compile_failure(compiled, error)}\n{why}") from error
-        _finish(device)
-        first_call_s = clock() - started
+        first_call_s = _first_call(pipeline, compiled, call, device, clock)
         if skips is None:
             habits = changed(untouched, pipeline_state(pipeline))
         else:
@@ -169,9 +183,31 @@ def apply_stack(
                 more = technique.prove_compiled(pipeline, seen)
                 proof = proofs[technique.name]
                 proofs[technique.name] = replace(proof, figures={**proof.figures, **(more or {})})
-        note_habits(pipeline, habits)
+    note_habits(pipeline, habits)
     launches = seen.cuda_graphs.launches
-    return Applied(stack, tuple(proofs.values()), first_call_s, slow, launches, habits)
+    proven = tuple(proofs.values())
+    return Applied(stack, proven, first_call_s, cuda_graph_launches=launches, habits=habits)
+
+
+def _first_call(
+    pipeline: DiffusionPipeline,
+    compiled: list[Technique],
+    call: Callable[..., object],
+    device: Device,
+    clock: Callable[[], float],
+) -> float:
+    """Seconds of the first whole call, which compiles."""
+    _finish(device)
+    started = clock()
+    try:
+        call(pipeline)
+    except Exception as error:
+        if not compiled or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            raise
+        why = explain_compile_failure(pipeline, call, error)
+        raise NotEffectiveError(f"{_compile_failure(compiled, error)}\n{why}") from error
+    _finish(device)
+    return clock() - started
 
 
 def _finish(device: Device) -> None:
@@ -220,7 +256,7 @@ def check_compatible_with_call(
 def _observe(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observation:
     from .observe import observe
 
-    return observe(pipeline, lambda: call(pipeline, steps=PROOF_STEPS), steps=PROOF_STEPS)
+    return observe(pipeline, proof_call(pipeline, call), steps=targets_of(pipeline).steps)
 
 
 def _observe_applied(
@@ -239,8 +275,9 @@ def _observe_applied(
 def _settle(
     compiled: list[Technique], pipeline: DiffusionPipeline, call: Callable[..., object]
 ) -> None:
+    short = proof_call(pipeline, call)
     for _ in range(max(technique.extra_warmup_calls for technique in compiled)):
-        call(pipeline, steps=PROOF_STEPS)
+        short()
 
 
 def _observe_compiled(
@@ -248,7 +285,7 @@ def _observe_compiled(
 ) -> Observation:
     from .observe_compiled import observe_compiled
 
-    parts, launches = observe_compiled(pipeline, lambda: call(pipeline, steps=PROOF_STEPS))
+    parts, launches = observe_compiled(pipeline, proof_call(pipeline, call))
     return replace(seen, compiled=parts, cuda_graphs=CudaGraphs(launches=launches))
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 DENOISER = "denoiser"
-VAE = "vae"
-VAE_DECODE = "vae.decode"
+"""In :meth:`Observation.part`: all denoisers of a pipeline together, whatever their names."""
 
 # Attention by one fused kernel.  The names are those of aten; which of them exist depends on the
 # device (torch 2.13 and 2.14).
@@ -63,7 +62,28 @@ class PartOps:
     gemms: int = 0
     int8_products: int = 0
     convolutions: ConvolutionInputs = ConvolutionInputs()
-    op_places: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    op_places: dict[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def __add__(self, other: PartOps) -> PartOps:
+        def total(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+            return dict(Counter(first) + Counter(second))
+
+        own, more = self.convolutions, other.convolutions
+        return PartOps(
+            total(self.op_dtypes, other.op_dtypes),
+            total(self.attention, other.attention),
+            self.gemms + other.gemms,
+            self.int8_products + other.int8_products,
+            ConvolutionInputs(
+                own.channels_last + more.channels_last,
+                own.other + more.other,
+                own.patches + more.patches,
+            ),
+            {
+                dtype: total(self.op_places.get(dtype, {}), other.op_places.get(dtype, {}))
+                for dtype in (self.op_places | other.op_places)
+            },
+        )
 
     @property
     def sdpa_calls(self) -> int:
@@ -145,8 +165,10 @@ class CudaGraphs:
 class Observation:
     """What untimed calls of ``steps`` denoising steps showed, to prove techniques by.
 
-    ``parts`` and ``linears`` (by ``part.path.of.the.layer``) are of a call before compilation,
-    ``compiled`` of one after it, by part; ``None`` where nothing was to compile.  ``before`` is
+    Parts go by the pipeline's own names: ``denoisers`` are those that ran in the steps (``unet``,
+    ``transformer_2``), beside them stands the VAE.  ``parts`` and ``linears`` (by
+    ``part.path.of.the.layer``) are of a call before compilation, ``compiled`` of one after it (the
+    VAE as ``vae.decode``); ``None`` where nothing was to compile.  ``before`` is
     the same of the untouched pipeline, for techniques that set ``watches``.  ``sets_processors``
     are the parts that found other attention processors in the call than they had before it.
     """
@@ -159,6 +181,7 @@ class Observation:
     before: Observation | None = None
     steps: int = 0
     sets_processors: frozenset[str] = frozenset()
+    denoisers: tuple[str, ...] = ()
 
     @property
     def op_dtypes(self) -> Counter[str]:
@@ -173,4 +196,7 @@ class Observation:
         return sum(part.gemms for part in self.parts.values())
 
     def part(self, name: str) -> PartOps:
+        """Of one part; of ``"denoiser"``, of all denoisers together."""
+        if name == DENOISER and name not in self.parts:
+            return sum((self.part(own) for own in self.denoisers), PartOps())
         return self.parts.get(name, PartOps())

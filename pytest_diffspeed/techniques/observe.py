@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +16,18 @@ import torch
 
 from ..adapters.diffusers_internals import processors_of
 from ..adapters.torch_internals import TorchDispatchMode
-from ..pipelines.components import denoiser, vae
 from ..pipelines.scheduler_watch import schedulers_of, watch_schedulers
 from .observation import (
-    DENOISER,
     FUSED_ATTENTION,
     MATH_ATTENTION,
     PLAIN_SOFTMAX,
-    VAE,
     ConvolutionInputs,
     LinearCalls,
     Observation,
     PartOps,
     SchedulerCalls,
 )
+from .targets import targets_of
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -109,7 +107,8 @@ class OpWatch(TorchDispatchMode):
             if layout is not None:
                 self.convolutions.setdefault(part, Counter())[layout] += 1
 
-    def parts(self) -> dict[str, PartOps]:
+    def parts(self, names: Iterable[str] = ()) -> dict[str, PartOps]:
+        """What was counted in each part that ran, and of each of ``names``."""
         return {
             part: PartOps(
                 dict(self.op_dtypes.get(part, {})),
@@ -119,25 +118,26 @@ class OpWatch(TorchDispatchMode):
                 ConvolutionInputs(**self.convolutions.get(part, Counter())),
                 {dtype: dict(places) for dtype, places in self.places.get(part, {}).items()},
             )
-            for part in (DENOISER, VAE)
+            for part in dict.fromkeys([*names, *self.op_dtypes, *self.attention, *self.gemms])
         }
 
 
 def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: int) -> Observation:
-    """What the denoiser, the VAE's decoder and the scheduler do in ``call()``.
+    """What the denoisers, the VAE and the scheduler do in ``call()``.
 
     ``steps`` is said along: the number of denoising steps that ``call`` runs.
     """
+    targets = targets_of(pipeline)
     ops = OpWatch()
     rows: dict[str, tuple[torch.nn.Linear, list[int]]] = {}
     scheduler = _SchedulerWatch(pipeline)
     processors = _ProcessorWatch()
     with ExitStack() as stack:
-        for part, module in {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}.items():
-            if module is not None:
-                stack.enter_context(_inside(ops, part, module))
-                stack.enter_context(_rows(part, module, rows))
-        stack.enter_context(processors.watch(DENOISER, denoiser(pipeline)))
+        for part, module in targets.all.items():
+            stack.enter_context(_inside(ops, part, module))
+            stack.enter_context(_rows(part, module, rows))
+        for part, module in targets.denoisers.items():
+            stack.enter_context(processors.watch(part, module))
         stack.enter_context(scheduler.open())
         with ops:
             call()
@@ -147,11 +147,12 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
         if seen
     }
     return Observation(
-        ops.parts(),
+        ops.parts(targets.all),
         linears,
         scheduler.seen(),
         steps=steps,
         sets_processors=frozenset(processors.changed),
+        denoisers=tuple(targets.denoisers),
     )
 
 

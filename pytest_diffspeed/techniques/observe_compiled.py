@@ -1,6 +1,6 @@
 """Watch one untimed call of a compiled pipeline, without touching what was compiled.
 
-A profiler trace shows which compiled code ran inside the denoiser and inside ``vae.decode``, and
+A profiler trace shows which compiled code ran inside each denoiser and inside ``vae.decode``, and
 which arithmetic ran there outside of compiled code.
 """
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.attributes import replaced
 from ..adapters.torch_internals import Trace, around_calls, marked, trace
-from ..pipelines.components import denoiser, vae
-from .observation import DENOISER, FUSED_ATTENTION, VAE_DECODE, CompiledPart
+from .observation import FUSED_ATTENTION, CompiledPart
 from .observe import ARITHMETIC, INT8_GEMMS
+from .targets import targets_of
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -38,13 +38,15 @@ def observe_compiled(
 
         return wrap
 
-    parts = [DENOISER]
+    targets = targets_of(pipeline)
+    parts = [*targets.denoisers]
     with ExitStack() as stack:
-        stack.enter_context(around_calls(denoiser(pipeline), mark(DENOISER)))
-        decoder = vae(pipeline)
-        if decoder is not None:
-            parts.append(VAE_DECODE)
-            stack.enter_context(replaced(decoder, "decode", mark(VAE_DECODE)(decoder.decode)))
+        for name, model in targets.denoisers.items():
+            stack.enter_context(around_calls(model, mark(name)))
+        for name, decoder in targets.decoders.items():
+            part = f"{name}.decode"
+            parts.append(part)
+            stack.enter_context(replaced(decoder, "decode", mark(part)(decoder.decode)))
         # On CUDA, fused attention calls the kernel as an op of its own.
         seen = trace(call, outermost=FUSED_ATTENTION)
     return {part: _part(seen, part) for part in parts}, seen.cuda_graph_launches

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..common.errors import NotUndoneError
 from .stacks import Stack, parse_stack
+from .targets import forget_targets
 from .undo_notes import forget, memory
 
 if TYPE_CHECKING:
@@ -17,14 +20,38 @@ if TYPE_CHECKING:
 _NOTES = "stack"
 
 
-def remember(pipeline: DiffusionPipeline, stack: Stack) -> None:
-    """Note what the pipeline is before ``stack`` is applied, where it can be undone at all."""
+@contextmanager
+def noted_targets(pipeline: DiffusionPipeline, note: Callable[[], object]) -> Iterator[None]:
+    """What ``note()`` notes of the pipeline stays as long as a stack is applied to it."""
+    try:
+        note()
+        yield
+    finally:
+        if not memory(pipeline, _NOTES).get("stacks"):
+            forget(pipeline, _NOTES)
+            forget_targets(pipeline)
+
+
+@contextmanager
+def applying(pipeline: DiffusionPipeline, stack: Stack) -> Iterator[None]:
+    """Note what the pipeline is before ``stack`` is applied, where it can be undone at all; undo
+    what can be undone if it fails inside.
+    """
     notes = memory(pipeline, _NOTES)
     notes.setdefault("stacks", []).append(stack)
-    if all(technique.undoable for technique in stack.techniques()):
-        notes.setdefault("before", []).append(snapshot(pipeline))
-    else:
-        notes.setdefault("before", []).append(None)
+    undoable = all(technique.undoable for technique in stack.techniques())
+    notes.setdefault("before", []).append(snapshot(pipeline) if undoable else None)
+    try:
+        yield
+    except BaseException:
+        for technique in reversed(stack.techniques()):
+            if technique.undoable:
+                with suppress(Exception):  # applied in part, or not yet; the failure is what counts
+                    technique.undo(pipeline)
+            forget(pipeline, technique.name)
+        notes["stacks"].pop()
+        notes["before"].pop()
+        raise
 
 
 def undo_stack(pipeline: DiffusionPipeline, stack: Stack | str) -> None:
@@ -60,6 +87,7 @@ def undo_stack(pipeline: DiffusionPipeline, stack: Stack | str) -> None:
     habits: frozenset[str] = notes.get("habits", frozenset())
     if not stacks:
         forget(pipeline, _NOTES)
+        forget_targets(pipeline)
     now = snapshot(pipeline)
     differing = sorted(key for key in {*before, *now} - habits if before.get(key) != now.get(key))
     if differing:

@@ -25,3 +25,10 @@ def forget(pipeline: DiffusionPipeline, owner: str) -> None:
     notes.pop(owner, None)
     if not notes:
         vars(pipeline).pop(_ATTRIBUTE, None)
+
+
+def put_back(owner: object, name: str, own: object) -> None:
+    """Make ``owner.name`` what stood on the instance before, ``own``; ``None``: nothing did."""
+    vars(owner).pop(name, None)
+    if own is not None:
+        vars(owner)[name] = own

@@ -48,7 +48,7 @@ def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries):
     proofs = {p["technique"]: p for r in records if r["kind"] == "proof" for p in r["proofs"]}
     figures_of_proof = proofs["compile"]["figures"]
     assert figures_of_proof["compiled_frames"] == 2
-    assert figures_of_proof["runs"] == figures_of_proof["calls"] == {"denoiser": 2, "vae.decode": 1}
+    assert figures_of_proof["runs"] == figures_of_proof["calls"] == {"unet": 2, "vae.decode": 1}
     assert figures_of_proof["eager_ops"] == 0
     assert figures_of_proof["epilogue_fusion"] is False  # the guide's flags
     pairs = [r for r in records if r["kind"] == "pair" and r["claim"] == gates[0]["claim"]]

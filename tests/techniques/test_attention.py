@@ -25,8 +25,8 @@ H100 = Device("cuda", 0, "NVIDIA H100", "cuda-test")
 def test_the_dispatched_op_is_seen_in_denoiser_and_vae(name, op, pipeline, call):
     (proof,) = apply_stack(pipeline, name, call=call).proofs
     seen = proof.figures["attention"]
-    assert set(seen["denoiser"]) == set(seen["vae"]) == {op}
-    assert seen["denoiser"][op] > seen["vae"][op] >= 1
+    assert set(seen["unet"]) == set(seen["vae"]) == {op}
+    assert seen["unet"][op] > seen["vae"][op] >= 1
 
 
 def test_text_encoders_keep_their_own_attention(pipeline, call):
@@ -54,7 +54,7 @@ def test_a_processor_swapped_back_is_noticed(pipeline, call, monkeypatch):
         )
 
     monkeypatch.setattr(NoSdpa, "apply", swaps_one_back)
-    expected = rf"no_sdpa: expected \d+ attentions in the denoiser by _softmax, found .*{FLASH}': 2"
+    expected = rf"no_sdpa: expected \d+ attentions in the unet by _softmax, found .*{FLASH}': 2"
     with pytest.raises(NotEffectiveError, match=expected):
         apply_stack(pipeline, "no_sdpa", call=call)
 
@@ -69,7 +69,7 @@ def test_a_kernel_that_is_not_pinned_is_noticed(part, pipeline, call, monkeypatc
         del owner.forward
 
     monkeypatch.setattr(SdpaMath, "apply", unpins)
-    where = "denoiser" if part == "unet" else "vae"
+    where = part
     with pytest.raises(NotEffectiveError, match=f"attentions in the {where} by _safe_softmax"):
         apply_stack(pipeline, "sdpa_math", call=call)
 
@@ -116,7 +116,7 @@ def test_a_vae_that_the_kernel_cannot_take_keeps_its_attention_and_the_proof_say
     pipeline.vae.decoder.mid_block.attentions[0].set_processor(WithDropout())
     (proof,) = apply_stack(pipeline, "sdpa_flash", call=call).proofs
     assert FLASH not in proof.figures["attention"]["vae"]
-    assert "the VAE's decoder keeps its own attention, since torch has no FLASH" in proof.found
+    assert "the VAE keeps its own attention, since torch has no FLASH" in proof.found
 
 
 def test_a_denoiser_that_the_kernel_cannot_take_does_not_fit(pipeline, call):
@@ -153,13 +153,13 @@ def test_on_cuda_the_fast_kernels_need_sixteen_bits(name, pipeline, monkeypatch)
 
 def compiled(launches=0, **attention):
     part = CompiledPart(2, {0: 2}, attention=attention)
-    return Observation(compiled={"denoiser": part}, cuda_graphs=CudaGraphs(launches=launches))
+    return Observation(compiled={"unet": part}, cuda_graphs=CudaGraphs(launches=launches))
 
 
 def test_attention_is_checked_again_in_compiled_code(pipeline):
     figures = SdpaFlash().prove_compiled(pipeline, compiled(**{FLASH: 4}))
-    assert figures == {"compiled_attention": {"denoiser": {FLASH: 4}}}
-    with pytest.raises(NotEffectiveError, match=r"in the compiled denoiser by .*, found none"):
+    assert figures == {"compiled_attention": {"unet": {FLASH: 4}}}
+    with pytest.raises(NotEffectiveError, match=r"in the compiled unet by .*, found none"):
         SdpaFlash().prove_compiled(pipeline, compiled())
     with pytest.raises(NotEffectiveError, match="_scaled_dot_product_efficient_attention"):
         SdpaFlash().prove_compiled(
@@ -184,7 +184,7 @@ def test_beside_cuda_graphs_what_is_seen_counts_all_the_same(pipeline):
     figures = SdpaFlash().prove_compiled(pipeline, compiled(launches=3, **{FLASH: 4}))
     assert figures == {
         "attention_seen": "before CUDA graphs",
-        "compiled_attention": {"denoiser": {FLASH: 4}},
+        "compiled_attention": {"unet": {FLASH: 4}},
     }
     with pytest.raises(NotEffectiveError, match=r"no_sdpa: .* by no fused kernel, found .*flash"):
         NoSdpa().prove_compiled(pipeline, compiled(launches=3, **{FLASH: 4}))

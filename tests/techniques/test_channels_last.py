@@ -38,7 +38,7 @@ def test_weights_alone_are_no_proof(pipeline, call):
         for module in pipeline.unet.modules()
         if isinstance(module, torch.nn.Conv2d)
     ]
-    with pytest.raises(NotEffectiveError, match="channels-last inputs, found none in denoiser"):
+    with pytest.raises(NotEffectiveError, match="channels-last inputs, found none in unet"):
         apply_stack(pipeline, "channels_last", call=call)
     for handle in handles:
         handle.remove()

@@ -77,7 +77,7 @@ def test_flags_go_with_each_compilation_and_are_never_global(name, of_mode, tiny
     expected = {**of_mode, **GUIDE_FLAGS}
     assert compilations == [expected, expected]
     assert config_now() == before != dict(GUIDE_FLAGS)
-    assert applied.proofs[0].figures["runs"] == {"denoiser": PROOF_STEPS, "vae.decode": 1}
+    assert applied.proofs[0].figures["runs"] == {"transformer": PROOF_STEPS, "vae.decode": 1}
 
     with third_party(), running(applied.stack), torch.no_grad():  # a latent of another size
         pipeline.vae.decode(torch.zeros(1, 16, 4, 4))
@@ -101,8 +101,8 @@ def test_proving_compiles_nothing(tiny, without_inductor):
 
     before = graphs_compiled()
     apply_stack(pipeline, "compile", call=counting_call)
-    eager_proof, first_call, compiled_proof = (graphs - before for graphs in seen)
-    assert (eager_proof, first_call, compiled_proof) == (0, 2, 2)
+    untouched, eager_proof, first_call, compiled_proof = (graphs - before for graphs in seen)
+    assert (untouched, eager_proof, first_call, compiled_proof) == (0, 0, 2, 2)
 
 
 def test_a_second_pipeline_may_run_what_the_first_one_compiled(tiny, without_inductor):
@@ -114,7 +114,7 @@ def test_a_second_pipeline_may_run_what_the_first_one_compiled(tiny, without_ind
     assert graphs_compiled() == graphs
     assert second == first
     assert first.found == (
-        "calls that ran compiled code, in 2 steps: denoiser 2 of 2, vae.decode 1 of 1; "
+        "calls that ran compiled code, in 2 steps: transformer 2 of 2, vae.decode 1 of 1; "
         "nothing ran eagerly"
     )
     assert first.figures["compiled_frames"] == 2
@@ -122,7 +122,7 @@ def test_a_second_pipeline_may_run_what_the_first_one_compiled(tiny, without_ind
 
 def test_compilation_that_was_not_applied_is_noticed(pipeline, call, monkeypatch):
     monkeypatch.setattr(Compile, "apply", lambda self, pipe: None)
-    expected = "in each call of denoiser, found it in 0 of 2: the rest runs eagerly"
+    expected = "in each call of unet, found it in 0 of 2: the rest runs eagerly"
     with pytest.raises(NotEffectiveError, match=expected):
         apply_stack(pipeline, "compile", call=call)
 
@@ -142,7 +142,7 @@ def test_only_the_decode_compiled_is_noticed(tiny, monkeypatch, without_inductor
 
     pipeline, call = tiny("transformer")
     monkeypatch.setattr(Compile, "apply", decode_only)
-    with pytest.raises(NotEffectiveError, match=r"call of denoiser, found it in 0 of 2"):
+    with pytest.raises(NotEffectiveError, match=r"call of transformer, found it in 0 of 2"):
         apply_stack(pipeline, "compile", call=call)
 
 
@@ -157,7 +157,7 @@ def test_a_graph_break_is_noticed_without_fullgraph_too(tiny, monkeypatch, witho
     layer = pipeline.transformer.x_embedder
     layer.forward = torch.compiler.disable(layer.forward)
     monkeypatch.setattr(Compile, "apply", with_a_break)
-    expected = "for each call of denoiser, found 2 pieces resumed after a graph break in 2 calls"
+    expected = "each call of transformer, found 2 pieces resumed after a graph break in 2 calls"
     with pytest.raises(NotEffectiveError, match=expected):
         apply_stack(pipeline, "compile", call=call)
 
@@ -322,7 +322,7 @@ def test_an_op_inside_of_another_that_is_sought_is_how_that_one_works():
 )
 def test_what_runs_beside_inductors_graphs_is_noticed(part, found, pipeline):
     with pytest.raises(NotEffectiveError, match=found):
-        Compile().prove(pipeline, Observation(compiled={"denoiser": part}, steps=2))
+        Compile().prove(pipeline, Observation(compiled={"unet": part}, steps=2))
 
 
 # --- CUDA graphs ----------------------------------------------------------------------------------

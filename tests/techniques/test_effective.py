@@ -116,7 +116,7 @@ def test_a_pipeline_without_spatial_convolutions_cannot_be_channels_last():
         flux = parse_source("random:flux-tiny").build()
     flux.vae = None
     misfit = layout.ChannelsLast().incompatible(flux)
-    assert misfit == "neither its denoiser nor its VAE has a convolution with spatial extent"
+    assert misfit == "neither its denoisers nor its VAE have a convolution with spatial extent"
 
 
 def test_ieee_flags_are_put_back_as_they_were():

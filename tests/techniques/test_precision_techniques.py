@@ -94,8 +94,8 @@ def test_a_rotary_embedding_in_float32_is_the_models_own_code(pipeline, call, mo
 
     pipeline.unet.forward = with_rope
     (proof,) = apply_stack(pipeline, "bf16", call=call).proofs
-    assert proof.figures["float32_ops"] == {"denoiser.rope": 2}
-    assert "products in float32 by the models' own code: 2 in denoiser.rope" in proof.found
+    assert proof.figures["float32_ops"] == {"unet.rope": 2}
+    assert "products in float32 by the models' own code: 2 in unet.rope" in proof.found
 
 
 def test_fp16_undone_in_one_layer_is_noticed(pipeline, call, monkeypatch):

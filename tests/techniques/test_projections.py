@@ -44,22 +44,20 @@ def test_a_processor_swapped_back_is_noticed(pipeline, call, monkeypatch):
         )
 
     monkeypatch.setattr(FusedQkv, "apply", swaps_one_back)
-    expected = r"found separate ones in 1 of them: denoiser\.mid_block\.attentions\.0\."
+    expected = r"found separate ones in 1 of them: unet\.mid_block\.attentions\.0\."
     with pytest.raises(NotEffectiveError, match=expected):
         apply_stack(pipeline, "fused_qkv", call=call)
 
 
 def test_fusing_that_did_not_happen_is_noticed(pipeline, call, monkeypatch):
     monkeypatch.setattr(FusedQkv, "apply", lambda self, pipe: None)
-    with pytest.raises(
-        NotEffectiveError, match="run in 0 attention modules, found none in the den"
-    ):
+    with pytest.raises(NotEffectiveError, match="run in 0 attention modules, found none in the u"):
         apply_stack(pipeline, "fused_qkv", call=call)
 
 
 def test_what_is_fused_already_does_not_fit(pipeline, call):
     pipeline.unet.fuse_qkv_projections()
-    with pytest.raises(IncompatibleError, match="has no separate projections that diffusers would"):
+    with pytest.raises(IncompatibleError, match="has no separate projections left that diffusers"):
         apply_stack(pipeline, "fused_qkv", call=call)
 
 
@@ -82,7 +80,7 @@ def test_a_loaded_lora_is_not_thrown_away(pipeline, call):
         if hasattr(attention, "to_out"):
             attention.to_q, attention.to_v = Adapted(attention.to_q), Adapted(attention.to_v)
     before = snapshot(pipeline)
-    expected = r"an adapter \(LoRA\) is loaded on \d+ projections of its denoiser.*`fuse_lora\(\)`"
+    expected = r"an adapter \(LoRA\) is loaded on \d+ projections of its unet.*`fuse_lora\(\)`"
     with pytest.raises(IncompatibleError, match=expected):
         apply_stack(pipeline, "fused_qkv", call=call)
     assert snapshot(pipeline) == before
@@ -108,7 +106,7 @@ def test_a_denoiser_is_never_proven_by_the_vae(pipeline, call, monkeypatch):
         original(self, pipe)
 
     monkeypatch.setattr(FusedQkv, "apply", fuses_the_vae_only)
-    with pytest.raises(NotEffectiveError, match="found none in the denoiser"):
+    with pytest.raises(NotEffectiveError, match="found none in the unet"):
         apply_stack(pipeline, "fused_qkv", call=call)
 
 

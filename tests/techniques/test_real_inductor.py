@@ -49,9 +49,9 @@ def test_the_guides_flags_are_in_force_inside_inductor_and_not_afterwards(compil
 def test_denoiser_and_decode_are_told_apart_in_the_trace(compiled):
     applied, *_ = compiled
     figures = {proof.technique: proof.figures for proof in applied.proofs}
-    assert figures["compile"]["runs"] == {"denoiser": 2, "vae.decode": 1}
+    assert figures["compile"]["runs"] == {"transformer": 2, "vae.decode": 1}
     attention = figures["sdpa_flash"]["compiled_attention"]
-    assert set(attention["denoiser"]) == set(attention["vae.decode"]) == {FLASH}
+    assert set(attention["transformer"]) == set(attention["vae.decode"]) == {FLASH}
 
 
 @pytest.mark.slow

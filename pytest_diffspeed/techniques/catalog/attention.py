@@ -1,4 +1,4 @@
-"""Attention: which kernel computes it in the denoiser and in the VAE's decoder.
+"""Attention: which kernel computes it in each denoiser and in the VAE.
 
 Text encoders dispatch attention of their own, with causal masks that few kernels take; they stay
 as they are.
@@ -17,11 +17,10 @@ from ..observation import (
     FUSED_ATTENTION,
     MATH_ATTENTION,
     PLAIN_SOFTMAX,
-    VAE,
-    VAE_DECODE,
 )
+from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
-from ..undo_notes import memory
+from ..undo_notes import memory, put_back
 
 if TYPE_CHECKING:
     import torch
@@ -46,19 +45,23 @@ class _Attention(Technique):
         self, pipeline: DiffusionPipeline, before: Observation
     ) -> str | None:
         if not before.part(DENOISER).sdpa_calls:
-            return "its denoiser does not call scaled_dot_product_attention"
+            names = " and ".join(before.denoisers) or "denoiser"
+            return f"its {names} does not call scaled_dot_product_attention"
         return None
 
     def _require_only(
         self,
+        pipeline: DiffusionPipeline,
         seen: Observation,
         expected: frozenset[str],
         forbidden: frozenset[str],
-        parts: tuple[str, ...] = (DENOISER, VAE),
+        *,
+        decoders: bool = True,
     ) -> Mapping[str, dict[str, int]]:
         """In each part, as many of ``expected`` as SDPA was called before, and none forbidden."""
         before = seen.before or Observation()
-        for part in parts:
+        targets = targets_of(pipeline)
+        for part in targets.all if decoders else targets.denoisers:
             wanted = before.part(part).sdpa_calls
             found = seen.part(part).attention
             other = {name: n for name, n in found.items() if name in forbidden}
@@ -68,26 +71,32 @@ class _Attention(Technique):
                     f"{self.name}: expected {wanted} attentions in the {part} by "
                     f"{' or '.join(sorted(expected))}, found {dict(found) or 'none'}"
                 )
-        return {part: dict(seen.part(part).attention) for part in (DENOISER, VAE)}
+        return {part: dict(seen.part(part).attention) for part in targets.all}
 
     def _require_compiled_only(
         self,
+        pipeline: DiffusionPipeline,
         seen: Observation,
         expected: frozenset[str],
-        parts: tuple[str, ...] = (DENOISER, VAE_DECODE),
+        *,
+        decoders: bool = True,
     ) -> Mapping[str, Any]:
-        """In compiled code, no fused kernel but the expected one, and that one in the denoiser.
+        """In compiled code, no fused kernel but the expected one, and that one in each denoiser
+        that had attention before it was compiled.
 
         The replay of a CUDA graph shows no ops.  Where graphs were launched, what is seen all the
         same must be the expected kernel; that there was one is known from the eager proof alone,
         and the figures say so.
         """
         replayed = seen.cuda_graphs.launches > 0
-        for part in parts:
+        targets = targets_of(pipeline)
+        attends = [p for p in targets.denoisers if not seen.parts or seen.part(p).attention]
+        decoded = [f"{name}.decode" for name in targets.decoders] if decoders else []
+        for part in [*targets.denoisers, *decoded]:
             trace = (seen.compiled or {}).get(part)
             found = {} if trace is None else dict(trace.attention)
             other = sorted(set(found) - expected)
-            missing = expected and part == DENOISER and not found and not replayed
+            missing = expected and part in attends and not found and not replayed
             if other or missing:
                 raise NotEffectiveError(
                     f"{self.name}: expected attention in the compiled {part} by "
@@ -108,9 +117,9 @@ class _Attention(Technique):
 class Sdpa(_Attention):
     """``scaled_dot_product_attention`` by one backend and no other.
 
-    ``torch.nn.attention.sdpa_kernel`` is entered in the forward of the denoiser and of the VAE's
-    decoder.  The pinned backend of diffusers (``set_attention_backend``) is not used: models with
-    older processors ignore it, and it also sets a default for the whole process.
+    ``torch.nn.attention.sdpa_kernel`` is entered in the forward of each denoiser and of the VAE's
+    encoder and decoder.  The pinned backend of diffusers (``set_attention_backend``) is not used:
+    models with older processors ignore it, and it also sets a default for the whole process.
     """
 
     backend: ClassVar[str]
@@ -150,10 +159,9 @@ class Sdpa(_Attention):
         import torch
 
         backend = getattr(torch.nn.attention.SDPBackend, self.backend)
+        notes = memory(pipeline, self.name)
         for part, module in _attending(pipeline).items():
-            notes = memory(pipeline, self.name)
-            if "forward" in vars(module):
-                notes[part] = module.forward
+            notes[part] = vars(module).get("forward")
             module.forward = _pinned(module.forward, backend)
 
     def apply_seen(self, pipeline: DiffusionPipeline, observe: Callable[[], Observation]) -> None:
@@ -169,7 +177,8 @@ class Sdpa(_Attention):
             why = self.explain(error)
             if why is None:
                 raise
-            self._undo_part(pipeline, VAE)
+            for part in _attending(pipeline).keys() - targets_of(pipeline).denoisers.keys():
+                self._undo_part(pipeline, part)
             memory(pipeline, self.name)[_VAE_LEFT] = why
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
@@ -177,27 +186,24 @@ class Sdpa(_Attention):
             self._undo_part(pipeline, part)
 
     def _undo_part(self, pipeline: DiffusionPipeline, part: str) -> None:
-        module = _attending(pipeline).get(part)
-        if module is not None:
-            vars(module).pop("forward", None)
-            own = memory(pipeline, self.name).get(part)
-            if own is not None:
-                module.forward = own
+        notes = memory(pipeline, self.name)
+        if part in notes:
+            put_back(_attending(pipeline)[part], "forward", notes.pop(part))
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         forbidden = (FUSED_ATTENTION | {MATH_ATTENTION}) - self.ops
         left = memory(pipeline, self.name).get(_VAE_LEFT)
-        parts = (DENOISER, VAE) if left is None else (DENOISER,)
-        found = self._require_only(seen, self.ops, forbidden, parts)
+        found = self._require_only(pipeline, seen, self.ops, forbidden, decoders=left is None)
         counts = ", ".join(
             f"{count} {name} in the {part}"
-            for part in parts
-            for name, count in found[part].items()
+            for part, ops in found.items()
+            if left is None or part in targets_of(pipeline).denoisers
+            for name, count in ops.items()
             if name in self.ops
         )
         figures: dict[str, Any] = {"attention": found}
         if left is not None:
-            counts += f"; the VAE's decoder keeps its own attention, since {left}"
+            counts += f"; the VAE keeps its own attention, since {left}"
             figures["vae_left"] = left
         return Proof(self.name, f"dispatched {counts}", figures)
 
@@ -205,8 +211,8 @@ class Sdpa(_Attention):
         self, pipeline: DiffusionPipeline, seen: Observation
     ) -> Mapping[str, Any] | None:
         left = _VAE_LEFT in memory(pipeline, self.name)
-        parts = (DENOISER,) if left else (DENOISER, VAE_DECODE)
-        return self._require_compiled_only(seen, self.ops & FUSED_ATTENTION, parts)
+        kernels = self.ops & FUSED_ATTENTION
+        return self._require_compiled_only(pipeline, seen, kernels, decoders=not left)
 
 
 class SdpaFlash(Sdpa):
@@ -275,6 +281,12 @@ class NoSdpa(_Attention):
     def incompatible_with_call(
         self, pipeline: DiffusionPipeline, before: Observation
     ) -> str | None:
+        from ...adapters.diffusers_internals import plain_processors_missing
+
+        for part, model in targets_of(pipeline).denoisers.items():
+            why = plain_processors_missing(model) if before.part(part).sdpa_calls else None
+            if why is not None:
+                return f"{part}: {why}; sdpa_math is the nearest to it"
         if before.sets_processors:
             where = " and ".join(sorted(before.sets_processors))
             return (
@@ -293,16 +305,18 @@ class NoSdpa(_Attention):
     def undo(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.diffusers_internals import set_processors
 
+        notes = memory(pipeline, self.name)
         for part, model in _models(pipeline).items():
-            set_processors(model, memory(pipeline, self.name)[part])
+            if part in notes:
+                set_processors(model, notes[part])
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         forbidden = FUSED_ATTENTION | {MATH_ATTENTION}
-        found = self._require_only(seen, frozenset({PLAIN_SOFTMAX}), forbidden)
+        found = self._require_only(pipeline, seen, frozenset({PLAIN_SOFTMAX}), forbidden)
         softmaxes = sum(ops.get(PLAIN_SOFTMAX, 0) for ops in found.values())
         return Proof(
             self.name,
-            f"{softmaxes} plain softmaxes and no fused attention in denoiser and VAE",
+            f"{softmaxes} plain softmaxes and no fused attention in {' and '.join(found)}",
             {"attention": found},
         )
 
@@ -310,28 +324,29 @@ class NoSdpa(_Attention):
         self, pipeline: DiffusionPipeline, seen: Observation
     ) -> Mapping[str, Any] | None:
         # Inductor recognizes plain attention and fuses it again where one of its patterns fits.
-        return self._require_compiled_only(seen, frozenset())
+        return self._require_compiled_only(pipeline, seen, frozenset())
 
 
 def _attending(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
-    """The modules whose forward contains the attention of a text-to-image call."""
-    from ...pipelines.components import denoiser, vae
-
-    parts = {DENOISER: denoiser(pipeline), VAE: getattr(vae(pipeline), "decoder", None)}
-    return {name: part for name, part in parts.items() if part is not None}
+    """The modules whose forward contains attention: each denoiser, both halves of a VAE."""
+    targets = targets_of(pipeline)
+    halves = {
+        f"{name}.{half}": getattr(decoder, half, None)
+        for name, decoder in targets.decoders.items()
+        for half in ("encoder", "decoder")
+    }
+    return {**targets.denoisers, **{n: half for n, half in halves.items() if half is not None}}
 
 
 def _models(pipeline: DiffusionPipeline) -> dict[str, Any]:
-    """The diffusers models that have attention processors."""
+    """The diffusers models that have attention processors; a denoiser that has none is alone."""
     from ...adapters.diffusers_internals import processors_of
-    from ...pipelines.components import denoiser, vae
 
-    parts = {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}
-    return {
-        name: part
-        for name, part in parts.items()
-        if part is not None and (name == DENOISER or processors_of(part))
-    }
+    targets = targets_of(pipeline)
+    attending = {name: part for name, part in targets.all.items() if processors_of(part)}
+    if not attending.keys() & targets.denoisers.keys():
+        return {**targets.denoisers, **attending}
+    return attending
 
 
 def _pinned(forward: Any, backend: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Compilation of the denoiser and of ``vae.decode``."""
+"""Compilation of each denoiser and of ``vae.decode``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import NotEffectiveError
 from ..observation import CompiledPart, CudaGraphs
+from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
-from ..undo_notes import memory
+from ..undo_notes import memory, put_back
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -33,7 +34,7 @@ class Compile(Technique):
 
     name: ClassVar[str] = "compile"
     family: ClassVar[Family] = Family.COMPILE
-    summary: ClassVar[str] = "torch.compile of denoiser and vae.decode, fullgraph"
+    summary: ClassVar[str] = "torch.compile of each denoiser and vae.decode, fullgraph"
     undoable: ClassVar[bool] = True
     backend: ClassVar[str] = "inductor"
     mode: ClassVar[str | None] = None
@@ -53,29 +54,32 @@ class Compile(Technique):
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch
 
-        from ...pipelines.components import denoiser, vae
-
-        denoiser(pipeline).compile(**self.options())
-        decoder = vae(pipeline)
-        if decoder is not None:
-            if "decode" in vars(decoder):
-                memory(pipeline, self.name)["decode"] = decoder.decode
+        targets = targets_of(pipeline)
+        for model in targets.denoisers.values():
+            model.compile(**self.options())
+        notes = memory(pipeline, self.name)
+        for name, decoder in targets.decoders.items():
+            notes[name] = vars(decoder).get("decode")
             decoder.decode = torch.compile(decoder.decode, **self.options())
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.torch_internals import uncompile
-        from ...pipelines.components import denoiser, vae
 
-        uncompile(denoiser(pipeline))
-        decoder = vae(pipeline)
-        if decoder is not None:
-            vars(decoder).pop("decode", None)
-            own = memory(pipeline, self.name).pop("decode", None)
-            if own is not None:
-                decoder.decode = own
+        targets, notes = targets_of(pipeline), memory(pipeline, self.name)
+        for model in targets.denoisers.values():
+            uncompile(model)
+        for name, decoder in targets.decoders.items():
+            if name in notes:
+                put_back(decoder, "decode", notes[name])
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         parts = seen.compiled or {}
+        missing = sorted(set(targets_of(pipeline).denoisers) - set(parts))
+        if missing:
+            raise NotEffectiveError(
+                f"{self.name}: expected each denoiser to be looked at, found that "
+                f"{', '.join(missing)} was not"
+            )
         for part, trace in parts.items():
             self._require_compiled(part, trace, seen.steps)
         found = ", ".join(f"{part} {trace.runs} of {trace.calls}" for part, trace in parts.items())
@@ -135,19 +139,17 @@ class CompileMaxAutotune(Compile):
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.torch_internals import fresh_outputs, wrap_compiled_call
-        from ...pipelines.components import denoiser, vae
 
         super().apply(pipeline)
-        wrap_compiled_call(denoiser(pipeline), fresh_outputs)
-        decoder = vae(pipeline)
-        if decoder is not None:
+        targets = targets_of(pipeline)
+        for model in targets.denoisers.values():
+            wrap_compiled_call(model, fresh_outputs)
+        for decoder in targets.decoders.values():
             decoder.decode = fresh_outputs(decoder.decode)
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        from ...pipelines.components import denoiser
-
         proof = super().prove(pipeline, seen)
-        device = next(denoiser(pipeline).parameters()).device.type
+        device = pipeline.device.type
         if device != "cuda":
             return Proof(
                 self.name,

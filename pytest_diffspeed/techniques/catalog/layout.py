@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ...common.errors import NotEffectiveError
-from ..observation import DENOISER, VAE, ConvolutionInputs
+from ..observation import ConvolutionInputs
+from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
 from ..undo_notes import memory
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ChannelsLast(Technique):
-    """Convolution weights of the denoiser and the VAE in channels-last strides.
+    """Convolution weights of each denoiser and of the VAE in channels-last strides.
 
     Each by its own rank: those of images (4) in ``torch.channels_last``, those of videos (5) in
     ``torch.channels_last_3d``.  What a convolution gives has the layout of its weight or input, so
@@ -24,12 +25,12 @@ class ChannelsLast(Technique):
 
     name: ClassVar[str] = "channels_last"
     family: ClassVar[Family] = Family.LAYOUT
-    summary: ClassVar[str] = "convolutions of denoiser and VAE in channels-last memory format"
+    summary: ClassVar[str] = "convolutions of denoisers and VAE in channels-last memory format"
     undoable: ClassVar[bool] = True
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         if not _convolution_weights(pipeline):
-            return "neither its denoiser nor its VAE has a convolution with spatial extent"
+            return "neither its denoisers nor its VAE have a convolution with spatial extent"
         return None
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
@@ -86,13 +87,9 @@ def _of_part(found: ConvolutionInputs) -> str:
 
 def _convolution_weights(pipeline: DiffusionPipeline) -> dict[str, torch.Tensor]:
     """Weights whose strides tell the two formats apart (1×1 kernels are both at once)."""
-    from ...pipelines.components import denoiser, vae
-
-    parts: dict[str, Any] = {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}
     return {
         f"{part_name}.{name}": weight
-        for part_name, part in parts.items()
-        if part is not None
+        for part_name, part in targets_of(pipeline).all.items()
         for name, weight in part.named_parameters()
         if name.rpartition(".")[2] == "weight"
         and weight.dim() in (4, 5)

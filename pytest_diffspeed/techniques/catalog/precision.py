@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import NotEffectiveError
 from ..capability import capability_below
-from ..observation import VAE
+from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ...accelerators.device import Device
 
 _FP32 = "torch.float32"
+_VAE = "vae"
 
 
 def _prove_dtype(
@@ -44,7 +45,7 @@ def _prove_dtype(
         islands[component] = sorted(kept)
         dtypes = {n: str(p.dtype) for n, p in part.named_parameters() if p.is_floating_point()}
         tensors += len(dtypes)
-        allowed = of_vae if component == "vae" else {dtype_name}
+        allowed = of_vae if component == _VAE else {dtype_name}
         other = {
             d for n, d in dtypes.items() if d not in allowed and not (n in kept and d == _FP32)
         }
@@ -85,7 +86,7 @@ def _require_op_dtypes(
     other: dict[str, int] = {}
     for part, ops in seen.parts.items():
         for dtype, places in ops.op_places.items():
-            if dtype in (of_vae if part == VAE else {dtype_name}):
+            if dtype in (of_vae if part == _VAE else {dtype_name}):
                 continue
             for path, count in places.items():
                 place = f"{part}.{path}".rstrip(".")
@@ -99,8 +100,8 @@ def _require_op_dtypes(
             else "no matrix product or convolution at all"
         )
         raise NotEffectiveError(
-            f"{technique}: expected every matrix product and convolution of the denoiser and the "
-            f"VAE in {dtype_name}, found {found}; a model that means it names the module in "
+            f"{technique}: expected every matrix product and convolution of denoisers and VAE "
+            f"in {dtype_name}, found {found}; a model that means it names the module in "
             "`_keep_in_fp32_modules`"
         )
     return by_design
@@ -108,9 +109,8 @@ def _require_op_dtypes(
 
 def _float32_by_design(pipeline: DiffusionPipeline, part: str, path: str, dtype_name: str) -> bool:
     from ...adapters.diffusers_internals import casts_by_itself
-    from ...pipelines.components import denoiser, vae
 
-    model: torch.nn.Module = vae(pipeline) if part == VAE else denoiser(pipeline)
+    model = targets_of(pipeline).all[part]
     module = model.get_submodule(path)
     own = [name for name in _islands(model, dtype_name) if name.startswith(f"{path}.")]
     return bool(path and own) or casts_by_itself(module)
@@ -255,7 +255,7 @@ class Fp16(_SixteenBits):
 
         keeps = _keeps_float32(pipeline)
         for name, part in modules(pipeline).items():
-            if not (keeps and name == "vae"):
+            if not (keeps and name == _VAE):
                 _cast(part, torch.float16)
         if keeps:
             decoder = vae(pipeline)
@@ -268,7 +268,7 @@ class Fp16(_SixteenBits):
         figures = dict(proof.figures)
         about_vae = ""
         if upcast:
-            ran = dict(seen.part(VAE).op_dtypes) or {_FP32: 0}
+            ran = dict(seen.part(_VAE).op_dtypes) or {_FP32: 0}
             about_vae = (
                 f"; the VAE in {' and '.join(sorted(ran))}, since {kind} reads its force_upcast"
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import NotEffectiveError
-from ..observation import DENOISER, VAE
+from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
 from ..undo_notes import memory
 
@@ -19,14 +19,15 @@ class FusedQkv(Technique):
 
     name: ClassVar[str] = "fused_qkv"
     family: ClassVar[Family] = Family.PROJECTIONS
-    summary: ClassVar[str] = "query, key and value projections fused, in denoiser and VAE"
+    summary: ClassVar[str] = "query, key and value projections fused, in denoisers and VAE"
     undoable: ClassVar[bool] = True
     watches: ClassVar[bool] = True
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
-        from ...adapters.diffusers_internals import adapted_projections, added_projections, fusable
+        from ...adapters.diffusers_internals import adapted_projections
 
-        for part, model in _models(pipeline).items():
+        targets = targets_of(pipeline)
+        for part, model in targets.all.items():
             adapted = adapted_projections(model)
             if adapted:
                 return (
@@ -34,35 +35,32 @@ class FusedQkv(Technique):
                     "fusing would drop it; merge it in the source, by `fuse_lora()` and then "
                     "`unload_lora_weights()`"
                 )
-        model = _models(pipeline)[DENOISER]
-        kind = type(model).__name__
-        if not hasattr(model, "fuse_qkv_projections"):
-            return f"diffusers cannot fuse the projections of its denoiser, a {kind}"
-        if added_projections(model):
-            return f"diffusers does not fuse a {kind} with added key and value projections"
-        if not fusable(model):
-            return f"its denoiser, a {kind}, has no separate projections that diffusers would fuse"
-        return None
+        reasons = [_why_not(part, model) for part, model in targets.denoisers.items()]
+        if None in reasons:
+            return None
+        return "; ".join(reason for reason in reasons if reason) or "it has no denoiser"
 
     def incompatible_with_call(
         self, pipeline: DiffusionPipeline, before: Observation
     ) -> str | None:
         from ...adapters.diffusers_internals import fusable
 
-        model = _models(pipeline)[DENOISER]
-        if not _ran(DENOISER, fusable(model), before):
-            return "no projection that could be fused ran in its denoiser"
-        if DENOISER in before.sets_processors:
+        denoisers = targets_of(pipeline).denoisers
+        ran = {part: _ran(part, fusable(model), before) for part, model in denoisers.items()}
+        if not any(ran.values()):
+            return f"no projection that could be fused ran in its {' or '.join(denoisers)}"
+        own = sorted(part for part in ran if ran[part] and part in before.sets_processors)
+        if own:
             return (
-                "it sets attention processors of its own in each call, and they read the "
-                "projections that are not fused"
+                f"it sets attention processors of its own in each call ({' and '.join(own)}), and "
+                "they read the projections that are not fused"
             )
         return None
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.diffusers_internals import fusable, processors_of
 
-        for part, model in _models(pipeline).items():
+        for part, model in targets_of(pipeline).all.items():
             if fusable(model):
                 memory(pipeline, self.name)[part] = processors_of(model)
                 model.fuse_qkv_projections()
@@ -71,27 +69,32 @@ class FusedQkv(Technique):
         from ...adapters.diffusers_internals import unfuse
 
         notes = memory(pipeline, self.name)
-        for part, model in _models(pipeline).items():
+        for part, model in targets_of(pipeline).all.items():
             if part in notes:
                 unfuse(model, notes[part])
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        from ...adapters.diffusers_internals import fused
+        from ...adapters.diffusers_internals import fusable, fused
 
         before = seen.before or Observation()
-        models = _models(pipeline)
-        modules = {part: fused(model) for part, model in models.items()}
+        targets = targets_of(pipeline)
+        modules = {part: fused(model) for part, model in targets.all.items()}
         # Text-to-image never runs the attention of the VAE's encoder.
         ran = {part: _ran(part, names, before) for part, names in modules.items()}
+        total = sum(len(names) for names in ran.values())
         unfused = sorted(
             name for names in ran.values() for name in names if f"{name}.to_v" in seen.linears
         )
-        total = sum(len(names) for names in ran.values())
-        if unfused or not ran[DENOISER]:
+        lost = [
+            part
+            for part, model in targets.denoisers.items()
+            if not ran[part] and _ran(part, fusable(model), before)
+        ]
+        if unfused or lost or not any(ran[part] for part in targets.denoisers):
             found = (
                 f"separate ones in {len(unfused)} of them: {', '.join(unfused[:3])}"
                 if unfused
-                else f"none in the {DENOISER}"
+                else f"none in the {' or '.join(lost or targets.denoisers)}"
             )
             raise NotEffectiveError(
                 f"{self.name}: expected fused projections to run in {total} attention modules, "
@@ -109,30 +112,47 @@ class FusedQkv(Technique):
                     f"steps than {was}, found {now}"
                 )
         of_each = ", ".join(f"{len(names)} in the {part}" for part, names in ran.items() if names)
+        left = {
+            part: _why_not(part, model) or "none of them ran in the call"
+            for part, model in targets.denoisers.items()
+            if not ran[part]
+        }
+        others = "".join(f"; not in the {part}: {why}" for part, why in left.items())
         return Proof(
             self.name,
             f"{total} attention modules with fused projections ({of_each}), {before.gemms} matrix "
-            f"products became {seen.gemms} in {seen.steps} steps",
+            f"products became {seen.gemms} in {seen.steps} steps{others}",
             {
                 "fused_modules": sum(len(names) for names in modules.values()),
                 "fused_modules_run": total,
                 "fused_modules_run_in": {part: len(names) for part, names in ran.items()},
                 "gemms_before": before.gemms,
                 "gemms": seen.gemms,
+                **({"left": left} if left else {}),
             },
         )
+
+
+def _why_not(part: str, model: Any) -> str | None:
+    """Why diffusers fuses no projection of this model, or ``None``."""
+    from ...adapters.diffusers_internals import added_projections, fusable, fused
+
+    kind = type(model).__name__
+    if not hasattr(model, "fuse_qkv_projections"):
+        return f"diffusers cannot fuse the projections of its {part}, a {kind}"
+    if added_projections(model):
+        return f"diffusers does not fuse a {kind} with added key and value projections"
+    if not fusable(model):
+        already = " left" if fused(model) else ""
+        return (
+            f"its {part}, a {kind}, has no separate projections{already} that diffusers would fuse"
+        )
+    return None
 
 
 def _ran(part: str, modules: Iterable[str], before: Observation) -> list[str]:
     """Those of ``modules`` whose separate projections the untouched pipeline used."""
     return [f"{part}.{name}" for name in modules if f"{part}.{name}.to_v" in before.linears]
-
-
-def _models(pipeline: DiffusionPipeline) -> dict[str, Any]:
-    from ...pipelines.components import denoiser, vae
-
-    parts = {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}
-    return {name: part for name, part in parts.items() if part is not None}
 
 
 TECHNIQUES: tuple[Technique, ...] = (FusedQkv(),)

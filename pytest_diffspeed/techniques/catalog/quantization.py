@@ -1,4 +1,4 @@
-"""Dynamic int8 quantization of linear layers in the denoiser and the VAE, by torchao."""
+"""Dynamic int8 quantization of linear layers in denoisers and the VAE, by torchao."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import IncompatibleError, NotEffectiveError, UsageError
 from ..int8_filter import derived, published_sdxl, torch_refuses
-from ..observation import DENOISER, VAE, LinearCalls
+from ..observation import LinearCalls
+from ..targets import Targets, targets_of
 from ..technique import Family, Observation, Proof, Technique
 from ..undo_notes import memory
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import DiffusionPipeline
 
     from ...accelerators.device import Device
@@ -55,11 +55,17 @@ class Int8Dynamic(Technique):
     def incompatible_with_call(
         self, pipeline: DiffusionPipeline, before: Observation
     ) -> str | None:
-        left = {name: self.leaves(linear) for name, linear in before.linears.items()}
+        denoisers = targets_of(pipeline).denoisers
+        linears = {
+            name: linear
+            for name, linear in before.linears.items()
+            if name.startswith(tuple(f"{part}." for part in denoisers))
+        }
+        left = {name: self.leaves(linear) for name, linear in linears.items()}
         if not left:
-            return "no linear layer ran in its denoiser or VAE"
+            return f"no linear layer ran in its {' or '.join(denoisers)}"
         if None not in left.values():
-            widest = max(before.linears, key=lambda name: before.linears[name].flops)
+            widest = max(linears, key=lambda name: linears[name].flops)
             return (
                 f"its filter takes none of {len(left)} linear layers; the one with most FLOPs, "
                 f"{widest}, is left for {left[widest]}"
@@ -82,8 +88,9 @@ class Int8Dynamic(Technique):
         linears = observe().linears
         left = {name: self.leaves(linear) for name, linear in linears.items()}
         taken = [name for name, reason in left.items() if reason is None]
-        parts = _parts(pipeline)
-        if next(parts[DENOISER].parameters()).device.type == "cuda":
+        targets = targets_of(pipeline)
+        denoiser = next(iter(targets.denoisers.values()))
+        if next(denoiser.parameters()).device.type == "cuda":
             for name in taken:
                 refused = torch_refuses(linears[name])
                 if refused is not None:
@@ -93,8 +100,9 @@ class Int8Dynamic(Technique):
                         "'int8_dynamic', which reads the rows"
                     )
         memory(pipeline, self.name).update(linears=linears, left=left)
-        for part, module in parts.items():
-            paths = {name.partition(".")[2] for name in taken if name.startswith(f"{part}.")}
+        split = [targets.split(name) for name in taken]
+        for part, module in targets.all.items():
+            paths = {path for owner, path in split if owner == part}
             quantize_int8_dynamic(module, paths)
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
@@ -103,12 +111,13 @@ class Int8Dynamic(Technique):
         notes = memory(pipeline, self.name)
         linears: Mapping[str, LinearCalls] = notes["linears"]
         left: Mapping[str, str | None] = notes["left"]
-        parts = _parts(pipeline)
+        targets = targets_of(pipeline)
         taken = {name for name, reason in left.items() if reason is None}
+        split = {name: targets.split(name) for name in taken}
         quantized = {
             name
-            for name in taken
-            if is_int8(parts[name.partition(".")[0]].get_submodule(name.partition(".")[2]))
+            for name, (part, path) in split.items()
+            if is_int8(targets.all[part].get_submodule(path))
         }
         if quantized != taken or not taken:
             missing = sorted(taken - quantized)
@@ -116,22 +125,26 @@ class Int8Dynamic(Technique):
                 f"{self.name}: expected int8 weights in {len(taken)} linear layers that the filter "
                 f"takes, found them in {len(quantized)}; without: {', '.join(missing[:3]) or '–'}"
             )
-        calls = sum(len(linears[name].rows) for name in taken)
+        taken_in = {part: [n for n in taken if split[n][0] == part] for part in targets.all}
+        for part, names in taken_in.items():
+            calls = sum(len(linears[name].rows) for name in names)
+            found = seen.part(part).int8_products
+            if found < calls:
+                raise NotEffectiveError(
+                    f"{self.name}: expected {calls} int8 products of the {part} in {seen.steps} "
+                    f"steps, found {found}"
+                )
         products = sum(part.int8_products for part in seen.parts.values())
-        if products < calls:
-            raise NotEffectiveError(
-                f"{self.name}: expected {calls} int8 products in {seen.steps} steps, found "
-                f"{products}"
-            )
         total = sum(linear.flops for linear in linears.values())
         share = sum(linears[name].flops for name in taken) / total
         return Proof(
             self.name,
             f"{len(taken)} of {len(linears)} linear layers quantized, {share:.1%} of linear FLOPs; "
-            f"{products} int8 products in {seen.steps} steps",
+            f"{products} int8 products in {seen.steps} steps{_none_in(taken_in, targets)}",
             {
                 "layers_taken": len(taken),
                 "layers_left": len(linears) - len(taken),
+                "layers_taken_in": {part: len(names) for part, names in taken_in.items()},
                 "flops_share": share,
                 "int8_products": products,
                 "taken": _by_flops({n: linears[n] for n in taken}, left, total),
@@ -173,11 +186,9 @@ def _by_flops(
     return rows
 
 
-def _parts(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
-    from ...pipelines.components import denoiser, vae
-
-    parts = {DENOISER: denoiser(pipeline), VAE: vae(pipeline)}
-    return {name: part for name, part in parts.items() if part is not None}
+def _none_in(taken_in: Mapping[str, list[str]], targets: Targets) -> str:
+    without = [part for part in targets.denoisers if not taken_in[part]]
+    return f"; none in the {' and '.join(without)}, by the filter" if without else ""
 
 
 TECHNIQUES: tuple[Technique, ...] = (Int8Dynamic(), Int8DynamicSdxl())

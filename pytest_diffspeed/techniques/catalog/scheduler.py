@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import NotEffectiveError
 from ..technique import Family, Observation, Proof, Technique
-from ..undo_notes import memory
+from ..undo_notes import memory, put_back
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -55,16 +55,13 @@ class CpuSigmas(Technique):
     def apply(self, pipeline: DiffusionPipeline) -> None:
         scheduler: Any = pipeline.scheduler
         original = scheduler.set_timesteps
-        if "set_timesteps" in vars(scheduler):
-            memory(pipeline, self.name)["set_timesteps"] = original
+        memory(pipeline, self.name)["set_timesteps"] = vars(scheduler).get("set_timesteps")
         vars(scheduler)["set_timesteps"] = _on_the_cpu(scheduler, original)
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
-        scheduler: Any = pipeline.scheduler
-        vars(scheduler).pop("set_timesteps", None)
-        own = memory(pipeline, self.name).pop("set_timesteps", None)
-        if own is not None:
-            vars(scheduler)["set_timesteps"] = own
+        notes = memory(pipeline, self.name)
+        if "set_timesteps" in notes:
+            put_back(pipeline.scheduler, "set_timesteps", notes.pop("set_timesteps"))
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         found = seen.scheduler
