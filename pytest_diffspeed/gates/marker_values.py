@@ -60,7 +60,7 @@ def as_numbers(argument: str, value: object) -> tuple[float, ...] | None:
     """Like :func:`as_words`, of numbers of at least zero."""
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Sequence) or not value:
         raise BadValueError(argument, f"must be a list of numbers, not {value!r}")
     return tuple(as_number(argument, number, least=0.0, example="1.0") for number in value)
 
@@ -69,7 +69,7 @@ def as_counts(argument: str, value: object, *, least: int = 0) -> tuple[int, ...
     """Like :func:`as_words`, of whole numbers."""
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Sequence):
         raise BadValueError(argument, f"must be a list of whole numbers, not {value!r}")
     if not value:
         raise BadValueError(argument, f"must hold at least one whole number, not {value!r}")
@@ -125,7 +125,7 @@ def as_words(argument: str, value: object, *, least: int = 1) -> tuple[str, ...]
     """``None`` stays: it means the default.  An empty list would leave nothing to check."""
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Sequence):
         raise BadValueError(argument, f"must be a list of strings, not {value!r}")
     if len(value) < least:
         raise BadValueError(argument, f"must hold at least one string, not {value!r}")

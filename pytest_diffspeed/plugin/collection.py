@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from ..adapters.pytest_internals import fixture_module, fixture_place
 from ..arms.session_options import Options
 from ..arms.spec import ArmSpec
 from ..common.errors import UsageError, nearest
@@ -21,6 +22,8 @@ from .plan import Plan
 from .public_names import (
     FIXTURES,
     GATED_FIXTURE,
+    OUR_FIXTURES,
+    PIPELINE_FIXTURE,
     STACK_FIXTURE,
     is_ours,
     our_marks,
@@ -68,6 +71,7 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...], default_sourc
     )
     _refuse_misspelt(item)
     names = getattr(item, "fixturenames", ())
+    _refuse_overridden(item, gated=bool(asked))
     needed = GATED_FIXTURE if asked else STACK_FIXTURE
     marked = sorted({mark.name for mark in our_marks(item)})
     if marked and needed not in names:
@@ -100,6 +104,22 @@ def _marker_type(name: str) -> type[GateMarker]:
             f"like one; remove the marker. It has: {', '.join(sorted(marker_types()))}"
         )
     return found
+
+
+def _refuse_overridden(item: pytest.Item, *, gated: bool) -> None:
+    """Refuse another ``optimized_pipeline``: gates would look at ours, and the body at theirs.
+
+    Raises:
+        UsageError: names the place of the other one.
+    """
+    module = fixture_module(item, PIPELINE_FIXTURE)
+    if gated and module not in (None, OUR_FIXTURES):
+        raise UsageError(
+            f"`{PIPELINE_FIXTURE}` is overridden at {fixture_place(item, PIPELINE_FIXTURE)}: gates "
+            "look at the pipeline that pytest-diffspeed built, and the test's body would get "
+            "another object; give your fixture another name, or change the pipeline in a technique "
+            "or in its source"
+        )
 
 
 def _refuse_misspelt(item: pytest.Item) -> None:

@@ -19,7 +19,8 @@ STACK_FIXTURE = "_arm_spec"
 """In the closure of every test that runs once per stack."""
 GATED_FIXTURE = "_prepared"
 """In the closure of every test with a pipeline that gates can look at."""
-_OURS = f"{__package__}.fixtures"
+PIPELINE_FIXTURE = "optimized_pipeline"
+OUR_FIXTURES = f"{__package__}.fixtures"
 NEEDS_OPTION = "needs --diffspeed"
 
 
@@ -43,5 +44,5 @@ def is_ours(item: Any) -> bool:
     return (
         STACK_FIXTURE in names
         or bool(our_marks(item))
-        or any(name in names and fixture_module(item, name) == _OURS for name in FIXTURES)
+        or any(name in names and fixture_module(item, name) == OUR_FIXTURES for name in FIXTURES)
     )

@@ -114,3 +114,23 @@ def test_a_warning_policy_does_not_make_nothing_green(pytester, run_diffspeed, c
     result = run_diffspeed("--diffspeed-budget=0.2", "--diffspeed-inconclusive=warn")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*it fails although the policy is 'warn': no pair was timed*"])
+
+
+@pytest.mark.parametrize("takes", ["optimized_pipeline", ""])
+def test_gates_never_look_at_another_pipeline_than_the_body(pytester, run_diffspeed, takes):
+    """A fixture of the same name, around ours or in place of it, gave the body another object."""
+    pytester.makeconftest(
+        f"""
+        import pytest
+
+        @pytest.fixture
+        def optimized_pipeline({takes}):
+            return object()
+        """
+    )
+    pytester.makepyfile(TEST.format(marker="no_gpu_syncs()"))
+    result = run_diffspeed()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        ["*: test_it: `optimized_pipeline` is overridden at conftest.py:3: gates look at the *"]
+    )
