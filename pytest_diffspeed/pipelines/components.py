@@ -54,14 +54,11 @@ def vae(pipeline: DiffusionPipeline) -> Any:
 
 
 def modules(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
-    """The components with weights, by name."""
+    """The components with weights, by name; none of a pipeline that registered nothing."""
     import torch
 
-    return {
-        name: part
-        for name, part in pipeline.components.items()
-        if isinstance(part, torch.nn.Module)
-    }
+    registered: dict[str, Any] = getattr(pipeline, "components", {})
+    return {name: part for name, part in registered.items() if isinstance(part, torch.nn.Module)}
 
 
 def floating_dtypes(pipeline: DiffusionPipeline) -> dict[str, Counter[str]]:

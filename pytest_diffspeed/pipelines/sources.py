@@ -71,15 +71,13 @@ class PipelineSource(ABC):
                 "pipeline; return an instance of diffusers.DiffusionPipeline"
             )
         from .bare import why_not_bare
-        from .components import denoiser_name, floating_dtypes, modules
+        from .components import floating_dtypes, modules
 
-        try:
-            denoiser_name(pipeline)
-        except SourceError as error:
+        if not modules(pipeline):
             raise SourceError(
-                f"pipeline source {self.name!r}: {error}; only pipelines with one of them can be "
-                "measured"
-            ) from None
+                f"pipeline source {self.name!r}: {type(pipeline).__name__} has no component with "
+                "weights, so there is nothing to measure"
+            )
         changed = why_not_bare(pipeline)
         if changed is not None:
             raise SourceError(f"pipeline source {self.name!r}: {changed}")

@@ -394,7 +394,7 @@ def test_a_factory_that_returns_something_else(factory, value, kind):
     )
 
 
-def test_a_pipeline_without_a_denoiser(factory):
+def test_a_pipeline_without_weights(factory):
     code = (
         "from diffusers import DiffusionPipeline\n"
         "class Empty(DiffusionPipeline):\n"
@@ -402,8 +402,7 @@ def test_a_pipeline_without_a_denoiser(factory):
         "make = Empty\n"
     )
     assert refusal(factory(code)) == (
-        "Empty has no denoiser: neither a `unet` nor a `transformer` component; only pipelines "
-        "with one of them can be measured"
+        "Empty has no component with weights, so there is nothing to measure"
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from pytest_diffspeed.common.errors import SourceError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines import zoo
+from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import SmallSource, parse_source
 from pytest_diffspeed.pipelines.zoo import builder, parts
 
@@ -198,6 +199,14 @@ def test_the_source_calls_at_the_recipe_s_size() -> None:
     source = parse_source("random:FluxPipeline")
     defaults = source.defaults(source.build())
     assert (defaults.height, defaults.width, defaults.guidance) == (32, 32, 3.5)
+
+
+def test_a_pipeline_whose_denoisers_have_names_of_their_own_is_built_and_called() -> None:
+    source = parse_source("random:StableCascadeCombinedPipeline")
+    pipeline = source.build()
+    defaults = source.defaults(pipeline)
+    call = PipelineCall(pipeline, defaults)
+    assert call(pipeline).isfinite().all()
 
 
 def test_an_unknown_class_gets_the_nearest_names() -> None:
