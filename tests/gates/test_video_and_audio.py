@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from pytest_diffspeed.similarity import compare_videos
 
 SOURCES = """
     from pytest_diffspeed.pipelines.zoo.builder import build
@@ -86,7 +89,8 @@ def test_a_sound_is_compared_by_noise_and_spectra(run, pytester):
     assert (figures["output"], figures["sample_rate_hz"]) == ("audio", 512)
     assert (pytester.path / figures["pictures"][0]).is_file()
     html = (pytester.path / "report.html").read_text(encoding="utf-8")
-    assert "SNR, dB" in html and "audio, 512 Hz" in html
+    assert "SNR, dB" in html and "audio, 512 Hz" in html and "other-sound ratio" in html
+    assert 'class="strip wide"' in html
 
 
 def test_a_limit_that_the_medium_does_not_have_is_refused_in_one_sentence(run):
@@ -99,3 +103,19 @@ def test_a_limit_that_the_medium_does_not_have_is_refused_in_one_sentence(run):
         ]
     )
     assert figures is None
+
+
+def test_what_else_a_call_gave_is_said_to_be_not_compared():
+    """As the sound of LTX-2's videos."""
+    import torch
+
+    from pytest_diffspeed.gates.baseline_images import BaselineImages, SelfDistance
+    from pytest_diffspeed.gates.compare_outputs import Outputs
+    from pytest_diffspeed.gates.similarity_text import found_text
+
+    videos = np.random.default_rng(0).random((2, 3, 3, 16, 16), np.float32)
+    drawn = Outputs(torch.from_numpy(videos), None, left_out=("audio",))
+    reference = BaselineImages((), drawn, SelfDistance({}, 0.0, "same", "same"), from_cache=False)
+    text = found_text(compare_videos(videos, videos, layout="NTCHW"), reference)
+    assert text.endswith("NOT COMPARED: the call's audio")
+    assert "worst: video 1, frame 1; other videos differ by 0.4" in text

@@ -5,6 +5,7 @@ import pytest
 from history_sessions import commit_name, gate_lines, session, session_line
 
 from pytest_diffspeed.history.series import series_of
+from pytest_diffspeed.similarity.presets import HIGHER_IS_BETTER
 
 COMMITS = 100
 JUMP, DRIFTING, FLAT, BREAKS = "test_jump", "test_drift", "test_flat", "test_breaks"
@@ -137,6 +138,19 @@ def test_every_gate_gives_its_figures(store, add, tmp_path):
         ("no_gpu_syncs", "syncs once"): (3, "lower"),
         ("no_graph_breaks against base", "new sites"): (1, "lower"),
         ("no_recompiles", "recompiles"): (3, "lower"),
+    }
+
+
+def test_each_metric_of_images_videos_and_sounds_has_its_direction(store, add, tmp_path):
+    who = {"test": "t", "stack": "bf16", "claim": "image_similarity", "reason": ""}
+    rest = {"verdict": "PASS", "evidence": "counted", "blocking": False}
+    figures = {"metrics": {name: [1.0, 2.0] for name in HIGHER_IS_BETTER}}
+    gate = {"kind": "gate", "gate": "image_similarity", **who, **rest, "figures": figures}
+    add([session_line(1), gate])
+    assert {s.figure: s.better for s in series_of(store.url, tmp_path)} == {
+        f"{name} {which}": "higher" if is_higher else "lower"
+        for name, is_higher in HIGHER_IS_BETTER.items()
+        for which in ("mean", "worst")
     }
 
 

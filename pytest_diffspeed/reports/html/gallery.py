@@ -30,12 +30,12 @@ MOST_BYTES_AS_IS = 96_000
 _AROUND_BYTES = 1_000
 """What tags and caption of a picture take, about."""
 _FORMATS = ("PNG", "JPEG", "WEBP")
-NO_CAPTION = Caption("", "", "", ())
+NO_CAPTION = Caption("", "", "", (), False)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One strip: baseline, optimized, amplified difference."""
+    """One picture: baseline, optimized and their difference, of an image, a video or a sound."""
 
     src: str
     width: int

@@ -268,10 +268,11 @@ def _stages(stages: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
 
 def _notes(figures: Mapping[str, Any]) -> list[str]:
     """What the reader must know, and the gate itself noted beside its reason."""
-    notes = [
-        f"not checked: {limit}: {why}" for limit, why in mapping(figures.get("skipped")).items()
-    ]
-    notes += words(figures.get("notes"))
+    skipped: dict[str, list[str]] = {}
+    for limit, why in mapping(figures.get("skipped")).items():
+        skipped.setdefault(str(why), []).append(limit)
+    notes = [f"not checked: {', '.join(limits)}: {why}" for why, limits in skipped.items()]
+    notes += [note for note in words(figures.get("notes")) if note not in skipped]
     allowances = words(figures.get("unused_allowances"))
     notes += [f"allowed, but not seen any more: {allowance}" for allowance in allowances]
     error = word(figures.get("pictures_error"))

@@ -24,6 +24,7 @@ _NAMES = {
     "latent_l2": "latents, relative L2",
     "denoiser_l2": "denoiser, relative L2",
 }
+_RATIOS = {"video": "other-video ratio", "audio": "other-sound ratio"}
 _CAPTIONED = ("psnr", "ssim", "flicker", "snr", "spectral_distance", "other_image_ratio")
 
 
@@ -49,6 +50,8 @@ class Caption:
     seed: str
     figures: str
     missed: tuple[str, ...]
+    is_wide: bool
+    """Strips of frames and spectrograms are not readable beside each other."""
 
 
 def metrics(figures: Mapping[str, Any]) -> tuple[Metric, ...]:
@@ -62,7 +65,7 @@ def metrics(figures: Mapping[str, Any]) -> tuple[Metric, ...]:
         bounds = [limits.get(f"{name}_{of}") for of in ("mean", "worst")]
         rows.append(
             Metric(
-                name=_NAMES.get(name, name),
+                name=_name(name, figures),
                 mean=_written(mean),
                 worst=_written(worst),
                 mean_limit=_written(number(bounds[0])),
@@ -85,7 +88,7 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
         if index is None or not 0 <= index < len(cases):
             continue
         parts = [
-            f"{_NAMES[name].partition(',')[0]} {value:.3g}"
+            f"{_name(name, figures).partition(',')[0]} {value:.3g}"
             for name in _CAPTIONED
             if (value := _at(by_image.get(name), index)) is not None
         ]
@@ -104,9 +107,16 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
                 seed="" if seed is None else str(seed),
                 figures=", ".join(parts),
                 missed=tuple(filter(None, problems)),
+                is_wide=word(figures.get("output")) in ("video", "audio"),
             )
         )
     return tuple(found)
+
+
+def _name(metric: str, figures: Mapping[str, Any]) -> str:
+    if metric == "other_image_ratio":
+        return _RATIOS.get(word(figures.get("output")) or "", _NAMES[metric])
+    return _NAMES.get(metric, metric)
 
 
 def _at(values: Any, index: int) -> float | None:
