@@ -58,6 +58,7 @@ class GateContext:
             figures={} if figures is None else figures,
             axis=str(marker.axis),
             metrics=tuple(metrics),
+            source=self.candidate.spec.source,
         )
 
     def publish(self, result: GateResult) -> GateResult:

@@ -30,6 +30,8 @@ class Figure:
     low: float | None
     high: float | None
     verdict: str
+    source: str | None = None
+    """The pipeline source; ``None``: that of the session."""
 
 
 def figures_of(session: RecordedSession) -> list[Figure]:
@@ -53,6 +55,7 @@ def figures_of(session: RecordedSession) -> list[Figure]:
                     low=_number(metric.low),
                     high=_number(metric.high),
                     verdict=str(result.verdict),
+                    source=result.source,
                 )
     for row in session.ladder:
         for figure in _of_ladder(row):
@@ -87,6 +90,7 @@ def _of_ladder(row: Mapping[str, Any]) -> Iterator[Figure]:
                 low=_number(measured.get("low")),
                 high=_number(measured.get("high")),
                 verdict=str(measured.get("verdict", "")),
+                source=row["source"] if isinstance(row.get("source"), str) else None,
             )
 
 

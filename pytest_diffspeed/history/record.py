@@ -130,10 +130,7 @@ def machine_of(about: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _About:
-    """A ``session`` line as columns.  ``condition`` is what was called: pipeline, steps, prompts.
-
-    Figures of one test under another condition are another series.
-    """
+    """A ``session`` line as columns."""
 
     name: str
     at: str
@@ -144,7 +141,9 @@ class _About:
     dirty: bool
     machine: str
     machine_name: str
-    condition: str
+    pipeline: str
+    call: str
+    """What the user said of calls, after the pipeline: ``, 4 steps``."""
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> _About:
@@ -161,21 +160,33 @@ class _About:
             dirty=bool(about.get("dirty")),
             machine=_storable(machine_of(about)),
             machine_name=_storable(about["device"].get("name", "unknown device")),
-            condition=_storable(_condition(about)),
+            pipeline=str(about.get("pipeline", "unknown pipeline")),
+            call=_call(about),
         )
+
+    def condition(self, figure: Figure) -> str:
+        """What was called for a figure: pipeline, steps, prompts, base.
+
+        Figures of one test under another condition are another series.
+        """
+        source = self.pipeline if figure.source is None else figure.source
+        return _storable(f"{source}{self.call}")
 
     def digest(self, figure: Figure) -> str:
         """The name of the series that a figure of this session belongs to."""
         return _digest_of(
-            [figure.test, figure.stack, figure.claim, figure.figure, self.machine, self.condition]
+            [
+                *(figure.test, figure.stack, figure.claim, figure.figure),
+                *(self.machine, self.condition(figure)),
+            ]
         )
 
 
-def _condition(about: Mapping[str, Any]) -> str:
-    """Such as ``demo, 4 steps``; what the user left to the source is not named."""
+def _call(about: Mapping[str, Any]) -> str:
+    """Such as ``, 4 steps``; what the user left to the source is not named."""
     options = about.get("options")
     options = options if isinstance(options, Mapping) else {}
-    parts = [str(about.get("pipeline", "unknown pipeline"))]
+    parts = [""]
     steps, prompts, base = options.get("steps"), options.get("prompts"), about.get("base")
     if steps is not None:
         parts.append(f"{steps} step{'' if steps == 1 else 's'}")
@@ -203,7 +214,7 @@ def _series_ids(connection: Connection, about: _About, figures: Iterable[Figure]
             "is_counted": figure.is_counted,
             "machine": about.machine,
             "machine_name": about.machine_name,
-            "condition": about.condition,
+            "condition": about.condition(figure),
         }
         for figure in figures
     }

@@ -92,8 +92,9 @@ class GateResult:
     ``figures`` holds what the gate found, by name, with units in the names (``first_call_s``).
     ``blocking`` says whether this result fails its test: a FAIL always does, an INCONCLUSIVE one
     by the policy of ``--diffspeed-inconclusive``.  ``axis`` (a value of :class:`Axis`) and
-    ``metrics`` are what reports, history and exports show of it; ``None`` in records of versions
-    that did not write them (:mod:`.older`).
+    ``metrics`` are what reports, history and exports show of it, and ``source`` is the pipeline source
+    that it looked at; all three are ``None`` in records of versions that did not write them
+    (:mod:`.older`).
     """
 
     gate: str
@@ -107,6 +108,7 @@ class GateResult:
     figures: dict[str, Any] = field(default_factory=dict)
     axis: str | None = None
     metrics: tuple[Metric, ...] | None = None
+    source: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         plain = asdict(self)
@@ -116,6 +118,8 @@ class GateResult:
             del plain["axis"]
         if self.metrics is None:
             del plain["metrics"]
+        if self.source is None:
+            del plain["source"]
         return plain
 
     @classmethod

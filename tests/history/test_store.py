@@ -176,6 +176,18 @@ def test_a_remembered_failure_is_no_new_point(store, add, tmp_path):
     assert series_of(store.url, tmp_path) == []
 
 
+def test_series_stand_apart_by_the_pipeline_that_a_gate_looked_at(store, add, tmp_path):
+    """One test that names another pipeline today: its figures are another series, named so."""
+    for number, source in enumerate(("random:sdxl-tiny", "random:flux-tiny", "random:sdxl-tiny")):
+        lines = gate_lines(ratio=1.5)
+        for line in lines:
+            if line["kind"] == "gate":
+                line["source"] = source
+        add([session_line(number), *lines])
+    found = {s.condition: len(s.points) for s in series_of(store.url, tmp_path)}
+    assert found == {"random:sdxl-tiny, 4 steps": 2, "random:flux-tiny, 4 steps": 1}
+
+
 def test_series_stand_apart_by_environment_and_condition(store, add, tmp_path):
     options = {"steps": 8, "prompts": []}
     add(session(1, breaks=None), session(2, breaks=None, machine="cd34" * 8))
