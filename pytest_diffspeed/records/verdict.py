@@ -92,8 +92,8 @@ class GateResult:
     ``figures`` holds what the gate found, by name, with units in the names (``first_call_s``).
     ``blocking`` says whether this result fails its test: a FAIL always does, an INCONCLUSIVE one
     by the policy of ``--diffspeed-inconclusive``.  ``axis`` (a value of :class:`Axis`) and
-    ``metrics`` are what reports, history and exports show of it, and ``source`` is the pipeline source
-    that it looked at; all three are ``None`` in records of versions that did not write them
+    ``metrics`` are what reports, history and exports show of it, and ``source`` is the pipeline
+    source that it looked at; all three are ``None`` in records of versions that did not write them
     (:mod:`.older`).
     """
 
