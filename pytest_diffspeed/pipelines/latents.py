@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.attributes import replaced
 from ..common.quiet import third_party
+from .scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 
 if TYPE_CHECKING:
     import torch
@@ -47,10 +49,10 @@ def plan_latents(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> L
 
     Raises whatever the first call raises.
     """
-    if not hasattr(pipeline, MADE_BY):
-        return LatentsPlan(None, f"it has no `{MADE_BY}` in which they could be seen")
     with _drawn_from(arguments.get("generator")) as draws:
         made = _made(pipeline, arguments)
+    if not made:
+        return LatentsPlan(None, "its call made none that could be seen")
     found = _of_noise(made, draws)
     if found is None:
         return LatentsPlan(None, "it makes them of more than noise from the generator")
@@ -109,16 +111,34 @@ class _LatentsMadeError(BaseException):
 
 
 def _made(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> list[Any]:
-    """What the first ``prepare_latents`` of a call returned; nothing where none ran."""
-    seen: list[Any] = []
-    make: Callable[..., Any] = getattr(pipeline, MADE_BY)
+    """What the first ``prepare_latents`` of a call returned; nothing where none ran.
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    A pipeline without that method is seen at its first scheduler's first step, whose sample the
+    latents are: later by one call of the denoiser.
+    """
+    seen: list[Any] = []
+    make: Callable[..., Any] | None = getattr(pipeline, MADE_BY, None)
+
+    def making(*args: Any, **kwargs: Any) -> Any:
+        assert make is not None, "unreachable because only an existing method is watched"
         result = make(*args, **kwargs)
         seen.extend(result if isinstance(result, (tuple, list)) else (result,))
         raise _LatentsMadeError
 
-    with third_party(), replaced(pipeline, MADE_BY, watched), suppress(_LatentsMadeError):
+    def stepping(_: Any, __: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def first(*args: Any, **kwargs: Any) -> Any:
+            sample = inspect.signature(step).bind(*args, **kwargs).arguments.get("sample")
+            seen.append(sample)
+            raise _LatentsMadeError
+
+        return first
+
+    with third_party(), suppress(_LatentsMadeError), ExitStack() as stack:
+        if make is not None:
+            stack.enter_context(replaced(pipeline, MADE_BY, making))
+        else:
+            schedulers = schedulers_of(pipeline).values()
+            stack.enter_context(watch_schedulers(stepping, schedulers, ENDS_STEP))
         pipeline(**arguments)
     return seen
 

@@ -79,7 +79,16 @@ def test_other_options(rootdir, changed):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"seed": 1}, {"guidance": 2.0}, {"height": 128}, {"width": 128}], ids=str
+    "changed",
+    [
+        {"seed": 1},
+        {"guidance": 2.0},
+        {"height": 128},
+        {"width": 128},
+        {"arguments": {"guidance_rescale": 0.1}},
+        {"arguments": {"guidance_rescale": lambda case: case.number / 10}},
+    ],
+    ids=["seed", "guidance", "height", "width", "value", "function"],
 )
 def test_another_call(session, monkeypatch, changed):
     call = session.arms.baseline("demo").call

@@ -50,6 +50,7 @@ def drawn(call, pipeline):
         ("KandinskyV22PriorPipeline", (1, 16)),
         ("LTXPipeline", (1, 192, 8)),
         ("StableAudioPipeline", (1, 4, 64)),
+        ("StableCascadeCombinedPipeline", (1, 16, 3, 3)),  # seen at the prior's first step
         ("StableDiffusionInstructPix2PixPipeline", (1, 4, 16, 16)),
         ("StableDiffusionPipeline-ip-adapter", (1, 4, 16, 16)),
         ("StableVideoDiffusionPipeline", (1, 4, 4, 16, 16)),
@@ -69,7 +70,6 @@ def test_latents_are_drawn_as_the_pipeline_makes_them(libraries, name, shape):
     ("name", "reason"),
     [
         ("DiTPipeline", "its call takes no `latents`"),
-        ("KandinskyV22CombinedPipeline", "it has no `prepare_latents` in which they could be seen"),
         ("LTXImageToVideoPipeline", "it makes them of more than noise from the generator"),
         ("MarigoldDepthPipeline", "ValueError: `latents` and `generator` cannot be used together."),
         # It gives back one tensor where its caller unpacks three.
@@ -154,6 +154,31 @@ def test_a_pipeline_that_ignores_latents_gets_the_generator(text_to_image):
     call = call_of(as_class(text_to_image, Ignores), prompts=["a fox"])
     assert call.latents_from == "generator"
     assert call.latents_reason.startswith("it makes other latents than its own")
+
+
+def test_a_pipeline_that_draws_in_its_call_is_seen_at_its_first_step(libraries):
+    from diffusers import DiffusionPipeline
+
+    class Inline(DiffusionPipeline):
+        def __init__(self, unet, scheduler):
+            super().__init__()
+            self.register_modules(unet=unet, scheduler=scheduler)
+
+        @torch.no_grad()
+        def __call__(self, num_inference_steps, latents=None, generator=None, factor=1.0):
+            self.scheduler.set_timesteps(num_inference_steps)
+            if latents is None:
+                latents = torch.randn(1, 3, 8, 8, generator=generator) * factor
+            for t in self.scheduler.timesteps:
+                noise = self.unet(latents, t).sample
+                latents = self.scheduler.step(noise, t, latents).prev_sample
+            return (latents,)
+
+    parts = zoo.build("DDIMPipeline").components
+    assert call_of(Inline(**parts)).latents.shape == (1, 3, 8, 8)
+    # Its own are twice as large as those that it is given may be.
+    other = call_of(Inline(**parts), factor=2.0)
+    assert (other.latents_from, other.latents) == ("generator", None)
 
 
 def test_latents_of_the_source_are_used_as_they_are(text_to_image):
