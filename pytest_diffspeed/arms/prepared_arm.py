@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,11 @@ from ..adapters.attributes import replaced
 from ..common.errors import MeasurementError
 from ..common.quiet import third_party
 from ..compilation.cost import Compilation
+from ..compilation.report import plural
 from ..pipelines.boundaries import require_unit, stage_boundaries
 from ..pipelines.call import PipelineCall
 from ..pipelines.components import modules
+from ..pipelines.entries import entries
 from ..pipelines.observed import ObservedCall, observe_steps
 from ..pipelines.pipeline_state import changed_aspects, pipeline_state
 from ..techniques.apply import PROOF_STEPS, Applied, running
@@ -81,6 +83,16 @@ class PreparedArm:
                 )
         found: tuple[ObservedCall, int] = self.memo[key]
         return found
+
+    def not_looked_at(self, looked_at: Iterable[str]) -> tuple[str, ...]:
+        """What runs in a call and is not among the names in ``looked_at``, and denoisers that did
+        not run at all: ``"controlnet (ran 4 ×)"``, ``"transformer_2 (did not run in 4 steps)"``.
+        """
+        observed, _ = self.observed()
+        names = set(looked_at)
+        ran = [e.ran for e in entries(observed) if not {e.name, e.component.name} & names]
+        steps = plural(observed.steps, "step")
+        return (*ran, *(f"{name} (did not run in {steps})" for name in observed.silent_denoisers))
 
     def proof_record(self) -> dict[str, Any]:
         """The content of a ``proof`` record: what shows that the stack took hold."""

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .components import modules
+from .parts import parts
 
 if TYPE_CHECKING:
     import torch
@@ -28,14 +28,15 @@ Habits = frozenset[tuple[str, tuple[object, ...]]]
 def pipeline_state(pipeline: DiffusionPipeline) -> State:
     """What ``pipeline`` is now, to be compared by :func:`changed` and :func:`changed_aspects`.
 
-    Of each component with weights: which modules it has; pointers, dtypes, shapes and strides of
-    weights and buffers, and how often each weight was written to in place; hooks; plain public
-    attributes (``training``, ``use_tiling``); and callables on the instances themselves (a compiled
-    or replaced ``forward``, attention processors).  Of each scheduler: its configuration and
+    Of each component, and of other modules that hang on the pipeline: which modules it has;
+    pointers, dtypes, shapes and strides of weights and buffers, and how often each weight was
+    written to in place; hooks; plain public attributes (``training``, ``use_tiling``); and
+    callables on the instances themselves (a compiled or replaced ``forward``, attention
+    processors).  Of each scheduler: its configuration and
     replaced methods, but not where it is in a call.  Values are not read.
     """
     known: dict[str, dict[tuple[object, ...], object]] = {}
-    for name, part in modules(pipeline).items():
+    for name, part in parts(pipeline).items():
         for aspect, entries in _of_component(part).items():
             known[f"{name}'s {aspect}"] = entries
     for name, part in pipeline.components.items():

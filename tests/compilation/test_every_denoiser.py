@@ -8,7 +8,7 @@ from pytest_diffspeed.arms.prepared_arm import PreparedArm
 from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.errors import MeasurementError, UsageError
 from pytest_diffspeed.compilation.probe import probe_breaks
-from pytest_diffspeed.gates.catalog.graph_breaks import graph_breaks, not_looked_at
+from pytest_diffspeed.gates.catalog.graph_breaks import graph_breaks
 from pytest_diffspeed.gates.catalog.recompiles import recompiles
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.capture import capture
@@ -81,7 +81,7 @@ def test_an_expert_that_never_runs_is_said(libraries, monkeypatch, fresh_dynamo)
     arm = arm_of("never")
     names = [report.name for report in graph_breaks(arm, None)]
     assert names == ["transformer", "vae.decode"]
-    assert not_looked_at(arm, names) == ("transformer_2 (did not run in 4 steps)",)
+    assert arm.not_looked_at(names) == ("transformer_2 (did not run in 4 steps)",)
     with pytest.raises(UsageError, match="'transformer_2' did not run in the call; what ran: tran"):
         graph_breaks(arm, ("transformer_2",))
 

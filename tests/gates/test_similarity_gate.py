@@ -234,3 +234,11 @@ def test_calibrate_refuses_what_cannot_be_meant(pytester, libraries, capsys, wor
         calibrate.main(["--device=cpu", *words])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_denoisers_are_compared_call_by_call_whatever_they_are_called(pytester, run_diffspeed):
+    suite(pytester, "denoiser_l2_mean=0.5")
+    source = "tests.pipelines.several_parts:odd_names"
+    result = run_diffspeed(f"--diffspeed-pipeline={source}", "--diffspeed-json=gates.jsonl")
+    result.assert_outcomes(passed=1)
+    assert 0 < record_of(pytester)["figures"]["metrics"]["denoiser_l2"][0] < 0.1

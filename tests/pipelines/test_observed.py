@@ -8,6 +8,7 @@ from pytest_diffspeed.adapters.torch_internals import compiled_frames_run
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.observed import Role, observe_call, observe_steps
+from pytest_diffspeed.pipelines.pipeline_state import changed_aspects, pipeline_state
 from tests.pipelines.several_parts import (
     call_wan,
     call_with_controlnet,
@@ -107,6 +108,14 @@ def test_a_call_is_lengthened_until_the_late_expert_runs():
     pipeline.early_steps = 9
     observed, _ = observe_steps(pipeline, call, 2, 5)
     assert observed.silent == ("transformer_2",)
+
+
+def test_what_hangs_on_a_pipeline_otherwise_is_part_of_its_state():
+    pipeline = odd()
+    before = pipeline_state(pipeline)
+    pipeline.guide.networks[0].register_forward_hook(lambda *_: None)
+    changed = changed_aspects(before, pipeline_state(pipeline), frozenset())
+    assert changed == ["guide.networks.0's hooks"]
 
 
 class Tower(torch.nn.Module):

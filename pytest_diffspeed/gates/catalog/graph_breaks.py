@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -77,7 +77,7 @@ class NoGraphBreaksGate(CountingGate):
         candidate.require_unchanged()
         with session.progress.phase(f"looking for graph breaks in {candidate.spec.stack}"):
             reports = graph_breaks(candidate, marker.components)
-        left_out = not_looked_at(candidate, (report.name for report in reports))
+        left_out = candidate.not_looked_at(report.name for report in reports)
         ratchet = saved_counts(session).check(
             context,
             {
@@ -175,20 +175,6 @@ def graph_breaks(
         arm.memo[key] = tuple(reports)
     found: tuple[GraphBreakReport, ...] = arm.memo[key]
     return found
-
-
-def not_looked_at(arm: PreparedArm, looked_at: Iterable[str]) -> tuple[str, ...]:
-    """What ran in a call of ``arm`` and is not among the names in ``looked_at``, and denoisers that
-    did not run at all: ``"controlnet (ran 4 ×)"``, ``"transformer_2 (did not run in 4 steps)"``.
-    """
-    from ...compilation.report import plural
-    from ...pipelines.entries import entries
-
-    observed, _ = arm.observed()
-    names = set(looked_at)
-    ran = [entry.ran for entry in entries(observed) if entry.name not in names]
-    steps = plural(observed.steps, "step")
-    return (*ran, *(f"{name} (did not run in {steps})" for name in observed.silent_denoisers))
 
 
 def count_breaks(arm: PreparedArm, root: Path, *, components: Sequence[str] | None) -> Counts:

@@ -88,6 +88,7 @@ class NoRecompilesGate(CountingGate):
         arm.require_unchanged()
         with session.progress.phase(f"looking for recompilations of {arm.spec.stack}"):
             report = recompiles(arm, **calls_of(marker))
+        left_out = arm.not_looked_at(report.components)
         count = len(report.recompiles)
         limit = marker.max_recompiles
         ratchet = saved_counts(session).check(context, _saved(report), needed=limit is None)
@@ -111,6 +112,7 @@ class NoRecompilesGate(CountingGate):
             *(["parts run eagerly"] if report.eager else []),
             *report.often,
             *ratchet.better,
+            *([f"not compiled, so not looked at: {', '.join(left_out)}"] if left_out else []),
         ]
         result = context.result(
             marker,
@@ -122,6 +124,7 @@ class NoRecompilesGate(CountingGate):
                 "recompiles": count,
                 "allowed": limit,
                 "report": report.as_dict(),
+                "not_looked_at": list(left_out),
             },
             metrics=[Metric("recompiles", count, "recompilations", series="recompiles")],
         )

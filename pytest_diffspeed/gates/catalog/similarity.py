@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -250,20 +251,26 @@ def compare(
 def _teacher_forced(
     session: Session, candidate: PreparedArm, reference: BaselineImages
 ) -> tuple[float, ...]:
-    from ...pipelines.components import denoiser
+    from ...pipelines.entries import FORWARD
+    from ...pipelines.parts import named_parts
     from ...similarity import teacher_forced
     from ..baseline_images import draw
 
     baseline = session.arms.baseline(candidate.spec.source)
-    parts = denoiser(baseline.pipeline), denoiser(candidate.pipeline)
+    theirs = named_parts(candidate.pipeline)
+    errors: list[list[float]] = []
     try:
-        with teacher_forced(*parts, running=candidate.running) as errors:
+        with ExitStack() as stack:
+            for one in baseline.observed()[0].denoisers:
+                if FORWARD in one.entries and one.module is not None:
+                    forced = teacher_forced(one.module, theirs[one.name], running=candidate.running)
+                    errors.append(stack.enter_context(forced))
             draw(session, baseline, reference.cases[:1])
     except MeasurementError as error:
         raise MeasurementError(
             f"while the denoisers were compared call by call: {error}"
         ) from error
-    return tuple(errors)
+    return tuple(error for of_one in errors for error in of_one)
 
 
 def gate_result(
