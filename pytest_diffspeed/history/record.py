@@ -57,7 +57,8 @@ def write(target: StoreUrl | str, finished: FinishedSession) -> str | None:
     where = store.url.path if url.is_default else url
     again = "" if stored.is_new else " (was there already)"
     args = ["diffspeed", "history", "list", *([] if url.is_default else ["--store", str(url)])]
-    return f"history: {stored.points} figures in {where}{again}; see {shlex.join(args)}"
+    figures = "1 figure" if stored.points == 1 else f"{stored.points} figures"
+    return f"history: {figures} in {where}{again}; see {shlex.join(args)}"
 
 
 @dataclass(frozen=True)

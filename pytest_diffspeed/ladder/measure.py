@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arms.spec import ArmSpec
 from ..common.errors import MeasurementError
+from ..records.verdict import VerdictKind
 from ..techniques.stacks import BASELINE_NAME, parse_stack
 from .steps import ResolvedStep
 
@@ -72,15 +73,14 @@ def measure_row(
             raise MeasurementError(result.reason)
         row[names[number]] = _ratio(result)
         if number == 0:
-            saved_s = result.baseline_s - result.candidate_s
-            compile_s = first_calls[1] - first_calls[0]
             row["call_s"] = result.candidate_s
             row["instances"] = result.instances
-            row["break_even_images"] = max(0.0, compile_s / saved_s) if saved_s > 0 else None
+            row["break_even_images"] = break_even(result, first_calls[1] - first_calls[0])
 
-    with session.exclusive_device():
-        row |= noise_floor_of(session, source, "call").figures()
-        with session.workers.instances([*arms, candidate], "call") as instances:
+    # The device only once the workers are built: nobody else could time meanwhile.
+    with session.workers.instances([*arms, candidate], "call") as instances:
+        with session.exclusive_device():
+            row |= noise_floor_of(session, source, "call").figures()
             measure_speedups(
                 instances,
                 [Hypothesis(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],
@@ -103,6 +103,18 @@ def measure_row(
         # A CUDA graph's memory was given out when it was recorded: no call shows it.
         if allocator is not None and not candidate.applied.cuda_graph_launches:
             row["peak_bytes"] = candidate.peak_memory(allocator).allocated_bytes
+
+
+def break_even(result: SpeedupResult, compile_s: float) -> float | None:
+    """Images after which the longer first call has paid for itself; ``None`` where the pairs do not
+    show that the stack is faster.
+
+    Of the ratio, and not of the difference of the two medians, which can have the other sign.
+    """
+    if result.verdict is not VerdictKind.PASS or result.ratio <= 1.0:
+        return None
+    saved_s = result.baseline_s * (1.0 - 1.0 / result.ratio)
+    return max(0.0, compile_s / saved_s)
 
 
 def _ratio(result: SpeedupResult) -> dict[str, Any]:

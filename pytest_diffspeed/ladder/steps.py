@@ -86,12 +86,15 @@ def climb(
     """
     if step.stack is not None:
         stacks = [s.stack for s in steps if s.stack is not None]
-        named = steps[0].stack is not None  # the user's own list: each against the one before
-        index = stacks.index(step.stack)
-        previous = stacks[index - 1] if named and index else None
-        if previous is not None and why_not(previous) is not None:
-            previous = None
-        return ResolvedStep(step.stack, previous)
+        named = steps[0].stack is not None  # the user's own list
+        earlier_stacks = stacks[: stacks.index(step.stack)] if named else []
+        # A step adds to what is below it; a ratio of two unrelated stacks would say nothing of it.
+        built_upon = (
+            stack
+            for stack in reversed(earlier_stacks)
+            if set(stack.names) < set(step.stack.names) and why_not(stack) is None
+        )
+        return ResolvedStep(step.stack, next(built_upon, None))
     below: Stack | None = None
     for earlier in steps:
         if earlier.adds is None:

@@ -87,6 +87,9 @@ def _is_noise(ratio: Mapping[str, Any]) -> bool:
 
 def _break_even(row: Mapping[str, Any]) -> str:
     """Images after which the longer first call has paid for itself."""
+    ratio = _ratio_of(row, "over_baseline")
+    if ratio is not None and _is_noise(ratio):
+        return "not told"
     images = row.get("break_even_images")
     if images is None:
         return "never"

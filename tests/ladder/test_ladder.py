@@ -1,12 +1,15 @@
 """The zero-code suite: which rows it has, what they say, and what is left when it is stopped."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from pytest_diffspeed.ladder.measure import break_even
 from pytest_diffspeed.ladder.steps import GUIDE, ResolvedStep, Step, climb, default_steps, steps_of
 from pytest_diffspeed.records.lines import read_lines
 from pytest_diffspeed.records.reader import read_journal
+from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.reports.ladder import ladder_rows
 from pytest_diffspeed.techniques.registry import techniques
 from pytest_diffspeed.techniques.stacks import parse_stack, parse_stacks
@@ -64,11 +67,11 @@ def test_stacks_of_the_user_are_each_compared_with_the_one_before():
     steps = steps_of(parse_stacks("channels_last,fp32,bf16,bf16+compile"))
     assert [names(climb(steps, step, nothing_hinders)) for step in steps] == [
         ("channels_last", None),
-        ("bf16", "channels_last"),
+        ("bf16", None),  # not built upon channels_last: a ratio of the two would say nothing
         ("bf16+compile", "bf16"),
     ]
-    hindered = climb(steps, steps[1], lambda stack: "gone")
-    assert names(hindered) == ("bf16", None)
+    hindered = climb(steps, steps[2], lambda stack: "gone")
+    assert names(hindered) == ("bf16+compile", None)
     assert steps[0] == Step(parse_stack("channels_last"))
     assert isinstance(hindered, ResolvedStep)
 
@@ -81,6 +84,29 @@ def ratio(value, verdict="PASS", pairs=24):
         "verdict": verdict,
         "pairs": pairs,
     }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ratio", "images"),
+    [
+        ("PASS", 2.0, 10.0),  # 5 s more once, half a second of one saved an image
+        ("INCONCLUSIVE", 1.02, None),
+        ("INCONCLUSIVE", 0.99, None),
+        ("FAIL", 0.8, None),
+    ],
+)
+def test_break_even_never_contradicts_the_ratio(verdict, ratio, images):
+    """The medians of the two arms may differ the other way than the pairs do."""
+    found = SimpleNamespace(
+        verdict=VerdictKind(verdict), ratio=ratio, baseline_s=1.0, candidate_s=1.0 - 1e-3
+    )
+    assert break_even(found, compile_s=5.0) == images
+
+
+def test_break_even_is_not_told_where_the_ratio_is_not():
+    row = {"stack": "a", "over_baseline": ratio(0.99, "INCONCLUSIVE"), "call_s": 1.0}
+    row |= {"first_call_s": 1.0, "break_even_images": 57.0}  # of an earlier version
+    assert ladder_rows([row])[1].endswith("not told")
 
 
 def test_the_table_tells_ratios_noise_first_calls_and_reasons():
@@ -144,7 +170,7 @@ def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_c
             "bf16+channels_last *",
             "int8_dynamic * not run: int8_dynamic is incompatible with StableDiffusionXL*: *",
             "proofs:",
-            "    channels_last: channels_last: * convolution weights in channels-last strides",
+            "    channels_last: channels_last: * convolution weights in channels-last strides*",
         ]
     )
     rows = read_journal(pytester.path / "out.jsonl").ladder
@@ -208,11 +234,19 @@ from pytest_diffspeed.techniques.technique import Family, Proof
 from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
 
 class Broken(ChannelsLast):
+    # Takes hold in channels-last pipelines only.
+
     name = "broken"
     family = Family.CACHE
 
+    def apply(self, pipeline):
+        pass
+
     def prove(self, pipeline, seen):
-        raise NotEffectiveError("broken: planted")
+        weight = pipeline.unet.conv_in.weight
+        if weight.is_contiguous():
+            raise NotEffectiveError("broken: planted")
+        return Proof("broken", "it takes hold")
 
 def pytest_diffspeed_techniques():
     return [Broken()]
@@ -233,10 +267,11 @@ def test_the_row_says_why_there_is_no_step_before(pytester, run_diffspeed, const
     pytester.makeconftest(PLANTED)
     result = run_diffspeed(
         *LADDER,
-        *("-p", "conftest", "--diffspeed-techniques=broken,channels_last", "-k", "channels_last"),
+        *("-p", "conftest", "-k", "channels_last"),
+        "--diffspeed-techniques=broken,broken+channels_last",
     )
     result.assert_outcomes(passed=1, deselected=1)
-    result.stdout.fnmatch_lines(["channels_last  1.000×*", "*no step before: broken: planted"])
+    result.stdout.fnmatch_lines(["channels_last+broken *1.000×*", "*no step before: broken: *"])
 
 
 def test_a_budget_that_holds_no_round_is_a_red_row_with_the_reason(

@@ -126,5 +126,8 @@ def _format(over: Mapping[str, Any]) -> str:
 
 
 def _break_even(record: Mapping[str, Any]) -> str:
+    over = record.get("over_baseline")
+    if isinstance(over, Mapping) and over.get("verdict") == "INCONCLUSIVE":
+        return "not told"  # nobody knows whether anything is saved
     images = number(record.get("break_even_images"))
     return "never" if images is None else plural(math.ceil(images), "image")
