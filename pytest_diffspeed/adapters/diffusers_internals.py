@@ -63,6 +63,9 @@ def plain_processors_missing(model: Any) -> str | None:
     except ValueError as error:  # processors of the user's own
         return str(error)
     try:
+        dropped = _dropped(before, model)
+        if dropped:
+            return f"the processors of {kind} have weights of their own: {dropped}"
         fused = sorted({type(p).__name__ for p in processors_of(model).values() if _fuses(p)})
     finally:
         set_processors(model, before)
@@ -81,13 +84,25 @@ def _fuses(processor: Any) -> bool:
 
 
 def fusable(model: Any) -> dict[str, torch.nn.Module]:
-    """Attention modules whose projections ``model.fuse_qkv_projections()`` would fuse.
+    """Attention modules whose projections ``model.fuse_qkv_projections()`` would fuse."""
+    return _tried_to_fuse(model)[0]
 
-    Found by calling it while the modules' own ``fuse_projections`` only note that they were called:
-    in some models it passes all of them by.  Processors that it set are put back.
+
+def dropped_by_fusing(model: Any) -> str:
+    """The attention processors with weights of their own (IP-Adapter's) that ``model.
+    fuse_qkv_projections()`` would replace, by class; empty where it replaces none.
+    """
+    return _tried_to_fuse(model)[1]
+
+
+def _tried_to_fuse(model: Any) -> tuple[dict[str, torch.nn.Module], str]:
+    """Call ``model.fuse_qkv_projections()`` while the modules' own ``fuse_projections`` only note
+    that they were called: in some models it passes all of them by.
+
+    Processors that it set are put back.
     """
     if not hasattr(model, "fuse_qkv_projections"):
-        return {}
+        return {}, ""
     separate = {
         name: module
         for name, module in model.named_modules()
@@ -96,7 +111,7 @@ def fusable(model: Any) -> dict[str, torch.nn.Module]:
         and not getattr(module, "fused_projections", False)
     }
     called: list[str] = []
-    before = processors_of(model)
+    before, dropped = processors_of(model), ""
     with ExitStack() as stack:
         for name, module in separate.items():
 
@@ -107,14 +122,28 @@ def fusable(model: Any) -> dict[str, torch.nn.Module]:
         had = "original_attn_processors" in vars(model)
         try:
             model.fuse_qkv_projections()
+            dropped = _dropped(before, model)
         except ValueError:  # processors with added key and value projections
-            return {}
+            return {}, ""
         finally:
             if processors_of(model) != before:
                 set_processors(model, before)
             if not had:
                 vars(model).pop("original_attn_processors", None)
-    return {name: separate[name] for name in called}
+    return {name: separate[name] for name in called}, dropped
+
+
+def _dropped(before: dict[str, Any], model: Any) -> str:
+    """Processors with weights that ``model`` had before and has no more, by class."""
+    now = processors_of(model)
+    kinds = {
+        type(processor).__name__
+        for name, processor in before.items()
+        if processor is not now.get(name)
+        and isinstance(processor, torch.nn.Module)
+        and next(processor.parameters(), None) is not None
+    }
+    return ", ".join(sorted(kinds))
 
 
 def adapted_projections(model: Any) -> list[str]:

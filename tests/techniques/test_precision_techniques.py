@@ -77,7 +77,27 @@ def test_what_a_model_keeps_in_float32_stays_and_is_listed(name):
         "transformer": ["conv_out.bias", "conv_out.weight"]
     }
     assert list(proof.figures["float32_ops"].values()) == [1]
-    assert "2 tensors that stay in float32 by the models' own word (2 of the transf" in proof.found
+    assert (
+        "2 of the tensors stay in float32 by the models' own word (2 of the transf" in proof.found
+    )
+
+
+def test_bf16_leaves_a_pipeline_to_encode_in_float32(pipeline, call):
+    """As SDXL's image-to-image pipelines do where the VAE has `force_upcast`."""
+
+    def encodes_first(pipe, **kwargs):
+        image = torch.zeros(1, 3, 32, 32)
+        dtype = pipe.vae.dtype
+        pipe.vae.to(torch.float32)
+        pipe.vae.encode(image)
+        pipe.vae.to(dtype)
+        return call(pipe, **kwargs)
+
+    (proof,) = apply_stack(pipeline, "bf16", call=encodes_first).proofs
+    assert {place.split(".")[1] for place in proof.figures["float32_ops"]} == {
+        "encoder",
+        "quant_conv",
+    }
 
 
 def test_a_rotary_embedding_in_float32_is_the_models_own_code(pipeline, call, monkeypatch):
@@ -95,7 +115,10 @@ def test_a_rotary_embedding_in_float32_is_the_models_own_code(pipeline, call, mo
     pipeline.unet.forward = with_rope
     (proof,) = apply_stack(pipeline, "bf16", call=call).proofs
     assert proof.figures["float32_ops"] == {"unet.rope": 2}
-    assert "products in float32 by the models' own code: 2 in unet.rope" in proof.found
+    assert (
+        "products in float32 by the models' or the pipeline's own code: 2 in unet.rope"
+        in proof.found
+    )
 
 
 def test_fp16_undone_in_one_layer_is_noticed(pipeline, call, monkeypatch):

@@ -98,6 +98,45 @@ def test_a_model_in_which_diffusers_fuses_nothing_is_incompatible(pipeline, call
     assert snapshot(pipeline) == before
 
 
+class Weighted(torch.nn.Module):
+    """A processor with weights of its own, as an IP-Adapter's."""
+
+    def __init__(self):
+        super().__init__()
+        self.to_k_ip = torch.nn.Linear(2, 2)
+        self.inner = AttnProcessor2_0()
+
+    def forward(self, *args, **kwargs):
+        return self.inner(*args, **kwargs)
+
+
+def test_processors_with_weights_are_not_thrown_away(pipeline, call):
+    attention = pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    attention.set_processor(Weighted())
+    before = snapshot(pipeline)
+    with pytest.raises(IncompatibleError, match=r"would replace .* weights of their own: W"):
+        apply_stack(pipeline, "fused_qkv", call=call)
+    assert snapshot(pipeline) == before
+
+
+def test_projections_that_diffusers_fails_to_fuse_are_left_separate(pipeline, call, monkeypatch):
+    """Those of LTX-2's attention between sound and picture have two widths."""
+    before = snapshot(pipeline)
+    last = [m for m in pipeline.unet.modules() if hasattr(m, "fuse_projections")][-1]
+    fuse = last.fuse_projections
+
+    def fails(fuse=True):
+        raise RuntimeError("Sizes of tensors must match")
+
+    monkeypatch.setattr(last, "fuse_projections", fails)
+    with pytest.raises(IncompatibleError, match=r"of its unet, a UNet2D.*Sizes of tensors must"):
+        apply_stack(pipeline, "fused_qkv", call=call)
+    monkeypatch.undo()
+    vars(last).pop("fuse_projections", None)
+    assert last.fuse_projections == fuse
+    assert snapshot(pipeline) == before
+
+
 def test_a_denoiser_is_never_proven_by_the_vae(pipeline, call, monkeypatch):
     original = FusedQkv.apply
 

@@ -283,7 +283,7 @@ class NoSdpa(_Attention):
     ) -> str | None:
         from ...adapters.diffusers_internals import plain_processors_missing
 
-        for part, model in targets_of(pipeline).denoisers.items():
+        for part, model in targets_of(pipeline).all.items():
             why = plain_processors_missing(model) if before.part(part).sdpa_calls else None
             if why is not None:
                 return f"{part}: {why}; sdpa_math is the nearest to it"

@@ -81,8 +81,10 @@ class ChannelsLast(Technique):
 
 
 def _of_part(found: ConvolutionInputs) -> str:
-    listed = f"{found.channels_last} of {found.channels_last + found.other} channels-last"
-    return listed + (f", {found.patches} read in patches" if found.patches else "")
+    counted = found.channels_last + found.other
+    some = [f"{found.channels_last} of {counted} channels-last"] if counted else []
+    patches = [f"{found.patches} read in patches"] if found.patches else []
+    return ", ".join(some + patches)
 
 
 def _convolution_weights(pipeline: DiffusionPipeline) -> dict[str, torch.Tensor]:

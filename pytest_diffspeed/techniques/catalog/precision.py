@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FP32 = "torch.float32"
 _VAE = "vae"
+_ENCODER = ("encoder", "quant_conv")
 
 
 def _prove_dtype(
@@ -63,11 +64,12 @@ def _prove_dtype(
     if kept_by_model:
         number = sum(map(len, kept_by_model.values()))
         where = ", ".join(f"{len(names)} of the {c}" for c, names in kept_by_model.items())
-        found += f"; but {number} tensors that stay in float32 by the models' own word ({where})"
+        found += f"; {number} of the tensors stay in float32 by the models' own word ({where})"
         figures["float32_parameters"] = kept_by_model
     if by_design:
-        where = ", ".join(f"{count} in {place}" for place, count in by_design.items())
-        found += f"; but products in float32 by the models' own code: {where}"
+        where = ", ".join(f"{count} in {place}" for place, count in list(by_design.items())[:3])
+        more = f" and {len(by_design) - 3} more places" if len(by_design) > 3 else ""
+        found += f"; products in float32 by the models' or the pipeline's own code: {where}{more}"
         figures["float32_ops"] = by_design
     return Proof(technique, found, figures)
 
@@ -84,13 +86,18 @@ def _require_op_dtypes(
     """
     by_design: dict[str, int] = {}
     other: dict[str, int] = {}
+    # Image-to-image pipelines that read `force_upcast` encode in float32 whatever the dtype is.
+    encodes_in_float32 = dtype_name != _FP32 and _keeps_float32(pipeline)
     for part, ops in seen.parts.items():
         for dtype, places in ops.op_places.items():
             if dtype in (of_vae if part == _VAE else {dtype_name}):
                 continue
             for path, count in places.items():
                 place = f"{part}.{path}".rstrip(".")
-                own = dtype == _FP32 and _float32_by_design(pipeline, part, path, dtype_name)
+                own = dtype == _FP32 and (
+                    _float32_by_design(pipeline, part, path, dtype_name)
+                    or (encodes_in_float32 and part == _VAE and path.startswith(_ENCODER))
+                )
                 (by_design if own else other)[place] = count
     if other or not seen.op_dtypes:
         dtypes = {part: dict(ops.op_dtypes) for part, ops in seen.parts.items()}

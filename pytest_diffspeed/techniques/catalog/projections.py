@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...common.errors import NotEffectiveError
+from ...common.errors import IncompatibleError, NotEffectiveError
 from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
 from ..undo_notes import memory
@@ -24,7 +24,7 @@ class FusedQkv(Technique):
     watches: ClassVar[bool] = True
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
-        from ...adapters.diffusers_internals import adapted_projections
+        from ...adapters.diffusers_internals import adapted_projections, dropped_by_fusing
 
         targets = targets_of(pipeline)
         for part, model in targets.all.items():
@@ -34,6 +34,12 @@ class FusedQkv(Technique):
                     f"an adapter (LoRA) is loaded on {len(adapted)} projections of its {part}, and "
                     "fusing would drop it; merge it in the source, by `fuse_lora()` and then "
                     "`unload_lora_weights()`"
+                )
+            dropped = dropped_by_fusing(model)
+            if dropped:
+                return (
+                    f"fusing would replace attention processors of its {part} that have weights of "
+                    f"their own: {dropped}"
                 )
         reasons = [_why_not(part, model) for part, model in targets.denoisers.items()]
         if None in reasons:
@@ -63,7 +69,16 @@ class FusedQkv(Technique):
         for part, model in targets_of(pipeline).all.items():
             if fusable(model):
                 memory(pipeline, self.name)[part] = processors_of(model)
-                model.fuse_qkv_projections()
+                try:
+                    model.fuse_qkv_projections()
+                except (
+                    RuntimeError
+                ) as error:  # projections of other widths than it takes for granted
+                    raise IncompatibleError(
+                        f"{self.name} is incompatible with {type(pipeline).__name__}: diffusers "
+                        f"cannot fuse the projections of its {part}, a {type(model).__name__}: "
+                        f"{error}"
+                    ) from error
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.diffusers_internals import unfuse
