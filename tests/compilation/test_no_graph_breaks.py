@@ -62,6 +62,17 @@ def prints_in_the_decoder(monkeypatch):
 
 
 @pytest.fixture
+def reads_a_value_in_the_denoiser(monkeypatch):
+    original = UNet2DConditionModel.get_time_embed
+
+    def get_time_embed(self, sample, timestep):
+        found = original(self, sample, timestep)
+        return found * min(1.0, found.abs().max().item())
+
+    monkeypatch.setattr(UNet2DConditionModel, "get_time_embed", get_time_embed)
+
+
+@pytest.fixture
 def compiles_without_inductor(monkeypatch):
     monkeypatch.setattr(compile_catalog.Compile, "backend", "eager")
 
@@ -81,6 +92,15 @@ def test_a_clean_pipeline_passes_compiled_or_not(run, pytester, stack, compiles_
     assert set(figures["components"]) == {"unet", "vae.decode"}
     # Two steps, and the second one runs what the first one captured.
     assert figures["components"]["unet"]["graphs_by_call"] == [1, 0]
+
+
+@pytest.mark.parametrize("stack", ["channels_last", "compile"])
+def test_what_the_stack_compiles_in_one_graph_is_no_break(
+    run, pytester, stack, reads_a_value_in_the_denoiser, compiles_without_inductor
+):
+    """`fullgraph=True` keeps `.item()` in the graph, and the stack is proven to be one graph."""
+    run(stack=stack).assert_outcomes(passed=1)
+    assert gate(pytester)["figures"]["components"]["unet"]["graphs"] == 1
 
 
 def test_a_break_in_the_denoiser_fails_with_its_place(run, pytester, prints_in_the_denoiser):

@@ -311,3 +311,20 @@ def test_stable_video_diffusions_scheduler_is_counted():
     report = count_syncs(scheduler, device="simulated", steps=STEPS)
     assert (report.first_step, report.per_step) == (2, (0,) * (STEPS - 1))
     assert {site.source for site in report.sites} >= {FOUND}
+
+
+def test_a_step_that_empties_the_cache_waits_each_time():
+    class Frees(diffusers.EulerDiscreteScheduler):
+        def step(self, *args, **kwargs):
+            torch.cuda.empty_cache()
+            return super().step(*args, **kwargs)
+
+    with third_party():
+        report = count_syncs(Frees(), device="simulated", steps=STEPS, begin_index=0)
+    assert (report.first_step, report.per_step) == (1, (1,) * (STEPS - 1))
+    (site,) = report.sites
+    assert (site.kind, site.count, site.source) == (
+        "empty_cache",
+        STEPS,
+        "torch.cuda.empty_cache()",
+    )
