@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ..common.quiet import third_party
 from ..pipelines.call_watch import CallWatch
 from ..pipelines.components import modules
 from ..pipelines.scheduler_watch import schedulers_of, state_restored
+from ..pipelines.signature import CallSignature, call_signature
 from .function_calls import watch_calls
 from .position import Position, Timeline
 from .report import Counted, SteppedScheduler
@@ -83,18 +83,18 @@ def _with_an_output(
     """One call, with the first ``output_type`` that the pipeline takes, and a remark where that is
     not the one that was wanted.
     """
-    accepted = _parameters(type(pipeline).__call__)
+    accepted = call_signature(pipeline)
     defaults = {
         "prompt": None if "prompt_embeds" in given else _PROMPT,
         "num_inference_steps": steps,
         "return_dict": False,
     }
     arguments = {
-        **{key: value for key, value in defaults.items() if key in accepted and value is not None},
+        **{k: v for k, v in defaults.items() if accepted.may_take(k) and v is not None},
         **given,
     }
-    _require_arguments(pipeline, arguments)
-    if "output_type" not in accepted or "output_type" in given:
+    _require_arguments(accepted, arguments)
+    if not accepted.takes("output_type") or "output_type" in given:
         return _run(counter, pipeline, scope, arguments), ""
     wanted = _OUTPUTS[scope != "scheduler.step"]
     for output in wanted:
@@ -106,7 +106,7 @@ def _with_an_output(
         else:
             return run, "" if output == wanted[0] else _took(output, wanted[0])
     run = _run(counter, pipeline, scope, arguments)
-    return run, _took(accepted["output_type"].default, wanted[0])
+    return run, _took(accepted.default("output_type"), wanted[0])
 
 
 def _took(output: object, wanted: str) -> str:
@@ -121,20 +121,13 @@ def _is_about_the_output(error: Exception) -> bool:
     )
 
 
-def _require_arguments(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> None:
+def _require_arguments(accepted: CallSignature, arguments: Mapping[str, Any]) -> None:
     """Refuse a call that lacks an argument, before anything is placed on the device."""
-    usual = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    missing = [
-        name
-        for name, parameter in list(_parameters(type(pipeline).__call__).items())[1:]
-        if parameter.kind in usual
-        and parameter.default is inspect.Parameter.empty
-        and name not in arguments
-    ]
+    missing = [name for name in accepted.required() if name not in arguments]
     if missing:
         words = ", ".join(f"{name}=…" for name in missing)
         raise SourceError(
-            f"a call of {type(pipeline).__name__} needs {', '.join(map(repr, missing))}; "
+            f"a call of {accepted.pipeline} needs {', '.join(map(repr, missing))}; "
             f"give it: count_syncs(pipeline, {words})"
         )
 
@@ -180,7 +173,3 @@ def _placed(counter: SyncCounter, pipeline: DiffusionPipeline) -> Iterator[None]
         yield
     finally:
         pipeline.to(before)
-
-
-def _parameters(function: Any) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(function).parameters)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pytest_diffspeed import count_syncs
 from pytest_diffspeed.common.errors import SourceError, UsageError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import PipelineCall
@@ -255,6 +256,7 @@ def test_loose_signatures_are_looked_through(text_to_image):
     call = call_of(pipeline, prompts=["a fox"])
     assert call.latents_from == "drawn"
     assert torch.equal(drawn(call, pipeline), drawn(call, text_to_image))
+    assert count_syncs(pipeline, steps=2, height=32, width=32).steps == 2
 
 
 # --- fingerprints
