@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -66,7 +66,7 @@ def teacher_forced(
             return
         with torch.no_grad(), running():
             theirs = candidate(*moved(args), **moved(kwargs))
-        first, second = (_sample(result).flatten().unsqueeze(0) for result in (output, theirs))
+        first, second = (_flat(result) for result in (output, theirs))
         errors.append(float(relative_l2(first, second)))
 
     handle = baseline.register_forward_hook(compare, with_kwargs=True)
@@ -88,8 +88,21 @@ def _typical_parameter(module: torch.nn.Module) -> torch.nn.Parameter | None:
     return typical[max(elements, key=elements.__getitem__)] if elements else None
 
 
-def _sample(output: Any) -> torch.Tensor:
-    """What a denoiser returns first: a tuple's first entry, or ``.sample``."""
-    first = output if isinstance(output, torch.Tensor) else output[0]
-    assert isinstance(first, torch.Tensor), "unreachable: denoisers return tensors"
-    return first
+def _flat(output: Any) -> torch.Tensor:
+    """All floating-point values that a denoiser returned, ``1 × …``: a sample, or the residuals of
+    a ControlNet.
+    """
+    values = [tensor.detach().flatten().to(torch.float64) for tensor in _tensors(output)]
+    return torch.cat(values).unsqueeze(0)
+
+
+def _tensors(output: Any) -> Iterator[torch.Tensor]:
+    if isinstance(output, torch.Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, (list, tuple)):
+        for value in output:
+            yield from _tensors(value)

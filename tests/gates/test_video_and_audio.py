@@ -12,7 +12,7 @@ SOURCES = """
     from pytest_diffspeed.pipelines.zoo.builder import build
 
     def video():
-        return build("WanPipeline")
+        return build("WanPipeline-two-experts")
 
     video.call_defaults = {
         "prompts": ["a fox", "a bell"], "height": 32, "width": 32, "num_frames": 9,
@@ -65,7 +65,8 @@ def test_a_video_is_compared_frame_by_frame(run, pytester):
     )
     assert figures["output"] == "video"
     assert set(figures["worst_frames"]) <= set(range(9))
-    assert {"psnr", "ssim", "flicker"} <= set(figures["metrics"])
+    assert {"psnr", "ssim", "flicker", "denoiser_l2"} <= set(figures["metrics"])
+    assert not [note for note in figures["notes"] if "call by call" in note]  # of both experts
     with Image.open(pytester.path / figures["pictures"][0]) as picture:
         assert picture.width > 8 * picture.height / 4
     html = (pytester.path / "report.html").read_text(encoding="utf-8")

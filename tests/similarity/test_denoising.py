@@ -78,3 +78,20 @@ def test_a_few_parameters_in_float32_do_not_decide_the_dtype():
     with teacher_forced(baseline, candidate):
         baseline(torch.ones(1, 4), torch.tensor(3.0), {"text": [torch.ones(1)]}, False)
     assert candidate.seen[0][0] == torch.bfloat16
+
+
+def test_lists_of_residuals_are_compared_as_a_whole():
+    """A ControlNet returns one for each block and one more."""
+
+    class ControlNet(torch.nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.tensor(factor))
+
+        def forward(self, sample):
+            return [sample * self.factor, sample[:1] * self.factor], sample * self.factor, "words"
+
+    baseline, candidate = ControlNet(1.0), ControlNet(1.5)
+    with teacher_forced(baseline, candidate) as errors:
+        baseline(torch.ones(4, 4))
+    assert errors == pytest.approx([0.5])

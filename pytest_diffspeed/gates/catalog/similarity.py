@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...common.errors import MeasurementError, SelfComparisonError, UsageError, nearest
+from ...common.errors import SelfComparisonError, UsageError, nearest
 from ...common.workdir import safe_name
 from ...records.verdict import (
     HIGHER,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from ...similarity import SimilarityReport
     from ..baseline_images import BaselineImages
     from ..compare_outputs import Outputs
+    from ..denoiser_errors import DenoiserErrors
 
 CALIBRATED = "calibrated"
 """In the place of a preset: the limits that were measured and stored for this device and stack."""
@@ -140,7 +140,7 @@ class SimilarityGate(Gate):
             own = reference(session, candidate.spec.source)
             drawn = draw(session, candidate, own.cases)
             theirs = BaselineImages(own.cases, drawn_by(arm, own.cases), own.floor, own.from_cache)
-        report = compare(session, theirs, drawn, (), preset=preset, **limits)
+        report = compare(session, theirs, drawn, None, preset=preset, **limits)
         against = session.base
         assert against is not None
         result = gate_result(marker, context, report, theirs)
@@ -191,7 +191,7 @@ def limits_of_marker(
 
 def draw_both(
     session: Session, candidate: PreparedArm
-) -> tuple[BaselineImages, Outputs, tuple[float, ...]]:
+) -> tuple[BaselineImages, Outputs, DenoiserErrors]:
     """The baseline's outputs, the candidate's, and the teacher-forced error of each denoiser call
     of the first case.
 
@@ -199,13 +199,14 @@ def draw_both(
         MeasurementError: an arm raised, or a test's body changed it.
     """
     from ..baseline_images import draw, reference
+    from ..denoiser_errors import denoiser_errors
 
     candidate.require_unchanged()
     session.arms.baseline(candidate.spec.source).require_unchanged()
     with session.shared_device():  # drawing beside somebody's timing would disturb it
         wanted = reference(session, candidate.spec.source)
         drawn = draw(session, candidate, wanted.cases)
-        errors = _teacher_forced(session, candidate, wanted)
+        errors = denoiser_errors(session, candidate, wanted)
     return wanted, drawn, errors
 
 
@@ -213,7 +214,7 @@ def compare(
     session: Session,
     reference: BaselineImages,
     drawn: Outputs,
-    errors: tuple[float, ...],
+    errors: DenoiserErrors | None,
     *,
     preset: str | None,
     **limits: float,
@@ -228,13 +229,14 @@ def compare(
     from ..compare_outputs import compare_outputs
 
     device = session.device.torch_device
-    given: dict[str, Any] = {"denoiser_l2": [sum(errors) / len(errors)]} if errors else {}
+    each = errors.errors if errors else ()
+    given: dict[str, Any] = {"denoiser_l2": [sum(each) / len(each)]} if each else {}
     theirs, own = reference.drawn.latents, drawn.latents
     if theirs is not None and own is not None and theirs.shape == own.shape:
         given["latent_l2"] = relative_l2(theirs, own).tolist()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkippedMetricWarning)  # the gate says it itself
-        return compare_outputs(
+        report = compare_outputs(
             reference.drawn,
             drawn,
             device,
@@ -246,31 +248,7 @@ def compare(
             floor_rmse=reference.floor.rmse,
             **limits,
         )
-
-
-def _teacher_forced(
-    session: Session, candidate: PreparedArm, reference: BaselineImages
-) -> tuple[float, ...]:
-    from ...pipelines.entries import FORWARD
-    from ...pipelines.parts import named_parts
-    from ...similarity import teacher_forced
-    from ..baseline_images import draw
-
-    baseline = session.arms.baseline(candidate.spec.source)
-    theirs = named_parts(candidate.pipeline)
-    errors: list[list[float]] = []
-    try:
-        with ExitStack() as stack:
-            for one in baseline.observed()[0].denoisers:
-                if FORWARD in one.entries and one.module is not None:
-                    forced = teacher_forced(one.module, theirs[one.name], running=candidate.running)
-                    errors.append(stack.enter_context(forced))
-            draw(session, baseline, reference.cases[:1])
-    except MeasurementError as error:
-        raise MeasurementError(
-            f"while the denoisers were compared call by call: {error}"
-        ) from error
-    return tuple(error for of_one in errors for error in of_one)
+    return replace(report, notes=(*report.notes, *errors.notes)) if errors else report
 
 
 def gate_result(
