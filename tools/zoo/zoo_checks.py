@@ -134,30 +134,31 @@ class Zoo:
         return f"{report.first_step} / {max(report.per_step, default=0)}"
 
     def images(self) -> str:
-        """The metric tells a picture from that of another seed, and takes its own."""
+        """The gate's comparison takes an output drawn again, and not that of another seed."""
         from dataclasses import replace
 
         import torch
 
-        from pytest_diffspeed import compare_images
+        from pytest_diffspeed.gates.compare_outputs import Outputs, compare_outputs
         from pytest_diffspeed.pipelines.cases import image_cases
 
         call, pipeline = self.baseline.call, self.baseline.pipeline
-        cases = image_cases(call.defaults, 2)[:1]
-        cases = (cases[0], replace(cases[0], seed=cases[0].seed + 1))
+        case = image_cases(call.defaults, 1)[0]
         drawn = []
         with self.baseline.running():
-            for case in (*cases, cases[0]):
-                drawn.append(call.of(case).draw(pipeline).image)
-        first, other, again = (one[None].movedim(1, -1) for one in drawn)
-        same = compare_images(first, again, preset="lossless")
+            for one in (case, replace(case, seed=case.seed + 1), case):
+                data = call.of(one).draw(pipeline).output.data
+                drawn.append(Outputs(data[None].float(), None))
+        first, other, again = drawn
+        same = compare_outputs(first, again, preset="lossless")
         if same.verdict != "PASS":
-            raise Wrong(f"a picture drawn again is not itself: {same.reason}")
-        unlike = compare_images(first, other, preset="lossless")
-        if unlike.verdict == "PASS" and not torch.equal(first, other):
-            raise Wrong("a picture of another seed passes as the same")
-        other_seed = "the same picture" if unlike.verdict == "PASS" else "fails"
-        return f"itself: passes; another seed: {other_seed}"
+            raise Wrong(f"an {first.medium} drawn again is not itself: {same.reason}")
+        if torch.equal(first.data, other.data):
+            return f"{first.medium}: itself passes; another seed gives the same"
+        unlike = compare_outputs(first, other, preset="lossless")
+        if unlike.verdict == "PASS":
+            raise Wrong(f"the {first.medium} of another seed passes as the same")
+        return f"{first.medium}: itself passes, another seed fails"
 
 
 def numbers(output: Any) -> Any:
