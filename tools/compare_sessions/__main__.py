@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = Path(__file__).with_name("sessions")
 RUN_OWN = re.compile(
-    r"_s$|^(at|committed_at|seconds|time|date|seed|session|id|pid|commit|dirty|tree|digest|key|duration|process|processes"
+    r"_s$|^(at|committed_at|seconds|candidate_first|time|date|seed|session|id|pid|commit|dirty|tree|digest|key|duration|process|processes"
     r"|rootdir|command|environment|noise|noise_floor|floor|budget|store|version|packages|started)$"
 )
 """Names of fields that differ between two runs of one tree."""
