@@ -6,11 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..common.errors import DiffspeedError
 from .export import add_parser as add_export
 from .report import add_report
 from .verify import add_parser as add_verify
+
+if TYPE_CHECKING:
+    from .audit import AuditRow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,9 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("calibrate", help="measure image limits of stacks on your pipeline")
     commands.add_parser("history", help="look at what sessions found over commits")
     add_report(commands)
-    audit = commands.add_parser(
-        "audit", help="count the host syncs of every scheduler of diffusers"
-    )
+    audit = commands.add_parser("audit", help="count the host syncs of schedulers and pipelines")
     subjects = audit.add_subparsers(required=True, metavar="SUBJECT")
     schedulers = subjects.add_parser(
         "schedulers", help="host syncs of every scheduler of the installed diffusers"
@@ -53,6 +55,22 @@ def _parser() -> argparse.ArgumentParser:
     schedulers.add_argument("--no-sites", action="store_true", help="one line a scheduler")
     schedulers.add_argument("--json", action="store_true", help="one JSON object a scheduler")
     schedulers.set_defaults(run=_audit_schedulers)
+    pipelines = subjects.add_parser(
+        "pipelines", help="host syncs of one call of each pipeline: its steps, with their lines"
+    )
+    pipelines.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help="pipelines (default: every small one of diffusers, random:<PipelineClass>)",
+    )
+    pipelines.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
+    pipelines.add_argument(
+        "--device", help="simulated, cuda or cuda:N (default: a GPU if there is one)"
+    )
+    pipelines.add_argument("--no-sites", action="store_true", help="one line a pipeline")
+    pipelines.add_argument("--json", action="store_true", help="one JSON object a pipeline")
+    pipelines.set_defaults(run=_audit_pipelines)
     compare = commands.add_parser(
         "compare", help="host syncs on a real GPU beside those on the simulated one"
     )
@@ -89,12 +107,32 @@ def _compare_syncs(arguments: argparse.Namespace) -> int:
 
 
 def _audit_schedulers(arguments: argparse.Namespace) -> int:
-    from .audit import audit_schedulers, table, unknown_names
+    from .audit import audit_schedulers, unknown_names
 
     unknown_names(arguments.names)
     rows = audit_schedulers(
         device=arguments.device, steps=arguments.steps, only=tuple(arguments.names)
     )
+    return _print_audit(rows, arguments)
+
+
+def _audit_pipelines(arguments: argparse.Namespace) -> int:
+    from .audit import audit_pipelines
+
+    def progress(row: AuditRow) -> None:
+        # To stderr, so that the table can be redirected: all of diffusers takes long.
+        print(f"{row.name}: {row.seconds:.0f} s", file=sys.stderr, flush=True)
+
+    rows = audit_pipelines(
+        arguments.sources, device=arguments.device, steps=arguments.steps, on_row=progress
+    )
+    return _print_audit(rows, arguments)
+
+
+def _print_audit(rows: Sequence[AuditRow], arguments: argparse.Namespace) -> int:
+    """0; 2 where nothing could be run."""
+    from .audit import table
+
     if arguments.json:
         for row in rows:
             print(json.dumps(row.as_dict(), sort_keys=True))

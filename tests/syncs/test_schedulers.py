@@ -240,11 +240,11 @@ def test_the_audit_drops_no_scheduler():
     with third_party():
         known = dict(scheduler_classes())
     rows = audit_schedulers(device="simulated", steps=4)
-    assert [row.scheduler for row in rows] == list(known)
+    assert [row.name for row in rows] == list(known)
     assert len(rows) > 40
     for row in rows:
         assert (row.report is None) == (row.reason is not None)
-    could_not = {row.scheduler: row.reason for row in rows if row.report is None}
+    could_not = {row.name: row.reason for row in rows if row.report is None}
     # What is missing here are packages, and the reason says which.
     missing = ("No module named", "name 'integrate' is not defined")
     assert all(any(part in reason for part in missing) for reason in could_not.values()), could_not
@@ -264,7 +264,7 @@ def test_the_command(capsys):
     text = capsys.readouterr().out
     assert "DDIMScheduler      6  6, 6, 6, 6, 4" in text
     assert "scheduling_ddim.py:" in text
-    assert "1 schedulers: 0 without a sync, 0 could not be run (counted, simulated GPU" in text
+    assert "1 scheduler: 0 without a sync, 0 could not be run (counted, simulated GPU" in text
 
 
 def test_the_command_as_json(capsys):

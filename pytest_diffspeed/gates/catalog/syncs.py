@@ -154,6 +154,7 @@ def _result(
             "strict": marker.strict,
             "counted_on": report.evidence,
             **counted_with(stack, own)[1],
+            "schedulers": [vars(scheduler) for scheduler in report.schedulers],
             "sites": [vars(site) for site in report.sites],
             "unused_allowances": list(report.unused_allowances),
         },
@@ -174,6 +175,9 @@ def _notes(marker: NoGpuSyncs, report: SyncReport, stack: Stack, own: Stack) -> 
     notes = []
     if report.may_block and not marker.strict:
         notes.append(f"{report.may_block} pageable copies may block (gated with strict=True)")
+    if len(report.schedulers) > 1:
+        notes.append(f"schedulers that stepped: {', '.join(map(str, report.schedulers))}")
+    notes += [report.remark] if report.remark else []
     other, _ = counted_with(stack, own)
     notes += [] if other is None else [other]
     notes += [f"allowed, but not seen any more: {text}" for text in report.unused_allowances]
@@ -188,7 +192,7 @@ def syncs(
     arm: PreparedArm, *, scope: str | Callable[..., Any], allow: Sequence[str] = ()
 ) -> SyncReport:
     """Host syncs of one call: on the arm's GPU, or on a simulated one if it has none."""
-    from ...syncs.count import count_syncs
+    from ...syncs.prepared_call import count_call
 
     device = arm.pipeline.device
     on_gpu = accelerator_of(device).counts_syncs
@@ -196,20 +200,14 @@ def syncs(
     steps = max(2, arm.call.defaults.steps)
     if not on_gpu:
         steps = min(steps, SIMULATED_STEPS)
-    whole = scope != "scheduler.step"
-    output = "pt" if whole else "latent"
-    arguments = arm.call.arguments(arm.pipeline, output=output, steps=steps)
-    # That of a timed call is a CPU generator, whose noise a stochastic scheduler would copy to the
-    # device in each step; without one the device draws.
-    arguments.pop("generator", None)
     with arm.running():
-        return count_syncs(
+        return count_call(
             arm.pipeline,
+            arm.call,
             scope=scope,
-            device=str(device) if on_gpu else "simulated",
             steps=steps,
-            allow=tuple(allow),
-            **arguments,
+            device=str(device) if on_gpu else "simulated",
+            allow=allow,
         )
 
 
