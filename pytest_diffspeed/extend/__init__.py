@@ -20,6 +20,7 @@ from ..pipelines.cases import CallDefaults, Case
 from ..pipelines.components import denoiser, modules, vae
 from ..pipelines.sources import FolderSource, HubSource, PipelineSource, RandomSource, parse_source
 from ..techniques.capability import capability_below
+from ..techniques.targets import denoisers
 from ..techniques.technique import Family, KnownSlowWarning, Observation, Proof, Technique
 from ..techniques.undo_notes import memory as undo_notes
 
@@ -46,6 +47,7 @@ __all__ = [
     "UsageError",
     "capability_below",
     "denoiser",
+    "denoisers",
     "modules",
     "parse_source",
     "undo_notes",

@@ -14,22 +14,33 @@ if TYPE_CHECKING:
 DENOISER_NAMES = ("unet", "transformer")
 
 
-def denoiser_name(pipeline: DiffusionPipeline) -> str:
-    """``"unet"`` or ``"transformer"``.
+def denoiser(pipeline: DiffusionPipeline) -> torch.nn.Module:
+    """The denoiser of a pipeline that has one: what takes a timestep, or else the ``unet`` or
+    ``transformer``.
+
+    What really runs in the steps shows in a call only: see :mod:`.observed`.
 
     Raises:
-        SourceError: the pipeline has neither.
+        SourceError: the pipeline has none, or several.
     """
-    for name in DENOISER_NAMES:
-        if getattr(pipeline, name, None) is not None:
-            return name
+    from .call_watch import takes_a_timestep
+    from .parts import parts
+
+    kind = type(pipeline).__name__
+    found = {name: part for name, part in parts(pipeline).items() if takes_a_timestep(part)}
+    if len(found) > 1:
+        raise SourceError(
+            f"{kind} has several denoisers, {', '.join(found)}, so there is no telling which is "
+            "meant by `denoiser`; use `denoisers`"
+        )
+    named = (getattr(pipeline, name, None) for name in DENOISER_NAMES)
+    for part in (*found.values(), *named):
+        if part is not None:
+            return cast("torch.nn.Module", part)
     raise SourceError(
-        f"{type(pipeline).__name__} has no denoiser: neither a `unet` nor a `transformer` component"
+        f"{kind} has no denoiser: no component that takes a timestep, no `unet` and no "
+        "`transformer`"
     )
-
-
-def denoiser(pipeline: DiffusionPipeline) -> torch.nn.Module:
-    return cast("torch.nn.Module", getattr(pipeline, denoiser_name(pipeline)))
 
 
 def placement(pipeline: DiffusionPipeline) -> tuple[torch.device, torch.dtype]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .undo_notes import forget, memory
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import DiffusionPipeline
 
     from ..pipelines.what_ran import ObservedCall
@@ -61,6 +62,14 @@ def targets_of(pipeline: DiffusionPipeline) -> Targets:
         forget(pipeline, _NOTES)
         return _by_name(pipeline)
     return noted
+
+
+def denoisers(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """All that run in the steps, by the pipeline's own names, while a stack is applied or proven.
+
+    Before a call was seen, the ``unet`` or ``transformer``.
+    """
+    return dict(targets_of(pipeline).denoisers)
 
 
 def forget_targets(pipeline: DiffusionPipeline) -> None:

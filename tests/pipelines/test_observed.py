@@ -4,9 +4,11 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 
+from pytest_diffspeed.adapters.attributes import replaced
 from pytest_diffspeed.adapters.torch_internals import compiled_frames_run
-from pytest_diffspeed.common.errors import MeasurementError
+from pytest_diffspeed.common.errors import MeasurementError, SourceError
 from pytest_diffspeed.common.quiet import third_party
+from pytest_diffspeed.pipelines.components import denoiser
 from pytest_diffspeed.pipelines.observed import Role, observe_call, observe_steps
 from pytest_diffspeed.pipelines.pipeline_state import changed_aspects, pipeline_state
 from tests.pipelines.several_parts import (
@@ -108,6 +110,21 @@ def test_a_call_is_lengthened_until_the_late_expert_runs():
     pipeline.early_steps = 9
     observed, _ = observe_steps(pipeline, call, 2, 5)
     assert observed.silent == ("transformer_2",)
+
+
+def test_the_denoiser_is_one_or_an_error_that_names_them(controlled, experts):
+    with pytest.raises(SourceError, match=r"several denoisers, unet, controlnet, so .*`denoisers`"):
+        denoiser(controlled)
+    with pytest.raises(SourceError, match="several denoisers, transformer, transformer_2, so"):
+        denoiser(experts)
+    with (
+        replaced(experts, "transformer", None),
+        replaced(experts, "transformer_2", None),
+        pytest.raises(SourceError, match="TwoExperts has no denoiser"),
+    ):
+        denoiser(experts)
+    with replaced(experts, "transformer", None):
+        assert denoiser(experts) is experts.transformer_2
 
 
 def test_what_hangs_on_a_pipeline_otherwise_is_part_of_its_state():
