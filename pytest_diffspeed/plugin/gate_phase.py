@@ -34,7 +34,6 @@ def check_gates(
 
     def on_result(result: GateResult) -> None:
         results.append(result)
-        outcome["gates"].append(result.as_dict())
         outcome["images"] += result.figures.get("pictures", [])[:1]  # the worst; others beside it
 
     outcome["about"] = session.about

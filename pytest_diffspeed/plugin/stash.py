@@ -28,7 +28,7 @@ OUTCOME: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
 def new_outcome() -> dict[str, Any]:
     """The outcome of a test that has found nothing yet; ``records`` are those written meanwhile."""
-    return {"gates": [], "not_run": [], "images": [], "ladder": [], "records": [], "about": None}
+    return {"not_run": [], "images": [], "ladder": [], "records": [], "about": None}
 
 
 def options_of(config: pytest.Config) -> Options:

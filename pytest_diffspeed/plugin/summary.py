@@ -17,7 +17,7 @@ from ..compilation.cache_folder import CompileCache, megabytes
 from ..evidence.key import installed_version
 from ..gates.false_discovery import over_many_gates
 from ..records.finished import FinishedSession
-from ..records.reader import recorded_session
+from ..records.reader import RecordedGate, RecordedSession, recorded_session
 from ..records.verdict import GateResult, VerdictKind
 from ..reports.ladder import ladder_rows
 from ..reports.terminal import gate_lines, ladder_table
@@ -59,19 +59,17 @@ class Summary:
         self._base = base
         self._options = options
         self._device = device
-        self._results: list[GateResult] = []
-        self._unchecked: list[dict[str, Any]] = []
-        self._not_run: list[str] = []
+        self._records: dict[str, list[dict[str, Any]]] = {}
+        """By test, those of its last run: all that is printed and written is read from them."""
+        self._asked: dict[str, int] = {}
+        """By test, how many gates it asked for."""
         self._waiting: dict[str, list[str]] = {}
+        """Claims of tests that began and have not ended."""
         self.journal: Path | None = None
         """Where the session of this process writes; the controller of xdist has none."""
-        self._images: list[str] = []
-        self._ladder: list[dict[str, Any]] = []
-        self._records: dict[str, list[dict[str, Any]]] = {}
         self._about: dict[str, Any] | None = None
         self._sentences: list[str] = []
         self._problems: list[str] = []
-        self._asked = 0
         self._collected = False
         self._collection_failed = False
 
@@ -105,8 +103,8 @@ class Summary:
             if report.nodeid in self._waiting:  # xdist tells so that a worker crashed
                 self._take_crashed(report)
             return
-        self._asked += ours["asked"]
         if report.when == "setup" and ours["asked"]:
+            self._asked[report.nodeid] = ours["asked"]
             self._waiting[report.nodeid] = ours["claims"]
         else:
             self._waiting.pop(report.nodeid, None)
@@ -119,7 +117,6 @@ class Summary:
         """A test whose process died under it: what its gates found died too."""
         claims = self._waiting.pop(report.nodeid)
         why = "the worker process that ran this test crashed"
-        self._not_run += [f"{report.nodeid}  {claim} ({why})" for claim in claims]
         lost = [
             {"kind": "not-run", "test": report.nodeid, "claim": claim, "reason": why}
             for claim in claims
@@ -127,21 +124,9 @@ class Summary:
         self._records[report.nodeid] = [*lost, _test_record(report, new_outcome())]
 
     def take(self, test: str, outcome: Mapping[str, Any]) -> None:
-        """What one test found."""
-        found = [GateResult.from_dict(plain) for plain in outcome["gates"]]
-        # A plugin may have run the test again: its gates count once, and the last word holds.
-        again = {(result.test, result.stack, result.claim) for result in found}
-        self._results = [r for r in self._results if (r.test, r.stack, r.claim) not in again]
-        self._results += found
-        self._not_run += [
-            f"{test}  {claim} (the test's body did not end)" for claim in outcome["not_run"]
-        ]
-        self._images += outcome["images"]
-        self._ladder += outcome["ladder"]
+        """What one test found.  A plugin may have run it before: the last run is what holds."""
         self._about = self._about or outcome["about"]
         if outcome["records"] or outcome["not_run"] or outcome["ladder"]:
-            self._unchecked = [error for error in self._unchecked if error["test"] != test]
-            self._unchecked += [r for r in outcome["records"] if r["kind"] == "gate-error"]
             self._records[test] = [
                 *outcome["records"],
                 *({"kind": "ladder", **row} for row in outcome["ladder"]),
@@ -150,7 +135,10 @@ class Summary:
 
     @property
     def _no_verdict(self) -> bool:
-        return self._asked > 0 and not any(_reached(r) for r in self._results)
+        return bool(self._asked) and not any(map(_reached, _results(self._recorded())))
+
+    def _recorded(self) -> RecordedSession:
+        return recorded_session(self._all_records(), _project(self._config))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -183,48 +171,52 @@ class Summary:
             return
         if self._config.option.collectonly:
             return
-        if self._ladder:
+        session = self._recorded()
+        if session.ladder:
             say.write_sep("=", "diffspeed: the ladder")
-            for line in ladder_rows(self._ladder):
+            for line in ladder_rows(session.ladder):
                 say.write_line(line)
         if not self._asked:
-            self._closing(say)
+            self._closing(say, session)
             return
         say.write_sep("=", "diffspeed")
-        for error in self._unchecked:
-            say.write_line(
-                f"not checked     {error['test']}  {error['claim']}", red=True, bold=True
-            )
-            for line in str(error["error"]).splitlines():
+        for gate in _unchecked(session):
+            test, claim = gate.result.test, gate.result.claim
+            say.write_line(f"not checked     {test}  {claim}", red=True, bold=True)
+            for line in str(gate.error).splitlines():
                 say.write_line(f"                {line}", red=True)
-        for kind, line in gate_lines(self._results, verbose=self._config.get_verbosity() > 0):
+        results = _results(session)
+        for kind, line in gate_lines(results, verbose=self._config.get_verbosity() > 0):
             say.write_line(line, **_COLOURS[kind])
-        for line in self._not_run:
-            say.write_line(f"not run         {line}", yellow=True)
+        for lost in session.not_run:
+            why = lost.get("reason", "the test's body did not end")
+            say.write_line(f"not run         {lost['test']}  {lost['claim']} ({why})", yellow=True)
         if self._no_verdict:
-            asked = "1 gate was" if self._asked == 1 else f"{self._asked} gates were"
+            count = sum(self._asked.values())
+            asked = "1 gate was" if count == 1 else f"{count} gates were"
             say.write_line(
                 f"{asked} asked for and none reached a verdict, so this session fails: nothing was "
                 "checked",
                 red=True,
                 bold=True,
             )
-        table = ladder_table(self._results)
+        table = ladder_table(results)
         if table:
             say.write_line("")
             say.write_line("whole calls:")
         for line in table:
             say.write_line(line)
-        many = over_many_gates(self._results)
+        many = over_many_gates(results)
         if many is not None:
             say.write_line(many)
-        self._closing(say)
+        self._closing(say, session)
 
-    def _closing(self, say: pytest.TerminalReporter) -> None:
-        if self._images:
+    def _closing(self, say: pytest.TerminalReporter, session: RecordedSession) -> None:
+        images = _images(session)
+        if images:
             say.write_line("")
             say.write_line("images (baseline, optimized, difference × 8):")
-            for image in dict.fromkeys(self._images):
+            for image in images:
                 say.write_line(f"    {image}")
         if self._cache is not None:
             cache, found = self._cache
@@ -235,17 +227,35 @@ class Summary:
             say.write_line(line)
         for line in self._problems:
             say.write_line(line, red=True, bold=True)
-        for line in github_lines(recorded_session(self._all_records(), _project(self._config))):
+        for line in github_lines(session):
             say.write_line(line)
-        unchecked = [str(error["test"]) for error in self._unchecked]
+        unchecked = [gate.result.test for gate in _unchecked(session)]
         records = self._options.json_path or self.journal
-        say.write_line(next_command(self._config, self._results, unchecked, records))
+        say.write_line(next_command(self._config, _results(session), unchecked, records))
+
+
+def _results(session: RecordedSession) -> list[GateResult]:
+    """The verdicts of the gates, each of its last run; none of one that did not end."""
+    return [gate.result for gate in session.latest if gate.finished]
+
+
+def _unchecked(session: RecordedSession) -> list[RecordedGate]:
+    """Gates that were tried and could not be checked."""
+    return [gate for gate in session.latest if gate.error is not None]
+
+
+def _images(session: RecordedSession) -> list[str]:
+    """The pictures of each test; of one that was stopped, those that its gates had drawn."""
+    of_tests = (test.get("images") or [] for test in session.tests)
+    of_gates = ((result.figures.get("pictures") or [])[:1] for result in _results(session))
+    return list(dict.fromkeys(image for some in (*of_tests, *of_gates) for image in some))
 
 
 def _test_record(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:
     """How pytest saw a test end, with its place: a report points there."""
     path, line, _ = report.location
-    stacks = {str(found["stack"]) for found in [*ours["gates"], *ours["ladder"]]}
+    gates = (record for record in ours["records"] if record["kind"] == "gate")
+    stacks = {str(found["stack"]) for found in [*gates, *ours["ladder"]]}
     return {
         "kind": "test",
         "test": report.nodeid,

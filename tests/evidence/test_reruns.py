@@ -139,6 +139,34 @@ def test_a_plugin_that_reruns_failures_gets_one_measurement(
     assert measured_pairs() == 6
 
 
+FAILS_ONCE = """
+import pytest
+calls = []
+
+@pytest.mark.diffspeed("channels_last")
+@pytest.mark.max_memory(2.0)
+def test_it(optimized_pipeline):
+    calls.append(1)
+    assert len(calls) {of} 2, "the other run of the body fails"
+"""
+
+
+@pytest.mark.parametrize(
+    ("of", "there", "gone"), [("==", "PASS  *", "not run  *"), ("!=", "not run  *", "PASS  *")]
+)
+def test_of_a_gate_that_ran_again_only_the_last_run_is_told(
+    pytester, run_diffspeed, of, there, gone
+):
+    """It was told as PASS and as "not run" at once."""
+    pytester.makeconftest(RUN_TWICE)
+    pytester.makepyfile(FAILS_ONCE.replace("{of}", of))
+    result = run_diffspeed("--diffspeed-json=out.jsonl")
+    result.stdout.fnmatch_lines([f"{there}max_memory over fp32*"])
+    result.stdout.no_fnmatch_line(f"{gone}max_memory over fp32*")
+    session = read_journal(pytester.path / "out.jsonl")
+    assert (len(session.gates), len(session.not_run)) == ((1, 0) if of == "==" else (0, 1))
+
+
 @pytest.mark.usefixtures("failed")
 @pytest.mark.parametrize("change", ["--diffspeed-steps=2", "--diffspeed-prompts=a fox"])
 def test_other_inputs_are_another_key(run_diffspeed, measured_pairs, change):
