@@ -38,7 +38,7 @@ from pytest_diffspeed.statistics import (
     min_ratio_for_slowdown,
 )
 from pytest_diffspeed.timing.comparison import Hypothesis
-from pytest_diffspeed.timing.speedup import measure_speedups
+from pytest_diffspeed.timing.speedup import SpeedupMeasurement
 
 FIRST, SECOND, SLOWED, FIRST_AGAIN = range(4)
 GATES = {
@@ -81,13 +81,13 @@ def trial(budget_s: float, threads: int) -> dict:
     four, five = order("repeated:four"), order("repeated:five")
     seed = random.SystemRandom().randrange(2**32)
     with worker_arms([("A", four), ("A'", four), ("B", five)], 1) as ((first, second, slowed),):
-        results = measure_speedups(
+        results = SpeedupMeasurement(
             [[first, second, slowed, first]],
             list(GATES.values()),
             budget_s=budget_s,
             seed=seed,
-            conditions=disturbances_of(resolve_device("cpu")),
-        )
+            disturbances=disturbances_of(resolve_device("cpu")),
+        ).run()
     return {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seed": seed,

@@ -27,7 +27,7 @@ from pytest_diffspeed.techniques.precision_flags import ieee_fp32
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.comparison import Hypothesis
-from pytest_diffspeed.timing.speedup import measure_speedups
+from pytest_diffspeed.timing.speedup import SpeedupMeasurement
 
 LOW, HIGH = 0.97, 1.03
 STACKS = ("channels_last+fused_qkv", "channels_last+fused_qkv+compile")
@@ -70,13 +70,13 @@ def main() -> None:
             call(hand)  # compiles
         arms = [Arm("by hand", lambda c=call, h=hand: c(h), ieee_fp32), prepared.arm_of("call")]
         with third_party():
-            (result,) = measure_speedups(
+            (result,) = SpeedupMeasurement(
                 [arms],
                 [Hypothesis(1.0, precision=1.02)],
                 budget_s=arguments.budget,
                 seed=random.SystemRandom().randrange(2**32),
                 conditions=disturbances_of(resolve_device("cpu")),
-            )
+            ).run()
         inside = result.low >= LOW and result.high <= HIGH
         missed += not inside
         print(

@@ -48,7 +48,7 @@ def measure_row(
     from ..accelerators.registry import allocator_of, disturbances_of
     from ..arms.noise_floor import noise_floor_of
     from ..timing.comparison import Hypothesis
-    from ..timing.speedup import measure_speedups
+    from ..timing.speedup import SpeedupMeasurement
 
     source = candidate.spec.source
     names = ["over_baseline"]
@@ -81,7 +81,7 @@ def measure_row(
     with session.workers.instances([*arms, candidate], "call") as instances:
         with session.exclusive_device():
             row |= noise_floor_of(session, source, "call").figures()
-            measure_speedups(
+            SpeedupMeasurement(
                 instances,
                 [Hypothesis(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],
                 budget_s=session.options.budget_s,
@@ -98,7 +98,7 @@ def measure_row(
                     f"{pair.baseline_s / pair.candidate_s:.3f}×"
                 ),
                 on_result=on_result,
-            )
+            ).run()
         allocator = allocator_of(session.device)
         # A CUDA graph's memory was given out when it was recorded: no call shows it.
         if allocator is not None and not candidate.applied.cuda_graph_launches:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics as stdlib_statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..accelerators.catalog.cpu import WallClock
 from ..accelerators.clock import Clock
@@ -56,7 +58,7 @@ def measure_speedup(
         MeasurementError: an arm raised, its clock misbehaved, or the outputs differ in shape.
     """
     arms = (_as_arm("baseline", baseline), _as_arm("candidate", candidate))
-    (result,) = measure_speedups(
+    measurement = SpeedupMeasurement(
         [arms],
         [Hypothesis(min_ratio, alpha=alpha, method=method)],
         budget_s=budget_s,
@@ -68,134 +70,168 @@ def measure_speedup(
         on_warm=lambda _, warm, projection: on_warm(*warm, projection),
         on_pair=lambda _, pair: on_pair(pair),
     )
+    (result,) = measurement.run()
     return result
 
 
-def measure_speedups(
-    instances: Sequence[Sequence[TimedArm]],
-    questions: Sequence[Hypothesis],
-    *,
-    budget_s: float | None = 60.0,
-    auto_s: float | None = None,
-    clock: Clock | None = None,
-    seed: int = 0,
-    noise: float = float("nan"),
-    discard_warm_call: bool = False,
-    disturbances: Sequence[Condition] = (),
-    now: Callable[[], float] = time.perf_counter,
-    on_warm: Callable[[int, tuple[WarmUp, WarmUp], Projection], None] = lambda *_: None,
-    on_pair: Callable[[int, Pair], None] = lambda *_: None,
-    on_result: Callable[[int, SpeedupResult], None] = lambda *_: None,
-) -> list[SpeedupResult]:
-    """Decide several ratios between the same arms from the same rounds.
+@dataclass
+class SpeedupMeasurement:
+    """Decides several ratios between the same arms from the same rounds.
 
-    ``instances`` holds the arms once for each process instance of them; these take turns, and no
-    measurement ends before each had its turn.  An arm whose ratios are all decided runs no more.
-    ``noise`` is what one pair's log ratio is expected to vary by, for the projection; ``auto_s``
-    are the seconds of each ratio where ``budget_s`` is ``None``.  ``on_warm``,
-    ``on_pair`` and ``on_result`` are told the number of the question, the last as soon as its
-    verdict is there; the other arguments are those of :func:`measure_speedup`.  Ctrl-C ends all
-    questions with the pairs that they have, and goes on as KeyboardInterrupt.
+    An arm whose ratios are all decided runs no more.  Used once: :meth:`run`.
+
+    Args:
+        instances: the arms, once for each process instance of them; these take turns, and no
+            measurement ends before each had its turn.
+        hypotheses: one for each ratio.
+        budget_s: see :func:`measure_speedup`, as for all that is not explained here.
+        auto_s: the seconds of each ratio where ``budget_s`` is ``None``.
+        clock, seed, discard_warm_call, disturbances, now: see there.
+        noise: what one pair's log ratio is expected to vary by, for the projection.
+        on_warm, on_pair, on_result: told the number of the hypothesis first; the last is called as
+            soon as its verdict is there.
 
     Raises:
-        MeasurementError: as :func:`measure_speedup`; questions that are decided have been told.
+        UsageError: ``budget_s`` is not positive.
     """
-    if budget_s is not None and not budget_s > 0.0:
-        raise UsageError(f"budget_s must be positive, not {budget_s!r}")
-    clock = clock or WallClock()
-    comparisons = [Comparison(question) for question in questions]
-    warm_ups = [[warm_up(arm, clock) for arm in arms] for arms in instances]
-    for arms in instances:
-        for question in questions:
-            check_same_outputs(arms[question.baseline], arms[question.candidate])
-    # What one round costs; instances differ by little.
-    round_s = (2 if discard_warm_call else 1) * max(
-        sum(warm.steady_call_s for warm in warms) for warms in warm_ups
-    )
-    allowed_s = allowed_seconds(budget_s, round_s, len(instances[0]), auto_s=auto_s)
-    warm = [(warm_ups[0][q.baseline], warm_ups[0][q.candidate]) for q in questions]
-    projections = [
-        comparison.projection(warm[number], round_s, allowed_s, noise)
-        for number, comparison in enumerate(comparisons)
-    ]
-    for number, projection in enumerate(projections):
-        on_warm(number, warm[number], projection)
 
-    collections = FullCollection()
-    validity = Validity((collections, *disturbances))
-    overheads: list[float] = []
-    results: dict[int, SpeedupResult] = {}
+    instances: Sequence[Sequence[TimedArm]]
+    hypotheses: Sequence[Hypothesis]
+    budget_s: float | None = 60.0
+    auto_s: float | None = None
+    clock: Clock | None = None
+    seed: int = 0
+    noise: float = math.nan
+    discard_warm_call: bool = False
+    disturbances: Sequence[Condition] = ()
+    now: Callable[[], float] = time.perf_counter
+    on_warm: Callable[[int, tuple[WarmUp, WarmUp], Projection], None] = lambda *_: None
+    on_pair: Callable[[int, Pair], None] = lambda *_: None
+    on_result: Callable[[int, SpeedupResult], None] = lambda *_: None
 
-    def close(number: int, remark: str = "") -> None:
-        results[number] = comparisons[number].result(
-            warm[number],
-            projection=projections[number],
-            seed=seed,
-            discard_warm_call=discard_warm_call,
-            remark="; ".join(filter(None, (remark, validity.remark))),
-            kept_disturbed=validity.kept_disturbed,
-            round_overhead_s=stdlib_statistics.median(overheads) if overheads else float("nan"),
+    def __post_init__(self) -> None:
+        if self.budget_s is not None and not self.budget_s > 0.0:
+            raise UsageError(f"budget_s must be positive, not {self.budget_s!r}")
+        self._clock: Clock = self.clock or WallClock()
+        self._comparisons = [Comparison(hypothesis) for hypothesis in self.hypotheses]
+        self._collections = FullCollection()
+        self._validity = Validity((self._collections, *self.disturbances))
+        self._warm: list[tuple[WarmUp, WarmUp]] = []
+        self._projections: list[Projection] = []
+        self._overheads_s: list[float] = []
+        self._undecided: list[int] = []
+        self._results: dict[int, SpeedupResult] = {}
+
+    def run(self) -> list[SpeedupResult]:
+        """The results, in the order of the hypotheses.
+
+        Ctrl-C ends all hypotheses with the pairs that they have, and goes on as KeyboardInterrupt.
+
+        Raises:
+            MeasurementError: as :func:`measure_speedup`; hypotheses that are decided have been
+                told.
+        """
+        allowed_s = self._warm_up()
+        self._close_what_needs_no_pairs()
+        if self._undecided:
+            try:
+                with self._collections.watching():
+                    self._measure(allowed_s)
+            except KeyboardInterrupt:
+                for number in self._undecided:
+                    if self._comparisons[number].pairs:
+                        self._close(number, "stopped by the user")
+                raise
+            for number in self._undecided:
+                self._close(number)
+        return [self._results[number] for number in range(len(self.hypotheses))]
+
+    def _warm_up(self) -> float:
+        """Warm all arms up, project what the budget shows; the seconds that pairs may take."""
+        warm_ups = [[warm_up(arm, self._clock) for arm in arms] for arms in self.instances]
+        for arms in self.instances:
+            for one in self.hypotheses:
+                check_same_outputs(arms[one.baseline], arms[one.candidate])
+        # What one round costs; instances differ by little.
+        round_s = (2 if self.discard_warm_call else 1) * max(
+            sum(warm.steady_call_s for warm in warms) for warms in warm_ups
         )
-        on_result(number, results[number])
+        arms_of_a_round = len(self.instances[0])
+        allowed_s = allowed_seconds(self.budget_s, round_s, arms_of_a_round, auto_s=self.auto_s)
+        first = warm_ups[0]
+        self._warm = [(first[one.baseline], first[one.candidate]) for one in self.hypotheses]
+        self._projections = [
+            comparison.projection(warm, round_s, allowed_s, self.noise)
+            for comparison, warm in zip(self._comparisons, self._warm, strict=True)
+        ]
+        for number, projection in enumerate(self._projections):
+            self.on_warm(number, self._warm[number], projection)
+        return allowed_s
 
-    def is_open(number: int) -> bool:
-        return not (comparisons[number].is_settled or projections[number].is_impossible)
+    def _close_what_needs_no_pairs(self) -> None:
+        """Earlier pairs decide some; no budget of this size decides others."""
+        for number, comparison in enumerate(self._comparisons):
+            if comparison.is_settled or self._projections[number].is_impossible:
+                self._close(number)
+            else:
+                self._undecided.append(number)
 
-    undecided = [number for number in range(len(questions)) if is_open(number)]
-    for number in range(len(questions)):
-        if number not in undecided:
-            close(number)
-
-    def wanted() -> set[int]:
-        return {arm for number in undecided for arm in comparisons[number].arms}
-
-    def run() -> None:
-        started = began = now()
+    def _measure(self, allowed_s: float) -> None:
+        """Rounds until all is decided or the seconds are spent."""
+        started = began = self.now()
         for round_ in measure_rounds(
-            instances,
-            clock,
-            seed=seed,
-            discard_warm_call=discard_warm_call,
-            before_round=validity.before_pair,
-            wanted=wanted,
+            self.instances,
+            self._clock,
+            seed=self.seed,
+            discard_warm_call=self.discard_warm_call,
+            before_round=self._validity.before_pair,
+            wanted=self._wanted,
         ):
-            for number in undecided:
-                question = questions[number]
-                pair = round_.pair(question.baseline, question.candidate)
-                on_pair(number, pair)
-                comparisons[number].take(pair)
-            ended = now()
-            overheads.append(ended - began - _called_s(instances, round_, discard_warm_call))
+            self._take(round_)
+            ended = self.now()
+            self._overheads_s.append(ended - began - self._called_s(round_))
             began = ended
-            # A whole turn of the instances first: the verdict counts each of them.
-            if (round_.index + 1) % len(instances) == 0:
-                for number in [n for n in undecided if comparisons[n].is_settled]:
-                    undecided.remove(number)
-                    close(number)
-            spent = ended - started >= allowed_s and round_.index + 1 >= len(instances)
-            if not undecided or (spent and round_.dropped is None):
+            whole_turn = (round_.index + 1) % len(self.instances) == 0
+            if whole_turn:  # only then: the verdict counts each instance
+                self._close_what_is_settled()
+            spent = ended - started >= allowed_s and round_.index + 1 >= len(self.instances)
+            if not self._undecided or (spent and round_.dropped is None):
                 return
 
-    if undecided:
-        try:
-            with collections.watching():
-                run()
-        except KeyboardInterrupt:
-            for number in undecided:
-                if comparisons[number].pairs:
-                    close(number, "stopped by the user")
-            raise
-        for number in list(undecided):
-            close(number)
-    return [results[number] for number in range(len(questions))]
+    def _wanted(self) -> set[int]:
+        return {arm for number in self._undecided for arm in self._comparisons[number].arms}
 
+    def _take(self, round_: Round) -> None:
+        for number in self._undecided:
+            one = self.hypotheses[number]
+            pair = round_.pair(one.baseline, one.candidate)
+            self.on_pair(number, pair)
+            self._comparisons[number].take(pair)
 
-def _called_s(
-    instances: Sequence[Sequence[TimedArm]], round_: Round, discard_warm_call: bool
-) -> float:
-    """Seconds that the arms of a round ran in it; a call off the clock counts as the timed one."""
-    called = sum(instances[round_.instance][number].last_call_s for number in round_.seconds)
-    return 2 * called if discard_warm_call else called
+    def _close_what_is_settled(self) -> None:
+        for number in [n for n in self._undecided if self._comparisons[n].is_settled]:
+            self._undecided.remove(number)
+            self._close(number)
+
+    def _close(self, number: int, remark: str = "") -> None:
+        known = self._overheads_s
+        result = self._comparisons[number].result(
+            self._warm[number],
+            projection=self._projections[number],
+            seed=self.seed,
+            discard_warm_call=self.discard_warm_call,
+            remark="; ".join(filter(None, (remark, self._validity.remark))),
+            kept_disturbed=self._validity.kept_disturbed,
+            round_overhead_s=stdlib_statistics.median(known) if known else math.nan,
+        )
+        self._results[number] = result
+        self.on_result(number, result)
+
+    def _called_s(self, round_: Round) -> float:
+        """Seconds that the arms of a round ran in it; an untimed call counts as the timed one."""
+        arms = self.instances[round_.instance]
+        called = sum(arms[number].last_call_s for number in round_.seconds)
+        return 2 * called if self.discard_warm_call else called
 
 
 def _as_arm(name: str, arm: TimedArm | Callable[[], object]) -> TimedArm:

@@ -8,7 +8,7 @@ import pytest
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.comparison import Hypothesis
-from pytest_diffspeed.timing.speedup import measure_speedups
+from pytest_diffspeed.timing.speedup import SpeedupMeasurement
 
 
 class ScriptedClock:
@@ -33,9 +33,9 @@ def constant(seconds):
 
 
 def measure(clock, questions, names=("base", "middle", "fast"), **options):
-    return measure_speedups(
+    return SpeedupMeasurement(
         [arms(*names)], questions, clock=clock, now=lambda: 0.0, seed=3, **options
-    )
+    ).run()
 
 
 def test_two_gates_take_their_pairs_from_the_same_rounds():
@@ -65,13 +65,13 @@ def test_an_arm_whose_ratios_are_decided_runs_no_more():
     undecided = itertools.cycle([1.4, 1.6])
     clock = ScriptedClock(base=constant(9.0), middle=undecided, fast=constant(1.0))
     seconds = itertools.count()
-    results = measure_speedups(
+    results = SpeedupMeasurement(
         [arms("base", "middle", "fast")],
         [Hypothesis(3.0, baseline=0, candidate=2), Hypothesis(1.5, baseline=1, candidate=2)],
         clock=clock,
         budget_s=40.0,
         now=lambda: float(next(seconds)),
-    )
+    ).run()
     assert [r.verdict for r in results] == [VerdictKind.PASS, VerdictKind.INCONCLUSIVE]
     assert clock.calls.count("base") == 2 + 6
     assert clock.calls.count("middle") == 2 + results[1].pairs > 8
@@ -118,13 +118,13 @@ def test_instances_take_turns_and_each_has_its_own():
 
     clock = ScriptedClock(base=constant(2.0), fast=constant(1.0))
     told = []
-    (result,) = measure_speedups(
+    (result,) = SpeedupMeasurement(
         [instance(0), instance(1), instance(2), instance(3)],
         [Hypothesis(1.5)],
         clock=clock,
         now=lambda: 0.0,
         on_pair=lambda _, pair: told.append(pair.instance),
-    )
+    ).run()
     # Six pairs decide; the turn is ended first, so that each instance counts.
     assert told == [0, 1, 2, 3, 0, 1, 2, 3]
     assert (result.verdict, result.pairs, result.instances) == (VerdictKind.PASS, 8, 4)
@@ -136,23 +136,23 @@ def test_every_instance_has_its_turn_even_when_the_budget_is_spent():
     clock = ScriptedClock(base=itertools.cycle([1.4, 1.6]), fast=constant(1.0))
     seconds = itertools.count(step=10)
     told = []
-    measure_speedups(
+    SpeedupMeasurement(
         [arms("base", "fast") for _ in range(5)],
         [Hypothesis(1.5)],
         clock=clock,
         budget_s=30.0,
         now=lambda: float(next(seconds)),
         on_pair=lambda _, pair: told.append(pair.instance),
-    )
+    ).run()
     assert set(told) == set(range(5))
 
 
 def test_what_a_round_costs_beside_its_calls_is_told():
     now = itertools.count(start=0.0, step=3.25)
     clock = ScriptedClock(base=constant(2.0), fast=constant(1.0))
-    (result,) = measure_speedups(
+    (result,) = SpeedupMeasurement(
         [arms("base", "fast")], [Hypothesis(1.5)], clock=clock, now=lambda: next(now)
-    )
+    ).run()
     assert result.round_overhead_s == pytest.approx(0.25)
 
 

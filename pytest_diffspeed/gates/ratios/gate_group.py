@@ -97,7 +97,7 @@ class GateGroup:
             DiffspeedError: what was not decided yet could not be.
         """
         from ...accelerators.registry import disturbances_of
-        from ...timing.speedup import measure_speedups  # numpy: not at collection
+        from ...timing.speedup import SpeedupMeasurement  # numpy: not at collection
 
         session = self._session
         seed = random.SystemRandom().randrange(2**32)
@@ -109,7 +109,7 @@ class GateGroup:
                 for asked in self.asked:
                     self._write_start(asked, seed)
                     asked.instance = asked.attempt.begin()
-                measure_speedups(
+                SpeedupMeasurement(
                     instances,
                     [self._hypothesis(asked) for asked in self.asked],
                     budget_s=session.options.budget_s,
@@ -120,7 +120,7 @@ class GateGroup:
                     on_warm=self._on_warm,
                     on_pair=self._on_pair,
                     on_result=self._on_result,
-                )
+                ).run()
             self._afterwards()
 
     def _noise_floor(self) -> KnownFloor | None:

@@ -70,7 +70,7 @@ def _gate_itself(bench: Bench, part: Part, wanted: int) -> list[dict[str, Any]]:
     from pytest_diffspeed.accelerators.registry import disturbances_of
     from pytest_diffspeed.statistics import min_ratio_for_slowdown
     from pytest_diffspeed.timing.comparison import Hypothesis
-    from pytest_diffspeed.timing.speedup import measure_speedups
+    from pytest_diffspeed.timing.speedup import SpeedupMeasurement
 
     questions = [Hypothesis(1.0), Hypothesis(min_ratio_for_slowdown(MAX_SLOWDOWN))]
     arms = [bench.arm(bench.short_call), bench.arm(_second_call(bench, part.planted), "candidate")]
@@ -83,14 +83,14 @@ def _gate_itself(bench: Bench, part: Part, wanted: int) -> list[dict[str, Any]]:
         # Warming up is not in a gate's budget: two calls of each arm at least.
         budget = left / (wanted - len(gates)) - 2 * pair_s
         seed = random.SystemRandom().randrange(2**32)
-        results = measure_speedups(
+        results = SpeedupMeasurement(
             [arms],
             questions,
             budget_s=max(LEAST_PAIRS * pair_s * 1.2, budget),
             clock=bench.clock,
             seed=seed,
             conditions=disturbances_of(bench.builder.device),
-        )
+        ).run()
         gate = {}
         for name, result in zip(("min_speedup", "max_slowdown"), results, strict=True):
             gate[name] = {

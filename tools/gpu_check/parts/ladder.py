@@ -2,7 +2,7 @@
 
 Each stack is built by the product's builder from a factory source (``sdxl_cut``: what is cut is
 said there), applied and proven, and its denoiser timed in interleaved rounds against fp32 and
-against the step before (``measure_speedups``), with its peak memory and the seconds of its first
+against the step before (``SpeedupMeasurement``), with its peak memory and the seconds of its first
 call.  ``compile`` runs without the search of block sizes (``quick_compile``): that takes minutes,
 and is tried last, for as long as there is time.
 
@@ -186,7 +186,7 @@ def _measured(ladder: Ladder, arm: Any, before: str | None) -> Row:
     from pytest_diffspeed.accelerators.registry import allocator_of, disturbances_of
     from pytest_diffspeed.timing.comparison import Hypothesis
     from pytest_diffspeed.timing.noise import measure_noise
-    from pytest_diffspeed.timing.speedup import measure_speedups
+    from pytest_diffspeed.timing.speedup import SpeedupMeasurement
 
     timed = arm.arm_of("denoiser")
     names = [name for name in dict.fromkeys((FP32, before)) if name is not None]
@@ -194,7 +194,7 @@ def _measured(ladder: Ladder, arm: Any, before: str | None) -> Row:
     ratios: dict[str, Any] = {}
     if there:
         arms = [ladder.rows[name].arm.arm_of("denoiser") for name in there] + [timed]
-        results = measure_speedups(
+        results = SpeedupMeasurement(
             [arms],
             [Hypothesis(1.0, n, len(there), precision=PRECISION) for n in range(len(there))],
             budget_s=None,
@@ -202,7 +202,7 @@ def _measured(ladder: Ladder, arm: Any, before: str | None) -> Row:
             clock=ladder.clock,
             seed=random.SystemRandom().randrange(2**32),
             conditions=disturbances_of(ladder.builder.device),
-        )
+        ).run()
         for name, result in zip(there, results, strict=True):
             ratios[name] = {
                 "ratio": result.ratio,
