@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..history.url import StoreUrl
@@ -31,12 +32,10 @@ class Options:
     prompts: tuple[str, ...]
     budget_s: float | None
     inconclusive: str | None
-    json_path: Path | None
     fresh: bool = False
     instances: int | None = None
     save_counts: bool = False
-    html_path: Path | None = None
-    markdown_path: Path | None = None
+    reports: Mapping[str, Path] = field(default_factory=dict)
     store: StoreUrl | None = None
     base: str | None = None
     base_python: str | None = None
@@ -55,7 +54,11 @@ class Options:
         return self.base is not None or self.base_python is not None
 
     @property
+    def json_path(self) -> Path | None:
+        """Where the session's records go when it ends."""
+        return self.reports.get("json")
+
+    @property
     def written(self) -> tuple[Path, ...]:
         """The files that the session writes when it ends."""
-        paths = (self.json_path, self.html_path, self.markdown_path)
-        return tuple(path for path in paths if path is not None)
+        return tuple(self.reports.values())

@@ -72,7 +72,6 @@ def _session(args: Any) -> Session:
         prompts=tuple(args.prompt),
         budget_s=None,
         inconclusive=None,
-        json_path=None,
     )
     say = Progress(lambda text: print(text, file=sys.stderr, flush=True))
     return Session(options, device, args.rootdir.resolve(), say)

@@ -9,6 +9,7 @@ from ..common.errors import RecordError, UsageError
 from ..history.url import check_store, parse_store
 from ..records.finished import FinishedSession
 from ..records.lines import read_lines
+from ..reports.formats import format_of, help_of_formats
 from ..reports.writers import with_history, writer_of
 
 
@@ -18,10 +19,9 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "report", help="a report on the records of a session, of a killed one too"
     )
     parser.add_argument("records", type=Path, help="what --diffspeed-json wrote, or a journal")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the HTML report there")
-    parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the report in GitHub's markdown there"
-    )
+    for name in _formats():
+        help_text = help_of_formats()[name].replace("PATH", "FILE", 1)
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=help_text)
     parser.add_argument(
         "--rootdir",
         type=Path,
@@ -44,10 +44,11 @@ def run_report(arguments: argparse.Namespace) -> int:
         StoreError: the store cannot be read.
         UsageError: no report was asked for, or it cannot be written.
     """
-    asked = {"html": arguments.html, "markdown": arguments.markdown}
+    asked = {name: getattr(arguments, name) for name in _formats()}
     targets = {name: str(path) for name, path in asked.items() if path is not None}
     if not targets:
-        raise UsageError("name what to write: --html FILE, --markdown FILE, or both")
+        options = ", ".join(f"--{name} FILE" for name in asked)
+        raise UsageError(f"name what to write, one or several: {options}")
     lines = read_lines(arguments.records)
     finished = FinishedSession(lines.records, arguments.rootdir.resolve(), lines=lines)
     if not lines.records:
@@ -69,3 +70,7 @@ def run_report(arguments: argparse.Namespace) -> int:
     if lines.note is not None:
         print(lines.note)
     return 0
+
+
+def _formats() -> list[str]:
+    return [name for name in help_of_formats() if format_of(name).from_records]

@@ -8,12 +8,7 @@ from ..reports.writers import Target
 
 def asked_outputs(options: Options) -> dict[str, Target]:
     """The outputs that a session was asked for: option name and its value."""
-    asked = {
-        "json": options.json_path,
-        "html": options.html_path,
-        "markdown": options.markdown_path,
-    }
-    targets: dict[str, Target] = {n: str(path) for n, path in asked.items() if path is not None}
+    targets: dict[str, Target] = {name: str(path) for name, path in options.reports.items()}
     # First, so that reports can show this session in its history; and not as text, which would hold
     # a password.
     return targets if options.store is None else {"store": options.store, **targets}

@@ -1,6 +1,6 @@
 """Declares the options.  Their values are read and checked in :mod:`.options`, when one is given.
 
-Loaded in every pytest session of an environment that has this package, so it imports nothing.
+Loaded in every pytest session of an environment that has this package: it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 
 import pytest
+
+from ..reports.formats import help_of_formats
 
 IN_CI = "DIFFSPEED_CI"
 """Set in CI, so that a job that forgot ``--diffspeed`` cannot be green."""
@@ -25,7 +27,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--diffspeed-prompts", metavar="PROMPT", action="append", default=None, help=help_text
     )
     parser.addini("diffspeed_prompts", "prompts, one a line", type="linelist", default=[])
-    for name, help_text in _FILES.items():
+    for name, help_text in help_of_formats().items():
         group.addoption(f"--diffspeed-{name}", metavar="PATH", default=None, help=help_text)
     for name, (metavar, help_text) in _BASE.items():
         group.addoption(f"--diffspeed-{name}", metavar=metavar, default=None, help=help_text)
@@ -52,12 +54,6 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-_FILES = {
-    "json": "write the records of the session to PATH, a JSON object a line",
-    "html": "write a report to PATH: one file that opens without a network",
-    "markdown": "write a report to PATH in GitHub's markdown; appended where PATH is "
-    "$GITHUB_STEP_SUMMARY",
-}
 _BASE = {
     "base": ("REV", "compare this tree with another commit: a branch, a tag or a hash"),
     "base-python": (
@@ -117,7 +113,7 @@ def given_in_vain(config: pytest.Config) -> str | None:
     if enabled(config):
         return None
     named = [name for name, _, _ in _VALUES]
-    for name in (*named, "prompts", *_FILES, *_BASE):
+    for name in (*named, "prompts", *help_of_formats(), *_BASE):
         if config.getoption(f"--diffspeed-{name}") is not None:
             return f"--diffspeed-{name}"
     for name in ("fresh", "strict", "save-counts"):
@@ -137,7 +133,7 @@ def any_given(config: pytest.Config) -> bool:
         or bool(config.getoption("--diffspeed-save-counts"))
         or any(
             config.getoption(f"--diffspeed-{name}") is not None
-            for name in (*in_ini, *_FILES, *_BASE)
+            for name in (*in_ini, *help_of_formats(), *_BASE)
         )
         or any(config.getini(f"diffspeed_{name.replace('-', '_')}") for name in in_ini)
     )

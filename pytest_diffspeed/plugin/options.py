@@ -19,6 +19,7 @@ from ..common.files import check_output
 from ..history.url import DEFAULT as DEFAULT_STORE
 from ..history.url import StoreUrl, check_store, parse_store
 from ..pipelines.names import check_source_text
+from ..reports.formats import format_of, help_of_formats
 from ..techniques.stacks import parse_stacks
 
 T = TypeVar("T")
@@ -38,12 +39,10 @@ def read_options(config: pytest.Config) -> Options:
         prompts=_prompts(config),
         budget_s=_checked(config, "budget", "auto", _budget),
         inconclusive=_optional(config, "inconclusive", _policy),
-        json_path=_path(config, "json"),
         fresh=bool(config.getoption("--diffspeed-fresh")),
         instances=_optional(config, "instances", _instances),
         save_counts=bool(config.getoption("--diffspeed-save-counts")),
-        html_path=_path(config, "html"),
-        markdown_path=_path(config, "markdown"),
+        reports=_reports(config),
         store=_checked(config, "store", DEFAULT_STORE, functools.partial(_store, config)),
         base=_word(config, "base"),
         base_python=_word(config, "base-python"),
@@ -178,8 +177,10 @@ def _word(config: pytest.Config, name: str) -> str | None:
     return None if text is None else str(text).strip()
 
 
-_MARKS = {"json": '"schema": "diffspeed/', "html": "diffspeed", "markdown": "## diffspeed"}
-"""What stands near the beginning of the files that we write, by option."""
+def _reports(config: pytest.Config) -> dict[str, Path]:
+    """Where each format that was asked for goes; the records first, which nothing can spoil."""
+    asked = {name: _path(config, name) for name in ("json", *help_of_formats())}
+    return {name: path for name, path in asked.items() if path is not None}
 
 
 def _path(config: pytest.Config, name: str) -> Path | None:
@@ -189,10 +190,10 @@ def _path(config: pytest.Config, name: str) -> Path | None:
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     appended = name == "markdown" and summary is not None and text == summary
     try:
-        path = check_output(str(text), "" if appended else _MARKS[name])
+        path = check_output(str(text), "" if appended else format_of(name).mark)
     except UsageError as error:
         raise pytest.UsageError(f"--diffspeed-{name}: {error}") from None
-    for other in _MARKS:
+    for other in help_of_formats():
         given = config.getoption(f"--diffspeed-{other}")
         if other != name and given and Path(given).absolute() == path.absolute():
             raise pytest.UsageError(

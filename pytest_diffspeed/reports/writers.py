@@ -6,47 +6,26 @@ sees a pipeline or a gate.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from ..common.errors import DiffspeedError
 from ..history.url import StoreUrl
 from ..records.finished import FinishedSession
-from ..records.journal import write_all
+from .formats import format_of
 
 Target = str | StoreUrl
 """A path, or where the history is kept."""
 
 
-def write_json(target: str, finished: FinishedSession) -> str | None:
-    """All records, one JSON object a line; ``target`` is a path."""
-    write_all(Path(target), finished.records)
-    return f"records: {target}"
-
-
-WRITERS: Mapping[str, str] = MappingProxyType(
-    {
-        "json": "reports.writers:write_json",
-        "html": "reports.html:write",
-        "markdown": "reports.markdown:write",
-        "store": "history.record:write",
-    }
-)
-"""By the name of the option that asks for it: module and function of this package, called with the
-option's value and a :class:`FinishedSession`; it returns a line for the terminal."""
-
-
 def writer_of(name: str) -> Callable[[Any, FinishedSession], str | None]:
-    """The function in :data:`WRITERS` of that name, imported now."""
-    module, _, function = WRITERS[name].partition(":")
-    found: Callable[[Any, FinishedSession], str | None] = getattr(
-        importlib.import_module(f"..{module}", __package__), function
-    )
-    return found
+    """What writes the output of that name, imported now: a format's report, or the history."""
+    if name == "store":
+        from ..history.record import write
+
+        return write
+    return format_of(name).write
 
 
 def write_outputs(
@@ -60,11 +39,11 @@ def write_outputs(
     lines: list[str] = []
     problems: list[str] = []
     for name, target in asked.items():
-        if name == "html":
+        if name != "store" and format_of(name).shows_history:
             try:
                 finished = with_history(finished, asked.get("store"))
             except DiffspeedError as error:
-                problems.append(f"--diffspeed-html: without the history: {error}")
+                problems.append(f"--diffspeed-{name}: without the history: {error}")
         try:
             line = writer_of(name)(target, finished)
         except DiffspeedError as error:

@@ -27,7 +27,6 @@ def session_in(rootdir, *, source="demo", steps=1, prompts=()):
         prompts=prompts,
         budget_s=None,
         inconclusive=None,
-        json_path=None,
     )
     return Session(options, resolve_device("cpu"), rootdir, Progress(lambda text: None))
 

@@ -47,7 +47,6 @@ def session(tmp_path, libraries):
         prompts=(),
         budget_s=None,
         inconclusive=None,
-        json_path=None,
     )
     return Session(options, resolve_device("cpu"), tmp_path, Progress())
 

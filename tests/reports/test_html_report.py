@@ -18,7 +18,6 @@ from pytest_diffspeed.records.journal import as_line, write_all
 from pytest_diffspeed.records.schema import fits
 from pytest_diffspeed.reports.html import render, write
 from pytest_diffspeed.reports.html.text import shown
-from pytest_diffspeed.reports.writers import WRITERS
 
 TEST = "test_a.py::test_it[bf16]"
 
@@ -335,7 +334,6 @@ def test_the_option_writes_it(pytester, run_diffspeed):
     result.stdout.fnmatch_lines(["report: report.html"])
     html = (pytester.path / "report.html").read_text(encoding="utf-8")
     assert "1 gate PASS" in words_of(html)
-    assert WRITERS["html"] == "reports.html:write"
 
 
 def test_the_command_writes_it_from_records_and_from_a_torn_journal(tmp_path, capsys):
