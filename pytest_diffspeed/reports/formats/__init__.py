@@ -22,9 +22,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ...common.literals import literals
-from ...records.finished import FinishedSession
+
+if TYPE_CHECKING:
+    from ...records.finished import FinishedSession
 
 
 @dataclass(frozen=True)
