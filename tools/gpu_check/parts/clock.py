@@ -2,7 +2,7 @@
 
 The same calls of the demo pipeline and of its denoiser are timed by CudaClock, by the wall clock
 between two synchronizations, by events of our own and by the profiler (first to last kernel); its
-stage stamps are added up.  Then the baseline is gated against itself through ``SpeedupMeasurement``.
+stage stamps are added up.  Then the baseline is gated against itself by ``SpeedupMeasurement``.
 
 Planted: the second arm of the gates does about 1.2 times the work of the first.
 """
