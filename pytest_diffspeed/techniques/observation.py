@@ -33,9 +33,10 @@ PLAIN_SOFTMAX = "_softmax"
 class ConvolutionInputs:
     """Layouts of what the convolutions of one part got, those of rank 4 and 5.
 
-    ``other`` are inputs in another layout than channels-last.  An input of one channel or one
-    pixel is in all layouts at once, and not counted.  ``patches`` are inputs, in another layout, of
-    convolutions whose stride is their kernel: they cut up what comes into a transformer.
+    ``other`` are inputs in another layout than channels-last.  Not counted are inputs of one
+    channel or one pixel, and kernels of one pixel: these are in all layouts at once.  ``patches``
+    are inputs, in another layout, of convolutions whose stride is their kernel: they cut up what
+    comes into a transformer.
     """
 
     channels_last: int = 0

@@ -310,13 +310,13 @@ def _layout_of_input(
     given: torch.Tensor, weight: torch.Tensor, _bias: object = None, stride: Any = (), *_: object
 ) -> str | None:
     """The field of :class:`ConvolutionInputs` that counts this input; ``None``: none does."""
-    if given.dim() not in (4, 5):
+    if given.dim() not in (4, 5) or weight.shape[2:].numel() == 1:
         return None
     wanted = torch.channels_last if given.dim() == 4 else torch.channels_last_3d
     if given.is_contiguous(memory_format=wanted):
         return None if given.is_contiguous() else "channels_last"
     kernel = list(weight.shape[2:])
-    return "patches" if weight.shape[2:].numel() > 1 and kernel == list(stride) else "other"
+    return "patches" if kernel == list(stride) else "other"
 
 
 def _all_int8(tensors: list[torch.Tensor]) -> bool:

@@ -57,7 +57,7 @@ def test_a_weight_of_the_source_that_is_channels_last_already_stays_so(pipeline,
     ("shape", "layer", "counted"),
     [
         ((1, 4, 8, 8), torch.nn.Conv2d(4, 4, 3), {"other": 1}),
-        ((1, 4, 8, 8), torch.nn.Conv2d(4, 4, 1), {"other": 1}),
+        ((1, 4, 8, 8), torch.nn.Conv2d(4, 4, 1), {}),
         ((1, 4, 8, 8), torch.nn.Conv2d(4, 4, 2, stride=2), {"patches": 1}),
         ((1, 1, 8, 8), torch.nn.Conv2d(1, 4, 3), {}),
         ((1, 4, 2, 8, 8), torch.nn.Conv3d(4, 4, 3, padding=1), {"other": 1}),

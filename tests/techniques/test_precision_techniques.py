@@ -100,6 +100,19 @@ def test_bf16_leaves_a_pipeline_to_encode_in_float32(pipeline, call):
     }
 
 
+class OtherWords(two_experts.Expert):
+    """With a `to` of its own, as StableUnCLIPImageNormalizer has it."""
+
+    def to(self, torch_device=None, torch_dtype=None):
+        raise AssertionError("it is cast without it")
+
+
+def test_a_model_with_a_cast_of_its_own_is_cast():
+    pipeline = two_experts.build(second=OtherWords)
+    apply_stack(pipeline, "bf16", call=two_experts.call)
+    assert {p.dtype for p in pipeline.transformer_2.parameters()} == {torch.bfloat16}
+
+
 def test_a_rotary_embedding_in_float32_is_the_models_own_code(pipeline, call, monkeypatch):
     """Mochi's, which multiplies positions and frequencies in float32."""
     from diffusers.models.transformers.transformer_mochi import MochiRoPE

@@ -135,11 +135,13 @@ def _islands(model: torch.nn.Module, dtype_name: str) -> list[str]:
 
 def _cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
     """Cast a model as loading it in ``dtype`` would: what it keeps in float32 stays as it is."""
+    import torch
+
     from ...adapters.diffusers_internals import float32_islands
 
     kept = set(float32_islands(model, dtype))
     before = {name: p.data for name, p in model.named_parameters() if name in kept}
-    model.to(dtype=dtype)
+    torch.nn.Module.to(model, dtype=dtype)  # some models have a `to` with other words
     for name, parameter in model.named_parameters():
         if name in before:
             parameter.data = before[name]

@@ -71,9 +71,7 @@ class FusedQkv(Technique):
                 memory(pipeline, self.name)[part] = processors_of(model)
                 try:
                     model.fuse_qkv_projections()
-                except (
-                    RuntimeError
-                ) as error:  # projections of other widths than it takes for granted
+                except (AttributeError, RuntimeError) as error:  # of other names or widths
                     raise IncompatibleError(
                         f"{self.name} is incompatible with {type(pipeline).__name__}: diffusers "
                         f"cannot fuse the projections of its {part}, a {type(model).__name__}: "
