@@ -9,15 +9,17 @@ from typing import Any
 
 BEGIN, END = "<!-- zoo -->", "<!-- /zoo -->"
 VERDICTS = ("right", "refused", "crash", "wrong")
+COUNTED = ("syncs", "loop", "breaks")
 COLUMNS = {
+    "syncs": "syncs in scheduler.step",
+    "loop": "syncs in the loop",
+    "breaks": "no_graph_breaks",
     "fp32": "fp32",
     "bf16": "bf16",
     "channels_last": "channels_last",
     "fused_qkv": "fused_qkv",
     "no_sdpa": "no_sdpa",
     "cpu_sigmas": "cpu_sigmas",
-    "breaks": "no_graph_breaks",
-    "syncs": "no_gpu_syncs",
     "images": "image_similarity",
 }
 
@@ -61,17 +63,15 @@ def table(found: list[Mapping[str, Any]]) -> Iterable[str]:
         yield f"| {COLUMNS.get(check, check)} | " + _counts(count)
     yield "| **all** | " + _counts(total)
     yield ""
-    yield "Host syncs are those of `scheduler.step` and of the whole denoising loop, in the first"
-    yield "step / at most in a later one; graph breaks are those of each component."
+    yield "Syncs are those of `scheduler.step`, and of the denoising loop, in the first step and,"
+    yield "at most, in a later one; breaks are those of each component. An empty cell was not run."
     yield ""
-    yield (
-        "| pipeline | kind | denoisers | encoders, decoders | syncs | loop | breaks | "
-        + " | ".join(COLUMNS[c] for c in COLUMNS if c not in ("syncs", "breaks"))
-        + " |"
-    )
-    yield "|---" * (6 + len(COLUMNS) - 1) + "|"
+    run = [check for check in COLUMNS if check in checks]
+    head = ["pipeline", "kind", "denoisers", "encoders, decoders", *(COLUMNS[c] for c in run)]
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
     for one in found:
-        yield _row(one)
+        yield _row(one, run)
     reasons = list(_reasons(found))
     if reasons:
         yield ""
@@ -84,32 +84,18 @@ def _counts(count: Counter[str]) -> str:
     return " | ".join(str(count[verdict]) for verdict in VERDICTS) + " |"
 
 
-def _row(one: Mapping[str, Any]) -> str:
+def _row(one: Mapping[str, Any], run: Iterable[str]) -> str:
     roles = one.get("roles", {})
-    parts = {
-        kind: ", ".join(f"{n} ×{calls}" for n, (role, calls) in roles.items() if role in kind)
+    denoisers, others = (
+        ", ".join(f"{n} ×{calls}" for n, (role, calls) in roles.items() if role in kind)
         for kind in (("denoiser",), ("encoder", "decoder"))
-    }
-    cells = [
-        f"`{one['pipeline']}`",
-        one.get("kind", ""),
-        parts["denoiser",],
-        parts["encoder", "decoder"],
-        *(_found(one, check) for check in ("syncs", "loop", "breaks")),
-        *(_verdict(one, check) for check in COLUMNS if check not in ("syncs", "breaks")),
-    ]
+    )
+    cells = [f"`{one['pipeline']}`", one.get("kind", ""), denoisers, others]
+    for check in run:
+        outcome = one["outcomes"].get(check, {"verdict": "", "found": ""})
+        counted = check in COUNTED and outcome["verdict"] == "right"
+        cells.append(str(outcome["found"] if counted else outcome["verdict"]))
     return "| " + " | ".join(cells) + " |"
-
-
-def _found(one: Mapping[str, Any], check: str) -> str:
-    outcome = one["outcomes"].get(check)
-    if outcome is None:
-        return ""
-    return str(outcome["found"] if outcome["verdict"] == "right" else outcome["verdict"])
-
-
-def _verdict(one: Mapping[str, Any], check: str) -> str:
-    return str(one["outcomes"].get(check, {}).get("verdict", ""))
 
 
 def _reasons(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
