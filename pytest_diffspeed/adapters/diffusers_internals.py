@@ -103,23 +103,23 @@ def _tried_to_fuse(model: Any) -> tuple[dict[str, torch.nn.Module], str]:
     """
     if not hasattr(model, "fuse_qkv_projections"):
         return {}, ""
+    attentions = {n: m for n, m in model.named_modules() if hasattr(m, "fuse_projections")}
     separate = {
         name: module
-        for name, module in model.named_modules()
-        if hasattr(module, "fuse_projections")
-        and getattr(module, "to_k", None) is not None
+        for name, module in attentions.items()
+        if getattr(module, "to_k", None) is not None
         and not getattr(module, "fused_projections", False)
     }
     called: list[str] = []
     before, dropped = processors_of(model), ""
     with ExitStack() as stack:
-        for name, module in separate.items():
+        for name, module in attentions.items():
 
             def note(*_: object, name: str = name, **__: object) -> None:
                 called.append(name)
 
             stack.enter_context(replaced(module, "fuse_projections", note))
-        had = "original_attn_processors" in vars(model)
+        original = vars(model).get("original_attn_processors")
         try:
             model.fuse_qkv_projections()
             dropped = _dropped(before, model)
@@ -128,9 +128,10 @@ def _tried_to_fuse(model: Any) -> tuple[dict[str, torch.nn.Module], str]:
         finally:
             if processors_of(model) != before:
                 set_processors(model, before)
-            if not had:
-                vars(model).pop("original_attn_processors", None)
-    return {name: separate[name] for name in called}, dropped
+            vars(model).pop("original_attn_processors", None)
+            if original is not None:
+                vars(model)["original_attn_processors"] = original
+    return {name: separate[name] for name in called if name in separate}, dropped
 
 
 def _dropped(before: dict[str, Any], model: Any) -> str:

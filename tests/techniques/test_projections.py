@@ -57,8 +57,10 @@ def test_fusing_that_did_not_happen_is_noticed(pipeline, call, monkeypatch):
 
 def test_what_is_fused_already_does_not_fit(pipeline, call):
     pipeline.unet.fuse_qkv_projections()
+    before = snapshot(pipeline)
     with pytest.raises(IncompatibleError, match="has no separate projections left that diffusers"):
         apply_stack(pipeline, "fused_qkv", call=call)
+    assert snapshot(pipeline) == before
 
 
 class Adapted(torch.nn.Module):
