@@ -19,7 +19,7 @@ import torch
 
 from ..adapters import op_watch
 from ..adapters.attributes import replaced
-from ..adapters.op_watch import OpWatch
+from ..adapters.op_watch import RunningOp
 from ..simgpu import SyncKind, SyncLog
 
 MESSAGE = "called a synchronizing CUDA operation"
@@ -45,7 +45,7 @@ def record_cuda(
     log = SyncLog(tag, skip=(__file__, op_watch.__file__))
     # Of this recording: other threads sync too, and the debug mode warns about theirs as well.
     active: ContextVar[bool] = ContextVar("active", default=False)
-    watch = OpWatch()
+    watch = RunningOp()
 
     def add(kind: SyncKind, op: str) -> None:
         if active.get():

@@ -33,7 +33,7 @@ _KINDS = {
 _UNKNOWN = (SyncKind.UNCLASSIFIED,)
 
 
-class OpWatch(TorchDispatchMode):
+class RunningOp(TorchDispatchMode):
     """``op`` is the op that runs now; :meth:`next_kind` says of what kind its next wait is, as far
     as its name and devices tell.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Site:
+class CountedLine:
     """A line of code that something was counted at; ``file`` starts from the tree it lies in.
 
     ``what`` and ``source`` stay the same when lines are added above it, so that it can be found in
@@ -38,7 +38,7 @@ class Counts:
     """Counts by component and what was counted, and where; ``notes`` is what else was noticed."""
 
     counts: Mapping[str, Mapping[str, int]]
-    sites: tuple[Site, ...] = ()
+    sites: tuple[CountedLine, ...] = ()
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

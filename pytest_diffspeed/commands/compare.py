@@ -59,7 +59,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Difference:
+class SiteDifference:
     """A line whose syncs are not the same on both."""
 
     place: str
@@ -80,7 +80,7 @@ class Compared:
     name: str
     lines: int
     syncs: int
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[SiteDifference, ...] = ()
     problem: str | None = None
 
     @property
@@ -97,7 +97,9 @@ class Compared:
         return [head, *(f"    {difference}" for difference in self.differences)]
 
 
-def compare_reports(real: SyncReport, simulated: SyncReport) -> tuple[int, tuple[Difference, ...]]:
+def compare_reports(
+    real: SyncReport, simulated: SyncReport
+) -> tuple[int, tuple[SiteDifference, ...]]:
     """How many lines sync on either, and those where counts or kinds are not the same.
 
     A kind that the driver did not tell (``unclassified``) differs from none.
@@ -112,7 +114,7 @@ def compare_reports(real: SyncReport, simulated: SyncReport) -> tuple[int, tuple
         counts = [(c.first_step, c.steady_steps, c.outside) for c in (one, other)]
         if counts[0] != counts[1] or (classified and one.kinds != other.kinds):
             where = f"{short_path(place[0])}:{place[1]}"
-            found.append(Difference(where, sources[place], one, other))
+            found.append(SiteDifference(where, sources[place], one, other))
     return len(places), tuple(found)
 
 

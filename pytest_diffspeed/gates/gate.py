@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..common.errors import DiffspeedError
-from ..records.verdict import Evidence, GateResult, Metric, VerdictKind
+from ..records.verdict import EvidenceKind, GateResult, Metric, VerdictKind
 from .marker import GateMarker
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class GateContext:
         verdict: VerdictKind,
         reason: str,
         *,
-        evidence: Evidence | None,
+        evidence: EvidenceKind | None,
         figures: dict[str, Any] | None = None,
         metrics: Sequence[Metric] = (),
         blocking: bool | None = None,

@@ -17,7 +17,7 @@ from ..records.verdict import HIGHER, Metric
 
 
 @dataclass(frozen=True)
-class Figure:
+class FollowedFigure:
     """One figure of one gate.  ``is_counted``: without noise, so that every difference is one."""
 
     test: str
@@ -34,17 +34,17 @@ class Figure:
     """The pipeline source; ``None``: that of the session."""
 
 
-def figures_of(session: RecordedSession) -> list[Figure]:
+def figures_of(session: RecordedSession) -> list[FollowedFigure]:
     """The figures of a session, one for each test, claim and name: of a gate that ran again the
     last.
     """
-    found: dict[tuple[str, str, str, str], Figure] = {}
+    found: dict[tuple[str, str, str, str], FollowedFigure] = {}
     for gate in session.gates:
         for metric in _followed(gate):
             number, result = _number(metric.value), gate.result
             if number is not None:
                 name = str(metric.series)
-                found[result.test, result.stack, result.claim, name] = Figure(
+                found[result.test, result.stack, result.claim, name] = FollowedFigure(
                     test=result.test,
                     stack=result.stack,
                     claim=result.claim,
@@ -71,7 +71,7 @@ def _followed(gate: RecordedGate) -> Iterator[Metric]:
     yield from (metric for metric in metrics_of(result) if metric.series is not None)
 
 
-def _of_ladder(row: Mapping[str, Any]) -> Iterator[Figure]:
+def _of_ladder(row: Mapping[str, Any]) -> Iterator[FollowedFigure]:
     """A row of the ladder has no test of its own: the ladder is one."""
     for name, over in (("over_baseline", "fp32"), ("over_previous", row.get("previous"))):
         measured = row.get(name)
@@ -79,7 +79,7 @@ def _of_ladder(row: Mapping[str, Any]) -> Iterator[Figure]:
             continue
         ratio = _number(measured.get("ratio"))
         if ratio is not None:
-            yield Figure(
+            yield FollowedFigure(
                 test="ladder",
                 stack=str(row["stack"]),
                 claim=f"ladder over {over} per call",

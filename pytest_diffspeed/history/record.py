@@ -27,7 +27,7 @@ from ..evidence.key import EvidenceKey
 from ..records.finished import FinishedSession
 from ..records.journal import as_line, write_all
 from ..records.reader import recorded_session
-from .figures import Figure, figures_of
+from .figures import FollowedFigure, figures_of
 from .store import Store
 from .tables import POINT, RECORD, SERIES, SESSION
 from .url import StoreUrl, parse_store
@@ -165,7 +165,7 @@ class _About:
             call=_call(about),
         )
 
-    def condition(self, figure: Figure) -> str:
+    def condition(self, figure: FollowedFigure) -> str:
         """What was called for a figure: pipeline, steps, prompts, base.
 
         Figures of one test under another condition are another series.
@@ -173,7 +173,7 @@ class _About:
         source = self.pipeline if figure.source is None else figure.source
         return _storable(f"{source}{self.call}")
 
-    def digest(self, figure: Figure) -> str:
+    def digest(self, figure: FollowedFigure) -> str:
         """The name of the series that a figure of this session belongs to."""
         return _digest_of(
             [
@@ -199,7 +199,9 @@ def _call(about: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _series_ids(connection: Connection, about: _About, figures: Iterable[Figure]) -> dict[str, int]:
+def _series_ids(
+    connection: Connection, about: _About, figures: Iterable[FollowedFigure]
+) -> dict[str, int]:
     """Ids of the series of all figures by digest, made where they are new.
 
     In the order of digests, so that two writers that make the same ones cannot wait for each other.

@@ -17,7 +17,7 @@ from ..adapters.attributes import replaced
 from ..adapters.module_calls import module_calls
 from ..adapters.module_state import uncompiled
 from .parts import named_parts
-from .roles import Loop, Ran, Roles, Step, roles
+from .roles import Loop, Ran, Roles, StepSpan, roles
 from .scheduler_watch import ENDS_STEP, STEP_METHODS, schedulers_of, telling, watch_schedulers
 from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler
 
@@ -47,10 +47,10 @@ class CallWatch:
         self._active: list[str] = []
         self._frames: dict[str, tuple[FrameType, Ran]] = {}
         self._ran: list[Ran] = []
-        self._steps: list[Step] = []
-        self._inner_steps: list[Step] = []
+        self._steps: list[StepSpan] = []
+        self._inner_steps: list[StepSpan] = []
         self._scaled: list[int] = []
-        self._running_steps: list[Step] = []
+        self._running_steps: list[StepSpan] = []
         self._in_scheduler = 0
         self._now = 0
 
@@ -135,7 +135,7 @@ class CallWatch:
         self._in_scheduler += 1
         if method in ENDS_STEP:
             timesteps = getattr(scheduler, "__dict__", {}).get("timesteps")
-            step = Step(scheduler, timesteps, at)
+            step = StepSpan(scheduler, timesteps, at)
             self._running_steps.append(step)
             # A component may step a scheduler of its own (the decoder of consistency models): that
             # is no denoising step of the pipeline.

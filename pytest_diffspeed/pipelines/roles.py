@@ -26,7 +26,7 @@ class Ran:
 
 
 @dataclass
-class Step:
+class StepSpan:
     """One call of a scheduler's ``step``, and the timesteps that the scheduler had then."""
 
     scheduler: Any
@@ -57,7 +57,7 @@ class Roles:
 
 def roles(
     ran: Sequence[Ran],
-    steps: Sequence[Step],
+    steps: Sequence[StepSpan],
     scaled: Sequence[int],
     takes_a_timestep: Callable[[str], bool],
 ) -> Roles:
@@ -114,10 +114,10 @@ def roles(
     return Roles(number, found, tuple(found_loops))
 
 
-def _loops(steps: Sequence[Step], ran: Sequence[Ran]) -> list[list[int]]:
+def _loops(steps: Sequence[StepSpan], ran: Sequence[Ran]) -> list[list[int]]:
     """For each loop, the time at which each of its steps ended."""
     runs = _runs(steps)
-    spans: list[tuple[int, int, list[Step]]] = []
+    spans: list[tuple[int, int, list[StepSpan]]] = []
     for run in sorted(runs, key=lambda run: run[0].began):
         if spans and run[0].began < spans[-1][1]:
             begin, end, together = spans[-1]
@@ -127,10 +127,10 @@ def _loops(steps: Sequence[Step], ran: Sequence[Ran]) -> list[list[int]]:
     return [_ends(sorted(together, key=lambda s: s.began), ran) for _, _, together in spans]
 
 
-def _runs(steps: Sequence[Step]) -> list[list[Step]]:
+def _runs(steps: Sequence[StepSpan]) -> list[list[StepSpan]]:
     """The steps of each scheduler, parted where its timesteps were set anew."""
-    runs: list[list[Step]] = []
-    current: dict[int, list[Step]] = {}
+    runs: list[list[StepSpan]] = []
+    current: dict[int, list[StepSpan]] = {}
     for step in steps:
         run = current.get(id(step.scheduler))
         if run is None or run[-1].timesteps is not step.timesteps:
@@ -140,7 +140,7 @@ def _runs(steps: Sequence[Step]) -> list[list[Step]]:
     return runs
 
 
-def _ends(steps: Sequence[Step], ran: Sequence[Ran]) -> list[int]:
+def _ends(steps: Sequence[StepSpan], ran: Sequence[Ran]) -> list[int]:
     """Schedulers that step one after the other, with nothing run in between, end one step."""
     ends: list[int] = []
     stepped: set[int] = set()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .lines import read_lines
-from .verdict import Evidence, GateResult, VerdictKind
+from .verdict import EvidenceKind, GateResult, VerdictKind
 
 _AFTERWARDS = ("stages", "memory")
 """Kinds that tell more about a gate's arms once its verdict is written: they become figures."""
@@ -180,7 +180,7 @@ def _rebuilt(gate: _Open) -> RecordedGate:
         stack=gate.line["stack"],
         verdict=VerdictKind.INCONCLUSIVE,
         reason=reason,
-        evidence=Evidence.MEASURED if counted else None,
+        evidence=EvidenceKind.MEASURED if counted else None,
         blocking=True,  # what nobody saw to its end may not look like a success
         figures=_figures(gate.start, counted),
         axis=gate.line.get("axis"),

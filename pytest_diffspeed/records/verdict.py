@@ -24,7 +24,7 @@ class VerdictKind(str, Enum):
         return self is not VerdictKind.NOT_APPLICABLE
 
 
-class Evidence(str, Enum):
+class EvidenceKind(str, Enum):
     MEASURED = "measured"
     """By a clock on this device."""
     COUNTED = "counted"
@@ -103,7 +103,7 @@ class GateResult:
     stack: str
     verdict: VerdictKind
     reason: str
-    evidence: Evidence | None
+    evidence: EvidenceKind | None
     blocking: bool
     figures: dict[str, Any] = field(default_factory=dict)
     axis: str | None = None
@@ -135,6 +135,6 @@ class GateResult:
                     Metric(**{name: one[name] for name in known if name in one}) for one in metrics
                 ),
                 "verdict": VerdictKind(plain["verdict"]),
-                "evidence": None if evidence is None else Evidence(evidence),
+                "evidence": None if evidence is None else EvidenceKind(evidence),
             }
         )

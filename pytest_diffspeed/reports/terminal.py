@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..records.older import axis_of
-from ..records.verdict import Axis, Evidence, GateResult, VerdictKind
+from ..records.verdict import Axis, EvidenceKind, GateResult, VerdictKind
 
 _ORDER = (
     VerdictKind.FAIL,
@@ -77,7 +77,7 @@ def failure(result: GateResult) -> str:
 
 
 def _unmeasured(result: GateResult) -> str:
-    return "counted" if result.evidence is Evidence.COUNTED else "nothing measured"
+    return "counted" if result.evidence is EvidenceKind.COUNTED else "nothing measured"
 
 
 def describe(result: GateResult) -> str:

@@ -25,8 +25,8 @@ from .sentence import explain
 from .sign import SignEvidence
 
 
-class Evidence(Protocol):
-    """Evidence in both directions about ``x = log(ratio) - log(min_ratio)``."""
+class EProcess(Protocol):
+    """EProcess in both directions about ``x = log(ratio) - log(min_ratio)``."""
 
     wins: int
     losses: int
@@ -43,7 +43,7 @@ class Evidence(Protocol):
     def e_below(self) -> float: ...
 
 
-METHODS: Final[dict[str, Callable[[float, float], Evidence]]] = {
+METHODS: Final[dict[str, Callable[[float, float], EProcess]]] = {
     "sign": SignEvidence,
     "bet": BetEvidence,
 }

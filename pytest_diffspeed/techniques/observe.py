@@ -57,7 +57,7 @@ _ATTENTION = FUSED_ATTENTION | {MATH_ATTENTION, PLAIN_SOFTMAX}
 _TABLES = ("sigmas", "alphas_cumprod", "betas")
 
 
-class OpWatch(TorchDispatchMode):
+class OpCounter(TorchDispatchMode):
     """Counts ops by the part that runs; outside of a part it counts nothing."""
 
     # `out_dtype`, by which torchao multiplies int8 on CUDA, is a higher-order operator.  Without
@@ -128,7 +128,7 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
     ``steps`` is said along: the number of denoising steps that ``call`` runs.
     """
     targets = targets_of(pipeline)
-    ops = OpWatch()
+    ops = OpCounter()
     rows: dict[str, tuple[torch.nn.Linear, list[int]]] = {}
     scheduler = _SchedulerWatch(pipeline)
     processors = _ProcessorWatch()
@@ -157,7 +157,7 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
 
 
 @contextmanager
-def _inside(ops: OpWatch, part: str, module: torch.nn.Module) -> Iterator[None]:
+def _inside(ops: OpCounter, part: str, module: torch.nn.Module) -> Iterator[None]:
     """What runs in ``module`` counts for ``part``, by the innermost of its modules."""
 
     def leave(*_: object) -> None:

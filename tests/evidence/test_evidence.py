@@ -14,7 +14,7 @@ from pytest_diffspeed.evidence import tree
 from pytest_diffspeed.evidence.key import EvidenceKey, environment
 from pytest_diffspeed.evidence.tree import working_tree
 from pytest_diffspeed.evidence.verdict_store import EvidenceMemory
-from pytest_diffspeed.records.verdict import Evidence, GateResult, VerdictKind
+from pytest_diffspeed.records.verdict import EvidenceKind, GateResult, VerdictKind
 
 
 def git(folder, *words):
@@ -324,7 +324,7 @@ def result(verdict, reason="6 of 6 pairs below"):
         stack="bf16",
         verdict=verdict,
         reason=reason,
-        evidence=Evidence.MEASURED,
+        evidence=EvidenceKind.MEASURED,
         blocking=verdict is FAIL,
         figures={"ratio": 1.1, "pairs": 6},
     )

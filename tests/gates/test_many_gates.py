@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_diffspeed.gates.false_discovery import over_many_gates
-from pytest_diffspeed.records.verdict import Evidence, GateResult, VerdictKind
+from pytest_diffspeed.records.verdict import EvidenceKind, GateResult, VerdictKind
 
 
 def gate(verdict, evidence_for_fail=1.0):
@@ -14,7 +14,7 @@ def gate(verdict, evidence_for_fail=1.0):
         stack="compile",
         verdict=verdict,
         reason="",
-        evidence=Evidence.MEASURED,
+        evidence=EvidenceKind.MEASURED,
         blocking=verdict is VerdictKind.FAIL,
         figures={"alpha": 0.05, "evidence_for_fail": evidence_for_fail},
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_diffspeed.pipelines.observed import Role
-from pytest_diffspeed.pipelines.roles import Ran, Step, roles
+from pytest_diffspeed.pipelines.roles import Ran, StepSpan, roles
 
 TIMED = ("unet", "expert", "control")
 
@@ -21,7 +21,7 @@ def seen(story):
             tables[word[1:]] = object()
         elif word[0] == ".":
             scheduler = schedulers.setdefault(word[1:], [word])
-            steps.append(Step(scheduler, tables.get(word[1:]), begin, now))
+            steps.append(StepSpan(scheduler, tables.get(word[1:]), begin, now))
         else:
             ran.append(Ran(word, "forward", begin, now))
     found = roles(ran, steps, scaled, lambda name: name in TIMED)

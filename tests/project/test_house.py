@@ -1,5 +1,7 @@
 """How the package is built: its folders, who may import whom, and what can be lifted out."""
 
+import ast
+import collections
 import re
 import shutil
 import subprocess
@@ -154,3 +156,18 @@ def test_a_library_works_under_another_name(tmp_path, library):
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_no_two_public_classes_have_one_name():
+    """Two classes of one name are read as one; what differs is said in the name.
+
+    Left: pairs whose folders know nothing of each other, and whose word is the field's in both.
+    """
+    known = {"Change", "Axis", "Metric", "Timed"}
+    places = collections.defaultdict(list)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path.relative_to(PACKAGE)))
+    twins = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: twins[name] for name in twins.keys() - known} == {}

@@ -26,7 +26,7 @@ from typing import ClassVar
 
 from ...arms.counts import Counts
 from ...arms.probes import Probe
-from ...records.verdict import Axis, Evidence, Metric, VerdictKind
+from ...records.verdict import Axis, EvidenceKind, Metric, VerdictKind
 from ..against_base.counts import BaseProbe, CountingGate
 from ..marker import GateMarker
 from ..marker_values import as_count, as_device, as_optional_stack
@@ -55,7 +55,7 @@ class MaxKernelsGate(CountingGate):
                 marker,
                 VerdictKind.FAIL if kernels > marker.count else VerdictKind.PASS,
                 f"{kernels} kernels, allowed: {marker.count}",
-                evidence=Evidence.COUNTED,
+                evidence=EvidenceKind.COUNTED,
                 figures={"found": f"{kernels} kernels", "kernels": kernels},
                 metrics=[Metric("kernels", kernels, "kernels", series="kernels")],
             )

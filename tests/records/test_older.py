@@ -8,14 +8,14 @@ from pytest_diffspeed.gates.registry import gates
 from pytest_diffspeed.records.journal import Journal
 from pytest_diffspeed.records.older import axis_of, metrics_of
 from pytest_diffspeed.records.reader import read_journal
-from pytest_diffspeed.records.verdict import Axis, Evidence, GateResult, Metric, VerdictKind
+from pytest_diffspeed.records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
 
 KERNELS = Metric("kernels", 3, "kernels", series="kernels")
 
 
 def result(gate="max_kernels", **changes):
     plain = GateResult(
-        gate, gate, "test_a.py::test_a", "bf16", VerdictKind.PASS, "", Evidence.COUNTED, False
+        gate, gate, "test_a.py::test_a", "bf16", VerdictKind.PASS, "", EvidenceKind.COUNTED, False
     )
     return dataclasses.replace(plain, **changes)
 

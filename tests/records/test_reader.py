@@ -14,7 +14,7 @@ from pytest_diffspeed.common.errors import RecordError
 from pytest_diffspeed.records.journal import Journal, as_line
 from pytest_diffspeed.records.lines import read_lines
 from pytest_diffspeed.records.reader import read_journal
-from pytest_diffspeed.records.verdict import Evidence, GateResult, VerdictKind
+from pytest_diffspeed.records.verdict import EvidenceKind, GateResult, VerdictKind
 from pytest_diffspeed.reports.terminal import gate_lines, ladder_table
 
 IDENTITY = {"test": "t.py::t[bf16]", "stack": "bf16", "claim": "min_speedup over fp32 per call"}
@@ -30,7 +30,7 @@ RESULT = GateResult(
     gate="min_speedup",
     verdict=VerdictKind.PASS,
     reason="shown to be at least 1.80x: 6 of 6 pairs above",
-    evidence=Evidence.MEASURED,
+    evidence=EvidenceKind.MEASURED,
     blocking=False,
     figures={"ratio": 2.0, "pairs": 6},
     **IDENTITY,

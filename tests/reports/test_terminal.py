@@ -9,7 +9,7 @@ from PIL import Image
 
 from pytest_diffspeed.common.progress import HEARTBEAT_S, Progress
 from pytest_diffspeed.gates.pictures import Picture, save_comparison, save_gallery
-from pytest_diffspeed.records.verdict import Evidence, GateResult, VerdictKind
+from pytest_diffspeed.records.verdict import EvidenceKind, GateResult, VerdictKind
 from pytest_diffspeed.reports.terminal import (
     failure,
     gate_lines,
@@ -40,7 +40,7 @@ def result(verdict, *, stack="compile", **figures):
         stack=stack,
         verdict=verdict,
         reason="9 of 9 pairs are on one side.",
-        evidence=Evidence.MEASURED,
+        evidence=EvidenceKind.MEASURED,
         blocking=verdict is VerdictKind.FAIL,
         figures=measured,
     )

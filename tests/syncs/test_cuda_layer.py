@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pytest_diffspeed.accelerators.cuda_syncs import record_cuda
-from pytest_diffspeed.adapters.op_watch import OpWatch
+from pytest_diffspeed.adapters.op_watch import RunningOp
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.simgpu import SimulatedGpu
 from pytest_diffspeed.syncs.scheduler_drivers import create, drive
@@ -161,7 +161,7 @@ def test_other_threads_are_not_ours(gpu):
 @pytest.mark.parametrize("add", [torch.add, torch.ops.aten.add.out])
 def test_an_op_is_known_when_its_warning_comes(add):
     """Torch's own C++ warnings, as those of CUDA's sync debug mode are."""
-    watch, seen = OpWatch(), []
+    watch, seen = RunningOp(), []
     with warnings.catch_warnings(), watch:
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, *_, **__: seen.append((str(message), watch.op))
@@ -173,7 +173,7 @@ def test_an_op_is_known_when_its_warning_comes(add):
 
 def test_direct_calls_warn_through_python_without_the_mode():
     """Compiled code calls its fallbacks so; torch prints these warnings past Python's."""
-    watch, seen = OpWatch(), []
+    watch, seen = RunningOp(), []
     with warnings.catch_warnings(), watch.of_direct_calls():
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, *_, **__: seen.append((str(message), watch.op))
@@ -192,5 +192,5 @@ def test_direct_calls_of_the_device_are_known(gpu):
 
 
 def test_what_an_op_raises_comes_through():
-    with pytest.raises(RuntimeError, match="inconsistent tensor size"), OpWatch():
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"), RunningOp():
         torch.ones(3) @ torch.ones(4)

@@ -9,7 +9,7 @@ from pytest_diffspeed.common.errors import NotEffectiveError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.apply import undo_stack
 from pytest_diffspeed.techniques.observation import ConvolutionInputs
-from pytest_diffspeed.techniques.observe import OpWatch
+from pytest_diffspeed.techniques.observe import OpCounter
 from pytest_diffspeed.techniques.undo import snapshot
 
 
@@ -65,7 +65,7 @@ def test_a_weight_of_the_source_that_is_channels_last_already_stays_so(pipeline,
     ],
 )
 def test_layouts_of_inputs_are_told_apart(shape, layer, counted):
-    ops = OpWatch()
+    ops = OpCounter()
     ops.inside.append(("denoiser", ""))
     x = torch.ones(shape)
     with torch.no_grad(), ops:

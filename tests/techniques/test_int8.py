@@ -32,7 +32,7 @@ from pytest_diffspeed.techniques.int8_filter import (
     torch_refuses,
 )
 from pytest_diffspeed.techniques.observation import LinearCalls, Observation
-from pytest_diffspeed.techniques.observe import OpWatch
+from pytest_diffspeed.techniques.observe import OpCounter
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.techniques.technique import KnownSlowWarning
 
@@ -252,7 +252,7 @@ def test_int8_products_on_cuda_are_counted():
     supports those makes torch raise, and torchao then multiplies in float32 without a word.
     """
     a = torch.ones(32, 16, dtype=torch.int8)
-    with OpWatch() as watch:
+    with OpCounter() as watch:
         watch.inside.append(("denoiser", ""))
         out_dtype(torch.ops.aten.mm.default, torch.int32, a, a.t())
         torch.ops.aten._int_mm(a, a.t())
@@ -263,7 +263,7 @@ def test_int8_products_on_cuda_are_counted():
 def test_int8_products_that_torch_refuses_are_not_counted():
     """Torchao catches what the refusal raises, and multiplies in float32 without a word."""
     a = torch.ones(32, 16, dtype=torch.int8)
-    with OpWatch() as watch:
+    with OpCounter() as watch:
         watch.inside.append(("denoiser", ""))
         with pytest.raises(RuntimeError):
             torch.ops.aten._int_mm(a, a)  # inner sizes differ
@@ -273,7 +273,7 @@ def test_int8_products_that_torch_refuses_are_not_counted():
 
 
 def test_bilinear_upsampling_is_no_matrix_product():
-    with OpWatch() as watch:
+    with OpCounter() as watch:
         watch.inside.append(("vae", ""))
         torch.nn.functional.interpolate(torch.ones(1, 1, 4, 4), scale_factor=2, mode="bilinear")
         torch.nn.functional.linear(torch.ones(2, 4), torch.ones(3, 4))

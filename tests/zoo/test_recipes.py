@@ -219,12 +219,12 @@ def test_an_unknown_class_gets_the_nearest_names() -> None:
 
 
 def test_a_class_that_the_installed_diffusers_lacks_is_said() -> None:
-    recipe = zoo.Recipe("text to image", {}, pipeline_class="NoSuchPipeline")
+    recipe = zoo.ZooRecipe("text to image", {}, pipeline_class="NoSuchPipeline")
     with pytest.raises(SourceError, match=r"the installed diffusers .* has no NoSuchPipeline"):
         builder.pipeline_class("x", recipe)
 
 
 def test_a_package_that_is_missing_is_said() -> None:
-    recipe = zoo.Recipe("text to image", {}, pipeline_class="FluxPipeline", needs=("no_such",))
+    recipe = zoo.ZooRecipe("text to image", {}, pipeline_class="FluxPipeline", needs=("no_such",))
     with pytest.raises(SourceError, match=r"FluxPipeline cannot run without no_such.*pip install"):
         builder.pipeline_class("x", recipe)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
-from ..counts import Counts, Site
+from ..counts import CountedLine, Counts
 
 
 class WrongAnswerError(ValueError):
@@ -75,13 +75,13 @@ def counts(answer: Mapping[str, Any]) -> Counts:
     return Counts(counted, sites, notes)
 
 
-def _site(plain: Any) -> Site:
+def _site(plain: Any) -> CountedLine:
     given = _mapping(plain, "a site")
-    if set(given) != {field.name for field in fields(Site)}:
+    if set(given) != {field.name for field in fields(CountedLine)}:
         _wrong("a site", plain)
     for name, value in given.items():
         _count(value, f"a site's {name}") if name in ("line", "count") else _text(value, name)
-    return Site(**given)
+    return CountedLine(**given)
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:

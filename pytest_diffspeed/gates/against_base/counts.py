@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...arms.counts import Counts, Site
+from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
-from ...records.verdict import Evidence, GateResult, Metric, VerdictKind
+from ...records.verdict import EvidenceKind, GateResult, Metric, VerdictKind
 from ..countable import counted_with
 from ..gate import ArmOfBase, BaseClaim, Gate, GateContext
 from ..marker import GateMarker
@@ -65,7 +65,7 @@ class CountingGate(Gate):
 
 
 @dataclass(frozen=True)
-class Difference:
+class CountDifference:
     """What changed from the base to this tree; ``worse`` and ``better`` are a sentence each.
 
     ``new`` are places that the base does not have, or not so often; ``gone`` the other way round.
@@ -73,8 +73,8 @@ class Difference:
 
     worse: tuple[str, ...]
     better: tuple[str, ...]
-    new: tuple[Site, ...]
-    gone: tuple[Site, ...]
+    new: tuple[CountedLine, ...]
+    gone: tuple[CountedLine, ...]
 
 
 def _root(context: GateContext) -> Path:
@@ -83,7 +83,7 @@ def _root(context: GateContext) -> Path:
     return context.session.rootdir if base.commit is None else base.commit.top
 
 
-def difference(base: Counts, head: Counts, percent: float = 0.0) -> Difference:
+def difference(base: Counts, head: Counts, percent: float = 0.0) -> CountDifference:
     """Compare counts; each may grow by ``percent`` before that is worse."""
     worse: list[str] = []
     better: list[str] = []
@@ -98,12 +98,12 @@ def difference(base: Counts, head: Counts, percent: float = 0.0) -> Difference:
                 worse.append(message)
             elif now < before:
                 better.append(message)
-    return Difference(
+    return CountDifference(
         tuple(worse), tuple(better), _more(head.sites, base.sites), _more(base.sites, head.sites)
     )
 
 
-def _more(sites: tuple[Site, ...], than: tuple[Site, ...]) -> tuple[Site, ...]:
+def _more(sites: tuple[CountedLine, ...], than: tuple[CountedLine, ...]) -> tuple[CountedLine, ...]:
     """The sites that the others do not have, or not so often."""
     left: Counter[tuple[str, ...]] = Counter()
     for site in than:
@@ -136,7 +136,7 @@ def _result(
         VerdictKind.FAIL if found.worse else VerdictKind.PASS,
         reason="\n".join(lines),
         claim=claim.claim,
-        evidence=Evidence.COUNTED,
+        evidence=EvidenceKind.COUNTED,
         figures={
             "found": "; ".join([_format(base.counts, head.counts), *([other] if other else [])]),
             **counted,
@@ -153,7 +153,7 @@ def _result(
     )
 
 
-def _metrics(found: Difference, head: Mapping[str, Mapping[str, int]]) -> list[Metric]:
+def _metrics(found: CountDifference, head: Mapping[str, Mapping[str, int]]) -> list[Metric]:
     """How many places are new; beside it the counts of this tree, over all components."""
     sums: Counter[str] = Counter()
     for counts in head.values():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...common.errors import MeasurementError
-from ...records.verdict import SECONDS, Axis, Evidence, GateResult, Metric, VerdictKind
+from ...records.verdict import SECONDS, Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ...techniques.technique import Family
 from ..gate import Gate, GateContext
@@ -77,7 +77,7 @@ class MaxCompileTimeGate(Gate):
             marker,
             VerdictKind.FAIL if failed else VerdictKind.PASS,
             reason=reason,
-            evidence=Evidence.MEASURED,
+            evidence=EvidenceKind.MEASURED,
             figures={
                 "found": start.sentence(),
                 "allowed_s": marker.seconds,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ...arms.counts import Counts, Site
+from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
 from ...common.errors import DiffspeedError, MeasurementError
 from ...common.paths import path_in_tree
-from ...records.verdict import Axis, Evidence, GateResult, Metric, VerdictKind
+from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..gate import GateContext
@@ -106,7 +106,7 @@ class NoGraphBreaksGate(CountingGate):
             marker,
             VerdictKind.FAIL if failed else VerdictKind.PASS,
             reason="\n".join([*reason, *notes, *ratchet.lines]),
-            evidence=Evidence.COUNTED,
+            evidence=EvidenceKind.COUNTED,
             figures={
                 "found": "; ".join([found, *ratchet.better]),
                 "breaks": len(breaks),
@@ -183,7 +183,7 @@ def count_breaks(arm: PreparedArm, root: Path, *, components: Sequence[str] | No
     return Counts(
         counts,
         tuple(
-            Site(
+            CountedLine(
                 report.name,
                 found.reason,
                 path_in_tree(found.file, root),

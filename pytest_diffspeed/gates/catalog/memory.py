@@ -12,7 +12,7 @@ from ...arms.counts import Counts
 from ...arms.probes import Probe
 from ...arms.spec import ArmSpec
 from ...common.errors import SelfComparisonError
-from ...records.verdict import RATIO, Axis, Evidence, GateResult, Metric, VerdictKind
+from ...records.verdict import RATIO, Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import PREVIOUS, Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import require_countable, require_eager, simulable
@@ -109,7 +109,7 @@ class MemoryGate(CountingGate):
                 f"at most {_size(peaks[1])} of tensors at once, {share:.3g} of the "
                 f"{_size(peaks[0])} of {over}; {marker.ratio:.3g} are allowed{note}"
             ),
-            evidence=Evidence.COUNTED,
+            evidence=EvidenceKind.COUNTED,
             figures={
                 "found": f"{_size(peaks[1])}, {share:.3g} of {over}'s{place}",
                 "over": over.name,

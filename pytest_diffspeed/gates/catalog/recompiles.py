@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...accelerators.registry import accelerator_of
-from ...arms.counts import Counts, Site
+from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
 from ...common.errors import MeasurementError
 from ...common.paths import path_in_tree
 from ...compilation.counts_file import storable
-from ...records.verdict import Axis, Evidence, GateResult, Metric, VerdictKind
+from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..gate import GateContext
@@ -118,7 +118,7 @@ class NoRecompilesGate(CountingGate):
             marker,
             VerdictKind.FAIL if failed else VerdictKind.PASS,
             reason="\n".join(reason),
-            evidence=Evidence.COUNTED,
+            evidence=EvidenceKind.COUNTED,
             figures={
                 "found": "; ".join(found),
                 "recompiles": count,
@@ -226,7 +226,7 @@ def count_recompiles(arm: PreparedArm, root: Path, **over: Any) -> Counts:
         "CUDA graphs skipped": len(report.cudagraph_skips),
     }
     sites = tuple(
-        Site(component, "compiled again", file, line, function, "", count)
+        CountedLine(component, "compiled again", file, line, function, "", count)
         for (component, file, line, function), count in again.items()
     )
     return Counts(counts, sites, (*map(str, report.recompiles), *report.eager))

@@ -15,7 +15,7 @@ from ...records.verdict import (
     LOWER,
     SIMILARITY,
     Axis,
-    Evidence,
+    EvidenceKind,
     GateResult,
     Metric,
     VerdictKind,
@@ -266,7 +266,7 @@ def gate_result(
         marker,
         verdict,
         reason=report.reason,
-        evidence=Evidence.COUNTED,
+        evidence=EvidenceKind.COUNTED,
         blocking=verdict is not VerdictKind.PASS,  # without a checked limit nothing was checked
         figures={
             "found": found_text(report, reference),

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...accelerators.registry import accelerator_of
-from ...arms.counts import Counts, Site
+from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
 from ...common.errors import UncountableError
 from ...common.paths import path_in_tree
-from ...records.verdict import Axis, Evidence, GateResult, Metric, VerdictKind
+from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import counted_with, simulable
@@ -141,7 +141,7 @@ def _result(
         marker,
         verdict,
         reason=reason,
-        evidence=Evidence.COUNTED,
+        evidence=EvidenceKind.COUNTED,
         figures={
             "found": found,
             "scope": report.scope,
@@ -224,7 +224,7 @@ def count_host_syncs(
     return Counts(
         {report.scope: counts},
         tuple(
-            Site(
+            CountedLine(
                 report.scope,
                 f"{site.kind} {site.op}",
                 path_in_tree(site.file, root),

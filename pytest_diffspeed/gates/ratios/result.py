@@ -9,7 +9,7 @@ from ...records.verdict import (
     HIGHER,
     RATIO,
     SECONDS,
-    Evidence,
+    EvidenceKind,
     GateResult,
     Metric,
     VerdictKind,
@@ -56,7 +56,7 @@ def gate_result(
         marker,
         measured.verdict,
         reason=reason,
-        evidence=Evidence.MEASURED,
+        evidence=EvidenceKind.MEASURED,
         blocking=blocking,
         figures={
             "over": over,

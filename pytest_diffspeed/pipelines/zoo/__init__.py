@@ -5,7 +5,7 @@ depend on their size, so these stand for the real ones wherever structure is the
 """
 
 from .builder import build, check_name, names
-from .recipe import Recipe
+from .recipe import ZooRecipe
 from .registry import recipes
 
-__all__ = ["Recipe", "build", "check_name", "names", "recipes"]
+__all__ = ["ZooRecipe", "build", "check_name", "names", "recipes"]

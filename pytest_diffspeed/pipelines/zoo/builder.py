@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...accelerators.registry import accelerator_of
 from ...common.errors import SourceError, UsageError, nearest
 from ...common.quiet import third_party
-from .recipe import Recipe
+from .recipe import ZooRecipe
 from .registry import recipes
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def build(
     return pipeline
 
 
-def pipeline_class(name: str, recipe: Recipe) -> Any:
+def pipeline_class(name: str, recipe: ZooRecipe) -> Any:
     """The class of diffusers that ``recipe`` is of."""
     import diffusers
 

@@ -10,7 +10,7 @@ from .parts import Part
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ZooRecipe:
     """One pipeline of diffusers with random weights.
 
     ``kind`` is what goes in and what comes out, ``parts`` the components by the pipeline's own

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from . import families
-from .recipe import Recipe
+from .recipe import ZooRecipe
 
 
 @functools.cache
-def recipes() -> Mapping[str, Recipe]:
+def recipes() -> Mapping[str, ZooRecipe]:
     """All recipes by name: those of every module of :mod:`.families` (its ``PIPELINES``)."""
-    found: dict[str, Recipe] = {}
+    found: dict[str, ZooRecipe] = {}
     for module_info in pkgutil.iter_modules(families.__path__):
         module = importlib.import_module(f"{families.__name__}.{module_info.name}")
         for name, recipe in module.PIPELINES.items():

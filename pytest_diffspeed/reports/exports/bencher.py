@@ -12,7 +12,7 @@ import hashlib
 import json
 
 from .export_format import Exported, Format
-from .figures import Figure
+from .figures import ExportedFigure
 
 LONGEST_NAME = 1024
 """Bytes."""
@@ -42,7 +42,7 @@ def _name(name: str) -> str:
     return encoded[: LONGEST_NAME - 13].decode("utf-8", "ignore") + f"-{digest}"
 
 
-def _measure(figure: Figure) -> str:
+def _measure(figure: ExportedFigure) -> str:
     """A slug.  The unit is Bencher's to set, once a measure."""
     words = "".join(char if char.isascii() and char.isalnum() else " " for char in figure.name)
     return "-".join(["diffspeed", *words.lower().split()])[:64].rstrip("-")

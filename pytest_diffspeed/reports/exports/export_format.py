@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...records.reader import RecordedSession
-from .figures import KINDS, Figure
+from .figures import KINDS, ExportedFigure
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Exported:
     """
 
     session: RecordedSession
-    figures: Sequence[Figure]
+    figures: Sequence[ExportedFigure]
     milliseconds: bool
 
 

@@ -18,7 +18,7 @@ KINDS = METRIC_KINDS
 
 
 @dataclass(frozen=True)
-class Figure:
+class ExportedFigure:
     """One number of one gate.  ``name`` is short and the same in all sessions, as ``breaks``.
 
     ``low`` and ``high`` bound ``value`` where it was measured and they are finite.  ``better`` is
@@ -49,19 +49,21 @@ def one_line(text: str) -> str:
     return " ".join(shown.split())
 
 
-def figures_of(session: RecordedSession, *, milliseconds: bool = False) -> tuple[Figure, ...]:
+def figures_of(
+    session: RecordedSession, *, milliseconds: bool = False
+) -> tuple[ExportedFigure, ...]:
     """All figures that a session may be exported with, in the order of its gates."""
     found = (figure for gate in session.latest for figure in figures_of_result(gate.result))
     return tuple(figure for figure in found if milliseconds or figure.kind != SECONDS)
 
 
-def figures_of_result(result: GateResult) -> Iterator[Figure]:
+def figures_of_result(result: GateResult) -> Iterator[ExportedFigure]:
     """The figures of one gate, durations too; none where it counted and measured nothing."""
     for metric in metrics_of(result):
         if metric.name is None or not is_number(metric.value):
             continue
         low, high = (_end(end) for end in (metric.low, metric.high))
-        yield Figure(
+        yield ExportedFigure(
             result.test,
             result.stack,
             result.claim,
@@ -91,7 +93,7 @@ def is_number(value: object) -> bool:
         return False
 
 
-def without_figures(session: RecordedSession, figures: Iterable[Figure]) -> tuple[str, ...]:
+def without_figures(session: RecordedSession, figures: Iterable[ExportedFigure]) -> tuple[str, ...]:
     """Gates that an export leaves out, in one line each: nothing was counted or measured there."""
     have = {(f.test, f.stack, f.claim) for f in figures}
     return tuple(

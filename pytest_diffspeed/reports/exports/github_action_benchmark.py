@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 
 from .export_format import Exported, Format
-from .figures import Figure
+from .figures import ExportedFigure
 
 
 def render(exported: Exported) -> dict[str, str]:
@@ -27,7 +27,7 @@ def render(exported: Exported) -> dict[str, str]:
     return files
 
 
-def _entry(figure: Figure) -> dict[str, str | float]:
+def _entry(figure: ExportedFigure) -> dict[str, str | float]:
     name = f"{figure.gate}: {figure.name}".replace("`", "'").replace("|", "¦")
     entry: dict[str, str | float] = {
         "name": name,

@@ -11,7 +11,7 @@ from .loose import mapping, number
 
 
 @dataclass(frozen=True)
-class Difference:
+class DifferenceView:
     """One count; ``change`` carries its sign."""
 
     what: str
@@ -28,7 +28,7 @@ def is_against_base(result: GateResult) -> bool:
     return figures.get("over") == "base" or counts or named
 
 
-def differences(figures: Mapping[str, Any]) -> tuple[Difference, ...]:
+def differences(figures: Mapping[str, Any]) -> tuple[DifferenceView, ...]:
     """Every count that either side has; nested counts are named with a dot between."""
     if not isinstance(figures.get("head"), Mapping):
         return ()
@@ -46,11 +46,11 @@ def _flat(counts: Mapping[str, Any], before: str = "") -> list[tuple[str, float]
     return found
 
 
-def _difference(what: str, base: float | None, head: float | None) -> Difference:
+def _difference(what: str, base: float | None, head: float | None) -> DifferenceView:
     change = "" if base is None or head is None else f"{head - base:+g}"
     if base == head:
         change = "same"
-    return Difference(what, _written(base), _written(head), change)
+    return DifferenceView(what, _written(base), _written(head), change)
 
 
 def _written(found: float | None) -> str:

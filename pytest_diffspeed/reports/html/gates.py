@@ -11,7 +11,7 @@ from ...records.older import metrics_of
 from ...records.reader import RecordedGate
 from ...records.verdict import GateResult
 from .axes import AXES, MEMORY, RATIO, STRUCTURE, TIME, Axis, axis_of, severity
-from .base_commit import Difference, differences, is_against_base
+from .base_commit import DifferenceView, differences, is_against_base
 from .loose import count, mapping, number, sequence, word, words
 from .pairs import PairPlot, pair_plot
 from .similarity import Metric, metrics
@@ -40,7 +40,7 @@ class GateView:
     metrics: tuple[Metric, ...]
     plot: PairPlot | None
     stages: tuple[tuple[str, str, str], ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[DifferenceView, ...]
     against_base: bool
     notes: tuple[str, ...]
 

@@ -15,7 +15,7 @@ MOST_SITES = 60
 
 
 @dataclass(frozen=True)
-class Site:
+class SiteView:
     """One place.  ``notes`` are sentences, ``allowed`` says by which allowance it may be there."""
 
     where: str
@@ -32,7 +32,7 @@ class Sites:
     """``left_out`` of them are not shown."""
 
     title: str
-    sites: tuple[Site, ...]
+    sites: tuple[SiteView, ...]
     left_out: int = 0
 
 
@@ -65,7 +65,7 @@ def sites_of(figures: Mapping[str, Any]) -> tuple[Sites, ...]:
     return tuple(table for table in tables if table.sites)
 
 
-def _table(title: str, sites: list[Site]) -> Sites:
+def _table(title: str, sites: list[SiteView]) -> Sites:
     return Sites(title, tuple(sites[:MOST_SITES]), max(0, len(sites) - MOST_SITES))
 
 
@@ -75,7 +75,7 @@ def _where(found: Mapping[str, Any]) -> str:
     return f"{file}:{line}" if line else file
 
 
-def _graph_break(found: Mapping[str, Any]) -> Site:
+def _graph_break(found: Mapping[str, Any]) -> SiteView:
     notes: list[str] = []
     skipped, remedy = word(found.get("skipped")), word(found.get("remedy"))
     if found.get("disabled") is True:
@@ -88,7 +88,7 @@ def _graph_break(found: Mapping[str, Any]) -> Site:
     if remedy is not None:
         notes.append(f"remedy: {remedy}")
     runs = count(found.get("runs"))
-    return Site(
+    return SiteView(
         where=_where(found),
         function=word(found.get("function")) or "",
         what=word(found.get("reason")) or "",
@@ -98,8 +98,8 @@ def _graph_break(found: Mapping[str, Any]) -> Site:
     )
 
 
-def _recompile(found: Mapping[str, Any]) -> Site:
-    return Site(
+def _recompile(found: Mapping[str, Any]) -> SiteView:
+    return SiteView(
         where=_where(found),
         function=word(found.get("function")) or "",
         what=word(found.get("why")) or "",
@@ -107,7 +107,7 @@ def _recompile(found: Mapping[str, Any]) -> Site:
     )
 
 
-def _sync(found: Mapping[str, Any]) -> Site:
+def _sync(found: Mapping[str, Any]) -> SiteView:
     parts = [
         (count(found.get("first_step")), "in the first step"),
         (count(found.get("steady_steps")), "in steady steps"),
@@ -115,7 +115,7 @@ def _sync(found: Mapping[str, Any]) -> Site:
     ]
     message = ", ".join(f"{many} {where}" for many, where in parts if many)
     total = count(found.get("count"))
-    return Site(
+    return SiteView(
         where=_where(found),
         function=word(found.get("function")) or "",
         what=" · ".join(filter(None, (word(found.get("kind")), word(found.get("op"))))),
@@ -125,10 +125,10 @@ def _sync(found: Mapping[str, Any]) -> Site:
     )
 
 
-def _either(found: Any) -> Site | None:
+def _either(found: Any) -> SiteView | None:
     """A place of a comparison with the base: an object of any of the kinds above, or a sentence."""
     if isinstance(found, str):
-        return Site(where=found, function="", what="")
+        return SiteView(where=found, function="", what="")
     entry = mapping(found)
     if not entry:
         return None
@@ -137,7 +137,7 @@ def _either(found: Any) -> Site | None:
     if "what" not in entry:
         return _sync(entry)
     many = count(entry.get("count"))
-    return Site(
+    return SiteView(
         where=_where(entry),
         function=word(entry.get("function")) or "",
         what=": ".join(filter(None, (word(entry.get("component")), word(entry.get("what"))))),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_diffspeed.arms.counts import Counts, Site
+from pytest_diffspeed.arms.counts import CountedLine, Counts
 from pytest_diffspeed.gates.against_base.counts import difference
 
 
@@ -11,7 +11,7 @@ def seen(counts, *sites):
 
 
 def site(line, source="x.item()", count=1):
-    return Site("call", "value_read", "fast.py", line, "step", source, count)
+    return CountedLine("call", "value_read", "fast.py", line, "step", source, count)
 
 
 @pytest.mark.parametrize(

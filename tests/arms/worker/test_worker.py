@@ -13,7 +13,7 @@ import pytest
 
 from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 from pytest_diffspeed.arms.base_commit.place import this_process
-from pytest_diffspeed.arms.counts import Counts, Site
+from pytest_diffspeed.arms.counts import CountedLine, Counts
 from pytest_diffspeed.arms.probes import Probe
 from pytest_diffspeed.arms.worker import answers
 from pytest_diffspeed.arms.worker.arm import WorkerArm, worker_arms
@@ -207,7 +207,7 @@ def test_counts_of_a_worker_that_are_none_are_errors(seen):
 
 
 def test_counts_survive_the_way():
-    counts = Counts({"unet": {"breaks": 2}}, (Site(**SITE),), ("a note",))
+    counts = Counts({"unet": {"breaks": 2}}, (CountedLine(**SITE),), ("a note",))
     assert answers.counts(from_line(as_line({"seen": counts.as_dict()}))) == counts
 
 

@@ -115,10 +115,10 @@ def _chosen(part: Part, shape: Shape, forced: str | None) -> tuple[str, str]:
     """Torch's choice, and the op that the package's own watcher sees."""
     from torch.nn.functional import scaled_dot_product_attention
 
-    from pytest_diffspeed.techniques.observe import OpWatch
+    from pytest_diffspeed.techniques.observe import OpCounter
 
     given, mask = attention_choice.inputs(shape, part.device)
-    watch = OpWatch()
+    watch = OpCounter()
     watch.inside.append(("denoiser", ""))
     with _kept_to(shape, forced):
         choice = int(torch._fused_sdp_choice(*given, mask, 0.0, False))

@@ -3,7 +3,7 @@
 from ..inputs import frames, image
 from ..parts import clip_image, clip_processor, model, nothing, scheduler, unet
 from ..parts import controlnet as small_controlnet
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .stable_diffusion import BASE as SD_BASE
 from .stable_diffusion import DDIM, TEXT
 from .wan import SQUARE
@@ -27,11 +27,11 @@ _ANIMATE = {
 _ANIMATE_CALL = {**SQUARE, "num_frames": 4}
 
 PIPELINES = {
-    "AnimateDiffPipeline": Recipe("text to video", _ANIMATE, _ANIMATE_CALL),
-    "AnimateDiffVideoToVideoPipeline": Recipe(
+    "AnimateDiffPipeline": ZooRecipe("text to video", _ANIMATE, _ANIMATE_CALL),
+    "AnimateDiffVideoToVideoPipeline": ZooRecipe(
         "video to video", _ANIMATE, {**SQUARE, "video": frames(4), "strength": 1.0}
     ),
-    "AnimateDiffControlNetPipeline": Recipe(
+    "AnimateDiffControlNetPipeline": ZooRecipe(
         "ControlNet",
         {
             **_ANIMATE,
@@ -41,7 +41,7 @@ PIPELINES = {
         },
         {**_ANIMATE_CALL, "conditioning_frames": frames(4)},
     ),
-    "AnimateDiffSparseControlNetPipeline": Recipe(
+    "AnimateDiffSparseControlNetPipeline": ZooRecipe(
         "ControlNet",
         {
             **_ANIMATE,
@@ -64,7 +64,7 @@ PIPELINES = {
             "controlnet_frame_indices": [0, 3],
         },
     ),
-    "StableVideoDiffusionPipeline": Recipe(
+    "StableVideoDiffusionPipeline": ZooRecipe(
         "image to video",
         {
             "unet": model(
@@ -107,7 +107,7 @@ PIPELINES = {
         {"image": image(), "height": 32, "width": 32, "num_frames": 4},
         prompted=False,
     ),
-    "TextToVideoSDPipeline": Recipe(
+    "TextToVideoSDPipeline": ZooRecipe(
         "text to video",
         {
             **TEXT,

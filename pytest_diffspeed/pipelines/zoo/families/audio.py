@@ -1,7 +1,7 @@
 """Text to audio: Stable Audio, AudioLDM and AudioLDM 2."""
 
 from ..parts import VOCABULARY, model, scheduler, t5, tokenizer, unet_config, vae
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 _OOBLECK = {
     "encoder_hidden_size": 6,
@@ -111,7 +111,7 @@ _CLASS_UNET = model(
 )
 
 PIPELINES = {
-    "StableAudioPipeline": Recipe(
+    "StableAudioPipeline": ZooRecipe(
         "text to audio",
         {
             "text_encoder": t5(16),
@@ -145,7 +145,7 @@ PIPELINES = {
         },
         {"audio_end_in_s": 4.0, "guidance_scale": 4.0},
     ),
-    "AudioLDMPipeline": Recipe(
+    "AudioLDMPipeline": ZooRecipe(
         "text to audio",
         {
             "text_encoder": _clap_text,
@@ -157,7 +157,7 @@ PIPELINES = {
         },
         {"audio_length_in_s": 0.016, "guidance_scale": 4.0, "output_type": "pt"},
     ),
-    "AudioLDM2Pipeline": Recipe(
+    "AudioLDM2Pipeline": ZooRecipe(
         "text to audio",
         {
             "text_encoder": _clap,

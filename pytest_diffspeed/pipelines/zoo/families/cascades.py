@@ -15,7 +15,7 @@ from ..parts import (
     unet_config,
     vae,
 )
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 _WIDTH = 32
 _PRIOR_UNET = model(
@@ -152,18 +152,18 @@ _UNCLIP = {
 _RENDERER = 8
 
 PIPELINES = {
-    "StableCascadePriorPipeline": Recipe(
+    "StableCascadePriorPipeline": ZooRecipe(
         "text to embedding",
         _PRIOR,
         {"guidance_scale": 4.0, "height": 256, "width": 256},
         {"resolution_multiple": 42.67},
     ),
-    "StableCascadeDecoderPipeline": Recipe(
+    "StableCascadeDecoderPipeline": ZooRecipe(
         "embedding to image",
         {**_TEXT, "decoder": _DECODER, "scheduler": _WUERSTCHEN, "vqgan": _vqgan},
         {"image_embeddings": normal(1, 16, 2, 2), "guidance_scale": 1.1},
     ),
-    "StableCascadeCombinedPipeline": Recipe(
+    "StableCascadeCombinedPipeline": ZooRecipe(
         "text to image",
         {
             **_TEXT,
@@ -185,17 +185,17 @@ PIPELINES = {
             "decoder_guidance_scale": 1.1,
         },
     ),
-    "IFPipeline": Recipe("text to image", _IF, {"guidance_scale": 6.0}, _UNCHECKED),
-    "IFImg2ImgPipeline": Recipe(
+    "IFPipeline": ZooRecipe("text to image", _IF, {"guidance_scale": 6.0}, _UNCHECKED),
+    "IFImg2ImgPipeline": ZooRecipe(
         "image to image",
         _IF,
         {"image": image(), "guidance_scale": 6.0, "strength": 1.0},
         _UNCHECKED,
     ),
-    "IFSuperResolutionPipeline": Recipe(
+    "IFSuperResolutionPipeline": ZooRecipe(
         "upscaling", _IF_LARGER, {"image": image(), "guidance_scale": 6.0}, _UNCHECKED
     ),
-    "StableUnCLIPPipeline": Recipe(
+    "StableUnCLIPPipeline": ZooRecipe(
         "text to image",
         {
             **_UNCLIP,
@@ -220,12 +220,12 @@ PIPELINES = {
         },
         {"height": 32, "width": 32, "prior_num_inference_steps": 2},
     ),
-    "StableUnCLIPImg2ImgPipeline": Recipe(
+    "StableUnCLIPImg2ImgPipeline": ZooRecipe(
         "image to image",
         {**_UNCLIP, "image_encoder": clip_image(16), "feature_extractor": clip_processor()},
         {"height": 32, "width": 32, "image": image()},
     ),
-    "ShapEPipeline": Recipe(
+    "ShapEPipeline": ZooRecipe(
         "text to 3D",
         {
             "prior": model(

@@ -2,7 +2,7 @@
 
 from ..inputs import frames, image
 from ..parts import clip_text, flow, language_model, model, scheduler, t5, tokenizer
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .pixart import T5
 from .wan import CLIP, SQUARE
 
@@ -87,7 +87,7 @@ def _guider() -> object:
 
 
 PIPELINES = {
-    "HunyuanVideo15Pipeline": Recipe(
+    "HunyuanVideo15Pipeline": ZooRecipe(
         "text to video",
         {
             "text_encoder": language_model(
@@ -134,8 +134,8 @@ PIPELINES = {
         },
         {"height": 16, "width": 16, "num_frames": 5},
     ),
-    "CogVideoXPipeline": Recipe("text to video", _COG, CLIP),
-    "CogVideoXImageToVideoPipeline": Recipe(
+    "CogVideoXPipeline": ZooRecipe("text to video", _COG, CLIP),
+    "CogVideoXImageToVideoPipeline": ZooRecipe(
         "image to video",
         {
             **_COG,
@@ -151,7 +151,7 @@ PIPELINES = {
         },
         {**CLIP, "image": image()},
     ),
-    "CogVideoXVideoToVideoPipeline": Recipe(
+    "CogVideoXVideoToVideoPipeline": ZooRecipe(
         "video to video",
         _COG,
         {
@@ -161,7 +161,7 @@ PIPELINES = {
             "strength": 1.0,
         },
     ),
-    "MochiPipeline": Recipe(
+    "MochiPipeline": ZooRecipe(
         "text to video",
         {
             **T5,
@@ -194,12 +194,12 @@ PIPELINES = {
         },
         {**CLIP, "num_frames": 7},
     ),
-    "HunyuanVideoPipeline": Recipe(
+    "HunyuanVideoPipeline": ZooRecipe(
         "text to video",
         _HUNYUAN,
         {**CLIP, "prompt_template": {"template": "{}", "crop_start": 0}},
     ),
-    "AllegroPipeline": Recipe(
+    "AllegroPipeline": ZooRecipe(
         "text to video",
         {
             **T5,

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..inputs import image, mask
 from ..parts import clip_image, clip_processor, controlnet, model, several, unet
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .stable_diffusion import BASE, GUIDED, SQUARE, UNCHECKED_OPTION, VISION
 from .stable_diffusion_xl import BASE as XL_BASE
 from .stable_diffusion_xl import SQUARE as XL_SQUARE
@@ -58,10 +58,10 @@ def _ip_adapter(pipeline: Any) -> None:
 
 
 PIPELINES = {
-    "StableDiffusionControlNetPipeline": Recipe(
+    "StableDiffusionControlNetPipeline": ZooRecipe(
         "ControlNet", _CONTROLLED, {**SQUARE, "image": image()}, _OPTIONS
     ),
-    "StableDiffusionControlNetPipeline-two-controlnets": Recipe(
+    "StableDiffusionControlNetPipeline-two-controlnets": ZooRecipe(
         "ControlNet",
         {
             **BASE,
@@ -71,25 +71,25 @@ PIPELINES = {
         _OPTIONS,
         pipeline_class="StableDiffusionControlNetPipeline",
     ),
-    "StableDiffusionControlNetImg2ImgPipeline": Recipe(
+    "StableDiffusionControlNetImg2ImgPipeline": ZooRecipe(
         "ControlNet",
         _CONTROLLED,
         {**GUIDED, "image": image(), "control_image": image(), "strength": 1.0},
         _OPTIONS,
     ),
-    "StableDiffusionControlNetInpaintPipeline": Recipe(
+    "StableDiffusionControlNetInpaintPipeline": ZooRecipe(
         "ControlNet",
         {**_CONTROLLED, "unet": unet(in_channels=9)},
         {**SQUARE, "image": image(), "control_image": image(), "mask_image": mask()},
         _OPTIONS,
     ),
-    "StableDiffusionControlNetPAGPipeline": Recipe(
+    "StableDiffusionControlNetPAGPipeline": ZooRecipe(
         "ControlNet",
         _CONTROLLED,
         {**SQUARE, "image": image(), "pag_scale": 3.0},
         {**_OPTIONS, "pag_applied_layers": ["mid"]},
     ),
-    "StableDiffusionAdapterPipeline": Recipe(
+    "StableDiffusionAdapterPipeline": ZooRecipe(
         "T2I-adapter",
         {
             **BASE,
@@ -102,7 +102,7 @@ PIPELINES = {
         {**SQUARE, "image": image()},
         UNCHECKED_OPTION,
     ),
-    "StableDiffusionXLAdapterPipeline": Recipe(
+    "StableDiffusionXLAdapterPipeline": ZooRecipe(
         "T2I-adapter",
         {
             **XL_BASE,
@@ -112,7 +112,7 @@ PIPELINES = {
         },
         {**XL_SQUARE, "image": image()},
     ),
-    "StableDiffusionPipeline-ip-adapter": Recipe(
+    "StableDiffusionPipeline-ip-adapter": ZooRecipe(
         "IP-adapter",
         {**BASE, **VISION},
         {**SQUARE, "ip_adapter_image": image()},
@@ -120,7 +120,7 @@ PIPELINES = {
         pipeline_class="StableDiffusionPipeline",
         adapted=_ip_adapter,
     ),
-    "StableDiffusionXLPipeline-ip-adapter": Recipe(
+    "StableDiffusionXLPipeline-ip-adapter": ZooRecipe(
         "IP-adapter",
         {**XL_BASE, "image_encoder": clip_image(), "feature_extractor": clip_processor()},
         {**XL_SQUARE, "ip_adapter_image": image()},

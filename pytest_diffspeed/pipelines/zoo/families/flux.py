@@ -4,7 +4,7 @@ from typing import Any
 
 from ..inputs import image, mask
 from ..parts import Part, clip_text, flow, flow_vae, language_model, model, nothing, t5, tokenizer
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 _ROTARY = {"attention_head_dim": 16, "num_attention_heads": 2, "axes_dims_rope": (4, 6, 6)}
 _DEPTH = {"num_layers": 1, "num_single_layers": 1, "patch_size": 1}
@@ -111,16 +111,16 @@ _BRIA = {
 }
 
 PIPELINES = {
-    "FluxPipeline": Recipe("text to image", {**BASE, **_VISION}, SQUARE),
-    "FluxImg2ImgPipeline": Recipe(
+    "FluxPipeline": ZooRecipe("text to image", {**BASE, **_VISION}, SQUARE),
+    "FluxImg2ImgPipeline": ZooRecipe(
         "image to image", {**BASE, **_VISION}, {**SQUARE, "image": image(), "strength": 1.0}
     ),
-    "FluxInpaintPipeline": Recipe(
+    "FluxInpaintPipeline": ZooRecipe(
         "inpainting",
         {**BASE, **_VISION},
         {**SQUARE, "image": image(), "mask_image": mask(), "strength": 1.0},
     ),
-    "FluxFillPipeline": Recipe(
+    "FluxFillPipeline": ZooRecipe(
         "inpainting",
         {
             **BASE,
@@ -131,21 +131,23 @@ PIPELINES = {
         },
         {**SQUARE, "image": image(), "mask_image": mask()},
     ),
-    "FluxKontextPipeline": Recipe(
+    "FluxKontextPipeline": ZooRecipe(
         "image to image",
         {**BASE, **_VISION},
         {**SQUARE, "image": image(), "max_area": 32 * 32, "_auto_resize": False},
     ),
-    "FluxControlPipeline": Recipe("image to image", _CONTROL, {**SQUARE, "control_image": image()}),
-    "FluxControlNetPipeline": Recipe(
+    "FluxControlPipeline": ZooRecipe(
+        "image to image", _CONTROL, {**SQUARE, "control_image": image()}
+    ),
+    "FluxControlNetPipeline": ZooRecipe(
         "ControlNet", _CONTROLNET, {**SQUARE, "control_image": image()}
     ),
-    "FluxControlNetImg2ImgPipeline": Recipe(
+    "FluxControlNetImg2ImgPipeline": ZooRecipe(
         "ControlNet",
         _CONTROLNET,
         {**SQUARE, "image": image(), "control_image": image(), "strength": 1.0},
     ),
-    "FluxControlNetInpaintPipeline": Recipe(
+    "FluxControlNetInpaintPipeline": ZooRecipe(
         "ControlNet",
         _CONTROLNET,
         {
@@ -156,16 +158,16 @@ PIPELINES = {
             "strength": 1.0,
         },
     ),
-    "Flux2KleinPipeline": Recipe("text to image", _KLEIN, _KLEIN_CALL),
-    "Flux2KleinPipeline-edit": Recipe(
+    "Flux2KleinPipeline": ZooRecipe("text to image", _KLEIN, _KLEIN_CALL),
+    "Flux2KleinPipeline-edit": ZooRecipe(
         "image to image",
         _KLEIN,
         {**_KLEIN_CALL, "image": image(64)},
         pipeline_class="Flux2KleinPipeline",
     ),
-    "ChromaPipeline": Recipe("text to image", _CHROMA, SQUARE),
-    "ChromaImg2ImgPipeline": Recipe(
+    "ChromaPipeline": ZooRecipe("text to image", _CHROMA, SQUARE),
+    "ChromaImg2ImgPipeline": ZooRecipe(
         "image to image", _CHROMA, {**SQUARE, "image": image(), "strength": 1.0}
     ),
-    "BriaPipeline": Recipe("text to image", _BRIA, SQUARE),
+    "BriaPipeline": ZooRecipe("text to image", _BRIA, SQUARE),
 }

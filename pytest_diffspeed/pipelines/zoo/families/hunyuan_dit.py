@@ -2,7 +2,7 @@
 
 from ..inputs import image, normal
 from ..parts import flow, language_model, model, nothing, scheduler, t5, tokenizer, vae
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .pixart import T5
 from .stable_diffusion_3 import SQUARE
 
@@ -90,8 +90,8 @@ _COGVIEW3 = {
 }
 
 PIPELINES = {
-    "HunyuanDiTPipeline": Recipe("text to image", _HUNYUAN, _HUNYUAN_CALL, _UNCHECKED),
-    "HunyuanDiTControlNetPipeline": Recipe(
+    "HunyuanDiTPipeline": ZooRecipe("text to image", _HUNYUAN, _HUNYUAN_CALL, _UNCHECKED),
+    "HunyuanDiTControlNetPipeline": ZooRecipe(
         "ControlNet",
         {
             **_HUNYUAN,
@@ -102,11 +102,13 @@ PIPELINES = {
         {**_HUNYUAN_CALL, "control_image": normal(1, 3, 128, 128)},
         _UNCHECKED,
     ),
-    "CogView3PlusPipeline": Recipe(
+    "CogView3PlusPipeline": ZooRecipe(
         "text to image", _COGVIEW3, {**SQUARE, "max_sequence_length": 16}
     ),
-    "CogView4Pipeline": Recipe("text to image", _COGVIEW4, {**SQUARE, "max_sequence_length": 16}),
-    "CogView4ControlPipeline": Recipe(
+    "CogView4Pipeline": ZooRecipe(
+        "text to image", _COGVIEW4, {**SQUARE, "max_sequence_length": 16}
+    ),
+    "CogView4ControlPipeline": ZooRecipe(
         "image to image",
         {
             **_COGVIEW4,

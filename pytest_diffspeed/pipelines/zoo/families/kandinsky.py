@@ -16,7 +16,7 @@ from ..parts import (
     t5,
     tokenizer,
 )
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 _WIDTH = 16
 DDIM = scheduler(
@@ -135,21 +135,21 @@ _KANDINSKY5 = {
 }
 
 PIPELINES = {
-    "KandinskyPipeline": Recipe("text to image", _V1, {**_SQUARE, **_EMBEDS}),
-    "KandinskyPriorPipeline": Recipe("text to embedding", _PRIOR, {"guidance_scale": 4.0}),
-    "KandinskyCombinedPipeline": Recipe(
+    "KandinskyPipeline": ZooRecipe("text to image", _V1, {**_SQUARE, **_EMBEDS}),
+    "KandinskyPriorPipeline": ZooRecipe("text to embedding", _PRIOR, {"guidance_scale": 4.0}),
+    "KandinskyCombinedPipeline": ZooRecipe(
         "text to image", {**_V1, "prior_prior": _PRIOR["prior"], **_OF_PRIOR}, _SQUARE
     ),
-    "KandinskyV22Pipeline": Recipe(
+    "KandinskyV22Pipeline": ZooRecipe(
         "embedding to image", _V22, {**_SQUARE, **_EMBEDS}, prompted=False
     ),
-    "KandinskyV22PriorPipeline": Recipe("text to embedding", _PRIOR, {"guidance_scale": 4.0}),
-    "KandinskyV22CombinedPipeline": Recipe(
+    "KandinskyV22PriorPipeline": ZooRecipe("text to embedding", _PRIOR, {"guidance_scale": 4.0}),
+    "KandinskyV22CombinedPipeline": ZooRecipe(
         "text to image",
         {**_V22, "prior_prior": _PRIOR["prior"], **_OF_PRIOR},
         {**_SQUARE, "prior_num_inference_steps": 3},
     ),
-    "KandinskyV22ControlnetPipeline": Recipe(
+    "KandinskyV22ControlnetPipeline": ZooRecipe(
         "ControlNet",
         {
             "unet": _decoder(
@@ -175,19 +175,19 @@ PIPELINES = {
         {**_SQUARE, **_EMBEDS, "height": 64, "width": 64, "hint": normal(1, 3, 64, 64)},
         prompted=False,
     ),
-    "KandinskyV22Img2ImgPipeline": Recipe(
+    "KandinskyV22Img2ImgPipeline": ZooRecipe(
         "image to image",
         _V22,
         {**_SQUARE, **_EMBEDS, "image": image(), "strength": 1.0},
         prompted=False,
     ),
-    "KandinskyV22InpaintPipeline": Recipe(
+    "KandinskyV22InpaintPipeline": ZooRecipe(
         "inpainting",
         {**_V22, "unet": _decoder(**_IMAGE_UNET, in_channels=9)},
         {**_SQUARE, **_EMBEDS, "image": image(), "mask_image": mask()},
         prompted=False,
     ),
-    "Kandinsky3Pipeline": Recipe(
+    "Kandinsky3Pipeline": ZooRecipe(
         "text to image",
         {
             "text_encoder": t5(),
@@ -210,7 +210,7 @@ PIPELINES = {
         },
         _SQUARE,
     ),
-    "Kandinsky5T2IPipeline": Recipe(
+    "Kandinsky5T2IPipeline": ZooRecipe(
         "text to image",
         {
             **_QWEN,

@@ -2,7 +2,7 @@
 
 from ..inputs import image
 from ..parts import flow, gemma3, model, tokenizer
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .pixart import T5
 from .wan import CLIP
 
@@ -159,11 +159,11 @@ _LTX2_CALL = {
 }
 
 PIPELINES = {
-    "LTX2Pipeline": Recipe("text to video and audio", _LTX2, _LTX2_CALL),
-    "LTX2ImageToVideoPipeline": Recipe(
+    "LTX2Pipeline": ZooRecipe("text to video and audio", _LTX2, _LTX2_CALL),
+    "LTX2ImageToVideoPipeline": ZooRecipe(
         "image to video and audio", _LTX2, {**_LTX2_CALL, "image": image(), "image_crf": 0}
     ),
-    "LTXPipeline": Recipe("text to video", _LTX, CLIP),
-    "LTXImageToVideoPipeline": Recipe("image to video", _LTX, {**CLIP, "image": image()}),
-    "LTXConditionPipeline": Recipe("image to video", _LTX, {**CLIP, "image": image()}),
+    "LTXPipeline": ZooRecipe("text to video", _LTX, CLIP),
+    "LTXImageToVideoPipeline": ZooRecipe("image to video", _LTX, {**CLIP, "image": image()}),
+    "LTXConditionPipeline": ZooRecipe("image to video", _LTX, {**CLIP, "image": image()}),
 }

@@ -1,7 +1,7 @@
 """Latte, Sana-Video and Cosmos."""
 
 from ..parts import flow, model, scheduler, wan_vae
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .pixart import GEMMA, T5
 from .stable_diffusion import BASE as SD_BASE
 from .wan import CLIP, SQUARE
@@ -39,7 +39,7 @@ def _unguarded() -> object:
 
 
 PIPELINES = {
-    "LattePipeline": Recipe(
+    "LattePipeline": ZooRecipe(
         "text to video",
         {
             **T5,
@@ -67,7 +67,7 @@ PIPELINES = {
         },
         {**SQUARE, "video_length": 4, "clean_caption": False},
     ),
-    "CosmosTextToWorldPipeline": Recipe(
+    "CosmosTextToWorldPipeline": ZooRecipe(
         "text to video",
         {
             **T5,
@@ -103,7 +103,7 @@ PIPELINES = {
         CLIP,
         needs=("torchvision",),
     ),
-    "Cosmos2TextToImagePipeline": Recipe(
+    "Cosmos2TextToImagePipeline": ZooRecipe(
         "text to image",
         {
             **T5,
@@ -117,7 +117,7 @@ PIPELINES = {
         {**SQUARE, "max_sequence_length": 16},
         needs=("torchvision",),
     ),
-    "SanaVideoPipeline": Recipe(
+    "SanaVideoPipeline": ZooRecipe(
         "text to video",
         {
             **GEMMA,

@@ -13,7 +13,7 @@ from ..parts import (
     tokenizer,
     vae,
 )
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .stable_diffusion_3 import SQUARE
 
 T5 = {"text_encoder": t5(), "tokenizer": tokenizer(16)}
@@ -57,15 +57,15 @@ def _t5_gemma() -> object:
 
 
 PIPELINES = {
-    "PixArtAlphaPipeline": Recipe("text to image", _PIXART, _PIXART_CALL),
-    "PixArtSigmaPipeline": Recipe("text to image", _PIXART, _PIXART_CALL),
-    "PixArtSigmaPAGPipeline": Recipe(
+    "PixArtAlphaPipeline": ZooRecipe("text to image", _PIXART, _PIXART_CALL),
+    "PixArtSigmaPipeline": ZooRecipe("text to image", _PIXART, _PIXART_CALL),
+    "PixArtSigmaPAGPipeline": ZooRecipe(
         "text to image",
         _PIXART,
         {**_PIXART_CALL, "pag_scale": 3.0},
         {"pag_applied_layers": ["blocks.1"]},
     ),
-    "AuraFlowPipeline": Recipe(
+    "AuraFlowPipeline": ZooRecipe(
         "text to image",
         {
             "text_encoder": t5(class_name="UMT5EncoderModel"),
@@ -89,7 +89,7 @@ PIPELINES = {
         },
         {**SQUARE, "max_sequence_length": 16},
     ),
-    "LuminaPipeline": Recipe(
+    "LuminaPipeline": ZooRecipe(
         "text to image",
         {
             "text_encoder": language_model("GemmaModel", 8),
@@ -116,7 +116,7 @@ PIPELINES = {
         },
         {**SQUARE, "max_sequence_length": 16},
     ),
-    "Lumina2Pipeline": Recipe(
+    "Lumina2Pipeline": ZooRecipe(
         "text to image",
         {
             **GEMMA,
@@ -141,7 +141,7 @@ PIPELINES = {
         },
         {**SQUARE, "max_sequence_length": 32},
     ),
-    "PRXPipeline": Recipe(
+    "PRXPipeline": ZooRecipe(
         "text to image",
         {
             "text_encoder": _t5_gemma,
@@ -171,7 +171,7 @@ PIPELINES = {
         },
         prompted=False,
     ),
-    "HiDreamImagePipeline": Recipe(
+    "HiDreamImagePipeline": ZooRecipe(
         "text to image",
         {
             "text_encoder": clip_text(16, projected=True),

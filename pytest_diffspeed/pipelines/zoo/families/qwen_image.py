@@ -2,7 +2,7 @@
 
 from ..inputs import image, mask
 from ..parts import flow, language_model, model, qwen_vl, tokenizer, vae
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .stable_diffusion_3 import SIZE, SQUARE
 
 _QWEN_SHAPE = {
@@ -60,22 +60,22 @@ _ZIMAGE = {
 _ZIMAGE_CALL = {**SQUARE, "max_sequence_length": 64}
 
 PIPELINES = {
-    "QwenImagePipeline": Recipe("text to image", _QWEN, _QWEN_CALL),
-    "QwenImageImg2ImgPipeline": Recipe(
+    "QwenImagePipeline": ZooRecipe("text to image", _QWEN, _QWEN_CALL),
+    "QwenImageImg2ImgPipeline": ZooRecipe(
         "image to image", _QWEN, {**_QWEN_CALL, "image": image(), "strength": 1.0}
     ),
-    "QwenImageInpaintPipeline": Recipe(
+    "QwenImageInpaintPipeline": ZooRecipe(
         "inpainting",
         _QWEN,
         {**_QWEN_CALL, "image": image(), "mask_image": mask(), "strength": 1.0},
     ),
-    "QwenImageControlNetPipeline": Recipe(
+    "QwenImageControlNetPipeline": ZooRecipe(
         "ControlNet",
         {**_QWEN, "controlnet": model("QwenImageControlNetModel", **_QWEN_SHAPE)},
         {**_QWEN_CALL, "control_image": image()},
     ),
-    "ZImagePipeline": Recipe("text to image", _ZIMAGE, _ZIMAGE_CALL),
-    "ZImageImg2ImgPipeline": Recipe(
+    "ZImagePipeline": ZooRecipe("text to image", _ZIMAGE, _ZIMAGE_CALL),
+    "ZImageImg2ImgPipeline": ZooRecipe(
         "image to image", _ZIMAGE, {**_ZIMAGE_CALL, "image": image(), "strength": 1.0}
     ),
 }

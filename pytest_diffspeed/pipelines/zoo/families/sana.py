@@ -2,7 +2,7 @@
 
 from ..inputs import image
 from ..parts import flow, model, scheduler
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 from .pixart import GEMMA
 from .stable_diffusion_3 import SQUARE
 
@@ -62,16 +62,16 @@ _SPRINT = {
 }
 
 PIPELINES = {
-    "SanaPipeline": Recipe("text to image", _SANA, _SANA_CALL),
-    "SanaSprintPipeline": Recipe(
+    "SanaPipeline": ZooRecipe("text to image", _SANA, _SANA_CALL),
+    "SanaSprintPipeline": ZooRecipe(
         "text to image", _SPRINT, {**_SANA_CALL, "intermediate_timesteps": None}
     ),
-    "SanaSprintImg2ImgPipeline": Recipe(
+    "SanaSprintImg2ImgPipeline": ZooRecipe(
         "image to image",
         _SPRINT,
         {**_SANA_CALL, "image": image(), "strength": 0.8, "intermediate_timesteps": None},
     ),
-    "SanaControlNetPipeline": Recipe(
+    "SanaControlNetPipeline": ZooRecipe(
         "ControlNet",
         {**_SANA, "controlnet": model("SanaControlNetModel", **_SANA_SHAPE)},
         {**_SANA_CALL, "control_image": image()},

@@ -12,7 +12,7 @@ from ..parts import (
     unet,
     vae,
 )
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 DDIM = scheduler(
     "DDIMScheduler",
@@ -91,28 +91,28 @@ _LATENT_UPSCALER = model(
 )
 
 PIPELINES = {
-    "StableDiffusionPipeline": Recipe(
+    "StableDiffusionPipeline": ZooRecipe(
         "text to image", BASE, SQUARE, {**UNCHECKED_OPTION, "image_encoder": None}
     ),
-    "StableDiffusionImg2ImgPipeline": Recipe(
+    "StableDiffusionImg2ImgPipeline": ZooRecipe(
         "image to image",
         BASE,
         {**GUIDED, "image": image(), "strength": 1.0},
         UNCHECKED_OPTION,
     ),
-    "StableDiffusionInpaintPipeline": Recipe(
+    "StableDiffusionInpaintPipeline": ZooRecipe(
         "inpainting",
         {**BASE, "unet": unet(in_channels=9)},
         {**SQUARE, "image": image(), "mask_image": mask()},
         UNCHECKED_OPTION,
     ),
-    "StableDiffusionInstructPix2PixPipeline": Recipe(
+    "StableDiffusionInstructPix2PixPipeline": ZooRecipe(
         "image to image",
         {**BASE, "unet": unet(in_channels=8), "scheduler": PNDM},
         {**GUIDED, "image": image(), "image_guidance_scale": 1.5},
         UNCHECKED_OPTION,
     ),
-    "StableDiffusionDepth2ImgPipeline": Recipe(
+    "StableDiffusionDepth2ImgPipeline": ZooRecipe(
         "image to image",
         {
             **TEXT,
@@ -124,7 +124,7 @@ PIPELINES = {
         },
         {**GUIDED, "image": image(), "strength": 1.0},
     ),
-    "StableDiffusionUpscalePipeline": Recipe(
+    "StableDiffusionUpscalePipeline": ZooRecipe(
         "upscaling",
         {
             **TEXT,
@@ -136,7 +136,7 @@ PIPELINES = {
         {**GUIDED, "image": image(16), "noise_level": 20},
         {"max_noise_level": 350},
     ),
-    "StableDiffusionLatentUpscalePipeline": Recipe(
+    "StableDiffusionLatentUpscalePipeline": ZooRecipe(
         "upscaling",
         {
             **TEXT,
@@ -146,7 +146,7 @@ PIPELINES = {
         },
         {**GUIDED, "image": normal(1, 4, 8, 8)},
     ),
-    "StableDiffusionImageVariationPipeline": Recipe(
+    "StableDiffusionImageVariationPipeline": ZooRecipe(
         "image to image",
         {
             "vae": vae(),
@@ -160,48 +160,48 @@ PIPELINES = {
         UNCHECKED_OPTION,
         prompted=False,
     ),
-    "StableDiffusionPanoramaPipeline": Recipe(
+    "StableDiffusionPanoramaPipeline": ZooRecipe(
         "text to image",
         BASE,
         {**GUIDED, "height": 32, "width": 64},
         {**UNCHECKED_OPTION, "image_encoder": None},
     ),
-    "StableDiffusionPAGPipeline": Recipe(
+    "StableDiffusionPAGPipeline": ZooRecipe(
         "text to image",
         BASE,
         {**SQUARE, "pag_scale": 3.0},
         {**UNCHECKED_OPTION, "pag_applied_layers": ["mid"], "image_encoder": None},
     ),
-    "StableDiffusionSAGPipeline": Recipe(
+    "StableDiffusionSAGPipeline": ZooRecipe(
         "text to image", BASE, {**SQUARE, "sag_scale": 0.75}, UNCHECKED_OPTION
     ),
-    "LatentConsistencyModelPipeline": Recipe(
+    "LatentConsistencyModelPipeline": ZooRecipe(
         "text to image",
         {**BASE, "unet": unet(time_cond_proj_dim=32), "scheduler": LCM},
         SQUARE,
         {**UNCHECKED_OPTION, "image_encoder": None},
     ),
-    "LatentConsistencyModelImg2ImgPipeline": Recipe(
+    "LatentConsistencyModelImg2ImgPipeline": ZooRecipe(
         "image to image",
         {**BASE, "unet": unet(time_cond_proj_dim=32), "scheduler": LCM},
         {**GUIDED, "image": image(), "strength": 1.0},
         {**UNCHECKED_OPTION, "image_encoder": None},
     ),
-    "MarigoldDepthPipeline": Recipe(
+    "MarigoldDepthPipeline": ZooRecipe(
         "image to depth",
         {**TEXT, "vae": vae(), "scheduler": DDIM, "unet": unet(in_channels=8)},
         {"image": uniform(1, 3, 32, 32), "processing_resolution": 0},
         {"prediction_type": "depth", "scale_invariant": True, "shift_invariant": True},
         prompted=False,
     ),
-    "MarigoldNormalsPipeline": Recipe(
+    "MarigoldNormalsPipeline": ZooRecipe(
         "image to normals",
         {**TEXT, "vae": vae(), "scheduler": DDIM, "unet": unet(in_channels=8)},
         {"image": uniform(1, 3, 32, 32), "processing_resolution": 0},
         {"prediction_type": "normals", "use_full_z_range": True},
         prompted=False,
     ),
-    "MarigoldIntrinsicsPipeline": Recipe(
+    "MarigoldIntrinsicsPipeline": ZooRecipe(
         "image to intrinsics",
         {
             **TEXT,

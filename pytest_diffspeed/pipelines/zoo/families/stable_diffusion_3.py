@@ -2,7 +2,7 @@
 
 from ..inputs import image, mask
 from ..parts import clip_text, flow, flow_vae, model, nothing, t5, tokenizer
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 SIZE = {"height": 32, "width": 32}
 SQUARE = {**SIZE, "guidance_scale": 4.0}
@@ -34,11 +34,11 @@ SD3 = {
 _SD3_CALL = {**SQUARE, "max_sequence_length": 16}
 
 PIPELINES = {
-    "StableDiffusion3Pipeline": Recipe("text to image", SD3, _SD3_CALL),
-    "StableDiffusion3Img2ImgPipeline": Recipe(
+    "StableDiffusion3Pipeline": ZooRecipe("text to image", SD3, _SD3_CALL),
+    "StableDiffusion3Img2ImgPipeline": ZooRecipe(
         "image to image", SD3, {**_SD3_CALL, "image": image(), "strength": 1.0}
     ),
-    "StableDiffusion3InpaintPipeline": Recipe(
+    "StableDiffusion3InpaintPipeline": ZooRecipe(
         "inpainting",
         {
             **SD3,
@@ -49,13 +49,13 @@ PIPELINES = {
         },
         {**_SD3_CALL, "image": image(), "mask_image": mask(), "strength": 1.0},
     ),
-    "StableDiffusion3PAGPipeline": Recipe(
+    "StableDiffusion3PAGPipeline": ZooRecipe(
         "text to image",
         {name: part for name, part in SD3.items() if part is not nothing},
         {**_SD3_CALL, "pag_scale": 3.0},
         {"pag_applied_layers": ["blocks.0"]},
     ),
-    "StableDiffusion3ControlNetPipeline": Recipe(
+    "StableDiffusion3ControlNetPipeline": ZooRecipe(
         "ControlNet",
         {**SD3, "controlnet": model("SD3ControlNetModel", **{**_SD3, "num_layers": 1})},
         {**_SD3_CALL, "control_image": image()},

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..inputs import image, mask
 from ..parts import clip_text, controlnet, nothing, scheduler, several, tokenizer, unet, vae
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 _SIZED: dict[str, Any] = {
     "attention_head_dim": (2, 4),
@@ -52,17 +52,17 @@ _UNION = {
 }
 
 PIPELINES = {
-    "StableDiffusionXLPipeline": Recipe("text to image", BASE, SQUARE, UNMARKED),
-    "StableDiffusionXLImg2ImgPipeline": Recipe(
+    "StableDiffusionXLPipeline": ZooRecipe("text to image", BASE, SQUARE, UNMARKED),
+    "StableDiffusionXLImg2ImgPipeline": ZooRecipe(
         "image to image", BASE, {**GUIDED, "image": image(), "strength": 1.0}, UNMARKED
     ),
-    "StableDiffusionXLInpaintPipeline": Recipe(
+    "StableDiffusionXLInpaintPipeline": ZooRecipe(
         "inpainting",
         {**BASE, "unet": unet(**_SIZED, in_channels=9)},
         {**SQUARE, "image": image(), "mask_image": mask(), "strength": 1.0},
         UNMARKED,
     ),
-    "StableDiffusionXLInstructPix2PixPipeline": Recipe(
+    "StableDiffusionXLInstructPix2PixPipeline": ZooRecipe(
         "image to image",
         {
             **{name: BASE[name] for name in BASE if not name.startswith(("image", "feature"))},
@@ -71,16 +71,16 @@ PIPELINES = {
         {**SQUARE, "image": image(), "image_guidance_scale": 1.5},
         UNMARKED,
     ),
-    "StableDiffusionXLPAGPipeline": Recipe(
+    "StableDiffusionXLPAGPipeline": ZooRecipe(
         "text to image",
         BASE,
         {**SQUARE, "pag_scale": 3.0},
         {**UNMARKED, "pag_applied_layers": ["mid"]},
     ),
-    "StableDiffusionXLControlNetPipeline": Recipe(
+    "StableDiffusionXLControlNetPipeline": ZooRecipe(
         "ControlNet", _CONTROLLED, {**SQUARE, "image": image()}, UNMARKED
     ),
-    "StableDiffusionXLControlNetPipeline-two-controlnets": Recipe(
+    "StableDiffusionXLControlNetPipeline-two-controlnets": ZooRecipe(
         "ControlNet",
         {
             **BASE,
@@ -90,13 +90,13 @@ PIPELINES = {
         UNMARKED,
         pipeline_class="StableDiffusionXLControlNetPipeline",
     ),
-    "StableDiffusionXLControlNetImg2ImgPipeline": Recipe(
+    "StableDiffusionXLControlNetImg2ImgPipeline": ZooRecipe(
         "ControlNet",
         _CONTROLLED,
         {**SQUARE, "image": image(), "control_image": image(), "strength": 1.0},
         UNMARKED,
     ),
-    "StableDiffusionXLControlNetInpaintPipeline": Recipe(
+    "StableDiffusionXLControlNetInpaintPipeline": ZooRecipe(
         "ControlNet",
         _CONTROLLED,
         {
@@ -108,13 +108,13 @@ PIPELINES = {
         },
         UNMARKED,
     ),
-    "StableDiffusionXLControlNetUnionPipeline": Recipe(
+    "StableDiffusionXLControlNetUnionPipeline": ZooRecipe(
         "ControlNet",
         _UNION,
         {**SQUARE, "control_image": lambda case: [image()(case)], "control_mode": [0]},
         UNMARKED,
     ),
-    "StableDiffusionXLControlNetPAGPipeline": Recipe(
+    "StableDiffusionXLControlNetPAGPipeline": ZooRecipe(
         "ControlNet",
         _CONTROLLED,
         {**SQUARE, "image": image(), "pag_scale": 3.0},

@@ -2,7 +2,7 @@
 
 from ..inputs import image
 from ..parts import model, scheduler, vae
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 _UNET = {
     "sample_size": 16,
@@ -18,16 +18,16 @@ _UNET = {
 UNET = model("UNet2DModel", **_UNET)
 
 PIPELINES = {
-    "DDPMPipeline": Recipe(
+    "DDPMPipeline": ZooRecipe(
         "unconditional", {"unet": UNET, "scheduler": scheduler("DDPMScheduler")}, prompted=False
     ),
-    "DDIMPipeline": Recipe(
+    "DDIMPipeline": ZooRecipe(
         "unconditional",
         {"unet": UNET, "scheduler": scheduler("DDIMScheduler")},
         {"eta": 0.0},
         prompted=False,
     ),
-    "ConsistencyModelPipeline": Recipe(
+    "ConsistencyModelPipeline": ZooRecipe(
         "class to image",
         {
             "unet": model(
@@ -44,7 +44,7 @@ PIPELINES = {
         {"class_labels": 3},
         prompted=False,
     ),
-    "DiTPipeline": Recipe(
+    "DiTPipeline": ZooRecipe(
         "class to image",
         {
             "transformer": model(
@@ -68,7 +68,7 @@ PIPELINES = {
         {"class_labels": [1]},
         prompted=False,
     ),
-    "DanceDiffusionPipeline": Recipe(
+    "DanceDiffusionPipeline": ZooRecipe(
         "unconditional audio",
         {
             "unet": model(
@@ -89,7 +89,7 @@ PIPELINES = {
         {"audio_length_in_s": 1.0},
         prompted=False,
     ),
-    "LDMSuperResolutionPipeline": Recipe(
+    "LDMSuperResolutionPipeline": ZooRecipe(
         "upscaling",
         {
             "vqvae": model(

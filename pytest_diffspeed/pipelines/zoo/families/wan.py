@@ -12,7 +12,7 @@ from ..parts import (
     tokenizer,
     wan_vae,
 )
-from ..recipe import Recipe
+from ..recipe import ZooRecipe
 
 SQUARE = {"height": 32, "width": 32, "guidance_scale": 5.0}
 CLIP = {**SQUARE, "num_frames": 9, "max_sequence_length": 16}
@@ -68,8 +68,8 @@ _EMBEDDED = {
 }
 
 PIPELINES = {
-    "WanPipeline": Recipe("text to video", {**_WAN, "transformer_2": nothing}, CLIP),
-    "WanPipeline-two-experts": Recipe(
+    "WanPipeline": ZooRecipe("text to video", {**_WAN, "transformer_2": nothing}, CLIP),
+    "WanPipeline-two-experts": ZooRecipe(
         "text to video",
         {**_WAN, "transformer_2": _WAN_MODEL},
         CLIP,
@@ -77,13 +77,13 @@ PIPELINES = {
         {"boundary_ratio": 0.875},
         pipeline_class="WanPipeline",
     ),
-    "WanImageToVideoPipeline": Recipe(
+    "WanImageToVideoPipeline": ZooRecipe(
         "image to video",
         {**_WAN_IMAGE, "transformer_2": nothing},
         {**CLIP, **_EMBEDDED, "image": image()},
         prompted=False,
     ),
-    "WanImageToVideoPipeline-two-experts": Recipe(
+    "WanImageToVideoPipeline-two-experts": ZooRecipe(
         "image to video",
         _WAN_22_IMAGE,
         {**CLIP, **_EMBEDDED, "image": image()},
@@ -91,7 +91,7 @@ PIPELINES = {
         prompted=False,
         pipeline_class="WanImageToVideoPipeline",
     ),
-    "WanVideoToVideoPipeline": Recipe(
+    "WanVideoToVideoPipeline": ZooRecipe(
         "video to video",
         _WAN,
         {
@@ -103,7 +103,7 @@ PIPELINES = {
         },
         prompted=False,
     ),
-    "WanVACEPipeline": Recipe(
+    "WanVACEPipeline": ZooRecipe(
         "video to video",
         {
             **_WAN,
@@ -116,7 +116,7 @@ PIPELINES = {
         {**CLIP, **_EMBEDDED, "video": frames(9), "mask": masks(9)},
         prompted=False,
     ),
-    "SkyReelsV2Pipeline": Recipe(
+    "SkyReelsV2Pipeline": ZooRecipe(
         "text to video",
         {
             **_UMT5,
@@ -127,7 +127,7 @@ PIPELINES = {
         {**CLIP, **_EMBEDDED},
         prompted=False,
     ),
-    "SkyReelsV2DiffusionForcingPipeline": Recipe(
+    "SkyReelsV2DiffusionForcingPipeline": ZooRecipe(
         "text to video",
         {
             **_UMT5,
