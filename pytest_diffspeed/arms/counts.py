@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PEAK_BYTES = "peak bytes"
+"""What memory is counted as; it has no lines of code."""
+
 
 @dataclass(frozen=True)
 class CountedLine:

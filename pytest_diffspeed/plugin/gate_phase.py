@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import pytest
 
 from ..arms.prepared_arm import PreparedArm
 from ..arms.session import Session
+from ..common.paths import short_path
 from ..common.workdir import safe_name
 from ..gates.gate import GateContext
 from ..gates.run import run_gates
@@ -16,7 +18,7 @@ from ..records.verdict import GateResult, VerdictKind
 from ..reports.exports.junit import PREFIX, properties
 from ..reports.terminal import failure
 from .plan import Plan
-from .stash import OUTCOME, STATE_GUARD
+from .stash import OUTCOME, STATE_GUARD, new_outcome
 from .summary import NAME as SUMMARY
 from .summary import Summary
 
@@ -58,6 +60,38 @@ def check_gates(
     skipping = [r for r in results if r.verdict is VerdictKind.INCONCLUSIVE]
     if skipping and session.options.inconclusive == "skip":
         pytest.skip("; ".join(f"INCONCLUSIVE: {result.reason}" for result in skipping))
+
+
+def left_without_gates(
+    outcome: dict[str, Any] | None,
+    report: pytest.TestReport,
+    raised: pytest.ExceptionInfo[BaseException] | None,
+    claims: Iterable[str],
+) -> dict[str, Any]:
+    """The outcome of a test that failed before its gates, with the reason.
+
+    A proof that failed, a fixture that raised, a body's own assertion: whoever reads a report must
+    see it there, as they would a gate's.
+    """
+    found = outcome or {**new_outcome(), "not_run": sorted(claims)}
+    found["why_not_run"] = _why(report.when or "", raised)
+    return found
+
+
+def _why(when: str, raised: pytest.ExceptionInfo[BaseException] | None) -> str:
+    where = "set-up failed" if when == "setup" else "the body failed"
+    if raised is None:
+        return where
+    error = raised.value
+    own = isinstance(error, pytest.fail.Exception)  # a sentence: ours, or pytest.fail's
+    message = next(iter(str(error).strip().splitlines()), "no message")
+    text = message if own else f"{type(error).__name__}: {message}"
+    place = "" if own else f" (line {raised.traceback[-1].lineno + 1} of {_file(raised)})"
+    return f"{where}: {text[:1000]}{place}"
+
+
+def _file(raised: pytest.ExceptionInfo[BaseException]) -> str:
+    return short_path(str(raised.traceback[-1].path))
 
 
 def tell_stopped(item: pytest.Item) -> None:

@@ -120,13 +120,18 @@ def _with_gates(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what the gates found on the report: plain data, so that xdist carries it over."""
     report = yield
     plan = item.stash.get(PLAN, None)
     if (plan is not None or OUTCOME in item.stash) and command_line.enabled(item.config):
         outcome = item.stash.get(OUTCOME, None) if report.when == "call" else None
+        if report.failed and (report.when == "setup" or (outcome and outcome["not_run"])):
+            from .gate_phase import left_without_gates
+
+            claims = {gate.claim for gate in plan.gates} if plan is not None else set()
+            outcome = left_without_gates(outcome, report, call.excinfo, claims)
         report.diffspeed = {  # type: ignore[attr-defined]
             "asked": len(plan.gates) if plan is not None and report.when == "setup" else 0,
             "claims": sorted({g.claim for g in plan.gates}) if plan is not None else [],

@@ -26,9 +26,21 @@ OUTCOME: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 """Of a test: what its gates found so far, as plain data."""
 
 
+BODY_DID_NOT_END = "the body of the test did not end"
+
+
 def new_outcome() -> dict[str, Any]:
-    """The outcome of a test that has found nothing yet; ``records`` are those written meanwhile."""
-    return {"not_run": [], "images": [], "ladder": [], "records": [], "about": None}
+    """The outcome of a test that has found nothing yet; ``records`` are those written meanwhile,
+    ``not_run`` claims without a verdict, and ``why_not_run`` the reason of all of these.
+    """
+    return {
+        "not_run": [],
+        "why_not_run": BODY_DID_NOT_END,
+        "images": [],
+        "ladder": [],
+        "records": [],
+        "about": None,
+    }
 
 
 def options_of(config: pytest.Config) -> Options:

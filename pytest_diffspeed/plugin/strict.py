@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ..records.verdict import GateResult, VerdictKind
+from ..records.reader import as_result
+from ..records.verdict import VerdictKind
 from .stash import PLAN
 
 NAME = "diffspeed-strict"
@@ -45,13 +46,15 @@ class Strict:
                 if (report.nodeid, claim) not in self._reached:
                     self._open[report.nodeid, claim] = _why_not_called(report)
         for claim in ours["not_run"]:
-            self._left((report.nodeid, claim), "not run: the body of the test did not end")
+            self._left((report.nodeid, claim), f"not run: {ours['why_not_run']}")
         for record in ours["records"]:
             if record["kind"] == "gate-error":
                 why = f"not checked: {_first_line(record['error'])}"
                 self._left((report.nodeid, record["claim"]), why)
-        for plain in ours["gates"]:
-            result = GateResult.from_dict(plain)
+        for record in ours["records"]:
+            if record["kind"] != "gate":
+                continue
+            result = as_result(record)
             key = (report.nodeid, result.claim)
             if result.verdict is VerdictKind.NOT_APPLICABLE:
                 if key not in self._open:

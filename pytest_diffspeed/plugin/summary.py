@@ -26,7 +26,7 @@ from .asked_outputs import asked_outputs
 from .next_command import github_lines, next_command
 from .options import project_folder as _project
 from .public_names import is_ours
-from .stash import new_outcome
+from .stash import BODY_DID_NOT_END, new_outcome
 
 NAME = "diffspeed-summary"
 _COLOURS = {
@@ -121,7 +121,8 @@ class Summary:
             {"kind": "not-run", "test": report.nodeid, "claim": claim, "reason": why}
             for claim in claims
         ]
-        self._records[report.nodeid] = [*lost, _test_record(report, new_outcome())]
+        crashed = {**new_outcome(), "why_not_run": why}
+        self._records[report.nodeid] = [*lost, _test_record(report, crashed)]
 
     def take(self, test: str, outcome: Mapping[str, Any]) -> None:
         """What one test found.  A plugin may have run it before: the last run is what holds."""
@@ -130,7 +131,15 @@ class Summary:
             self._records[test] = [
                 *outcome["records"],
                 *({"kind": "ladder", **row} for row in outcome["ladder"]),
-                *({"kind": "not-run", "test": test, "claim": c} for c in outcome["not_run"]),
+                *(
+                    {
+                        "kind": "not-run",
+                        "test": test,
+                        "claim": claim,
+                        "reason": outcome["why_not_run"],
+                    }
+                    for claim in outcome["not_run"]
+                ),
             ]
 
     @property
@@ -189,8 +198,8 @@ class Summary:
         for kind, line in gate_lines(results, verbose=self._config.get_verbosity() > 0):
             say.write_line(line, **_COLOURS[kind])
         for lost in session.not_run:
-            why = lost.get("reason", "the test's body did not end")
-            say.write_line(f"not run         {lost['test']}  {lost['claim']} ({why})", yellow=True)
+            say.write_line(f"not run         {lost['test']}  {lost['claim']}", yellow=True)
+            say.write_line(f"                {lost.get('reason', BODY_DID_NOT_END)}", yellow=True)
         if self._no_verdict:
             count = sum(self._asked.values())
             asked = "1 gate was" if count == 1 else f"{count} gates were"
@@ -230,8 +239,11 @@ class Summary:
         for line in github_lines(session):
             say.write_line(line)
         unchecked = [gate.result.test for gate in _unchecked(session)]
+        failed = [str(line["test"]) for line in session.failed_otherwise]
         records = self._options.json_path or self.journal
-        say.write_line(next_command(self._config, _results(session), unchecked, records))
+        say.write_line(
+            next_command(self._config, _results(session), [*unchecked, *failed], records)
+        )
 
 
 def _results(session: RecordedSession) -> list[GateResult]:
@@ -265,7 +277,18 @@ def _test_record(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str
         "line": (line or 0) + 1,
         "duration_s": report.duration,
         "images": [image.replace(os.sep, "/") for image in ours["images"]],
+        **_error(report, ours),
     }
+
+
+def _error(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, str]:
+    """Why a test failed, where no gate says so."""
+    if not report.failed or (report.when == "call" and not ours["not_run"]):
+        return {}
+    if report.when == "teardown":
+        lines = [line for line in report.longreprtext.splitlines() if line.strip()]
+        return {"error": f"teardown failed: {lines[-1][:1000] if lines else 'no message'}"}
+    return {"error": str(ours["why_not_run"])}
 
 
 def _reached(result: GateResult) -> bool:

@@ -72,6 +72,17 @@ class RecordedSession:
     not_run: tuple[Mapping[str, Any], ...] = ()
 
     @property
+    def failed_otherwise(self) -> tuple[Mapping[str, Any], ...]:
+        """Lines of tests that failed and have no gate that says so, each once."""
+        blocking = {gate.result.test for gate in self.latest if gate.result.blocking}
+        failed = {
+            str(line["test"]): line
+            for line in self.tests
+            if line["outcome"] == "failed" and str(line["test"]) not in blocking
+        }
+        return tuple(failed.values())
+
+    @property
     def latest(self) -> tuple[RecordedGate, ...]:
         """The gates, of one that ran several times its last run alone."""
         known = {(g.result.test, g.result.stack, g.result.claim): g for g in self.gates}

@@ -30,7 +30,7 @@ def annotation_lines(session: RecordedSession, *, workspace: Path | None = None)
     ``session.path`` the folder that those of the records start from.
     """
     places = {str(test["test"]): test for test in session.tests}
-    errors: list[str] = []
+    errors = [_failed(line, session.path, workspace) for line in session.failed_otherwise]
     warnings: list[str] = []
     for gate in _in_order(session.latest):
         result, place = gate.result, places.get(gate.result.test, {})
@@ -51,7 +51,7 @@ def _at_most(kind: str, commands: list[str]) -> list[str]:
         return commands
     shown = commands[: PER_STEP - 1]
     left = len(commands) - len(shown)
-    what = "gates failed" if kind == "error" else "gates were INCONCLUSIVE"
+    what = "gates or tests failed" if kind == "error" else "gates were INCONCLUSIVE"
     return [*shown, f"::{kind} title=diffspeed::{left} more {what}: see the log of this step"]
 
 
@@ -64,14 +64,32 @@ def _annotation(
 ) -> str:
     result = gate.result
     verdict = result.verdict if gate.error is None else "not checked:"
-    properties = {"title": f"{verdict} {result.claim} [{result.stack}]"}
+    title = f"{verdict} {result.claim} [{result.stack}]"
+    text = "\n".join(part for part in (result.test, describe(result), result.reason) if part)
+    return _command(kind, title, text, place, root, workspace)
+
+
+def _failed(place: Mapping[str, Any], root: Path, workspace: Path | None) -> str:
+    """A test that failed before its gates: a proof, a fixture, its own body."""
+    text = f"{place['test']}\n{place.get('error') or 'see the log of this step'}"
+    return _command("error", "diffspeed test failed", text, place, root, workspace)
+
+
+def _command(
+    kind: str,
+    title: str,
+    text: str,
+    place: Mapping[str, Any],
+    root: Path,
+    workspace: Path | None,
+) -> str:
+    properties = {"title": title}
     if "file" in place:
         properties = {
             "file": _from_workspace(str(place["file"]), root, workspace),
             "line": str(place.get("line", 1)),
             **properties,
         }
-    text = "\n".join(part for part in (result.test, describe(result), result.reason) if part)
     if len(text) > LONGEST:
         text = text[:LONGEST] + " …"
     written = ",".join(f"{name}={property_text(value)}" for name, value in properties.items())

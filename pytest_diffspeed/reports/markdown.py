@@ -103,7 +103,11 @@ def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
     unchecked = _unchecked(session)
     counts = Counter(result.verdict for result in results if id(result) not in unchecked)
     many = [f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind]]
-    message = ", ".join([*many, *([f"{len(unchecked)} not checked"] if unchecked else [])])
+    many += [f"{len(unchecked)} not checked"] if unchecked else []
+    many += [f"{len(session.not_run)} not run"] if session.not_run else []
+    failed = len(session.failed_otherwise)
+    many += [f"{failed} test{'' if failed == 1 else 's'} failed otherwise"] if failed else []
+    message = ", ".join(many)
     about = session.about
     device, base = about.get("device"), about.get("base")
     parts = []
@@ -145,6 +149,15 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     loud = [r for r in results if r.verdict in (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)]
     quiet = [r for r in results if r not in loud]
     unchecked = _unchecked(session)
+    yield _Section(
+        "tests that failed otherwise",
+        "| failed | test | why |\n|---|---|---|\n",
+        [
+            f"| ❌ | {code(line['test'])} | {code(line.get('error') or 'see the log')} |\n"
+            for line in session.failed_otherwise
+        ],
+        "\n",
+    )
     marks = {id(r): "⚠️ not checked" if id(r) in unchecked else _MARKS[r.verdict] for r in loud}
     rows = [_row(r, marks[id(r)]) for r in loud]
     yield _Section("gates that did not pass", _TABLE, rows, "\n")

@@ -171,10 +171,11 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
     assert "the body's own words" in cases["test_body_raises"].find("failure").text
     lines = block(result)
     for claim in ("max_slowdown over fp32 per call", "min_speedup over fp32 per call"):
-        assert (
-            f"not run         test_mine.py::test_body_raises[channels_last]  {claim} (the test's "
-            "body did not end)" in lines
+        place = lines.index(
+            f"not run         test_mine.py::test_body_raises[channels_last]  {claim}"
         )
+        assert "the body failed: " in lines[place + 1]
+        assert "the body's own words" in lines[place + 1]
 
     # Each gate of a test is checked, whatever the others say, and failures come first.
     verdicts = [

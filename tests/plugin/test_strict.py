@@ -37,7 +37,7 @@ LEFT_OUT = [
     (gated("test_a"), ["-k", "test_passes"], "deselected"),
     (gated("test_a", restriction='device="NVIDA H100*"'), [], "NOT_APPLICABLE: "),
     (gated("test_a", body='pytest.skip("in the body")'), [], "not run: the body of the test"),
-    (gated("test_a", body="assert 0"), [], "not run: the body of the test did not end"),
+    (gated("test_a", body="assert 0"), [], "not run: the body failed: AssertionError"),
     (
         gated("test_a", more='@pytest.mark.parametrize("x", [])').replace("(opt", "(x, opt"),
         [],

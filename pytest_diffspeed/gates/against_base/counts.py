@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...arms.counts import CountedLine, Counts
+from ...arms.counts import PEAK_BYTES, CountedLine, Counts
 from ...arms.probes import Probe
 from ...records.verdict import EvidenceKind, GateResult, Metric, VerdictKind
 from ..countable import counted_with
@@ -158,6 +158,8 @@ def _metrics(found: CountDifference, head: Mapping[str, Mapping[str, int]]) -> l
     sums: Counter[str] = Counter()
     for counts in head.values():
         sums.update(counts)
+    if set(sums) == {PEAK_BYTES}:  # memory has no places, and how much it is is what matters
+        return [Metric(PEAK_BYTES, sums[PEAK_BYTES], "bytes", series=PEAK_BYTES)]
     new = Metric(None, len(found.new), "places", series="new sites")
     return [new, *(Metric(what, count, what) for what, count in sums.items())]
 

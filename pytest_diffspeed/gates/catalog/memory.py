@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...accelerators.registry import accelerator_of
-from ...arms.counts import Counts
+from ...arms.counts import PEAK_BYTES, Counts
 from ...arms.probes import Probe
 from ...arms.spec import ArmSpec
 from ...common.errors import SelfComparisonError
@@ -183,7 +183,7 @@ def peak_bytes(arm: PreparedArm) -> int:
 
 
 def count_memory(arm: PreparedArm, root: Path) -> Counts:
-    return Counts({"call": {"peak bytes": peak_bytes(arm)}})
+    return Counts({"call": {PEAK_BYTES: peak_bytes(arm)}})
 
 
 GATES = (MemoryGate(),)

@@ -26,7 +26,12 @@ class Axis:
 STRUCTURE = Axis("structure", "Breaks and syncs", "breaks, syncs", "counted, so the same each time")
 IMAGES = Axis("images", "Images", "images", "against the fp32 baseline, worst first")
 RATIO = Axis("ratio", "Ratios", "ratio", "measured in pairs of calls next to each other")
-MEMORY = Axis("memory", "Memory", "memory", "counted by the device's allocator")
+MEMORY = Axis(
+    "memory",
+    "Memory",
+    "memory",
+    "peak bytes, of the device's allocator or of a simulated GPU: each gate says which",
+)
 TIME = Axis("time", "Seconds", "seconds", "measured once, on this machine, on this day")
 OTHER = Axis("other", "Other gates", "other", "of plug-ins, or of another version")
 

@@ -25,6 +25,8 @@ class TestRow:
     took: str
     cells: tuple[tuple[GateView, ...], ...]
     not_run: tuple[str, ...]
+    error: str
+    """Why the test failed, where no gate says so."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def _row(
             for axis in axes
         ),
         not_run=tuple(not_run),
+        error=word(test_line.get("error")) or "",
     )
 
 
