@@ -29,6 +29,8 @@ def explained(libraries, monkeypatch, fresh_dynamo):
         monkeypatch.setattr(compile_catalog.Compile, "apply", apply)
         with pytest.raises(NotEffectiveError) as caught:
             apply_stack(pipeline, "compile", call=call)
+        assert pipeline.unet._compiled_call_impl is None  # a stack that fails is taken back
+        apply(None, pipeline)
         decode = pipeline.vae.decode
         text = explain_compile_failure(pipeline, call, caught.value.__cause__)
         assert pipeline.vae.decode is decode

@@ -123,7 +123,7 @@ def test_a_number_that_changes_on_every_call_is_seen(run, pytester, monkeypatch)
 
     class Size(torch.Tensor):
         def __new__(cls, sample, number):
-            return sample[..., : 8 + number % 5] if number > 8 else sample
+            return sample[..., : 8 + number % 5] if number > 12 else sample
 
     monkeypatch.setattr(EulerDiscreteScheduler, "scale_model_input", scale_model_input)
     monkeypatch.setattr(EulerDiscreteScheduler, "step", lambda self, out, t, s, **kwargs: (s,))

@@ -45,7 +45,7 @@ def test_a_session_is_stored_by_default(pytester, run_diffspeed, one_test, store
     result = run_diffspeed("--diffspeed-json=r.jsonl")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["history: 1 figures in */.diffspeed/history.sqlite; see diffspeed history list"]
+        ["history: 1 figure in */.diffspeed/history.sqlite; see diffspeed history list"]
     )
     (series,) = stored()
     assert (series.test, series.stack, series.figure) == (TEST, "channels_last", "ratio")
@@ -112,7 +112,7 @@ def test_a_file_is_named_from_the_rootdir(pytester, run_diffspeed, one_test, sto
     pytester.makeini("[pytest]\ndiffspeed_store = sqlite:///mine.sqlite")
     result = run_diffspeed()
     result.stdout.fnmatch_lines(
-        ["history: 1 figures in sqlite:///mine.sqlite; see diffspeed history list --store sqlite*"]
+        ["history: 1 figure in sqlite:///mine.sqlite; see diffspeed history list --store sqlite*"]
     )
     assert len(stored("sqlite:///mine.sqlite")) == 1
     assert no_store(pytester)
@@ -163,7 +163,7 @@ def test_sessions_are_stored_on_a_server(
     url = postgresql.url(database)
     result = run_diffspeed(f"--diffspeed-store={url}")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["history: 1 figures in postgresql://diffspeed:[*][*][*]@127*"])
+    result.stdout.fnmatch_lines(["history: 1 figure in postgresql://diffspeed:[*][*][*]@127*"])
     assert len(stored(url)) == 1
     assert no_store(pytester)
 

@@ -82,7 +82,10 @@ def test_ten_are_shown_and_the_rest_counted():
     assert len(lines(*map(gate, range(10)))) == 10
     told = lines(*map(gate, range(25)))
     assert len(told) == 10
-    assert told[-1] == "::error title=diffspeed::16 more gates failed: see the log of this step"
+    assert (
+        told[-1]
+        == "::error title=diffspeed::16 more gates or tests failed: see the log of this step"
+    )
     warnings = [gate(n, "INCONCLUSIVE", blocking=False) for n in range(11)]
     assert lines(*warnings)[-1].startswith("::warning title=diffspeed::2 more gates were")
 

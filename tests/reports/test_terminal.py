@@ -132,7 +132,7 @@ def test_a_picture_shows_baseline_optimized_and_the_amplified_difference(tmp_pat
 
 
 def test_a_gallery_is_numbered_and_shows_this_run_only(tmp_path):
-    baseline = np.full((32, 32, 3), 0.5, dtype=np.float32)
+    baseline = np.full((3, 32, 32), 0.5, dtype=np.float32)
     first = [Picture(name, baseline, baseline) for name in ("worst", "middle", "best")]
     save_gallery(tmp_path / "g", first)
     (tmp_path / "g" / "notes.txt").write_text("kept")

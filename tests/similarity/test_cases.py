@@ -59,8 +59,8 @@ def test_a_case_has_its_own_latents_in_float32_and_leaves_the_call_as_it_is(pipe
 
 def test_what_is_drawn_is_one_image_and_the_latents_behind_it(pipeline):
     first, second = draw(pipeline), draw(pipeline)
-    assert first.image.shape == (3, 64, 64)
-    assert torch.equal(first.image, second.image)
+    assert first.output.data.shape == (3, 64, 64)
+    assert torch.equal(first.output.data, second.output.data)
     config = pipeline.vae.config
     mean, std = (
         torch.tensor(values).view(1, -1, 1, 1)
@@ -69,9 +69,13 @@ def test_what_is_drawn_is_one_image_and_the_latents_behind_it(pipeline):
     with torch.no_grad():
         scaled = first.latents.unsqueeze(0) * std / config.scaling_factor + mean
         decoded = pipeline.vae.decode(scaled).sample[0] / 2 + 0.5
-    assert torch.allclose(decoded.clamp(0, 1), first.image, atol=1e-5)
-    assert not torch.allclose(draw(pipeline, Case("owl", 4)).image, first.image, atol=1e-2)
-    assert not torch.allclose(draw(pipeline, Case("avocado", 3)).image, first.image, atol=1e-2)
+    assert torch.allclose(decoded.clamp(0, 1), first.output.data, atol=1e-5)
+    assert not torch.allclose(
+        draw(pipeline, Case("owl", 4)).output.data, first.output.data, atol=1e-2
+    )
+    assert not torch.allclose(
+        draw(pipeline, Case("avocado", 3)).output.data, first.output.data, atol=1e-2
+    )
 
 
 def with_scheduler(pipeline, scheduler):
@@ -97,14 +101,14 @@ def test_a_stochastic_scheduler_gets_the_same_noise_in_both_arms(libraries, monk
         with_scheduler(demo(dtype), EulerAncestralDiscreteScheduler)
         for dtype in (None, torch.bfloat16)
     ]
-    images = [draw(arm).image.float() for arm in arms]
+    images = [draw(arm).output.data.float() for arm in arms]
     full, half = noise[torch.float32], noise[torch.bfloat16]
     assert len(full) == len(half) == STEPS
     assert not torch.equal(full[0], full[1])
     for one, other in zip(full, half, strict=True):
         assert torch.equal(one.to(torch.bfloat16), other)
     assert (images[0] - images[1]).abs().mean() < 0.02
-    assert (images[0] - draw(arms[0], Case("owl", 4)).image).abs().mean() > 0.02
+    assert (images[0] - draw(arms[0], Case("owl", 4)).output.data).abs().mean() > 0.02
 
 
 def test_noise_from_process_wide_generators_is_the_same_too(pipeline, monkeypatch):
@@ -117,26 +121,26 @@ def test_noise_from_process_wide_generators_is_the_same_too(pipeline, monkeypatc
     monkeypatch.setattr(pipeline.scheduler, "step", noisy)
     state = torch.get_rng_state()
     first, second = draw(pipeline), draw(pipeline)
-    assert torch.equal(first.image, second.image)
+    assert torch.equal(first.output.data, second.output.data)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(123)
-    assert torch.equal(draw(pipeline).image, first.image)
+    assert torch.equal(draw(pipeline).output.data, first.output.data)
     torch.set_rng_state(state)
 
 
 def test_a_pipeline_that_gives_no_image_is_refused(pipeline, monkeypatch):
     call = call_of(pipeline)
-    monkeypatch.setattr(PipelineCall, "_images", staticmethod(lambda output: output[0][0]))
-    message = r"torch.Size\(\[3, 64, 64\]\) for one prompt"
+    monkeypatch.setattr(pipeline.image_processor, "postprocess", lambda *args, **kwargs: ["text"])
+    message = "as images for one case instead of one image, video or sound"
     with third_party(), pytest.raises(MeasurementError, match=message):
         call.draw(pipeline)
 
 
 def test_other_kernels_round_differently_and_are_put_back(pipeline):
     before = torch.backends.cudnn.enabled, torch.backends.mkldnn.enabled
-    usual = draw(pipeline).image
+    usual = draw(pipeline).output.data
     with other_kernels():
-        other = draw(pipeline).image
+        other = draw(pipeline).output.data
         assert not torch.backends.mkldnn.enabled
     assert (torch.backends.cudnn.enabled, torch.backends.mkldnn.enabled) == before
     assert 0 < (usual - other).abs().max() < 1e-3

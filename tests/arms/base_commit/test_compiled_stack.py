@@ -2,6 +2,8 @@
 
 import pytest
 
+from pytest_diffspeed.techniques.catalog.compile import Compile
+
 CONFTEST = """
 from pytest_diffspeed.techniques.catalog.compile import Compile
 
@@ -27,8 +29,10 @@ def test_fast(optimized_pipeline): ...
 
 @pytest.mark.slow
 def test_memory_is_refused_and_syncs_say_what_they_were_counted_with(
-    repository, pytester, against_main
+    repository, pytester, against_main, monkeypatch
 ):
+    # The inner session's conftest changes the class of this very process: put back afterwards.
+    monkeypatch.setattr(Compile, "backend", Compile.backend)
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_fast=TEST, fast_pipeline=PIPELINE)
     repository.commit("The base")
