@@ -38,8 +38,8 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from history import session
-from pytest_diffspeed.records.finished import Finished
-finished = Finished(list(session(int(sys.argv[3]))), Path())
+from pytest_diffspeed.records.finished import FinishedSession
+finished = FinishedSession(list(session(int(sys.argv[3]))), Path())
 start_s = time.perf_counter()
 from pytest_diffspeed.history.record import write
 write(sys.argv[2], finished)

@@ -75,7 +75,7 @@ def main() -> None:
                 [Hypothesis(1.0, precision=1.02)],
                 budget_s=arguments.budget,
                 seed=random.SystemRandom().randrange(2**32),
-                conditions=disturbances_of(resolve_device("cpu")),
+                disturbances=disturbances_of(resolve_device("cpu")),
             ).run()
         inside = result.low >= LOW and result.high <= HIGH
         missed += not inside

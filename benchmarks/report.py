@@ -21,7 +21,7 @@ from conftest import FLAGS, find_chromium
 from playwright.sync_api import sync_playwright
 from report_sessions import many, strips
 
-from pytest_diffspeed.records.finished import Finished
+from pytest_diffspeed.records.finished import FinishedSession
 from pytest_diffspeed.reports.html import write
 
 READY_MS = """() => {
@@ -51,7 +51,7 @@ def main() -> None:
                     if line.get("gate") == "image_similarity":
                         line["figures"]["pictures"] = pictures
                 began = time.perf_counter()
-                write(str(path), Finished(lines, Path(folder)))
+                write(str(path), FinishedSession(lines, Path(folder)))
                 written_s = time.perf_counter() - began
                 found = []
                 for _ in range(arguments.times):

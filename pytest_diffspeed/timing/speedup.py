@@ -47,7 +47,7 @@ def measure_speedup(
         seed: of the order in which the arms of a pair run.
         discard_warm_call: call an arm once off the clock before each timed call of it; for arms
             that disturb each other through caches, clocks or memory.  Twice the calls.
-        conditions: asked before each pair whether the machine is disturbed, beside a full garbage
+        disturbances: asked before each pair whether the machine is disturbed, beside a full garbage
             collection; see :mod:`pytest_diffspeed.timing.validity`.
         now: a clock for the budget.
         on_warm: told how both arms warmed up, and what the budget can be expected to show.

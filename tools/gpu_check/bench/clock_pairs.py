@@ -89,7 +89,7 @@ def _gate_itself(bench: Bench, part: Part, wanted: int) -> list[dict[str, Any]]:
             budget_s=max(LEAST_PAIRS * pair_s * 1.2, budget),
             clock=bench.clock,
             seed=seed,
-            conditions=disturbances_of(bench.builder.device),
+            disturbances=disturbances_of(bench.builder.device),
         ).run()
         gate = {}
         for name, result in zip(("min_speedup", "max_slowdown"), results, strict=True):

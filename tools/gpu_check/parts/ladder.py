@@ -201,7 +201,7 @@ def _measured(ladder: Ladder, arm: Any, before: str | None) -> Row:
             auto_s=1.0 if ladder.part.small else AUTO_S,
             clock=ladder.clock,
             seed=random.SystemRandom().randrange(2**32),
-            conditions=disturbances_of(ladder.builder.device),
+            disturbances=disturbances_of(ladder.builder.device),
         ).run()
         for name, result in zip(there, results, strict=True):
             ratios[name] = {
