@@ -41,14 +41,15 @@ def next_command(
     results: Sequence[GateResult],
     unchecked: Sequence[str],
     records: Path | None,
+    failed: Sequence[str] = (),
 ) -> str:
     """What to run next: the first red test alone, more pairs, or a report of what was found.
 
-    ``unchecked`` are tests with a gate that could not be checked; ``records`` is where this session
-    wrote what it found, if it is one file.
+    ``unchecked`` are tests with a gate that could not be checked, ``failed`` those that failed
+    before their gates; ``records`` is where this session wrote what it found, if it is one file.
     """
     ordered = in_order(results)
-    red = [*unchecked, *(result.test for result in ordered if result.blocking)]
+    red = [*unchecked, *(result.test for result in ordered if result.blocking), *failed]
     if red:
         return f"again, this one only: {shlex.join([*_args_of_this_run(config), red[0]])}"
     undecided = [r.test for r in ordered if r.verdict is VerdictKind.INCONCLUSIVE]

@@ -241,9 +241,7 @@ class Summary:
         unchecked = [gate.result.test for gate in _unchecked(session)]
         failed = [str(line["test"]) for line in session.failed_otherwise]
         records = self._options.json_path or self.journal
-        say.write_line(
-            next_command(self._config, _results(session), [*unchecked, *failed], records)
-        )
+        say.write_line(next_command(self._config, _results(session), unchecked, records, failed))
 
 
 def _results(session: RecordedSession) -> list[GateResult]:

@@ -30,7 +30,7 @@ def annotation_lines(session: RecordedSession, *, workspace: Path | None = None)
     ``session.path`` the folder that those of the records start from.
     """
     places = {str(test["test"]): test for test in session.tests}
-    errors = [_failed(line, session.path, workspace) for line in session.failed_otherwise]
+    errors: list[str] = []
     warnings: list[str] = []
     for gate in _in_order(session.latest):
         result, place = gate.result, places.get(gate.result.test, {})
@@ -38,6 +38,7 @@ def annotation_lines(session: RecordedSession, *, workspace: Path | None = None)
             errors.append(_annotation("error", gate, place, session.path, workspace))
         elif result.verdict is VerdictKind.INCONCLUSIVE and not result.blocking:
             warnings.append(_annotation("warning", gate, place, session.path, workspace))
+    errors += [_failed(line, session.path, workspace) for line in session.failed_otherwise]
     return [*_at_most("error", errors), *_at_most("warning", warnings)]
 
 

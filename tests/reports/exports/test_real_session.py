@@ -63,6 +63,7 @@ def test_a_session_with_all_its_outputs(
         "FAIL no_gpu_syncs in call [bf16]",
         "FAIL min_speedup over channels_last per call [bf16]",
         "not checked%3A min_speedup over fp32 per step [bf16]",
+        "diffspeed test failed",  # its body raised, and no gate says so
     ]
     assert all(line.startswith("::error file=test_mine.py,line=") for line in annotations)
     text = summary.read_text(encoding="utf-8")
