@@ -68,7 +68,7 @@ def test_a_session_with_all_its_outputs(
     assert all(line.startswith("::error file=test_mine.py,line=") for line in annotations)
     text = summary.read_text(encoding="utf-8")
     assert text.startswith("of another step\n## diffspeed: ")
-    assert ", 1 not checked\n" in text
+    assert ", 1 not checked, 1 not run, 1 test failed otherwise\n" in text
     assert f"markdown: appended to {summary}" in result.outlines
 
     # The last line of the block is the next command: it begins with what could not be checked.
