@@ -13,8 +13,8 @@ from ..accelerators.clock import StampClock
 from ..adapters.attributes import replaced
 from ..common.errors import MeasurementError
 from ..common.quiet import third_party
+from ..common.text import plural
 from ..compilation.cost import Compilation
-from ..compilation.report import plural
 from ..pipelines.boundaries import require_unit, stage_boundaries
 from ..pipelines.call import PipelineCall
 from ..pipelines.components import modules

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.errors import UsageError, nearest
 from ..common.quiet import third_party
+from ..common.text import first_line
 from ..syncs.count import count_syncs
 from ..syncs.report import SyncReport
 
@@ -143,14 +144,10 @@ def _row(
     except NotThere as error:
         reason = str(error)
     except Exception as error:  # one of them must not hide the others
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
     row = AuditRow(subject, name, report, reason, time.perf_counter() - started)
     on_row(row)
     return row
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def table(rows: Sequence[AuditRow], *, sites: bool = True) -> list[str]:

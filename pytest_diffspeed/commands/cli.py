@@ -48,12 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "schedulers", help="host syncs of every scheduler of the installed diffusers"
     )
     schedulers.add_argument("names", nargs="*", metavar="CLASS", help="only these classes")
-    schedulers.add_argument("--steps", type=int, default=6, help="denoising steps (default: 6)")
-    schedulers.add_argument(
-        "--device", help="simulated, cuda or cuda:N (default: a GPU if there is one)"
-    )
-    schedulers.add_argument("--no-sites", action="store_true", help="one line a scheduler")
-    schedulers.add_argument("--json", action="store_true", help="one JSON object a scheduler")
+    _add_audit_options(schedulers, "scheduler", steps=6)
     schedulers.set_defaults(run=_audit_schedulers)
     pipelines = subjects.add_parser(
         "pipelines", help="host syncs of one call of each pipeline: its steps, with their lines"
@@ -64,12 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="pipelines (default: every small one of diffusers, random:<PipelineClass>)",
     )
-    pipelines.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
-    pipelines.add_argument(
-        "--device", help="simulated, cuda or cuda:N (default: a GPU if there is one)"
-    )
-    pipelines.add_argument("--no-sites", action="store_true", help="one line a pipeline")
-    pipelines.add_argument("--json", action="store_true", help="one JSON object a pipeline")
+    _add_audit_options(pipelines, "pipeline", steps=4)
     pipelines.set_defaults(run=_audit_pipelines)
     compare = commands.add_parser(
         "compare", help="host syncs on a real GPU beside those on the simulated one"
@@ -90,6 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     add_export(commands)
     add_verify(commands)
     return parser
+
+
+def _add_audit_options(parser: argparse.ArgumentParser, subject: str, steps: int) -> None:
+    parser.add_argument(
+        "--steps", type=int, default=steps, help=f"denoising steps (default: {steps})"
+    )
+    parser.add_argument(
+        "--device", help="simulated, cuda or cuda:N (default: a GPU if there is one)"
+    )
+    parser.add_argument("--no-sites", action="store_true", help=f"one line a {subject}")
+    parser.add_argument("--json", action="store_true", help=f"one JSON object a {subject}")
 
 
 def _compare_syncs(arguments: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from ..accelerators.accelerator import SyncCounter
 from ..common.errors import UsageError
 from ..common.paths import short_path
 from ..common.quiet import third_party
+from ..common.text import first_line
 from ..syncs.backends import SIMULATED, backend
 from ..syncs.count import count_on
 from ..syncs.report import SyncReport, SyncSite
@@ -185,8 +186,7 @@ def _compare_one(
             with device() as counter:
                 reports.append(count_on(counter, target, subject.scope, steps))
         except Exception as error:  # one subject must not hide the others
-            error_lines = str(error).strip().splitlines() or ["no message"]
-            problem = f"on the {where}: {type(error).__name__}: {error_lines[0]}"
+            problem = f"on the {where}: {type(error).__name__}: {first_line(error)}"
             return Compared(subject.name, 0, 0, problem=problem)
     ours, theirs = reports
     lines, differences = compare_reports(theirs, ours)

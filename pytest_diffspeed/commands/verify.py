@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..common.errors import RecordError, UsageError
 from ..common.files import check_output, replace_file
+from ..common.text import first_line
 from ..records.reader import RecordedSession, read_journal
 from ..records.verdict import VerdictKind
 
@@ -124,7 +125,7 @@ def missing(
                 yield gate, "PASS, and its test failed all the same"
             continue
         if result is not None:
-            reason = next(iter(result.reason.splitlines()), "")
+            reason = first_line(result.reason, otherwise="")
             yield gate, f"{result.verdict}: {reason}"
         elif gate in not_run:
             yield gate, f"not run: {not_run[gate] or 'the body of the test did not end'}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import UsageError
+from .text import shortened
 
 SOURCE_SUFFIXES = frozenset(
     [
@@ -56,7 +57,7 @@ def check_output(text: str, mark: str) -> Path:
     Raises:
         UsageError: nothing can be written there, or something would be lost.
     """
-    cannot = f"cannot write {_shown(text)}"
+    cannot = f"cannot write {shortened(text, 80)!r}"
     if not text.strip() or "\0" in text:
         raise UsageError(f"{cannot}: that is no name of a file")
     path = Path(text)
@@ -137,7 +138,3 @@ def _beginning(path: Path) -> str:
             return file.read(2000).decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:79]}…")

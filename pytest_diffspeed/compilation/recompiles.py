@@ -27,12 +27,12 @@ from ..adapters.dynamo import (
     watching,
 )
 from ..adapters.dynamo_undisturbed import new_compilations_forgotten
-from ..adapters.module_state import COMPILED_CALL
 from ..adapters.torch_internals import compiled_frames_run
 from ..common.paths import short_path
 from ..common.quiet import third_party
+from ..common.text import plural
 from .probe import root_error
-from .report import CompileFailedError, NothingCompiledError, plural
+from .report import CompileFailedError, NothingCompiledError
 from .targets import Mark, outermost_marks
 
 _GUARD_NUMBER = re.compile(r"^\d+(/\d+)*: ")
@@ -172,8 +172,8 @@ def find_recompiles(
 
 def _component(name: str, module: torch.nn.Module, mark: Mark) -> str:
     """``vae.decode`` where a method is compiled, else the name of the component."""
-    whole = mark.owner is not module or mark.attribute in (COMPILED_CALL, "forward")
-    return name if whole else f"{name}.{mark.attribute}"
+    is_method = mark.owner is module and not mark.is_whole(module)
+    return f"{name}.{mark.attribute}" if is_method else name
 
 
 @dataclass

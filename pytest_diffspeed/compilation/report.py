@@ -8,6 +8,7 @@ from typing import Any
 
 from ..common.errors import DiffspeedError
 from ..common.paths import short_path
+from ..common.text import plural
 
 
 class NothingCompiledError(DiffspeedError):
@@ -102,7 +103,3 @@ class GraphBreakReport:
         head = f"{self.summary()}, {plural(self.ops, 'operation')} ({self.how})"
         lines = [head, *(f"  {line}" for found in self.breaks for line in str(found).splitlines())]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
-
-
-def plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

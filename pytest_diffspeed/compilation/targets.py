@@ -33,6 +33,10 @@ class Mark:
     """``None``: without the attribute the owner is uncompiled."""
     label: str
 
+    def is_whole(self, module: torch.nn.Module) -> bool:
+        """Whether what it compiled is ``module`` itself, and not one of its methods or modules."""
+        return self.owner is module and self.attribute in (COMPILED_CALL, "forward")
+
 
 @dataclass(frozen=True)
 class Target:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..common.errors import MeasurementError
+from ..common.text import first_line
 from ..evidence.baseline_images import BaselineImageCache
 from ..evidence.key import EvidenceKey
 from ..pipelines.cases import Case, image_cases
@@ -142,10 +143,10 @@ def _naming(arm: PreparedArm, case: Case) -> Iterator[None]:
     except MeasurementError:
         raise
     except Exception as error:
-        first_line = (str(error).strip() or "no message").splitlines()[0]
+        message = first_line(error)
         raise MeasurementError(
             f"{arm.spec.stack} raised while it drew {case.name!r} (seed {case.seed}): "
-            f"{type(error).__name__}: {first_line}"
+            f"{type(error).__name__}: {message}"
         ) from error
 
 

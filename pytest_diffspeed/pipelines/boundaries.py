@@ -72,10 +72,7 @@ def _watch(stack: ExitStack, entry: Entry, around: Around) -> None:
 def _is_compiled_whole(entry: Entry) -> bool:
     module = entry.component.module
     assert module is not None, "unreachable because it was seen to run"
-    return any(
-        mark.owner is module and mark.attribute in ("_compiled_call_impl", FORWARD)
-        for mark in outermost_marks(module)
-    )
+    return any(mark.is_whole(module) for mark in outermost_marks(module))
 
 
 def _stage(entry: Entry) -> Stage:

@@ -57,6 +57,8 @@ class PipelineCall:
         first = defaults.inputs()[0]
         if prompt is not None and prompt != first.prompt:
             first = Case(prompt, defaults.seed, arguments=first.arguments)
+        self.memo: dict[object, Any] = {}
+        """What was found out in such calls and need not be found out again; copies share it."""
         self.defaults = defaults
         self._signature = call_signature(pipeline)
         self.case = first

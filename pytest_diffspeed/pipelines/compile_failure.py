@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.attributes import replaced
 from ..common.errors import DiffspeedError
 from ..common.quiet import third_party
+from ..common.text import first_line
 from ..compilation.probe import probe_breaks, root_error
 from ..compilation.report import GraphBreakReport
 from ..compilation.targets import outermost_marks
@@ -36,7 +37,7 @@ def explain_compile_failure(
     except Exception as failure:
         return (
             f"{root_error(error)} (and looking for the reason failed, {type(failure).__name__}: "
-            f"{(str(failure).strip() or 'no message').splitlines()[0]})"
+            f"{first_line(failure)})"
         )
     if not broken:
         return (

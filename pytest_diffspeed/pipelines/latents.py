@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.attributes import replaced
 from ..common.quiet import third_party
+from ..common.text import first_line
 from .scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def _refusal(
     try:
         again = _made(pipeline, {**arguments, "latents": ours.to(own.device, own.dtype)})
     except Exception as error:
-        first_line = (str(error).strip() or "no message").splitlines()[0]
-        return f"given latents it raised {type(error).__name__}: {first_line}"
+        message = first_line(error)
+        return f"given latents it raised {type(error).__name__}: {message}"
     # Some give less back than the call unpacks: see QwenImageInpaintPipeline in diffusers 0.42.1.
     if [type(part) for part in again] != [type(part) for part in made]:
         return f"given latents its `{MADE_BY}` returns something else than without"

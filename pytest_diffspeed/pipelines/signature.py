@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
@@ -33,9 +33,13 @@ class CallSignature:
         """Whether an argument of this name arrives somewhere, as far as can be known."""
         return self.open or self.takes(name)
 
-    def required(self) -> tuple[str, ...]:
-        """The arguments without which the call is a ``TypeError``."""
-        return tuple(n for n, p in self.parameters.items() if p.default is Parameter.empty)
+    def missing(self, given: Container[str]) -> list[str]:
+        """The arguments without which the call is a ``TypeError``, and which are not given."""
+        return [
+            name
+            for name, parameter in self.parameters.items()
+            if parameter.default is Parameter.empty and name not in given
+        ]
 
     def default(self, name: str) -> Any:
         """What stands there where nothing is given, or ``None``."""
@@ -122,7 +126,7 @@ def check_arguments(
                 f"a call of {signature.pipeline} takes no `{name}`, so it would not arrive; "
                 f"{nearest(name, {*signature.parameters, *OWN} - {'prompt', 'return_dict'})}"
             )
-    missing = [name for name in signature.required() if name not in given]
+    missing = signature.missing(given)
     if missing:
         words = ", ".join(f'"{"prompts" if name == "prompt" else name}": …' for name in missing)
         raise SourceError(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..common.errors import AbsentSourceError, DiffspeedError, SourceError, UsageError, nearest
 from ..common.extensions import extensions
 from ..common.quiet import third_party
+from ..common.text import first_line
 from .cases import OWN, CallDefaults
 from .signature import call_signature
 
@@ -120,7 +121,7 @@ def explain_load_error(error: Exception, next_step: str = "") -> str:
     """
     import torch
 
-    first_line = (str(error).strip() or "no message").splitlines()[0]
+    message = first_line(error)
     text = str(error).lower()
     if (
         isinstance(error, (MemoryError, torch.OutOfMemoryError))
@@ -129,7 +130,7 @@ def explain_load_error(error: Exception, next_step: str = "") -> str:
     ):
         return (
             "it does not fit into memory; use a smaller pipeline or size, free the device, or run "
-            f"on a machine with more memory ({first_line})"
+            f"on a machine with more memory ({message})"
         )
     causes = _causes(error)
     if any(type(cause).__name__ in _NO_NETWORK for cause in causes):
@@ -142,7 +143,7 @@ def explain_load_error(error: Exception, next_step: str = "") -> str:
             "the hub has no such repository, or it is gated and you are not logged in; check the "
             "spelling, or run `hf auth login`"
         )
-    return f"{type(error).__name__}: {first_line}" + (f"; {next_step}" if next_step else "")
+    return f"{type(error).__name__}: {message}" + (f"; {next_step}" if next_step else "")
 
 
 # Names instead of classes: they live in httpx, requests and huggingface_hub, whose versions move.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..common.errors import SourceError
+from ..common.text import shortened
 from .call import PipelineCall
 from .signature import call_signature
 
@@ -53,7 +54,7 @@ def variants(
         found.append((f"batch of {batch}", _batched(pipeline, call, steps, batch)))
     for prompt in prompts:
         prompted = call.with_prompt(prompt)
-        found.append((f"prompt {_short(prompt)!r}", _running(pipeline, prompted, steps)))
+        found.append((f"prompt {shortened(prompt, 30)!r}", _running(pipeline, prompted, steps)))
     for scale in guidance:
         guided = call.varied(guidance=scale)
         found.append((f"guidance {scale:g}", _running(pipeline, guided, steps)))
@@ -75,7 +76,3 @@ def _batched(
         return pipeline(**arguments)
 
     return run
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 30 else text[:29] + "…"

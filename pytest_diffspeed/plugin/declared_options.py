@@ -6,6 +6,7 @@ Loaded in every pytest session of an environment that has this package: it impor
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -112,13 +113,8 @@ def given_in_vain(config: pytest.Config) -> str | None:
     """What was given for a session with ``--diffspeed``, in one without it; ``None``: nothing."""
     if enabled(config):
         return None
-    named = [name for name, _, _ in _VALUES]
-    for name in (*named, "prompts", *help_of_formats(), *_BASE):
-        if config.getoption(f"--diffspeed-{name}") is not None:
-            return f"--diffspeed-{name}"
-    for name in ("fresh", "strict", "save-counts"):
-        if config.getoption(f"--diffspeed-{name}"):
-            return f"--diffspeed-{name}"
+    for option in _on_the_command_line(config):
+        return option
     if os.environ.get(IN_CI, "") not in ("", "0"):
         return f"{IN_CI}={os.environ[IN_CI]}"
     return None
@@ -126,14 +122,23 @@ def given_in_vain(config: pytest.Config) -> str | None:
 
 def any_given(config: pytest.Config) -> bool:
     """Whether the command line or the ini file sets any option of ours."""
-    in_ini = [*(name for name, _, _ in _VALUES), "prompts"]
     return (
         enabled(config)
-        or bool(config.getoption("--diffspeed-fresh"))
-        or bool(config.getoption("--diffspeed-save-counts"))
-        or any(
-            config.getoption(f"--diffspeed-{name}") is not None
-            for name in (*in_ini, *help_of_formats(), *_BASE)
-        )
-        or any(config.getini(f"diffspeed_{name.replace('-', '_')}") for name in in_ini)
+        or any(_on_the_command_line(config))
+        or any(config.getini(f"diffspeed_{name.replace('-', '_')}") for name in _in_the_ini_file())
     )
+
+
+def _on_the_command_line(config: pytest.Config) -> Iterator[str]:
+    """The options that were given there, but for ``--diffspeed`` itself."""
+    for name in (*_in_the_ini_file(), *help_of_formats(), *_BASE):
+        if config.getoption(f"--diffspeed-{name}") is not None:
+            yield f"--diffspeed-{name}"
+    for name in ("fresh", "strict", "save-counts"):
+        if config.getoption(f"--diffspeed-{name}"):
+            yield f"--diffspeed-{name}"
+
+
+def _in_the_ini_file() -> tuple[str, ...]:
+    """The names of the options whose values can stand there too."""
+    return (*(name for name, _, _ in _VALUES), "prompts")

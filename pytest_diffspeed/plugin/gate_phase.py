@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import pytest
 from ..arms.prepared_arm import PreparedArm
 from ..arms.session import Session
 from ..common.paths import short_path
+from ..common.text import first_line
 from ..common.workdir import safe_name
 from ..gates.gate import GateContext
 from ..gates.run import run_gates
@@ -18,7 +18,7 @@ from ..records.verdict import GateResult, VerdictKind
 from ..reports.exports.junit import PREFIX, properties
 from ..reports.terminal import failure
 from .plan import Plan
-from .stash import OUTCOME, STATE_GUARD, new_outcome
+from .stash import OUTCOME, STATE_GUARD
 from .summary import NAME as SUMMARY
 from .summary import Summary
 
@@ -62,29 +62,17 @@ def check_gates(
         pytest.skip("; ".join(f"INCONCLUSIVE: {result.reason}" for result in skipping))
 
 
-def left_without_gates(
-    outcome: dict[str, Any] | None,
-    report: pytest.TestReport,
-    raised: pytest.ExceptionInfo[BaseException] | None,
-    claims: Iterable[str],
-) -> dict[str, Any]:
-    """The outcome of a test that failed before its gates, with the reason.
+def why_not_run(when: str | None, raised: pytest.ExceptionInfo[BaseException] | None) -> str:
+    """Why a test failed before its gates: a proof, a fixture that raised, a body's own assertion.
 
-    A proof that failed, a fixture that raised, a body's own assertion: whoever reads a report must
-    see it there, as they would a gate's.
+    Whoever reads a report must see it there, as they would a gate's.
     """
-    found = outcome or {**new_outcome(), "not_run": sorted(claims)}
-    found["why_not_run"] = _why(report.when or "", raised)
-    return found
-
-
-def _why(when: str, raised: pytest.ExceptionInfo[BaseException] | None) -> str:
     where = "set-up failed" if when == "setup" else "the body failed"
     if raised is None:
         return where
     error = raised.value
     own = isinstance(error, pytest.fail.Exception)  # a sentence: ours, or pytest.fail's
-    message = next(iter(str(error).strip().splitlines()), "no message")
+    message = first_line(error)
     text = message if own else f"{type(error).__name__}: {message}"
     place = "" if own else f" (line {raised.traceback[-1].lineno + 1} of {_file(raised)})"
     return f"{where}: {text[:1000]}{place}"

@@ -126,15 +126,19 @@ def pytest_runtest_makereport(
     report = yield
     plan = item.stash.get(PLAN, None)
     if (plan is not None or OUTCOME in item.stash) and command_line.enabled(item.config):
-        outcome = item.stash.get(OUTCOME, None) if report.when == "call" else None
-        if report.failed and (report.when == "setup" or (outcome and outcome["not_run"])):
-            from .gate_phase import left_without_gates
+        gates = plan.gates if plan is not None else ()
+        claims = sorted({gate.claim for gate in gates})
+        found = item.stash.get(OUTCOME, None) if report.when == "call" else None
+        outcome = found or new_outcome()
+        if report.failed and report.when == "setup":
+            outcome["not_run"] = claims
+        if report.failed and (report.when == "setup" or outcome["not_run"]):
+            from .gate_phase import why_not_run
 
-            claims = {gate.claim for gate in plan.gates} if plan is not None else set()
-            outcome = left_without_gates(outcome, report, call.excinfo, claims)
+            outcome["why_not_run"] = why_not_run(report.when, call.excinfo)
         report.diffspeed = {  # type: ignore[attr-defined]
-            "asked": len(plan.gates) if plan is not None and report.when == "setup" else 0,
-            "claims": sorted({g.claim for g in plan.gates}) if plan is not None else [],
-            **(outcome or new_outcome()),
+            "asked": len(gates) if report.when == "setup" else 0,
+            "claims": claims,
+            **outcome,
         }
     return report

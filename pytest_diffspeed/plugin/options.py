@@ -16,6 +16,7 @@ from ..accelerators.registry import check_device_word
 from ..arms.session_options import INCONCLUSIVE_POLICIES, MOST_INSTANCES, Options
 from ..common.errors import DiffspeedError, UsageError, nearest
 from ..common.files import check_output
+from ..common.text import shortened
 from ..history.url import DEFAULT as DEFAULT_STORE
 from ..history.url import StoreUrl, check_store, parse_store
 from ..pipelines.names import check_source_text
@@ -90,14 +91,12 @@ def _given(config: pytest.Config, name: str) -> tuple[str | None, str]:
 
 def _steps(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text[:10]) < 1:
-        raise UsageError(f"must be a whole number of at least 1, not {_shown(text)}")
+        raise UsageError(f"must be a whole number of at least 1, not {shortened(text, 60)!r}")
     if len(text) > 9:
-        raise UsageError(f"must be a number of steps that ends one day, not {_shown(text)}")
+        raise UsageError(
+            f"must be a number of steps that ends one day, not {shortened(text, 60)!r}"
+        )
     return int(text)
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:59]}…")
 
 
 def _instances(text: str) -> int:
@@ -164,8 +163,8 @@ def _base_env(config: pytest.Config) -> tuple[str, ...]:
     names = tuple(name.strip() for name in str(text).split(","))
     if not all(re.fullmatch(r"[A-Za-z_*?][A-Za-z0-9_*?]*", name) for name in names):
         raise pytest.UsageError(
-            f"--diffspeed-base-env: {_shown(text)} is not a list of names of environment variables "
-            "such as MODEL_DIR,DATA_*"
+            f"--diffspeed-base-env: {shortened(str(text), 60)!r} is not a list of names of "
+            "environment variables such as MODEL_DIR,DATA_*"
         )
     return names
 

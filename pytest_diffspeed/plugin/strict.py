@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from ..common.text import first_line
 from ..records.reader import as_result
-from ..records.verdict import VerdictKind
+from ..records.verdict import GateResult, VerdictKind
 from .stash import PLAN
 
 NAME = "diffspeed-strict"
 _CARRIED = "diffspeed_strict"
 """Under this name xdist carries what a worker collected to the controller."""
+_DESELECTED, _NOT_REACHED = "deselected", "the session ended before"
 
 
 class Strict:
@@ -26,10 +28,10 @@ class Strict:
         self._reached: set[tuple[str, str]] = set()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._collected(session.items, "the session ended before")
+        self._collected(session.items, _NOT_REACHED)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        self._collected(items, "deselected")
+        self._collected(items, _DESELECTED)
 
     def _collected(self, items: Iterable[pytest.Item], why: str) -> None:
         for item in items:
@@ -49,20 +51,18 @@ class Strict:
             self._left((report.nodeid, claim), f"not run: {ours['why_not_run']}")
         for record in ours["records"]:
             if record["kind"] == "gate-error":
-                why = f"not checked: {_first_line(record['error'])}"
-                self._left((report.nodeid, record["claim"]), why)
-        for record in ours["records"]:
-            if record["kind"] != "gate":
-                continue
-            result = as_result(record)
-            key = (report.nodeid, result.claim)
-            if result.verdict is VerdictKind.NOT_APPLICABLE:
-                if key not in self._open:
-                    continue  # asked against a base, which may lack the pipeline: not collected
-                self._left(key, f"NOT_APPLICABLE: {_first_line(result.reason)}")
-            else:  # a ratio without pairs fails by itself
-                self._reached.add(key)
-                self._open.pop(key, None)
+                key = (report.nodeid, record["claim"])
+                self._left(key, f"not checked: {first_line(record['error'], otherwise='')}")
+            elif record["kind"] == "gate":
+                self._ended(report.nodeid, as_result(record))
+
+    def _ended(self, test: str, result: GateResult) -> None:
+        key = (test, result.claim)
+        if result.verdict is not VerdictKind.NOT_APPLICABLE:
+            self._reached.add(key)  # also a ratio without pairs, which fails by itself
+            self._open.pop(key, None)
+        elif key in self._open:  # else asked against a base, which may lack the pipeline
+            self._left(key, f"NOT_APPLICABLE: {first_line(result.reason, otherwise='')}")
 
     def _left(self, key: tuple[str, str], why: str) -> None:
         if key not in self._reached:
@@ -81,7 +81,7 @@ class Strict:
             self._open.clear()
         output = getattr(self._config, "workeroutput", None)
         if output is not None:  # others run what this worker did not
-            waiting = ("deselected", "the session ended before")
+            waiting = (_DESELECTED, _NOT_REACHED)
             output[_CARRIED] = [[*key, why] for key, why in self._open.items() if why in waiting]
         elif self._open and session.exitstatus in (
             pytest.ExitCode.OK,
@@ -115,7 +115,3 @@ def _why_not_called(report: pytest.TestReport) -> str:
         place = report.longrepr
         return f"skipped: {place[2] if isinstance(place, tuple) else place}"
     return "its set-up failed"
-
-
-def _first_line(text: object) -> str:
-    return next(iter(str(text).splitlines()), "")

@@ -17,6 +17,7 @@ from .report import (
     conclude,
     labels_of,
     require_sane_baseline,
+    sane_cases,
     unlike,
 )
 from .sanity import Finding
@@ -75,12 +76,10 @@ def compare_audio(
     if x.shape != y.shape:
         return unlike(AUDIO, x.shape, y.shape, wanted, labels)
     found = audio_findings(y, x)
-    broken = {finding.image for finding in found}
-    sane = [index for index in range(len(x)) if index not in broken]
+    sane, keys = sane_cases(found, len(x), prompts)
     figures = Figures()
     if sane:
-        keys: Sequence[Hashable] = range(len(x)) if prompts is None else prompts
-        figures = _figures(x[sane], y[sane], [keys[i] for i in sane], floor_rmse)
+        figures = _figures(x[sane], y[sane], keys, floor_rmse)
     return conclude(
         AUDIO,
         figures,

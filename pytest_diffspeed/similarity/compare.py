@@ -18,6 +18,7 @@ from .report import (
     conclude,
     labels_of,
     require_sane_baseline,
+    sane_cases,
     unlike,
 )
 from .sanity import findings
@@ -68,15 +69,13 @@ def compare_images(
     if x.shape != y.shape:
         return unlike(IMAGE, x.shape, y.shape, wanted, labels)
     found = findings(y)
-    broken = {finding.image for finding in found}
-    sane = [index for index in range(len(x)) if index not in broken]
+    sane, keys = sane_cases(found, len(x), prompts)
     figures = Figures()
     if sane:
-        keys: Sequence[Hashable] = range(len(x)) if prompts is None else prompts
         values, small = frame_figures(x, y, sane)
         figures = Figures({name: [[one] for one in each] for name, each in values.items()})
         figures.absent.update(absent_at(x.shape))
-        ranking = rank_small(small[0], small[1], [keys[i] for i in sane], floor_rmse)
+        ranking = rank_small(small[0], small[1], keys, floor_rmse)
         figures = figures.add_ranking(ranking)
         pairs = ((to_float(x.images[i]), to_float(y.images[i]).to(x.device)) for i in sane)
         add_extras(figures, wanted, pairs, [1] * len(sane))

@@ -239,6 +239,17 @@ def require_sane_baseline(found: Sequence[Finding], labels: Sequence[str]) -> No
         )
 
 
+def sane_cases(
+    found: Sequence[Finding], number: int, prompts: Sequence[Hashable] | None
+) -> tuple[list[int], list[Hashable]]:
+    """The outputs that are not broken, and what each of them was drawn from: without prompts each
+    is of something else.
+    """
+    broken = {finding.image for finding in found}
+    sane = [index for index in range(number) if index not in broken]
+    return sane, [index if prompts is None else prompts[index] for index in sane]
+
+
 def not_checked(skipped: Mapping[str, str]) -> list[str]:
     """``NOT CHECKED: rank1_mean, rank1_worst, since …``: one sentence for each reason."""
     by_reason: dict[str, list[str]] = {}

@@ -18,6 +18,7 @@ from .report import (
     conclude,
     labels_of,
     require_sane_baseline,
+    sane_cases,
     unlike,
 )
 from .sanity import Finding, problem_of
@@ -72,12 +73,10 @@ def compare_videos(
     if shapes[0] != shapes[1]:
         return unlike(VIDEO, *shapes, wanted, labels)
     found = _broken_candidate(y, problems)
-    broken = {finding.image for finding in found}
-    sane = [index for index in range(len(x)) if index not in broken]
+    sane, keys = sane_cases(found, len(x), prompts)
     figures = Figures()
     if sane:
-        keys: Sequence[Hashable] = range(len(x)) if prompts is None else prompts
-        figures = _figures(x, y, sane, [keys[i] for i in sane], floor_rmse)
+        figures = _figures(x, y, sane, keys, floor_rmse)
         pairs = (
             (to_float(first), to_float(second).to(first.device))
             for index in sane

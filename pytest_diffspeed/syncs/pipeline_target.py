@@ -123,7 +123,7 @@ def _is_about_the_output(error: Exception) -> bool:
 
 def _require_arguments(accepted: CallSignature, arguments: Mapping[str, Any]) -> None:
     """Refuse a call that lacks an argument, before anything is placed on the device."""
-    missing = [name for name in accepted.required() if name not in arguments]
+    missing = accepted.missing(arguments)
     if missing:
         words = ", ".join(f"{name}=…" for name in missing)
         raise SourceError(

@@ -15,6 +15,7 @@ from ..accelerators.registry import clock_for
 from ..adapters.torch_internals import cuda_graph_skip_reasons, cuda_graph_skips
 from ..common.errors import IncompatibleError, MissingHardwareError, NotEffectiveError
 from ..common.quiet import third_party
+from ..common.text import first_line
 from ..pipelines.compile_failure import explain_compile_failure
 from ..pipelines.pipeline_state import Habits, changed, pipeline_state
 from .global_state import preserved
@@ -299,9 +300,9 @@ def _cuda_graphs(skips_before: int, reported: list[str], launches: int) -> CudaG
 
 def _compile_failure(compiled: list[Technique], error: Exception) -> str:
     """One sentence for what dynamo and inductor say in hundreds of lines."""
-    first_line = (str(error).strip() or "no message").splitlines()[0]
+    message = first_line(error)
     names = "+".join(technique.name for technique in compiled)
     return (
         f"{names}: expected one graph per component, but the first compiled call raised "
-        f"{type(error).__name__}: {first_line}"
+        f"{type(error).__name__}: {message}"
     )

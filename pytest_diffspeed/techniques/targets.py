@@ -22,7 +22,6 @@ PROOF_STEPS = 2
 """Denoising steps of the untimed calls that prove something: what runs in the first step only is
 seen, and so is what runs in each."""
 _NOTES = "targets"
-_KNOWN = "_diffspeed_targets"
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def note_targets(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Ta
         return noted
     known: dict[Any, Targets] = {}
     if isinstance(call, PipelineCall):
-        known = vars(call).setdefault(_KNOWN, {})
+        known = call.memo.setdefault(_NOTES, {})
     key = (type(pipeline), components)
     targets = _resolved(pipeline, known[key]) if key in known else None
     if targets is None:

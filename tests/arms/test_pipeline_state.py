@@ -4,8 +4,6 @@ import functools
 from dataclasses import replace
 
 import pytest
-
-pytest.importorskip("torch")
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0

@@ -1,8 +1,6 @@
 """A source that did something to its pipeline already is no baseline, and is told so."""
 
 import pytest
-
-pytest.importorskip("torch")
 import torch
 from diffusers import StableDiffusionXLPipeline
 

@@ -247,7 +247,7 @@ def test_loose_signatures_are_looked_through(text_to_image):
         assert call_signature(kind.__new__(kind)).parameters == plain.parameters
     looser = call_signature(Looser.__new__(Looser))
     assert set(looser.parameters) == {*plain.parameters, "extra"}
-    assert looser.required() == ("prompt",)
+    assert looser.missing(()) == ["prompt"]
     assert not looser.open
     assert not plain.open
     assert call_signature(Unknown.__new__(Unknown)).open

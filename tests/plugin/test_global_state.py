@@ -5,8 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
 import torch
 
 from pytest_diffspeed.techniques.global_state import GlobalState, preserved

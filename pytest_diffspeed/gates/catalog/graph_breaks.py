@@ -11,6 +11,7 @@ from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
 from ...common.errors import DiffspeedError, MeasurementError
 from ...common.paths import path_in_tree
+from ...common.text import plural
 from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
@@ -70,7 +71,6 @@ class NoGraphBreaksGate(CountingGate):
     markers: ClassVar[tuple[type[GateMarker], ...]] = (NoGraphBreaks,)
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
-        from ...compilation.report import plural
 
         assert isinstance(marker, NoGraphBreaks)
         session, candidate = context.session, context.candidate

@@ -13,6 +13,7 @@ from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
 from ...common.errors import MeasurementError
 from ...common.paths import path_in_tree
+from ...common.text import plural
 from ...compilation.counts_file import storable
 from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
@@ -81,7 +82,6 @@ class NoRecompilesGate(CountingGate):
     markers: ClassVar[tuple[type[GateMarker], ...]] = (NoRecompiles,)
 
     def check(self, marker: GateMarker, context: GateContext) -> GateResult:
-        from ...compilation.report import plural
 
         assert isinstance(marker, NoRecompiles)
         session, arm = context.session, context.candidate

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...common.text import plural
 from .gates import GateView
 from .loose import words
 from .overview import TestRow
 from .similarity import Caption, captions
-from .text import plural
 
 MOST_WIDTH = 1152
 """Of a strip of three images: 384 pixels for each, sharp on a phone and enough on a desk."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.text import plural
 from ...records.older import metrics_of
 from ...records.reader import RecordedGate
 from ...records.verdict import GateResult
@@ -16,7 +17,7 @@ from .loose import count, mapping, number, sequence, word, words
 from .pairs import PairPlot, pair_plot
 from .similarity import Metric, metrics
 from .sites import Sites, sites_of
-from .text import gibibytes, interval, percent, plural, ratio, seconds
+from .text import gibibytes, interval, percent, ratio, seconds
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.text import plural
 from ...records.series import Change, Point, Series
 from .axes import VERDICTS
 from .loose import number
-from .text import name, plural
+from .text import name
 
 MOST_SERIES = 40
 MOST_POINTS = 250

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.text import plural
 from .gates import GateView
 from .loose import count, mapping, number, word, words
-from .text import gibibytes, interval, name, plural, ratio, seconds
+from .text import gibibytes, interval, name, ratio, seconds
 
 MOST_ROWS = 60
 """Of a chart and of the table: the steps of the guide and each technique alone are 22."""

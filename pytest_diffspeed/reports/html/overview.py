@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.text import plural
 from ...records.reader import RecordedSession
 from .axes import AXES, FAILED, Axis, severity, worst
 from .gates import GateView
 from .loose import count, number, word
-from .text import plural, seconds
+from .text import seconds
 
 
 @dataclass(frozen=True)

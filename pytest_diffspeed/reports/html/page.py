@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ...common.text import plural
 from ...records.reader import RecordedSession
 from ...records.series import Series
 from . import text
@@ -145,7 +146,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"name": text.name, "stack": _stack, "plural": text.plural}
+    environment.filters |= {"name": text.name, "stack": _stack, "plural": plural}
     return environment
 
 

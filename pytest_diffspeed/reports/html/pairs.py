@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.text import plural
 from ...records.reader import RecordedGate
 from .loose import count, number, word
-from .text import interval, plural, ratio
+from .text import interval, ratio
 
 MOST_PAIRS = 400
 """Of one plot: the latest.  More dots than this are a grey stripe."""

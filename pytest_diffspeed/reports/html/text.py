@@ -72,8 +72,3 @@ def gibibytes(value: float | None) -> str:
 def percent(share: float | None) -> str:
     """``3.1 %``."""
     return "unknown" if share is None else f"{100 * share:.1f} %"
-
-
-def plural(many: int, noun: str) -> str:
-    """``1 gate``, ``2 gates``."""
-    return f"{many} {noun}{'' if many == 1 else 's'}"
