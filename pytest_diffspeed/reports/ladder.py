@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..common.text import plural
 from .terminal import align, interval
 
 NOISE = "≈"
@@ -55,13 +56,14 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _cells(row: Mapping[str, Any], has_memory: bool) -> list[str]:
+    baseline = _ratio_of(row, "over_baseline") or {}
     cells = [
         str(row["stack"]),
         _format(_ratio_of(row, "over_baseline")),
         _format(_ratio_of(row, "over_previous")),
         f"{row['call_s']:.3g} s",
         f"{row['first_call_s']:.3g} s",
-        _break_even(row),
+        break_even(baseline.get("verdict"), row.get("break_even_images")),
     ]
     if has_memory:
         peak = row.get("peak_bytes")
@@ -85,16 +87,15 @@ def _is_noise(ratio: Mapping[str, Any]) -> bool:
     return bool(ratio["verdict"] == "INCONCLUSIVE")
 
 
-def _break_even(row: Mapping[str, Any]) -> str:
-    """Images after which the longer first call has paid for itself."""
-    ratio = _ratio_of(row, "over_baseline")
-    if ratio is not None and _is_noise(ratio):
+def break_even(verdict: object, images: float | None) -> str:
+    """Images after which the longer first call has paid for itself, in words.
+
+    ``verdict`` is that on the ratio over the baseline: where it is not told, nobody knows whether
+    anything is saved.
+    """
+    if verdict == "INCONCLUSIVE":
         return "not told"
-    images = row.get("break_even_images")
-    if images is None:
-        return "never"
-    whole = math.ceil(images)
-    return f"{whole} image{'' if whole == 1 else 's'}"
+    return "never" if images is None else plural(math.ceil(images), "image")
 
 
 def _proofs(row: Mapping[str, Any]) -> list[str]:

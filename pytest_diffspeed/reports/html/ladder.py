@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...common.text import plural
+from ..ladder import break_even
 from .gates import GateView
 from .loose import count, mapping, number, word, words
 from .text import gibibytes, interval, name, ratio, seconds
@@ -100,6 +100,7 @@ def _label(gate: GateView) -> str:
 def _row(record: Mapping[str, Any]) -> LadderRow:
     baseline = mapping(record.get("over_baseline"))
     why = word(record.get("reason")) or word(record.get("without_previous")) or ""
+    images = number(record.get("break_even_images"))
     if not baseline and not why:
         why = "stopped before it was measured"
     return LadderRow(
@@ -109,7 +110,7 @@ def _row(record: Mapping[str, Any]) -> LadderRow:
         key=number(baseline.get("ratio")),
         call=seconds(number(record.get("call_s"))),
         first_call=seconds(number(record.get("first_call_s"))),
-        break_even=_break_even(record) if baseline else "",
+        break_even=break_even(baseline.get("verdict"), images) if baseline else "",
         memory=gibibytes(number(record.get("peak_bytes"))),
         why=why,
         known_slow=tuple(words(record.get("known_slow"))),
@@ -124,11 +125,3 @@ def _format(over: Mapping[str, Any]) -> str:
     unclear = " ≈" if over.get("verdict") == "INCONCLUSIVE" else ""
     limits = interval(number(over.get("low")), number(over.get("high")))
     return f"{ratio(found)} {limits}{unclear}"
-
-
-def _break_even(record: Mapping[str, Any]) -> str:
-    over = record.get("over_baseline")
-    if isinstance(over, Mapping) and over.get("verdict") == "INCONCLUSIVE":
-        return "not told"  # nobody knows whether anything is saved
-    images = number(record.get("break_even_images"))
-    return "never" if images is None else plural(math.ceil(images), "image")
