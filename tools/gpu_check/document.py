@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def texts(root: Path = ROOT) -> dict[Path, str]:
     for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
         before = found.get(path) or path.read_text(encoding="utf-8")
         page = "docs/hardware.md" if path.parent == root else "hardware.md"
-        after = _MARK.sub(lambda mark, page=page: _filled(mark, runs, page), before)
+        after = _MARK.sub(partial(_filled, runs=runs, page=page), before)
         if path in found or after != before or _MARK.search(before):
             found[path] = after
     return found

@@ -89,7 +89,7 @@ def rule(
     return next((backend for backend in order if fits[backend]), "math")
 
 
-def inputs(shape: Shape, device: Any) -> tuple[list[Any], Any]:
+def inputs(shape: Shape, device: Any) -> tuple[tuple[Any, Any, Any], Any]:
     """Query, key, value as pipelines have them (heads out of a wider row), and the mask."""
     import torch
 
@@ -105,7 +105,7 @@ def inputs(shape: Shape, device: Any) -> tuple[list[Any], Any]:
     if shape.mask:
         mask = torch.ones(shape.batch, 1, 1, shape.keys, dtype=torch.bool, device=device)
         mask[..., -3:] = False
-    return [projected(shape.queries), projected(shape.keys), projected(shape.keys)], mask
+    return (projected(shape.queries), projected(shape.keys), projected(shape.keys)), mask
 
 
 def op_of(names: Mapping[str, int]) -> str:

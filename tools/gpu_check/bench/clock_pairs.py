@@ -164,10 +164,12 @@ def record_perturbation(check: Found, bench: Bench) -> None:
     from pytest_diffspeed.adapters.nvml import throttle_reasons
     from pytest_diffspeed.timing.arm import Arm
 
+    device = bench.builder.device
+
     @contextmanager
     def after_a_read() -> Iterator[None]:
         with bench.prepared.running():
-            throttle_reasons(bench.builder.device)
+            throttle_reasons(device.key, device.index)
             yield
 
     read = Arm("after a read", bench.short_call, after_a_read)

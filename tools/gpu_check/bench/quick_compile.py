@@ -24,7 +24,7 @@ def without_search(name: str = "compile") -> Iterator[dict[str, Any]]:
     """The product's technique ``name`` has the search off; gives the flags that it then has."""
     from pytest_diffspeed.techniques.registry import techniques
 
-    technique = techniques()[name]
+    technique: Any = techniques()[name]
     flags = quick(technique.flags)
     vars(technique)["flags"] = flags
     try:

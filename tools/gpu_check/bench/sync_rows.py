@@ -110,10 +110,7 @@ class Row:
     @property
     def same(self) -> bool:
         """As ``diffspeed compare syncs`` means it: kinds count where the driver told them."""
-        for side in (self.real, self.simulated):
-            if isinstance(side, Exception):
-                raise side
-        real, simulated = list(self.real), list(self.simulated)
+        real, simulated = _kinds(self.real), _kinds(self.simulated)
         if "unclassified" in real:
             return _weights(real) == _weights(simulated)
         return sorted(real) == sorted(simulated)
@@ -146,6 +143,12 @@ class Row:
                 "kernels": [name[:120] for name in work.kernels],
             }
         return found
+
+
+def _kinds(side: Sequence[str] | Exception) -> list[str]:
+    if isinstance(side, Exception):
+        raise side
+    return list(side)
 
 
 def _weights(kinds: Sequence[str]) -> tuple[int, int]:

@@ -57,7 +57,8 @@ def graph_skipped(bench: Bench, title: str) -> None:
             with at_most(bench.part.time_left_s / 2), without_search(stack):
                 applied = apply_stack(tried.pipeline, stack, call=tried.call, device=bench.device)
         except NotEffectiveError as error:
-            check.expect(re.search(r"[1-9]\d* skipped \(skipping .*mutat", str(error)), error)
+            told = re.search(r"[1-9]\d* skipped \(skipping .*mutat", str(error))
+            check.expect(told is not None, error)
         else:
             check.expect(False, f"proven: {applied.proofs[0].found}")
 

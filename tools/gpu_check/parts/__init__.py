@@ -30,5 +30,5 @@ PARTS = (
     Entry("d", "clock", "the clock, and the baseline against itself", 75, 90, alone=True),
     Entry("e", "ladder", "a ladder at SDXL's full width", 170, 120, alone=True),
     Entry("f", "kernels", "kernels, attention, bytes", 120, 90),
-    Entry("g", "sharing", "two arms and two workers on one GPU", 75, 90, alone=True),
+    Entry("g", "sharing", "two arms and two workers on one GPU", 75, 300, alone=True),
 )

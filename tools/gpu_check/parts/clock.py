@@ -245,16 +245,17 @@ def _nvml(check: Found, bench: Bench) -> None:
 
     before = _sm_clock()
     began = time.perf_counter()
-    reasons = throttle_reasons(bench.builder.device)
+    device = bench.builder.device
+    reasons = throttle_reasons(device.key, device.index)
     first_s = time.perf_counter() - began
     began = time.perf_counter()
     for _ in range(20):
-        throttle_reasons(bench.builder.device)
+        throttle_reasons(device.key, device.index)
     read_s = (time.perf_counter() - began) / 20
     with bench.running():
         for _ in range(10):
             bench.clock.time(bench.call)
-        busy = throttle_reasons(bench.builder.device)
+        busy = throttle_reasons(device.key, device.index)
     after = _sm_clock()
     smi = _nvidia_smi()
     check.expect(

@@ -121,10 +121,11 @@ def _chosen(part: Part, shape: Shape, forced: str | None) -> tuple[str, str]:
     watch = OpCounter()
     watch.inside.append(("denoiser", ""))
     with _kept_to(shape, forced):
-        choice = int(torch._fused_sdp_choice(*given, mask, 0.0, False))
+        chosen: Any = torch._fused_sdp_choice  # torch's stub leaves out its arguments
+        choice = int(chosen(*given, mask, 0.0, False))
         with watch:
             scaled_dot_product_attention(*given, attn_mask=mask)
-    seen = watch.attention.get("denoiser", {})
+    seen: Mapping[str, int] = watch.attention.get("denoiser", {})
     return CHOICES.get(choice, str(choice)), attention_choice.op_of(seen)
 
 
@@ -132,7 +133,7 @@ def _attention_kernels(part: Part, shapes: Sequence[Shape], forced: str | None) 
     """Of one call of each shape, after one that lets libraries plan."""
     from torch.nn.functional import scaled_dot_product_attention
 
-    def attend(shape: Shape, given: Any, mask: Any) -> None:
+    def attend(shape: Shape, given: tuple[Any, Any, Any], mask: Any) -> None:
         with _kept_to(shape, forced):
             scaled_dot_product_attention(*given, attn_mask=mask)
 

@@ -239,7 +239,9 @@ def _short(figures: Any) -> dict[str, Any]:
 def _memory(check: Found, ladder: Ladder) -> None:
     if ladder.part.device != "cuda":
         raise NoMeaning("a CPU has no allocator that counts")
-    peaks = {stack: ladder.rows[stack].peak_bytes for stack in (FP32, BF16)}
+    peaks = {stack: ladder.rows[stack].peak_bytes or 0 for stack in (FP32, BF16)}
+    if not all(peaks.values()):
+        raise RuntimeError(f"a row has no peak: {peaks}")
     share = peaks[BF16] / peaks[FP32]
     check.expect(share < 0.7, f"{share:.3f} of fp32's peak", **peaks)
 

@@ -82,7 +82,7 @@ def _ops(part: Part, sides: Sides) -> None:
     for row in found:
         with part.check(f"op: {row.name}", SAME) as check:
             check.figures |= row.figures()
-            check.expect(row.same, row.report())
+            check.expect(row.same, row.told())
     with part.check(
         BLIND, "no wait that neither the sync debug mode nor our wrappers see"
     ) as check:
