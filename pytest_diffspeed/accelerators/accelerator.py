@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .clock import StampClock
 from .device import Device
+from .features import Feature
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,8 @@ class Accelerator(ABC):
     """Whether the host can wait for it, and :meth:`sync_counter` sees where."""
     has_graphs: ClassVar[bool] = False
     """Whether torch captures calls in CUDA graphs on it."""
+    features: ClassVar[frozenset[str]] = frozenset()
+    """Names of the :class:`~.features.Feature` that every device of this kind has."""
 
     @abstractmethod
     def is_available(self) -> bool:
@@ -74,6 +77,10 @@ class Accelerator(ABC):
 
     @abstractmethod
     def clock(self, device: Device) -> StampClock: ...
+
+    def lacks(self, feature: Feature, device: torch.device) -> str | None:
+        """Why ``device`` cannot do it, or ``None``."""
+        return None if feature.name in self.features else feature.missing
 
     def count(self) -> int:
         """How many of these devices torch sees."""

@@ -18,6 +18,7 @@ from . import catalog
 from .accelerator import Accelerator, Allocator, Disturbance
 from .clock import StampClock
 from .device import Device
+from .features import Feature
 
 if TYPE_CHECKING:
     import torch
@@ -54,12 +55,28 @@ def disturbances_of(device: Device) -> tuple[Disturbance, ...]:
     return accelerator_of(device).disturbances(device)
 
 
+def missing_feature(device: Device | torch.device, feature: Feature) -> str | None:
+    """Why ``device`` cannot do what ``feature`` names, or ``None``."""
+    asked = device.torch_device if isinstance(device, Device) else device
+    return accelerator_of(device).lacks(feature, asked)
+
+
 def device_words() -> list[str]:
     """What ``--diffspeed-device`` takes."""
     choices = ["auto"]
     for kind, accelerator in reversed(list(accelerators().items())):
         choices += [kind, f"{kind}:N"] if accelerator.is_numbered else [kind]
     return choices
+
+
+def counting_kinds() -> dict[str, Accelerator]:
+    """The kinds whose host syncs can be counted; the one that is taken of itself comes first."""
+    return {kind: one for kind, one in accelerators().items() if one.counts_syncs}
+
+
+def counting_words() -> list[str]:
+    """What means a device whose host syncs can be counted."""
+    return [word for kind in counting_kinds() for word in (kind, f"{kind}:N")]
 
 
 def check_device_word(text: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..accelerators.registry import counting_words
 from ..common.errors import DiffspeedError
 from .export import add_parser as add_export
 from .report import add_report
@@ -75,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
         help="pipelines (default: three small ones, and every scheduler of diffusers)",
     )
     syncs.add_argument("--steps", type=int, default=4, help="denoising steps (default: 4)")
-    syncs.add_argument("--device", default="cuda", help="cuda or cuda:N (default: cuda)")
+    words = counting_words()
+    syncs.add_argument(
+        "--device", default=words[0], help=f"{' or '.join(words)} (default: {words[0]})"
+    )
     syncs.set_defaults(run=_compare_syncs)
     add_export(commands)
     add_verify(commands)
@@ -87,7 +91,8 @@ def _add_audit_options(parser: argparse.ArgumentParser, subject: str, steps: int
         "--steps", type=int, default=steps, help=f"denoising steps (default: {steps})"
     )
     parser.add_argument(
-        "--device", help="simulated, cuda or cuda:N (default: a GPU if there is one)"
+        "--device",
+        help=f"simulated, {' or '.join(counting_words())} (default: a GPU if there is one)",
     )
     parser.add_argument("--no-sites", action="store_true", help=f"one line a {subject}")
     parser.add_argument("--json", action="store_true", help=f"one JSON object a {subject}")

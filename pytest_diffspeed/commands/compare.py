@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..accelerators.accelerator import SyncCounter
+from ..accelerators.registry import counting_kinds, counting_words
 from ..common.errors import UsageError
 from ..common.paths import short_path
 from ..common.quiet import third_party
@@ -199,12 +200,14 @@ def on_this_machine(device: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
     Raises:
         UsageError: there is no GPU here, so nothing could be compared.
     """
-    if not device.startswith("cuda"):
-        raise UsageError(f"--device={device} is no real GPU; valid: cuda, cuda:N")
-    if not torch.cuda.is_available():
+    kind = counting_kinds().get(device.partition(":")[0])
+    if kind is None:
+        valid = ", ".join(counting_words())
+        raise UsageError(f"--device={device} is not a real GPU; valid: {valid}")
+    if not kind.is_available():
         raise UsageError(
-            "this compares a real GPU with the simulated one, and torch "
-            f"{torch.__version__} finds no CUDA device here: nothing was compared; run it on a "
+            f"this compares a real GPU with the simulated one, and torch {torch.__version__} finds "
+            f"no {kind.kind.upper()} device here: nothing was compared; run it on a "
             "machine with a GPU. `diffspeed audit schedulers` counts on the simulated GPU alone"
         )
     return (lambda: backend(device)), (lambda: backend(SIMULATED))

@@ -5,7 +5,9 @@ Everything else of this package may move; see ``docs/plugins.md``.  Importing th
 
 from __future__ import annotations
 
+from ..accelerators import features
 from ..accelerators.device import Device
+from ..accelerators.features import Feature
 from ..common.errors import (
     DiffspeedError,
     IncompatibleError,
@@ -19,7 +21,6 @@ from ..pipelines.call import PipelineCall
 from ..pipelines.cases import CallDefaults, Case
 from ..pipelines.components import denoiser, modules, vae
 from ..pipelines.sources import FolderSource, HubSource, PipelineSource, RandomSource, parse_source
-from ..techniques.capability import capability_below
 from ..techniques.targets import denoisers
 from ..techniques.technique import Family, KnownSlowWarning, Observation, Proof, Technique
 from ..techniques.undo_notes import memory as undo_notes
@@ -30,6 +31,7 @@ __all__ = [
     "Device",
     "DiffspeedError",
     "Family",
+    "Feature",
     "FolderSource",
     "HubSource",
     "IncompatibleError",
@@ -45,9 +47,9 @@ __all__ = [
     "SourceError",
     "Technique",
     "UsageError",
-    "capability_below",
     "denoiser",
     "denoisers",
+    "features",
     "modules",
     "parse_source",
     "undo_notes",

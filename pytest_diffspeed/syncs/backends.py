@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..accelerators.accelerator import SyncCounter
-from ..accelerators.registry import accelerators
+from ..accelerators.registry import counting_kinds, counting_words
 from ..accelerators.simulated import SimulatedSyncs
 from ..common.errors import UsageError
 from ..simgpu import SimulatedGpu, SimulatorError
@@ -24,7 +24,7 @@ def backend(device: str | torch.device | None) -> Iterator[SyncCounter]:
         UsageError: a device that cannot count syncs, or CUDA where there is none.
     """
     asked = None if device is None else str(device)
-    counting = {kind: one for kind, one in accelerators().items() if one.counts_syncs}
+    counting = counting_kinds()
     real = [kind for kind, one in counting.items() if one.is_available()]
     if asked == SIMULATED or (asked is None and not real):
         try:
@@ -36,7 +36,7 @@ def backend(device: str | torch.device | None) -> Iterator[SyncCounter]:
     asked = asked or f"{real[0]}:0"
     kind = asked.partition(":")[0]
     if kind not in counting:
-        choices = [repr(SIMULATED), *(repr(w) for kind in counting for w in (kind, f"{kind}:N"))]
+        choices = [repr(word) for word in (SIMULATED, *counting_words())]
         valid = f"{', '.join(choices[:-1])} or {choices[-1]}"
         raise UsageError(f"device={asked!r} cannot count GPU syncs; valid: {valid}")
     if kind not in real:

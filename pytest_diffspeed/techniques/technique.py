@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..accelerators.registry import missing_feature
 from ..common.errors import NotUndoneError
 from .observation import Observation as Observation
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from ..accelerators.device import Device
+    from ..accelerators.features import Feature
 
 
 class Family(IntEnum):
@@ -70,12 +72,15 @@ class Technique(ABC):
     :meth:`incompatible_with_call` judges by it, and :meth:`prove` finds it in ``seen.before``."""
     extra_warmup_calls: ClassVar[int] = 0
     """Untimed calls between the first one and the proof of what was compiled."""
+    needs: ClassVar[tuple[Feature, ...]] = ()
+    """What the device must be able to do: where it lacks one, the test is skipped."""
     undoable: ClassVar[bool] = False
     why_not_undoable: ClassVar[str] = "it changes the weights for good"
 
     def missing_hardware(self, device: Device) -> str | None:
-        """Why ``device`` cannot do this, or ``None``."""
-        return None
+        """Why ``device`` cannot do this, or ``None``: the first of :attr:`needs` that it lacks."""
+        lacking = (missing_feature(device, feature) for feature in self.needs)
+        return next((why for why in lacking if why is not None), None)
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         """Why this pipeline cannot take it although the hardware could, or ``None``."""

@@ -129,7 +129,7 @@ def test_the_command_without_a_gpu(capsys):
     assert said.out == ""
     assert "finds no CUDA device here: nothing was compared" in said.err
     assert cli.main(["compare", "syncs", "--device=simulated"]) == 2
-    assert "--device=simulated is no real GPU; valid: cuda, cuda:N" in capsys.readouterr().err
+    assert "--device=simulated is not a real GPU; valid: cuda, cuda:N" in capsys.readouterr().err
 
 
 def test_the_command_with_one(capsys, monkeypatch):

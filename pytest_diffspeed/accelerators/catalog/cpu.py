@@ -13,6 +13,13 @@ from ..accelerator import Accelerator, Disturbance
 from ..clock import StampClock
 from ..device import Device
 from ..disturbances import OtherProcesses, StolenTime, Throttling, processor_throttles
+from ..features import (
+    BFLOAT16,
+    FAST_ATTENTION_IN_FLOAT32,
+    FLASH_ATTENTION,
+    INT8,
+    INT8_OF_ANY_SHAPE,
+)
 
 T = TypeVar("T")
 
@@ -45,6 +52,16 @@ class Cpu(Accelerator):
 
     kind: ClassVar[str] = "cpu"
     is_numbered: ClassVar[bool] = False
+    features: ClassVar[frozenset[str]] = frozenset(
+        feature.name
+        for feature in (
+            BFLOAT16,
+            INT8,
+            INT8_OF_ANY_SHAPE,
+            FLASH_ATTENTION,
+            FAST_ATTENTION_IN_FLOAT32,
+        )
+    )
 
     def is_available(self) -> bool:
         return True

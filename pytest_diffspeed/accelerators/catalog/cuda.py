@@ -11,6 +11,7 @@ from ..accelerator import Accelerator, Allocator, Disturbance, SyncCounter
 from ..clock import StampClock
 from ..device import Device
 from ..disturbances import Throttling
+from ..features import Feature
 
 if TYPE_CHECKING:
     import torch
@@ -144,6 +145,21 @@ class Cuda(Accelerator):
 
     def clock(self, device: Device) -> StampClock:
         return CudaClock(device)
+
+    def lacks(self, feature: Feature, device: torch.device) -> str | None:
+        """By the compute capability, as NVIDIA's tables have it."""
+        import torch
+
+        least = feature.compute_capability
+        if least is None:
+            return feature.missing
+        found = torch.cuda.get_device_capability(device)
+        if found >= least:
+            return None
+        return (
+            f"it needs compute capability {least[0]}.{least[1]}, and this GPU has "
+            f"{found[0]}.{found[1]}"
+        )
 
     def count(self) -> int:
         import torch

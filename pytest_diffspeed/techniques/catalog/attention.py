@@ -10,8 +10,15 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...accelerators.features import (
+    CUDNN_ATTENTION,
+    EFFICIENT_ATTENTION,
+    FAST_ATTENTION_IN_FLOAT32,
+    FLASH_ATTENTION,
+    Feature,
+)
+from ...accelerators.registry import missing_feature
 from ...common.errors import NotEffectiveError
-from ..capability import capability_below
 from ..observation import (
     DENOISER,
     FUSED_ATTENTION,
@@ -125,26 +132,17 @@ class Sdpa(_Attention):
     backend: ClassVar[str]
     """The member of ``torch.nn.attention.SDPBackend``."""
     ops: ClassVar[frozenset[str]]
-    on_cpu: ClassVar[bool] = False
-    least_capability: ClassVar[tuple[int, int]] = (5, 0)
-    needs_sixteen_bits_on_cuda: ClassVar[bool] = False
-
-    def missing_hardware(self, device: Device) -> str | None:
-        if device.kind == "cpu":
-            return None if self.on_cpu else "torch has this attention kernel on CUDA only"
-        return capability_below(device, self.least_capability)
+    needs_in_float32: ClassVar[Feature | None] = None
+    """What the device must be able to do unless the stack has a precision of 16 bits."""
 
     def incompatible_with_stack(self, names: tuple[str, ...], device: Device) -> str | None:
-        if (
-            device.kind == "cuda"
-            and self.needs_sixteen_bits_on_cuda
-            and not _SIXTEEN_BITS & set(names)
-        ):
-            return (
-                "on CUDA this kernel takes bfloat16 and float16 only; write "
-                f"'bf16+{'+'.join(n for n in names if n not in ('fp32', 'tf32'))}'"
-            )
-        return None
+        if self.needs_in_float32 is None or _SIXTEEN_BITS & set(names):
+            return None
+        missing = missing_feature(device, self.needs_in_float32)
+        if missing is None:
+            return None
+        others = "+".join(name for name in names if name not in ("fp32", "tf32"))
+        return f"{missing}; write 'bf16+{others}'"
 
     def explain(self, error: Exception) -> str | None:
         text = str(error)
@@ -225,9 +223,8 @@ class SdpaFlash(Sdpa):
             "_scaled_dot_product_flash_attention_for_cpu",
         }
     )
-    on_cpu: ClassVar[bool] = True
-    least_capability: ClassVar[tuple[int, int]] = (8, 0)
-    needs_sixteen_bits_on_cuda: ClassVar[bool] = True
+    needs: ClassVar[tuple[Feature, ...]] = (FLASH_ATTENTION,)
+    needs_in_float32: ClassVar[Feature | None] = FAST_ATTENTION_IN_FLOAT32
 
 
 class SdpaEfficient(Sdpa):
@@ -235,6 +232,7 @@ class SdpaEfficient(Sdpa):
     summary: ClassVar[str] = "attention by the memory-efficient kernel, which takes masks"
     backend: ClassVar[str] = "EFFICIENT_ATTENTION"
     ops: ClassVar[frozenset[str]] = frozenset({"_scaled_dot_product_efficient_attention"})
+    needs: ClassVar[tuple[Feature, ...]] = (EFFICIENT_ATTENTION,)
 
 
 class SdpaCudnn(Sdpa):
@@ -242,8 +240,8 @@ class SdpaCudnn(Sdpa):
     summary: ClassVar[str] = "attention by cuDNN"
     backend: ClassVar[str] = "CUDNN_ATTENTION"
     ops: ClassVar[frozenset[str]] = frozenset({"_scaled_dot_product_cudnn_attention"})
-    least_capability: ClassVar[tuple[int, int]] = (8, 0)
-    needs_sixteen_bits_on_cuda: ClassVar[bool] = True
+    needs: ClassVar[tuple[Feature, ...]] = (CUDNN_ATTENTION,)
+    needs_in_float32: ClassVar[Feature | None] = FAST_ATTENTION_IN_FLOAT32
 
 
 class SdpaMath(Sdpa):
@@ -256,8 +254,6 @@ class SdpaMath(Sdpa):
     contradicts: ClassVar[Mapping[str, str]] = dict.fromkeys(
         sorted(_SIXTEEN_BITS), "torch's reference computes 16-bit attention in float32"
     )
-    on_cpu: ClassVar[bool] = True
-    least_capability: ClassVar[tuple[int, int]] = (0, 0)
 
 
 class NoSdpa(_Attention):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...accelerators.registry import accelerator_of
 from ...common.errors import NotEffectiveError
 from ..observation import CompiledPart, CudaGraphs
 from ..targets import targets_of
@@ -149,11 +150,10 @@ class CompileMaxAutotune(Compile):
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         proof = super().prove(pipeline, seen)
-        device = pipeline.device.type
-        if device != "cuda":
+        if not accelerator_of(pipeline.device).has_graphs:
             return Proof(
                 self.name,
-                f"{proof.found}; CUDA graphs do not exist on {device}",
+                f"{proof.found}; CUDA graphs do not exist on {pipeline.device.type}",
                 {**proof.figures, "cuda_graphs": "not applicable"},
             )
         graphs = seen.cuda_graphs

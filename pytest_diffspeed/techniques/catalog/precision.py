@@ -7,16 +7,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...accelerators.features import BFLOAT16, TF32, Feature
 from ...common.errors import NotEffectiveError
-from ..capability import capability_below
 from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
-
-    from ...accelerators.device import Device
 
 _FP32 = "torch.float32"
 _VAE = "vae"
@@ -179,13 +177,9 @@ class Tf32(Technique):
     name: ClassVar[str] = "tf32"
     family: ClassVar[Family] = Family.PRECISION
     summary: ClassVar[str] = "float32 weights, products and convolutions in TF32"
+    needs: ClassVar[tuple[Feature, ...]] = (TF32,)
     changes: ClassVar[frozenset[str] | None] = frozenset()
     undoable: ClassVar[bool] = True
-
-    def missing_hardware(self, device: Device) -> str | None:
-        if device.kind != "cuda":
-            return "TF32 is a mode of NVIDIA's tensor cores"
-        return capability_below(device, (8, 0))
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         """Nothing to change on the pipeline: arms run inside :meth:`running`."""
@@ -228,10 +222,7 @@ class Bf16(_SixteenBits):
 
     name: ClassVar[str] = "bf16"
     summary: ClassVar[str] = "weights and activations in bfloat16"
-
-    def missing_hardware(self, device: Device) -> str | None:
-        # Older GPUs emulate it, slowly.
-        return capability_below(device, (8, 0)) if device.kind == "cuda" else None
+    needs: ClassVar[tuple[Feature, ...]] = (BFLOAT16,)
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...accelerators.features import INT8, INT8_OF_ANY_SHAPE, Feature
+from ...accelerators.registry import missing_feature
 from ...common.errors import IncompatibleError, NotEffectiveError, UsageError
 from ..int8_filter import derived, published_sdxl, torch_refuses
 from ..observation import LinearCalls
@@ -14,8 +16,6 @@ from ..undo_notes import memory
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-    from ...accelerators.device import Device
 
 PUBLISHED_SLOWDOWN = (
     "quantized but not compiled, each layer converts its input in kernels of their own: Flux on an "
@@ -35,17 +35,13 @@ class Int8Dynamic(Technique):
     name: ClassVar[str] = "int8_dynamic"
     family: ClassVar[Family] = Family.QUANTIZATION
     summary: ClassVar[str] = "dynamic int8 by torchao, layers chosen from the model and a call"
+    needs: ClassVar[tuple[Feature, ...]] = (INT8,)
     why_not_undoable: ClassVar[str] = "it rounded the weights to int8"
     watches: ClassVar[bool] = True
 
     def leaves(self, linear: LinearCalls) -> str | None:
         """Why a layer is left as it is, or ``None``."""
         return derived(linear)
-
-    def missing_hardware(self, device: Device) -> str | None:
-        from ..capability import capability_below
-
-        return capability_below(device, (7, 5)) if device.kind == "cuda" else None
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
         from ...adapters.torchao_internals import why_unusable
@@ -90,7 +86,7 @@ class Int8Dynamic(Technique):
         taken = [name for name, reason in left.items() if reason is None]
         targets = targets_of(pipeline)
         denoiser = next(iter(targets.denoisers.values()))
-        if next(denoiser.parameters()).device.type == "cuda":
+        if missing_feature(next(denoiser.parameters()).device, INT8_OF_ANY_SHAPE) is not None:
             for name in taken:
                 refused = torch_refuses(linears[name])
                 if refused is not None:
