@@ -27,7 +27,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
-        benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
+        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
 help: ## show this list
@@ -120,6 +120,9 @@ benchmark-startup: $(READY) ## what the plugin costs a pytest run that does not 
 
 benchmark-real-clocks: $(READY) ## the gate in fresh processes on the demo pipeline: false verdicts and power (40 minutes)
 	$(BIN)/python benchmarks/real_clocks.py $(ARGS)
+
+benchmark-warm-up: $(READY) ## what slow first calls do to a verdict, on scripted clocks
+	$(BIN)/python benchmarks/warm_up.py $(ARGS)
 
 benchmark-wall: $(READY) ## where the wall time of a session goes
 	$(BIN)/python benchmarks/wall_share.py $(ARGS)

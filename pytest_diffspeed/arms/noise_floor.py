@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..evidence.key import EvidenceKey
 from ..evidence.noise import KnownFloor, NoiseMemory
 from ..evidence.tree import commit
+from ..timing.arm import TimedArm
 from ..timing.noise import measure_noise
 from .session import Session
 
 
-def noise_floor_of(session: Session, source: str, unit: str) -> KnownFloor:
+def noise_floor_of(
+    session: Session,
+    source: str,
+    unit: str,
+    *,
+    beside: Sequence[TimedArm] = (),
+    seed: int = 0,
+) -> KnownFloor:
     """The baseline of ``source`` timed against itself, now or earlier for this commit.
 
+    Args:
+        session: the session.
+        source: of the pipeline.
+        unit: what of a call is timed.
+        beside: arms of this process that are to be compared, the baseline's among them or not;
+            where it is timed now, they are called as often as it is.
+        seed: of the order of these calls.
+
     Raises:
-        MeasurementError: it could not be timed.
+        MeasurementError: an arm could not be timed.
     """
     baseline = session.arms.baseline(source)
     key = EvidenceKey(
@@ -29,7 +47,9 @@ def noise_floor_of(session: Session, source: str, unit: str) -> KnownFloor:
 
     def measure() -> list[tuple[float, float]]:
         with session.progress.phase(f"timing the baseline of {source} against itself"):
-            return measure_noise(baseline.arm_of(unit), session.clock)
+            arm = baseline.arm_of(unit)
+            others = [one for one in beside if one is not arm]
+            return measure_noise(arm, session.clock, beside=others, seed=seed)
 
     known = NoiseMemory(session.rootdir).known_or(key, measure)
     session.journal.write("noise-floor", key=key.digest, at=known.at, pairs=known.pairs)

@@ -80,14 +80,17 @@ def measure_row(
     # The device only once the workers are built: nobody else could time meanwhile.
     with session.workers.instances([*arms, candidate], "call") as instances:
         with session.exclusive_device():
-            row |= noise_floor_of(session, source, "call").figures()
+            seed = random.SystemRandom().randrange(2**32)
+            # Arms of workers are warmed up there.
+            beside = instances[0] if session.options.instances_of_arm() == 1 else ()
+            row |= noise_floor_of(session, source, "call", beside=beside, seed=seed).figures()
             SpeedupMeasurement(
                 instances,
                 [Hypothesis(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],
                 budget_s=session.options.budget_s,
                 auto_s=BUDGET_S,
                 clock=session.clock,
-                seed=random.SystemRandom().randrange(2**32),
+                seed=seed,
                 disturbances=disturbances_of(session.device),
                 on_warm=lambda number, warm, projection: session.progress.line(
                     f"timing {stack} {names[number].replace('_', ' ')}, at most "

@@ -95,38 +95,6 @@ class Arm:
                 ) from error
 
 
-@dataclass(frozen=True)
-class WarmUp:
-    """``first_call_s`` contains compilation; ``steady_s`` is the last call's time.
-
-    Both are seconds of what the arm's timer times; ``steady_call_s`` are those of the last call as
-    a whole, which is what a budget has to pay.
-    """
-
-    first_call_s: float
-    steady_s: float
-    calls: int
-    steady_call_s: float
-
-
-def warm_up(arm: TimedArm, clock: Clock, *, at_most: int = 6, tolerance: float = 0.2) -> WarmUp:
-    """Call until two calls in a row differ by at most ``tolerance``, or ``at_most`` times.
-
-    A noisy machine may never get there; the calls that follow are paired, so what is left of the
-    warm-up can cost pairs but cannot favour an arm.
-    """
-    first = previous = arm.timed_call(clock)
-    calls = 1
-    while calls < at_most:
-        seconds = arm.timed_call(clock)
-        calls += 1
-        settled = abs(seconds - previous) <= tolerance * min(seconds, previous)
-        previous = seconds
-        if settled:
-            break
-    return WarmUp(first, previous, calls, arm.last_call_s)
-
-
 def check_same_outputs(baseline: TimedArm, candidate: TimedArm) -> None:
     """Refuse to compare arms whose outputs have other shapes: they did other work.
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ..records.verdict import VerdictKind
 from ..statistics import MIN_PAIRS, Decision, SpeedupGate
 from ..statistics.gate import fewest_pairs
-from .arm import WarmUp
 from .budget import Projection, project, round_up
 from .rounds import Pair
+from .warm_up import WarmUp
 
 
 @dataclass(frozen=True)

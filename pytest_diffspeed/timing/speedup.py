@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from ..accelerators.catalog.cpu import WallClock
 from ..accelerators.clock import Clock
 from ..common.errors import UsageError
-from .arm import Arm, TimedArm, WarmUp, check_same_outputs, warm_up
+from .arm import Arm, TimedArm, check_same_outputs
 from .budget import Projection, allowed_seconds
 from .comparison import Comparison, Hypothesis, SpeedupResult
 from .rounds import Pair, Round, measure_rounds
 from .validity import Condition, FullCollection, Validity
+from .warm_up import WarmUp, is_far, warm_up
 
 
 def measure_speedup(
@@ -117,6 +118,7 @@ class SpeedupMeasurement:
         self._collections = FullCollection()
         self._validity = Validity((self._collections, *self.disturbances))
         self._warm: list[tuple[WarmUp, WarmUp]] = []
+        self._warm_up_remark = ""
         self._projections: list[Projection] = []
         self._overheads_s: list[float] = []
         self._undecided: list[int] = []
@@ -148,7 +150,18 @@ class SpeedupMeasurement:
 
     def _warm_up(self) -> float:
         """Warm all arms up, project what the budget shows; the seconds that pairs may take."""
-        warm_ups = [[warm_up(arm, self._clock) for arm in arms] for arms in self.instances]
+        arms_of_a_round = len(self.instances[0])
+        warm_ups = [
+            warm_up(
+                arms,
+                self._clock,
+                seed=f"{self.seed}/{number}",
+                is_clear=self._is_clear,
+                most_s=allowed_seconds(self.budget_s, 0.0, arms_of_a_round, auto_s=self.auto_s),
+            )
+            for number, arms in enumerate(self.instances)
+        ]
+        self._warm_up_remark = _remark(self.instances, warm_ups)
         for arms in self.instances:
             for one in self.hypotheses:
                 check_same_outputs(arms[one.baseline], arms[one.candidate])
@@ -156,7 +169,6 @@ class SpeedupMeasurement:
         round_s = (2 if self.discard_warm_call else 1) * max(
             sum(warm.steady_call_s for warm in warms) for warms in warm_ups
         )
-        arms_of_a_round = len(self.instances[0])
         allowed_s = allowed_seconds(self.budget_s, round_s, arms_of_a_round, auto_s=self.auto_s)
         first = warm_ups[0]
         self._warm = [(first[one.baseline], first[one.candidate]) for one in self.hypotheses]
@@ -167,6 +179,14 @@ class SpeedupMeasurement:
         for number, projection in enumerate(self._projections):
             self.on_warm(number, self._warm[number], projection)
         return allowed_s
+
+    def _is_clear(self, seconds: Sequence[Sequence[float]]) -> bool:
+        """Whether what is left of the warm-up can decide nothing that was asked."""
+        return all(
+            one.precision is None
+            and is_far(seconds[one.baseline], seconds[one.candidate], one.min_ratio)
+            for one in self.hypotheses
+        )
 
     def _close_what_needs_no_pairs(self) -> None:
         """Earlier pairs decide some; no budget of this size decides others."""
@@ -220,7 +240,9 @@ class SpeedupMeasurement:
             projection=self._projections[number],
             seed=self.seed,
             discard_warm_call=self.discard_warm_call,
-            remark="; ".join(filter(None, (remark, self._validity.remark))),
+            remark="; ".join(
+                filter(None, (remark, self._warm_up_remark, self._validity.remark))
+            ),
             kept_disturbed=self._validity.kept_disturbed,
             round_overhead_s=stdlib_statistics.median(known) if known else math.nan,
         )
@@ -232,6 +254,23 @@ class SpeedupMeasurement:
         arms = self.instances[round_.instance]
         called = sum(arms[number].last_call_s for number in round_.seconds)
         return 2 * called if self.discard_warm_call else called
+
+
+def _remark(
+    instances: Sequence[Sequence[TimedArm]], warm_ups: Sequence[Sequence[WarmUp]]
+) -> str:
+    """Which arms were not level when warm-up ended, as a clause; empty where all were."""
+    moving = [
+        (arm.name, warm.calls)
+        for arms, warms in zip(instances, warm_ups, strict=True)
+        for arm, warm in zip(arms, warms, strict=True)
+        if not warm.is_level
+    ]
+    if not moving:
+        return ""
+    names = ", ".join(dict.fromkeys(name for name, _ in moving))
+    calls = min(count for _, count in moving)
+    return f"warm-up ended after {calls} calls of each arm, before those of {names} were level"
 
 
 def _as_arm(name: str, arm: TimedArm | Callable[[], object]) -> TimedArm:

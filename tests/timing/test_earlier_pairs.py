@@ -3,9 +3,9 @@
 import pytest
 
 from pytest_diffspeed.records.verdict import VerdictKind
-from pytest_diffspeed.timing.arm import WarmUp
 from pytest_diffspeed.timing.comparison import Comparison, Hypothesis
 from pytest_diffspeed.timing.rounds import Pair
+from pytest_diffspeed.timing.warm_up import WarmUp
 
 FASTER, SLOWER = (2.0, 1.0), (1.0, 2.0)
 

@@ -47,7 +47,7 @@ class _BaseGateGroup(GateGroup):
     _workers: Sequence[Sequence[WorkerArm]] = ()
     _differing: tuple[str, ...] = ()
 
-    def _noise_floor(self) -> None:
+    def _noise_floor(self, arms: Sequence[TimedArm], seed: int) -> None:
         """None is known of two trees."""
 
     @contextmanager

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
     from ...evidence.noise import KnownFloor
     from ...evidence.verdict_store import Attempt, Instance
-    from ...timing.arm import TimedArm, WarmUp
+    from ...timing.arm import TimedArm
     from ...timing.budget import Projection
     from ...timing.comparison import Hypothesis, SpeedupResult
     from ...timing.rounds import Pair
+    from ...timing.warm_up import WarmUp
 
 
 def decided(block: GateGroup) -> Iterator[tuple[SpeedMarker, GateResult | DiffspeedError]]:
@@ -105,7 +106,7 @@ class GateGroup:
             with self._instances() as instances:
                 # Only now: workers may build for minutes, and nobody else could time meanwhile.
                 held.enter_context(session.exclusive_device())
-                self._floor = self._noise_floor()
+                self._floor = self._noise_floor(instances[0], seed)
                 for asked in self.asked:
                     self._write_start(asked, seed)
                     asked.instance = asked.attempt.begin()
@@ -123,10 +124,14 @@ class GateGroup:
                 ).run()
             self._afterwards()
 
-    def _noise_floor(self) -> KnownFloor | None:
+    def _noise_floor(self, arms: Sequence[TimedArm], seed: int) -> KnownFloor | None:
+        """What is known of the baseline; where it is measured now, ``arms`` are called as often."""
         from ...arms.noise_floor import noise_floor_of
 
-        return noise_floor_of(self._session, self._candidate.spec.source, self.unit)
+        beside = () if self._in_workers else arms  # those of workers are warmed up there
+        return noise_floor_of(
+            self._session, self._candidate.spec.source, self.unit, beside=beside, seed=seed
+        )
 
     def _instances(self) -> AbstractContextManager[Sequence[Sequence[TimedArm]]]:
         """The arms, once for each process instance: those of ``over``, then the candidate."""

@@ -141,11 +141,10 @@ def _pairs(
     bench: Bench, arms: list[Any], untimed: bool, seconds: float
 ) -> tuple[list[float], list[float]]:
     """Log ratios of rounds of two arms, and the seconds of the first arm."""
-    from pytest_diffspeed.timing.arm import warm_up
     from pytest_diffspeed.timing.rounds import measure_rounds
+    from pytest_diffspeed.timing.warm_up import warm_up
 
-    for arm in arms:
-        warm_up(arm, bench.clock)
+    warm_up(arms, bench.clock)
     ends = time.monotonic() + seconds
     logs: list[float] = []
     calls: list[float] = []
