@@ -35,7 +35,6 @@ Random = np.random.Generator
 
 CALL_SECONDS = 0.5
 CALL_NOISE = 0.05  # sd of one call's log time; a pair has sqrt(2) times that, 7 %
-BLOCK = 20  # pairs in which both orders occur equally often; see order_table
 PROMISED = 0.05
 PAIRS = 200
 CHUNK = 1000  # gates simulated at a time, to bound memory
@@ -55,10 +54,10 @@ class Clock:
     times: Callable[[Random, int, int, float], tuple[Array, Array]]
 
 
-def balanced_order(
-    random: Random, gates: int, pairs: int, block: int | None = BLOCK
+def order_of_calls(
+    random: Random, gates: int, pairs: int, block: int | None = None
 ) -> NDArray[np.bool_]:
-    """Return where the baseline runs first: a shuffled half of each block, or coins if None."""
+    """Return where the baseline runs first: a coin a pair, or a shuffled half of each block."""
     if block is None:
         return random.random((gates, pairs)) < 0.5
     blocks = -(-pairs // block)
@@ -67,13 +66,13 @@ def balanced_order(
 
 
 def machine(
-    noise: Callable[[Random, int, int], Array], block: int | None = BLOCK
+    noise: Callable[[Random, int, int], Array], block: int | None = None
 ) -> Callable[..., tuple[Array, Array]]:
     """Return a clock whose log noise belongs to the call, not to the arm: gates x calls."""
 
     def times(random: Random, gates: int, pairs: int, ratio: float) -> tuple[Array, Array]:
         calls = noise(random, gates, 2 * pairs).reshape(gates, pairs, 2)
-        first = balanced_order(random, gates, pairs, block)
+        first = order_of_calls(random, gates, pairs, block)
         baseline = np.where(first, calls[:, :, 0], calls[:, :, 1])
         candidate = np.where(first, calls[:, :, 1], calls[:, :, 0]) - math.log(ratio)
         return CALL_SECONDS * np.exp(baseline), CALL_SECONDS * np.exp(candidate)
@@ -116,6 +115,97 @@ def second_position(bias: float) -> Callable[[Random, int, int], Array]:
 def alternating(random: Random, gates: int, calls: int) -> Array:
     """The first call is slow in one pair and the second in the next, by 30 %: a period of four."""
     return gaussian(random, gates, calls) + 0.30 * np.isin(np.arange(calls) % 4, (0, 3))
+
+
+def regime(factor: float, dwell: float) -> Callable[[Random, int, int], Array]:
+    """The machine is fast or slow by turns, each for ``dwell`` calls on average."""
+
+    def noise(random: Random, gates: int, calls: int) -> Array:
+        switch = random.random((gates, calls)) < 1 / dwell
+        start = random.random((gates, 1)) < 0.5
+        slow = (np.cumsum(switch, axis=1) + start) % 2 == 1
+        return gaussian(random, gates, calls) + slow * math.log(factor)
+
+    return noise
+
+
+def bimodal(random: Random, gates: int, calls: int) -> Array:
+    """Each call is fast or slow by 13 %, with hardly any noise beside that."""
+    return 0.2 * gaussian(random, gates, calls) + 0.13 * (random.random((gates, calls)) < 0.5)
+
+
+def random_walk(random: Random, gates: int, calls: int) -> Array:
+    steps = 0.02 * random.standard_normal((gates, calls))
+    return gaussian(random, gates, calls) + np.cumsum(steps, axis=1)
+
+
+def student(random: Random, gates: int, calls: int) -> Array:
+    return 0.03 * random.standard_t(2, (gates, calls))
+
+
+def throttled(random: Random, gates: int, calls: int) -> Array:
+    """A processor that heats up over 60 calls, by 30 %, and then cools down at once."""
+    return gaussian(random, gates, calls) + 0.3 * (np.arange(calls) % 60) / 60
+
+
+def periodic(period: int) -> Callable[[Random, int, int], Array]:
+    """Half of each ``period`` calls is slower by 20 %."""
+
+    def noise(random: Random, gates: int, calls: int) -> Array:
+        phase = random.integers(0, period, (gates, 1))
+        slow = (np.arange(calls) + phase) % period < period / 2
+        return gaussian(random, gates, calls) + 0.2 * slow
+
+    return noise
+
+
+def outliers(random: Random, gates: int, calls: int) -> Array:
+    """Each seventh call takes ten times as long."""
+    return gaussian(random, gates, calls) + math.log(10) * (np.arange(calls) % 7 == 0)
+
+
+def slow_start(random: Random, gates: int, calls: int) -> Array:
+    """The first 60 calls, 30 of each arm, take up to 50 % longer."""
+    return gaussian(random, gates, calls) + np.log1p(0.5 * np.clip(1 - np.arange(calls) / 60, 0, 1))
+
+
+def windows(period_s: float) -> Callable[..., tuple[Array, Array]]:
+    """The machine is slower by 40 % in the first half of each ``period_s`` seconds."""
+
+    def times(random: Random, gates: int, pairs: int, ratio: float) -> tuple[Array, Array]:
+        noise = CALL_SECONDS * np.exp(gaussian(random, gates, 2 * pairs)).reshape(gates, pairs, 2)
+        first = order_of_calls(random, gates, pairs)
+        seconds = np.empty((2, gates, pairs))
+        now = random.random(gates) * period_s
+        for pair in range(pairs):
+            for position in (0, 1):
+                is_baseline = first[:, pair] == (position == 0)
+                took = noise[:, pair, position] * np.where(is_baseline, 1.0, 1 / ratio)
+                took *= np.where(now % period_s < period_s / 2, 1.4, 1.0)
+                seconds[position, :, pair] = took
+                now = now + took
+        baseline = np.where(first, seconds[0], seconds[1])
+        return baseline, np.where(first, seconds[1], seconds[0])
+
+    return times
+
+
+def unlike_noise(random: Random, gates: int, pairs: int, ratio: float) -> tuple[Array, Array]:
+    """A baseline with 1 % noise and a candidate with 10 %."""
+    baseline = 0.01 * random.standard_normal((gates, pairs))
+    candidate = 0.10 * random.standard_normal((gates, pairs))
+    return CALL_SECONDS * np.exp(baseline), CALL_SECONDS * np.exp(candidate) / ratio
+
+
+def candidate_slower_when_second(bias: float) -> Callable[..., tuple[Array, Array]]:
+    """The candidate alone is slower after the baseline, and faster before it by as much."""
+
+    def times(random: Random, gates: int, pairs: int, ratio: float) -> tuple[Array, Array]:
+        baseline, candidate = machine(gaussian)(random, gates, pairs, ratio)
+        second = order_of_calls(random, gates, pairs)
+        return baseline, candidate * np.exp(np.where(second, bias / 2, -bias / 2))
+
+    return times
 
 
 def autoregressive(rho: float) -> Callable[[Random, int, int], Array]:
@@ -215,6 +305,20 @@ CLOCKS = (
     Clock("40 % ties, 48 % below", lopsided_ties("candidate")),
     Clock("autocorrelated machine, 0.6", machine(autoregressive(0.6))),
     Clock("autocorrelated machine, 0.95", machine(autoregressive(0.95))),
+    Clock("fast and slow by 30 %, dwell 2 calls", machine(regime(1.3, 2))),
+    Clock("fast and slow by 100 %, dwell 60 calls", machine(regime(2.0, 60))),
+    Clock("each call fast or slow by 13 %", machine(bimodal)),
+    Clock("random walk, 2 % a call", machine(random_walk)),
+    Clock("Student's t with 2 degrees of freedom", machine(student)),
+    Clock("throttling each 60 calls, by 30 %", machine(throttled)),
+    Clock("slow calls with a period of three", machine(periodic(3))),
+    Clock("slow calls with a period of seven", machine(periodic(7))),
+    Clock("slow calls with a period of 40", machine(periodic(40))),
+    Clock("each seventh call takes ten times as long", machine(outliers)),
+    Clock("first 30 calls of each arm slower", machine(slow_start)),
+    Clock("slow for half of each 2.05 s (two pairs)", windows(2.05)),
+    Clock("noise of 1 % in one arm, 10 % in the other", unlike_noise),
+    Clock("candidate alone slower when second, 3 %", candidate_slower_when_second(0.03)),
 )
 """The promise covers these."""
 
@@ -355,9 +459,11 @@ class ErrorRate:
         return f"{self.count / self.gates:.1%} (≤ {self.upper:.1%})"
 
 
-def error_rates(clock: Clock, gates: int, method: str = "sign") -> tuple[ErrorRate, ErrorRate]:
+def error_rates(
+    clock: Clock, gates: int, method: str = "sign", pairs: int = PAIRS
+) -> tuple[ErrorRate, ErrorRate]:
     """Return the rates of false PASS and false FAIL with the median exactly on the threshold."""
-    outcomes = simulate(clock, gates, method=method)
+    outcomes = simulate(clock, gates, pairs=pairs, method=method)
     return (
         ErrorRate(int(outcomes.passed.sum()), gates),
         ErrorRate(int(outcomes.failed.sum()), gates),
@@ -376,14 +482,15 @@ def error_table(clocks: tuple[Clock, ...], gates: int, method: str = "sign") -> 
 
 def order_table(gates: int) -> Iterator[str]:
     """What the length of a balanced block does: short ones give the order of the next call away."""
-    yield "| balanced in blocks of | slow calls with a period of four | second call 30 % slower |"
+    yield "| order | slow calls with a period of four | second call 30 % slower |"
     yield "|---|---|---|"
     for block in (2, 4, 10, 20, None):
         cells = []
         for name, noise in (("alternating", alternating), ("second", second_position(0.30))):
             false_pass, false_fail = error_rates(Clock(name, machine(noise, block)), gates)
             cells.append(f"{false_pass}, {false_fail}")
-        yield f"| {f'{block} pairs' if block else '(a coin for each pair)'} | {' | '.join(cells)} |"
+        order = f"balanced in blocks of {block} pairs" if block else "a coin for each pair"
+        yield f"| {order} | {' | '.join(cells)} |"
 
 
 GAPS = (0.03, -0.03, 0.05, -0.05, 0.10, -0.10, 0.20, -0.20)
@@ -407,15 +514,42 @@ BLOCK_NOISE = {GAUSSIAN.name: gaussian, SPIKES.name: spikes, NEIGHBOUR.name: nei
 FIXED_SIZES = (4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 25, 30, 40, 50, 60, 80, 100, 125, 150, 200)
 
 
-def welch_scores(
-    clock: Clock, gates: int, ratio: float, layout: str, seed: int, calls: int = WELCH_CALLS
-) -> Array:
-    """Return Welch's t of the log times of ``calls`` calls of each arm, in blocks or in pairs.
+Score = Callable[[Array, Array], Array]
+
+
+def welch(baseline: Array, candidate: Array) -> Array:
+    """Return Welch's t of each row.
 
     Source: B. L. Welch, *The generalization of 'Student's' problem*, Biometrika 1947.
     """
+    calls = baseline.shape[1]
+    variance = baseline.var(axis=1, ddof=1) + candidate.var(axis=1, ddof=1)
+    return (baseline.mean(axis=1) - candidate.mean(axis=1)) / np.sqrt(variance / calls)
+
+
+def mann_whitney(baseline: Array, candidate: Array) -> Array:
+    """Return the baseline's rank sum in each row, up to a constant.
+
+    Source: H. B. Mann, D. R. Whitney, *On a test of whether one of two random variables is
+    stochastically larger than the other*, Ann. Math. Statist. 1947.
+    """
+    calls = baseline.shape[1]
+    order = np.concatenate((baseline, candidate), axis=1).argsort(axis=1)
+    return ((order < calls) * np.arange(2 * calls)).sum(axis=1).astype(float)
+
+
+def fixed_scores(
+    clock: Clock,
+    gates: int,
+    ratio: float,
+    layout: str,
+    seed: int,
+    calls: int = WELCH_CALLS,
+    scores: tuple[Score, ...] = (welch,),
+) -> list[Array]:
+    """Return scores of the log times of ``calls`` calls of each arm, in blocks or in pairs."""
     random = np.random.default_rng((seed, *clock.name.encode()))
-    scores = []
+    found: list[list[Array]] = [[] for _ in scores]
     for start in range(0, gates, CHUNK):
         size = min(CHUNK, gates - start)
         if layout == "blocks":  # all calls of the baseline, then all of the candidate
@@ -424,9 +558,9 @@ def welch_scores(
         else:
             seconds = clock.times(random, size, calls, ratio)
             baseline, candidate = np.log(seconds[0]), np.log(seconds[1])
-        variance = baseline.var(axis=1, ddof=1) + candidate.var(axis=1, ddof=1)
-        scores.append((baseline.mean(axis=1) - candidate.mean(axis=1)) / np.sqrt(variance / calls))
-    return np.concatenate(scores)
+        for own, score in zip(found, scores, strict=True):
+            own.append(score(baseline, candidate))
+    return [np.concatenate(own) for own in found]
 
 
 def fixed_error_table(gates: int) -> Iterator[str]:
@@ -436,49 +570,59 @@ def fixed_error_table(gates: int) -> Iterator[str]:
     for clock in (GAUSSIAN, SPIKES, NEIGHBOUR):
         cells = []
         for layout in ("blocks", "pairs"):
-            scores = welch_scores(clock, gates, 1.0, layout, seed=2)
+            (scores,) = fixed_scores(clock, gates, 1.0, layout, seed=2)
             cells.append(str(ErrorRate(int((scores > STUDENT_95).sum()), gates)))
         cells.append(str(error_rates(clock, gates)[0]))
         yield f"| {clock.name} | " + " | ".join(cells) + " |"
 
 
 def fixed_calls_table(gates: int) -> Iterator[str]:
-    """Calls to a PASS: the gate, and Welch's test at the gate's own error rate on that clock.
+    """Calls to a PASS: the gate, and two fixed rules at the gate's own error rate on that clock.
 
-    The fixed rule gets what no user has: its critical value is set on the clock at hand. In its
-    last column it also knows the gap, and takes the fewest calls that match the gate's share of
+    The fixed rules get what no user has: their critical value is set on the clock at hand. In the
+    last columns they also know the gap, and take the fewest calls that match the gate's share of
     right verdicts (or 99 %, if that is less).
     """
     yield (
         "| clock | gap | gate: right, calls | Welch 20 + 20: right, calls | ratio of calls "
-        "| Welch as often right: calls | ratio of calls |"
+        "| Welch as often right: calls | ratio of calls "
+        "| Mann–Whitney as often right: calls | ratio of calls |"
     )
-    yield "|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    tests = (welch, mann_whitney)
     for clock in (GAUSSIAN, SPIKES, NEIGHBOUR):
         error = float(simulate(clock, gates).passed.mean())
         cuts = {
-            calls: float(
-                np.quantile(
-                    welch_scores(clock, 2 * gates, 1.0, "pairs", seed=2, calls=calls), 1 - error
-                )
-            )
+            calls: [
+                float(np.quantile(scores, 1 - error))
+                for scores in fixed_scores(clock, 2 * gates, 1.0, "pairs", 2, calls, tests)
+            ]
             for calls in FIXED_SIZES
         }
         for gap in (gap for gap in GAPS if gap > 0):
             runs = simulate(clock, gates, ratio=1 + gap)
             spent, right = 2 * float(runs.pairs.mean()), float(runs.passed.mean())
             shares = {
-                calls: float(
-                    (welch_scores(clock, gates, 1 + gap, "pairs", 3, calls) > cuts[calls]).mean()
-                )
+                calls: [
+                    float((scores > cut).mean())
+                    for scores, cut in zip(
+                        fixed_scores(clock, gates, 1 + gap, "pairs", 3, calls, tests),
+                        cuts[calls],
+                        strict=True,
+                    )
+                ]
                 for calls in FIXED_SIZES
             }
-            enough = [2 * calls for calls in FIXED_SIZES if shares[calls] >= min(right, 0.99)]
-            knowing = f"{enough[0]} | {spent / enough[0]:.2f}" if enough else "over 400 | -"
+            cells = []
+            for test in range(len(tests)):
+                enough = [
+                    2 * calls for calls in FIXED_SIZES if shares[calls][test] >= min(right, 0.99)
+                ]
+                cells.append(f"{enough[0]} | {spent / enough[0]:.2f}" if enough else "over 400 | -")
             yield (
                 f"| {clock.name} | {gap:+.0%} | {right:.0%}, {spent:.0f} "
-                f"| {shares[WELCH_CALLS]:.0%}, {2 * WELCH_CALLS} "
-                f"| {spent / (2 * WELCH_CALLS):.2f} | {knowing} |"
+                f"| {shares[WELCH_CALLS][0]:.0%}, {2 * WELCH_CALLS} "
+                f"| {spent / (2 * WELCH_CALLS):.2f} | {' | '.join(cells)} |"
             )
 
 
@@ -517,7 +661,8 @@ def report(gates: int, bet_gates: int) -> Iterator[str]:
     yield from error_table(BET_OUTSIDE, bet_gates, "bet")
 
 
-QUICK_GATES = 10_000  # per clock in the test-suite, which needs only the first table
+QUICK_GATES = 4000  # per clock in the test-suite, of so many pairs
+QUICK_PAIRS = 100
 QUICK_BET_GATES = 100
 
 

@@ -2,7 +2,7 @@
 
 >>> from pytest_diffspeed.statistics import SpeedupGate
 >>> gate = SpeedupGate(min_ratio=1.5)
->>> for _ in range(6):
+>>> for _ in range(5):
 ...     decision = gate.update(baseline_seconds=2.0, candidate_seconds=1.0)
 >>> decision
 <Decision.PASS: 'PASS'>

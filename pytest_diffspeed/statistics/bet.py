@@ -71,8 +71,9 @@ class BetEvidence:
     def add(self, x: float) -> None:
         """Take in the next pair."""
         score = min(1.0, max(-1.0, x / self._scale)) if abs(x) >= TIE_TOLERANCE else 0.0
-        self._log_wealth_above += np.log1p(STAKES * score)
-        self._log_wealth_below += np.log1p(STAKES * -score)
+        with np.errstate(divide="ignore"):  # who staked everything and lost has nothing left
+            self._log_wealth_above += np.log1p(STAKES * score)
+            self._log_wealth_below += np.log1p(STAKES * -score)
         self.pairs += 1
         self.ties += score == 0
         self.wins += score > 0
@@ -136,7 +137,9 @@ def _ever_crosses(
     xs: NDArray[np.float64], scales: NDArray[np.float64], log_threshold: float
 ) -> bool:
     scores = np.clip(xs / scales, -1.0, 1.0)
-    logs = LOG_WEIGHTS + np.cumsum(np.log1p(np.outer(scores, STAKES)), axis=0)[MIN_PAIRS - 1 :]
+    with np.errstate(divide="ignore"):
+        gains = np.log1p(np.outer(scores, STAKES))
+    logs = LOG_WEIGHTS + np.cumsum(gains, axis=0)[MIN_PAIRS - 1 :]
     top = logs.max(axis=1)
     totals = top + np.log(np.exp(logs - top[:, None]).sum(axis=1))
     return bool(totals.max() >= log_threshold)

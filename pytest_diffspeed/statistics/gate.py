@@ -68,11 +68,11 @@ class SpeedupGate:
     the other way.
 
     What the promise needs: given the past, ``x > 0`` has probability at most 1/2 at each pair if
-    the ratio is at most ``min_ratio``. A random order of the two calls gives that whatever the
-    machine does (spikes, drift, noisy neighbours, correlated noise), as long as it does it to
-    both arms alike: exactly with a coin for each pair, nearly so with orders balanced in blocks
-    of 20 pairs. Short blocks give the order away: in blocks of two the second pair's is known,
-    and a machine that alternates from pair to pair makes 21 % false verdicts out of 5 %.
+    the ratio is at most ``min_ratio``. A coin for the order of each pair's two calls gives that
+    whatever the machine does (spikes, drift, noisy neighbours, correlated noise), as long as it
+    does it to both arms alike and not by what ran before. Orders that are balanced in blocks give
+    the last of them away: in blocks of two the second pair's is known, and a machine that
+    alternates from pair to pair makes 23 % false verdicts out of 5 %.
 
     Noise that *belongs to one arm* and lasts over many pairs (one process that
     is slow from its start to its end) breaks it, and no number of pairs in that process shows
@@ -142,7 +142,7 @@ class SpeedupGate:
     def evidence_for_pass(self) -> float:
         """The e-value against "the ratio is at most ``min_ratio``"; PASS needs 1/alpha once.
 
-        It is today's value, not the highest so far: only that is an e-value, as e-BH needs.
+        It is today's value, not the highest so far: only that is an e-value.
         """
         return self._evidence.e_above()
 

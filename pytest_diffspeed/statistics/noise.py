@@ -41,9 +41,9 @@ class NoiseFloor:
     """Median of log(later / earlier): 0.02 means that the later call of a pair takes 2 %
     longer; NaN without pairs."""
     low: float
-    """Lower end of the interval for the order bias; -inf below six pairs."""
+    """Lower end of the interval for the order bias; -inf below seven pairs at 5 %."""
     high: float
-    """Upper end of the interval for the order bias; inf below six pairs."""
+    """Upper end of the interval for the order bias; inf below seven pairs at 5 %."""
     coverage: float
     """Coverage of that interval, at all numbers of pairs together."""
 

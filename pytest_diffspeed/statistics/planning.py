@@ -51,7 +51,7 @@ def power(pairs: int, excess: float, error: float = 0.05) -> float:
 def smallest_excess(pairs: int, error: float = 0.05, target: float = TARGET_POWER) -> float | None:
     """Return the smallest excess that ``pairs`` pairs decide with probability ``target``.
 
-    In standard deviations of one pair; None where no excess would do (fewer than six pairs, or
+    In standard deviations of one pair; None where no excess would do (fewer than five pairs, or
     an ``error`` too small for so few).
     """
     if pairs < MIN_PAIRS:

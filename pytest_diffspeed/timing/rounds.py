@@ -1,4 +1,4 @@
-"""Rounds: one timed call of each arm, next to each other, in random balanced order.
+"""Rounds: one timed call of each arm, next to each other, in random order.
 
 With two arms a round is a pair.  With more, each comparison takes its pair from the same round, so
 that the ratio to the baseline and the ratio to the stack before rest on the same calls.
@@ -16,12 +16,6 @@ from .gc_paused import gc_paused
 if TYPE_CHECKING:
     from ..accelerators.clock import Clock
     from .arm import TimedArm
-
-BLOCK = 20
-"""Rounds in a balanced block.  In blocks of two, the second order follows from the first, and a
-disturbance with a period of four calls doubles to quadruples the error rates of the gate; from 20
-on they keep what is promised (table in docs/statistics.md)."""
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -60,20 +54,16 @@ class Round:
         )
 
 
-def balanced_orders(arms: int, seed: int | str) -> Iterator[tuple[int, ...]]:
-    """Orders in which ``arms`` arms run, round after round.
+def random_orders(arms: int, seed: int | str) -> Iterator[tuple[int, ...]]:
+    """Orders in which ``arms`` arms run, round after round, each drawn anew.
 
-    Of any two arms each runs before the other in half of each block of rounds: a block holds random
-    orders and the reverse of each, shuffled.  A cost that hits whichever arm runs later then weighs
-    on all alike, among any subset of them too.
+    Of any two arms each runs first with a probability of one half, *whatever ran before*.  That is
+    what the gate's error rate rests on (docs/statistics.md).  Orders that are balanced over some
+    rounds give the last of them away.
     """
     random_ = random.Random(seed)
-    numbers = list(range(arms))
     while True:
-        some = [tuple(random_.sample(numbers, arms)) for _ in range(BLOCK // 2)]
-        block = some + [order[::-1] for order in some]
-        random_.shuffle(block)
-        yield from block
+        yield tuple(random_.sample(range(arms), arms))
 
 
 def measure_rounds(
@@ -98,10 +88,9 @@ def measure_rounds(
         wanted: asked before each round which arms still run; all if left out.
     """
     orders = [
-        balanced_orders(len(arms), seed if number == 0 else f"{seed}/{number}")
+        random_orders(len(arms), seed if number == 0 else f"{seed}/{number}")
         for number, arms in enumerate(instances)
     ]
-    waiting = [next(order) for order in orders]
     index = 0
     while True:
         turn = index % len(instances)
@@ -109,7 +98,7 @@ def measure_rounds(
         dropped = before_round()
         seconds: dict[int, float] = {}
         with gc_paused():  # so that no collection falls between the calls of a round
-            for number in waiting[turn]:
+            for number in next(orders[turn]):
                 if number in running:
                     arm = instances[turn][number]
                     if discard_warm_call:
@@ -117,5 +106,3 @@ def measure_rounds(
                     seconds[number] = arm.timed_call(clock)
         yield Round(index, turn, seconds, dropped)
         index += 1
-        if dropped is None:  # else the order goes again: those of the rounds that count balance
-            waiting[turn] = next(orders[turn])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics as stdlib_statistics
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ def measure_speedup(
     method: str = "sign",
     budget_s: float | None = 60.0,
     clock: Clock | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     discard_warm_call: bool = False,
     disturbances: Sequence[Condition] = (),
     now: Callable[[], float] = time.perf_counter,
@@ -45,7 +46,9 @@ def measure_speedup(
         budget_s: seconds for the pairs after warm-up; ``None`` means 60, or as many as 12 pairs
             need.
         clock: times one call; the CPU's clock if left out.
-        seed: of the order in which the arms of a pair run.
+        seed: of the order in which the arms of a pair run; drawn if left out, and told in the
+            result.  With the same seed always, a machine that is slow in the same calls each time
+            always errs in the same direction.
         discard_warm_call: call an arm once off the clock before each timed call of it; for arms
             that disturb each other through caches, clocks or memory.  Twice the calls.
         disturbances: asked before each pair whether the machine is disturbed, beside a full garbage
@@ -101,7 +104,7 @@ class SpeedupMeasurement:
     budget_s: float | None = 60.0
     auto_s: float | None = None
     clock: Clock | None = None
-    seed: int = 0
+    seed: int | None = None
     noise: float = math.nan
     discard_warm_call: bool = False
     disturbances: Sequence[Condition] = ()
@@ -113,6 +116,8 @@ class SpeedupMeasurement:
     def __post_init__(self) -> None:
         if self.budget_s is not None and not self.budget_s > 0.0:
             raise UsageError(f"budget_s must be positive, not {self.budget_s!r}")
+        drawn = random.SystemRandom().randrange(2**32)
+        self._seed = drawn if self.seed is None else self.seed
         self._clock: Clock = self.clock or WallClock()
         self._comparisons = [Comparison(hypothesis) for hypothesis in self.hypotheses]
         self._collections = FullCollection()
@@ -155,7 +160,7 @@ class SpeedupMeasurement:
             warm_up(
                 arms,
                 self._clock,
-                seed=f"{self.seed}/{number}",
+                seed=f"{self._seed}/{number}",
                 is_clear=self._is_clear,
                 most_s=allowed_seconds(self.budget_s, 0.0, arms_of_a_round, auto_s=self.auto_s),
             )
@@ -202,7 +207,7 @@ class SpeedupMeasurement:
         for round_ in measure_rounds(
             self.instances,
             self._clock,
-            seed=self.seed,
+            seed=self._seed,
             discard_warm_call=self.discard_warm_call,
             before_round=self._validity.before_pair,
             wanted=self._wanted,
@@ -238,7 +243,7 @@ class SpeedupMeasurement:
         result = self._comparisons[number].result(
             self._warm[number],
             projection=self._projections[number],
-            seed=self.seed,
+            seed=self._seed,
             discard_warm_call=self.discard_warm_call,
             remark="; ".join(
                 filter(None, (remark, self._warm_up_remark, self._validity.remark))

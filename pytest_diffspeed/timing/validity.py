@@ -4,8 +4,8 @@
 such grounds is to bet nothing on it, and a gambler who decides from the past on which rounds of a
 fair game to bet cannot win (optional skipping: Doob 1936; Williams, "Probability with Martingales",
 10.6).  So the error rates of the gate hold as they are for the pairs that are left, whatever the
-grounds and however often they apply.  Both calls of the pair are dropped, and its order of the arms
-is used again, so that the orders of the pairs that count stay balanced.
+grounds and however often they apply.  Both calls of the pair are dropped; the order of the next one
+is drawn anew, as always.
 
 What is seen *during* a pair is no such ground, however far outside the arms its cause lies: an
 involuntary context switch, stolen time, a collection that another thread started, a throttled GPU

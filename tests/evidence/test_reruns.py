@@ -179,7 +179,7 @@ def test_other_inputs_are_another_key(run_diffspeed, measured_pairs, change):
 def test_another_claim_is_another_key(run_diffspeed, measured_pairs, pytester, argument):
     pytester.makepyfile(test_it=GATED.format(ratio=f"2.0, {argument}"))
     run_diffspeed().stdout.no_fnmatch_line("*FAILed already*")
-    assert measured_pairs() >= 6
+    assert measured_pairs() >= 5
 
 
 def test_a_pass_is_measured_again(pytester, run_diffspeed, measured_pairs):

@@ -40,7 +40,7 @@ def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries):
     gates = [r for r in read(pytester.path / "records.jsonl") if r["kind"] == "gate"]
     assert [gate["gate"] for gate in gates] == ["min_speedup", "max_slowdown"]
     figures = gates[0]["figures"]
-    assert figures["pairs"] >= 6
+    assert figures["pairs"] >= 5
     assert figures["candidate_first_call_s"] > figures["candidate_s"]
 
     (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()

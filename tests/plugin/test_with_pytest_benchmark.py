@@ -39,7 +39,7 @@ def test_arms_are_in_the_table_and_the_json(pytester, run_diffspeed, constant_cl
         "test_it.py::test_it[channels_last] max_slowdown over fp32 per call: channels_last"
     )
     assert ours["stats"]["median"] == 1.0
-    assert ours["stats"]["rounds"] == ours["extra_info"]["diffspeed"]["pairs"] >= 6
+    assert ours["stats"]["rounds"] == ours["extra_info"]["diffspeed"]["pairs"] >= 5
     assert ours["extra_info"]["diffspeed"]["ratio"] == 1.0
     assert by_name["test_it[channels_last]"]["stats"]["rounds"] == 2
 

@@ -28,16 +28,16 @@ def feed(gate: SpeedupGate, *ratios: float) -> Decision | None:
 
 
 @methods
-def test_six_unanimous_pairs_decide_and_five_do_not(method: str) -> None:
+def test_five_unanimous_pairs_decide_and_four_do_not(method: str) -> None:
     passing, failing = (SpeedupGate(1.5, method=method) for _ in range(2))
-    assert [passing.update(2.0, 1.0) for _ in range(6)] == [None] * 5 + [Decision.PASS]
-    assert [failing.update(1.0, 1.0) for _ in range(6)] == [None] * 5 + [Decision.FAIL]
+    assert [passing.update(2.0, 1.0) for _ in range(5)] == [None] * 4 + [Decision.PASS]
+    assert [failing.update(1.0, 1.0) for _ in range(5)] == [None] * 4 + [Decision.FAIL]
 
 
 @methods
-def test_never_before_six_pairs_whatever_the_error_rate(method: str) -> None:
+def test_never_before_five_pairs_whatever_the_error_rate(method: str) -> None:
     gate = SpeedupGate(1.0, alpha=0.4, beta=0.4, method=method)
-    assert [gate.update(2.0, 1.0) for _ in range(6)] == [None] * 5 + [Decision.PASS]
+    assert [gate.update(2.0, 1.0) for _ in range(5)] == [None] * 4 + [Decision.PASS]
 
 
 @methods
@@ -88,8 +88,8 @@ def test_times_of_any_size_are_taken(seconds: float) -> None:
         ({"beta": 0.5}, "beta must lie between 0 and 0.5, not 0.5"),
         ({"alpha": math.nan}, "alpha must lie"),
         ({"method": "welch"}, "method must be one of sign, bet, not 'welch'"),
-        ({"max_pairs": 5}, "max_pairs must be at least 6, not 5: fewer pairs can give no verdict"),
-        ({"max_pairs": 8, "alpha": 1e-3}, "max_pairs must be at least 13, not 8"),
+        ({"max_pairs": 4}, "max_pairs must be at least 5, not 4: fewer pairs can give no verdict"),
+        ({"max_pairs": 8, "alpha": 1e-3}, "max_pairs must be at least 11, not 8"),
     ],
 )
 def test_a_gate_that_could_never_work_is_refused(arguments: dict, message: str) -> None:
@@ -105,7 +105,7 @@ def test_a_verdict_is_final_and_the_estimate_goes_on(method: str) -> None:
     assert feed(gate, *[0.8] * 60) is Decision.PASS
     estimate = gate.estimate()
     assert estimate.pairs == gate.pairs == 66
-    assert estimate.pairs_needed == 6
+    assert estimate.pairs_needed == 5
     assert estimate.ratio == pytest.approx(0.8)
     assert 1.0 <= estimate.low <= estimate.high
     assert "later pairs say otherwise, so the ratio moved while it was measured" in estimate.reason
@@ -152,8 +152,8 @@ def test_the_verdict_is_the_e_value_crossing_one_over_alpha() -> None:
     for _ in range(50):
         gate = SpeedupGate(1.0, alpha=0.05, beta=0.02, max_pairs=200)
         while gate.decision is None:
-            assert gate.pairs < 6 or gate.evidence_for_pass < 20
-            assert gate.pairs < 6 or gate.evidence_for_fail < 50
+            assert gate.pairs < 5 or gate.evidence_for_pass < 20
+            assert gate.pairs < 5 or gate.evidence_for_fail < 50
             gate.update(math.exp(random.normal(0.0, 0.1)), 1.0)
         assert (gate.decision is Decision.PASS) == (gate.evidence_for_pass >= 20)
         assert (gate.decision is Decision.FAIL) == (gate.evidence_for_fail >= 50)
@@ -177,12 +177,12 @@ def test_at_most_five_percent_slower() -> None:
 @pytest.mark.parametrize(
     ("min_ratio", "ratios", "reason"),
     [
-        (1.8, [2.0] * 6, "shown to be at least 1.80x: 6 of 6 pairs above"),
-        (1.8, [1.9] * 9 + [1.7] + [1.9] * 3, "shown to be at least 1.80x: 6 of 6 pairs above"),
-        (1.8, [1.7] * 7, "shown to be below 1.80x: 6 of 6 pairs below"),
-        (1.0, [], "no pairs: a verdict needs at least 6"),
-        (1.0, [1.1], "1 pair: a verdict needs at least 6"),
-        (1.0, [1.1] * 5, "5 pairs: a verdict needs at least 6"),
+        (1.8, [2.0] * 6, "shown to be at least 1.80x: 5 of 5 pairs above"),
+        (1.8, [1.9] * 9 + [1.7] + [1.9] * 3, "shown to be at least 1.80x: 5 of 5 pairs above"),
+        (1.8, [1.7] * 7, "shown to be below 1.80x: 5 of 5 pairs below"),
+        (1.0, [], "no pairs: a verdict needs at least 5"),
+        (1.0, [1.1], "1 pair: a verdict needs at least 5"),
+        (1.0, [1.1] * 4, "4 pairs: a verdict needs at least 5"),
         (
             1.0,
             [1.0] * 12 + [1.1, 0.9],

@@ -37,8 +37,8 @@ def test_too_few_pairs_for_any_verdict_name_the_budget_that_holds_enough():
     assert found.is_impossible
     assert not found.is_enough
     assert found.sentence == (
-        "a budget of 9 s holds 4 pairs of 2 s and no verdict is possible with fewer than 6; "
-        "use --diffspeed-budget=25 or more"
+        "a budget of 9 s holds 4 pairs of 2 s and no verdict is possible with fewer than 5; "
+        "use --diffspeed-budget=21 or more"
     )
 
 

@@ -48,9 +48,9 @@ def test_two_gates_take_their_pairs_from_the_same_rounds():
     )
     assert (first.ratio, second.ratio) == (pytest.approx(4.0), pytest.approx(2.0))
     assert first.verdict is second.verdict is VerdictKind.PASS
-    assert (first.pairs, second.pairs) == (6, 6)
-    assert len(clock.calls) == 3 * 3 + 3 * 6  # warm-up, then one call of each arm a round
-    by_round = [[pair for _, pair in told if pair.index == index] for index in range(6)]
+    assert (first.pairs, second.pairs) == (5, 5)
+    assert len(clock.calls) == 3 * 3 + 3 * 5  # warm-up, then one call of each arm a round
+    by_round = [[pair for _, pair in told if pair.index == index] for index in range(5)]
     assert all(one.candidate_s == other.candidate_s for one, other in by_round)
 
 
@@ -58,7 +58,7 @@ def test_two_gates_on_the_same_ratio_measure_it_once():
     clock = ScriptedClock(base=constant(2.0), fast=constant(1.0))
     results = measure(clock, [Hypothesis(1.5), Hypothesis(3.0)], names=("base", "fast"))
     assert [result.verdict for result in results] == [VerdictKind.PASS, VerdictKind.FAIL]
-    assert len(clock.calls) == 2 * 3 + 2 * 6
+    assert len(clock.calls) == 2 * 3 + 2 * 5
 
 
 def test_an_arm_whose_ratios_are_decided_runs_no_more():
@@ -73,8 +73,8 @@ def test_an_arm_whose_ratios_are_decided_runs_no_more():
         now=lambda: float(next(seconds)),
     ).run()
     assert [r.verdict for r in results] == [VerdictKind.PASS, VerdictKind.INCONCLUSIVE]
-    assert clock.calls.count("base") == 4 + 6
-    assert clock.calls.count("middle") == 4 + results[1].pairs > 10
+    assert clock.calls.count("base") == 4 + 5
+    assert clock.calls.count("middle") == 4 + results[1].pairs > 9
 
 
 def test_a_verdict_is_told_before_the_next_round():
@@ -102,9 +102,9 @@ def test_earlier_pairs_count_and_say_so():
     clock = ScriptedClock(base=constant(2.0), fast=constant(1.0))
     question = Hypothesis(1.5, earlier=((2.0, 1.0),) * 4, earlier_instances=2)
     (result,) = measure(clock, [question], names=("base", "fast"))
-    assert (result.verdict, result.pairs, result.earlier_pairs) == (VerdictKind.PASS, 10, 4)
+    assert (result.verdict, result.pairs, result.earlier_pairs) == (VerdictKind.PASS, 9, 4)
     assert result.instances == 3
-    assert len(clock.calls) == 2 * 3 + 2 * 6
+    assert len(clock.calls) == 2 * 3 + 2 * 5
 
 
 def test_instances_take_turns_and_each_has_its_own():
@@ -125,7 +125,7 @@ def test_instances_take_turns_and_each_has_its_own():
         now=lambda: 0.0,
         on_pair=lambda _, pair: told.append(pair.instance),
     ).run()
-    # Six pairs decide; the turn is ended first, so that each instance counts.
+    # Five pairs decide; the turn is ended first, so that each instance counts.
     assert told == [0, 1, 2, 3, 0, 1, 2, 3]
     assert (result.verdict, result.pairs, result.instances) == (VerdictKind.PASS, 8, 4)
     timed = calls[4 * 2 * 3 :]

@@ -210,7 +210,7 @@ def test_a_pair_is_one_call_of_each_arm_and_counts_its_unit(hand, unit, ratio):
     )
     assert result.verdict is VerdictKind.PASS
     assert result.ratio == pytest.approx(ratio)
-    assert result.pairs == len(told) == 6  # four steps a call, and still one pair a call
+    assert result.pairs == len(told) == 5  # four steps a call, and still one pair a call
 
 
 def test_a_budget_pays_for_whole_calls_whatever_is_timed_in_them(hand):
@@ -219,7 +219,7 @@ def test_a_budget_pays_for_whole_calls_whatever_is_timed_in_them(hand):
     result = measure_speedup(
         *arms, min_ratio=1.5, clock=hand.clock, budget_s=100.0, now=lambda: hand.now
     )
-    # Six pairs of steps would be 36 s; six pairs of calls are 304 s.
+    # Five pairs of steps would be 30 s; five pairs of calls are 253 s.
     assert result.pairs == 0
     assert "holds 1 pair of 50.6 s" in result.reason
 

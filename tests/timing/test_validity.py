@@ -11,7 +11,7 @@ from pytest_diffspeed import measure_speedup
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.statistics import Decision, SpeedupGate
 from pytest_diffspeed.timing.arm import Arm
-from pytest_diffspeed.timing.rounds import BLOCK, measure_rounds
+from pytest_diffspeed.timing.rounds import measure_rounds
 from pytest_diffspeed.timing.validity import (
     ALWAYS_ALLOWED,
     MAX_SHARE,
@@ -65,10 +65,10 @@ def measure(conditions, **options):
 def test_a_dropped_pair_is_told_with_its_reason_and_does_not_count():
     result, told = measure([says(None, "throttled")])
     assert result.verdict is VerdictKind.PASS
-    assert result.pairs == 6
+    assert result.pairs == 5
     assert (result.dropped_pairs, result.kept_disturbed_pairs) == (1, 0)
-    assert [pair.dropped for pair in told] == [None, "throttled", *[None] * 5]
-    assert [pair.index for pair in told] == list(range(7))
+    assert [pair.dropped for pair in told] == [None, "throttled", *[None] * 4]
+    assert [pair.index for pair in told] == list(range(6))
 
 
 def test_a_condition_is_asked_before_the_pair_and_outside_of_its_calls():
@@ -89,17 +89,17 @@ def test_a_condition_is_asked_before_the_pair_and_outside_of_its_calls():
     assert asked == [0, 2, 4, 6]
 
 
-def test_orders_of_the_pairs_that_count_stay_balanced():
+def test_a_round_that_is_dropped_does_not_give_the_next_order_away():
     base, fast = arms()
     every_third = itertools.cycle([None, None, "disturbed"])
     rounds = measure_rounds(
         [[base, fast]], OneSecond(), seed=5, before_round=lambda: next(every_third)
     )
-    pairs = [round_.pair(0, 1) for round_ in itertools.islice(rounds, 3 * BLOCK)]
-    counting = [pair for pair in pairs if pair.dropped is None]
-    for block in range(2):
-        orders = [p.candidate_first for p in counting[block * BLOCK : (block + 1) * BLOCK]]
-        assert sum(orders) == BLOCK // 2
+    pairs = [round_.pair(0, 1) for round_ in itertools.islice(rounds, 1200)]
+    after = list(zip(pairs[2::3], pairs[3::3], strict=False))
+    assert all(dropped.dropped for dropped, _ in after)
+    alike = sum(dropped.candidate_first == pair.candidate_first for dropped, pair in after)
+    assert 0.4 < alike / len(after) < 0.6  # it was used again: all
 
 
 def test_no_more_than_the_share_is_dropped_and_then_nothing_any_more():
@@ -128,10 +128,10 @@ def test_the_share_is_one_of_all_pairs():
 def test_a_machine_that_is_always_disturbed_gets_a_verdict_that_says_so():
     result, told = measure([lambda: "noisy"])
     assert result.verdict is VerdictKind.PASS
-    assert (result.pairs, result.dropped_pairs, result.kept_disturbed_pairs) == (6, 2, 6)
-    assert len(told) == 8
+    assert (result.pairs, result.dropped_pairs, result.kept_disturbed_pairs) == (5, 2, 5)
+    assert len(told) == 7
     assert result.reason.endswith(
-        "; the machine was disturbed before 8 of 8 pairs; no more than 20% may be dropped, so 6 "
+        "; the machine was disturbed before 7 of 7 pairs; no more than 20% may be dropped, so 5 "
         "of them count"
     )
 
@@ -252,10 +252,10 @@ def test_a_warm_call_of_the_same_arm_goes_before_each_timed_one():
 
 
 def test_the_budget_pays_for_discarded_calls_and_the_result_says_that_there_were_some():
-    result, _ = measure([], discard_warm_call=True, budget_s=23.0)
+    result, _ = measure([], discard_warm_call=True, budget_s=19.0)
     assert result.discard_warm_call
     assert result.pairs == 0
-    assert "holds 5 pairs of 4 s" in result.reason
-    result, _ = measure([], budget_s=23.0)
+    assert "holds 4 pairs of 4 s" in result.reason
+    result, _ = measure([], budget_s=19.0)
     assert not result.discard_warm_call
-    assert result.pairs == 6
+    assert result.pairs == 5

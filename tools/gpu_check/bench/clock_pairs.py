@@ -22,7 +22,7 @@ LATER_S = 18.0
 """What the checks after the gates take."""
 MAX_SLOWDOWN = 5.0
 LEAST_PAIRS = 8
-"""For each gate: six unanimous ones are the fewest that decide."""
+"""For each gate: five unanimous ones are the fewest that decide."""
 
 
 def gate_checks(part: Part, floor: str, slowdown: str, bench: Callable[[], Bench]) -> None:
