@@ -15,7 +15,7 @@ from ..arms.session_options import Options
 from ..arms.session_record import about_session
 from ..compilation.cache_folder import CompileCache, megabytes
 from ..evidence.key import installed_version
-from ..gates.false_discovery import over_many_gates
+from ..gates.many_gates import over_many_gates
 from ..records.finished import FinishedSession
 from ..records.reader import RecordedGate, RecordedSession, recorded_session
 from ..records.verdict import GateResult, VerdictKind

@@ -18,7 +18,6 @@ from .decision import (
     min_ratio_for_slowdown,
 )
 from .eprocess import MIN_PAIRS
-from .fdr import benjamini_hochberg_e
 from .gate import METHODS, SpeedupGate
 from .noise import NoiseFloor, noise_floor
 from .planning import (
@@ -36,7 +35,6 @@ __all__ = [
     "NoiseFloor",
     "SpeedupEstimate",
     "SpeedupGate",
-    "benjamini_hochberg_e",
     "binomial_lower_bound",
     "binomial_upper_bound",
     "min_ratio_for_slowdown",
