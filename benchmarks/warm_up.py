@@ -80,9 +80,7 @@ class Case:
         machine = Machine(seed, {"base": self.baseline, "fast": self.candidate})
         base, fast = Arm("base", lambda: "base"), Arm("fast", lambda: "fast")
         if floor:
-            measure_noise(
-                base, machine, beside=[fast], seed=seed, now=lambda: machine.elapsed_s
-            )
+            measure_noise(base, machine, beside=[fast], seed=seed, now=lambda: machine.elapsed_s)
         (result,) = SpeedupMeasurement(
             [(base, fast)],
             [Hypothesis(self.min_ratio)],
@@ -138,11 +136,15 @@ PLATEAU = Case(
 def cells(case: Case, gates: int, *, floor: bool) -> str:
     counts = case.verdicts(gates, floor=floor)
     failed = counts[VerdictKind.FAIL]
-    return f"{counts[VerdictKind.PASS] / gates:.0%}, {failed / gates:.1%} (≤ {binomial_upper_bound(failed, gates):.1%})"
+    bound = binomial_upper_bound(failed, gates)
+    return f"{counts[VerdictKind.PASS] / gates:.0%}, {failed / gates:.1%} (≤ {bound:.1%})"
 
 
 def report(gates: int) -> Iterator[str]:
-    yield f"| first calls ({gates} gates each) | gate | floor measured now: PASS, false FAIL | floor known: PASS, false FAIL |"
+    yield (
+        f"| first calls ({gates} gates each) | gate | floor measured now: PASS, false FAIL "
+        "| floor known: PASS, false FAIL |"
+    )
     yield "|---|---|---|---|"
     for case in (*ALIKE, *LATE, PLATEAU):
         row = [cells(case, gates, floor=floor) for floor in (True, False)]

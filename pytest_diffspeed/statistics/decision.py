@@ -54,8 +54,8 @@ class SpeedupEstimate:
     least ``min_ratio`` four times in five; None below five pairs."""
     pairs_needed: int | None
     """Pairs a verdict takes *in total*: those it took, or, while undecided, about how many give
-    one four times in five if ratio and noise stay as seen: a rough figure. None if that cannot be said: fewer
-    than five pairs yet, or a ratio too close to ``min_ratio``."""
+    one four times in five if ratio and noise stay as seen (a rough figure). None if that cannot
+    be said: fewer than five pairs yet, or a ratio too close to ``min_ratio``."""
     dependence: float
     """How much neighbouring pairs lie on the same side of the median: 0 if independent, towards
     1 if the ratio comes in waves, which the promise does not cover; NaN below two pairs."""

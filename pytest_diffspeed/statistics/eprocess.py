@@ -22,18 +22,18 @@ P(+) = 0.48, P(0) = 0.40, P(-) = 0.12 the median is exactly zero, and both would
 always. P(x > 0) <= 1/2 does follow, and P(x < 0) <= 1/2 for the other direction. The price
 is power under a coarse clock, never the error rate.
 
-**Bets.** The stakes are 14 points from 0.01 to 0.6 in geometric steps, with weights proportional to the
-square of the stake, and 1: everything, which is lost at the first pair that is no win. That one holds
-half of the purse, so that five pairs that agree are worth 20 and decide at 5 %; the chance of them at
-the null is 1/32, and the other half decides the rest. A random order alone can show nothing at 5 %
-in fewer pairs. Small stakes serve small gaps and many pairs. The grid was chosen by the exact power
-of ``planning``. Against 16 points up to 0.95 without that last stake, where six pairs were the least,
-it takes 5.0 pairs for 6.0 and 5.8 for 6.7 where the gap is 3 and 2 sd of a pair, 2 % more pairs at
-0.5 sd, and 6 % more at 0.25 sd.
+**Bets.** The stakes are 14 points from 0.01 to 0.6 in geometric steps, with weights proportional
+to the square of the stake, and 1: everything, which is lost at the first pair that is no win. That
+one holds half of the purse, so that five pairs that agree are worth 20 and decide at 5 %; the
+chance of them at the null is 1/32, and the other half decides the rest. A random order alone can
+show nothing at 5 % in fewer pairs. Small stakes serve small gaps and many pairs. The grid was
+chosen by the exact power of ``planning``. Against 16 points up to 0.95 without that last stake,
+where six pairs were the least, it takes 5.0 pairs for 6.0 and 5.8 for 6.7 where the gap is 3 and 2
+sd of a pair, 2 % more pairs at 0.5 sd, and 6 % more at 0.25 sd.
 
-The chance of a false verdict is at most ``error`` at *all* numbers of pairs together, since all stakes
-stand in one purse. (Deciding at five of five and else at 27.2 with the stakes up to 0.95 looks cheaper and
-is not valid: its exact rate passes 5 % at 4 302 pairs.)
+The chance of a false verdict is at most ``error`` at *all* numbers of pairs together, since all
+stakes stand in one purse. (Deciding at five of five and else at 27.2 with the stakes up to 0.95
+looks cheaper and is not valid: its exact rate passes 5 % at 4 302 pairs.)
 
 Sources: J. Ville, *Etude critique de la notion de collectif*, 1939. H. Robbins, *Statistical
 methods related to the law of the iterated logarithm*, Ann. Math. Statist. 1970 (mixtures).

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..accelerators.clock import Clock
     from .arm import TimedArm
 
+
 @dataclass(frozen=True)
 class Pair:
     """Seconds of one call of each of two arms, and which of the two ran first.

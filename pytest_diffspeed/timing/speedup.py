@@ -245,9 +245,7 @@ class SpeedupMeasurement:
             projection=self._projections[number],
             seed=self._seed,
             discard_warm_call=self.discard_warm_call,
-            remark="; ".join(
-                filter(None, (remark, self._warm_up_remark, self._validity.remark))
-            ),
+            remark="; ".join(filter(None, (remark, self._warm_up_remark, self._validity.remark))),
             kept_disturbed=self._validity.kept_disturbed,
             round_overhead_s=stdlib_statistics.median(known) if known else math.nan,
         )
@@ -261,9 +259,7 @@ class SpeedupMeasurement:
         return 2 * called if self.discard_warm_call else called
 
 
-def _remark(
-    instances: Sequence[Sequence[TimedArm]], warm_ups: Sequence[Sequence[WarmUp]]
-) -> str:
+def _remark(instances: Sequence[Sequence[TimedArm]], warm_ups: Sequence[Sequence[WarmUp]]) -> str:
     """Which arms were not level when warm-up ended, as a clause; empty where all were."""
     moving = [
         (arm.name, warm.calls)

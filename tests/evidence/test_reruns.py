@@ -56,7 +56,7 @@ def failed(constant_clock, pytester, run_diffspeed, measured_pairs):
     subprocess.run(["git", "init", "--quiet"], cwd=pytester.path, check=True)
     pytester.makepyfile(test_it=GATED.format(ratio=2.0), kernel="SPEED = 1")
     run_diffspeed().assert_outcomes(failed=1)
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
 
 
 @pytest.mark.usefixtures("failed")
@@ -76,7 +76,7 @@ def test_a_rerun_says_at_once_what_failed(run_diffspeed, measured_pairs, pyteste
 def test_an_edited_uncommitted_kernel_is_measured(run_diffspeed, measured_pairs, pytester):
     pytester.makepyfile(kernel="SPEED = 2")
     run_diffspeed("--lf").stdout.no_fnmatch_line("*FAILed already*")
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
     assert records(pytester, "gate")[-1]["figures"]["attempt"] == 1
     # Taking the edit back gives the tree that FAILed.
     pytester.makepyfile(kernel="SPEED = 1")
@@ -108,7 +108,7 @@ def test_fresh_asks_for_another_attempt_and_counts_it(run_diffspeed, measured_pa
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines([f"*; attempt {attempt} for this tree"])
         result.stdout.no_fnmatch_line("*FAILed already*")
-        assert measured_pairs() == 6
+        assert measured_pairs() == 5
         assert records(pytester, "gate")[-1]["figures"]["attempt"] == attempt
         run_diffspeed().stdout.fnmatch_lines([ALREADY.format(attempt=attempt)])
         assert measured_pairs() == 0
@@ -134,9 +134,9 @@ def test_a_plugin_that_reruns_failures_gets_one_measurement(
     result = run_diffspeed("--diffspeed-json=out.jsonl")
     result.stdout.fnmatch_lines([ALREADY.format(attempt=1)])
     assert len(read_journal(pytester.path / "out.jsonl").gates) == 1  # one gate, twice run
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
     run_diffspeed("--diffspeed-fresh").stdout.fnmatch_lines([ALREADY.format(attempt=2)])
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
 
 
 FAILS_ONCE = """
@@ -171,7 +171,7 @@ def test_of_a_gate_that_ran_again_only_the_last_run_is_told(
 @pytest.mark.parametrize("change", ["--diffspeed-steps=2", "--diffspeed-prompts=a fox"])
 def test_other_inputs_are_another_key(run_diffspeed, measured_pairs, change):
     run_diffspeed(change)
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
 
 
 @pytest.mark.usefixtures("failed")
@@ -186,7 +186,7 @@ def test_a_pass_is_measured_again(pytester, run_diffspeed, measured_pairs):
     pytester.makepyfile(GATED.format(ratio=0.5))
     for _ in range(2):
         run_diffspeed().assert_outcomes(passed=1)
-        assert measured_pairs() == 6
+        assert measured_pairs() == 5
     assert records(pytester, "gate")[-1]["figures"]["attempt"] == 1
 
 
@@ -200,21 +200,19 @@ def test_inconclusive_continues_as_a_new_instance(pytester, run_diffspeed, measu
     result = run_diffspeed()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*; 2 earlier runs for this tree came to no verdict"])
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
     figures = records(pytester, "gate")[-1]["figures"]
     assert (figures["undecided_before"], figures["instances"]) == (2, 1)
 
 
 def test_a_run_that_is_stopped_counts_and_its_pairs_are_kept(pytester, run_diffspeed, monkeypatch):
     pytester.makepyfile(GATED.format(ratio=2.0))
-    calls = []
 
     class StoppedClock:
-        """The first arm that is called is the baseline; the other one stops in its 4th pair."""
+        """Stops in the fourth pair."""
 
         def time(self, call):
-            calls.append(call)
-            if len(calls) - calls.count(calls[0]) > 2 + 3:  # two calls of warm-up
+            if len(records(pytester, "pair")) == 3:
                 raise KeyboardInterrupt
             return 1.0, call()
 
@@ -234,7 +232,7 @@ def test_a_run_that_is_stopped_counts_and_its_pairs_are_kept(pytester, run_diffs
         ["*; 1 earlier run for this tree came to no verdict, and its 3 pairs count here"]
     )
     figures = records(pytester, "gate")[-1]["figures"]
-    assert (figures["pairs"], figures["earlier_pairs"], figures["instances"]) == (6, 3, 2)
+    assert (figures["pairs"], figures["earlier_pairs"], figures["instances"]) == (5, 3, 2)
 
 
 def test_evidence_that_a_later_version_wrote_fails_the_gate(pytester, run_diffspeed):
@@ -263,19 +261,19 @@ def test_a_fix_outside_the_tree_is_measured(
     pytester.makepyfile(test_it=GATED.format(ratio=2.0))
     run = ("--diffspeed-pipeline=factory_elsewhere:make", "--diffspeed-steps=1")
     run_diffspeed(*run).assert_outcomes(failed=1)
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
     run_diffspeed(*run).assert_outcomes(failed=1)
     assert measured_pairs() == 0
     factory.write_text(program)
     run_diffspeed(*run).assert_outcomes(failed=1)
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
 
 
 def test_pairs_on_disk_make_no_pass(pytester, run_diffspeed, measured_pairs):
     """Whoever can write to `.diffspeed` could have them say anything."""
     pytester.makepyfile(GATED.format(ratio=2.0))
     run_diffspeed().assert_outcomes(failed=1)
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
     (path,) = (pytester.path / ".diffspeed" / "evidence").iterdir()
     start, pair = [
         next(line for line in read_lines(path).records if line["kind"] == kind)
@@ -285,7 +283,7 @@ def test_pairs_on_disk_make_no_pass(pytester, run_diffspeed, measured_pairs):
     path.write_text("".join(f"{json.dumps(line)}\n" for line in (start, *[forged] * 40)))
     result = run_diffspeed()
     result.assert_outcomes(failed=1)
-    assert measured_pairs() == 6
+    assert measured_pairs() == 5
     result.stdout.fnmatch_lines(["*left out: 40 pairs of earlier runs, which would PASS by*"])
     figures = records(pytester, "gate")[-1]["figures"]
     assert (figures["pairs"], figures["earlier_pairs"], figures["ratio"]) == (6, 0, 1.0)

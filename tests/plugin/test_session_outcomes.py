@@ -295,7 +295,7 @@ def test_the_real_clock(pytester, run_diffspeed):
     )
     run_diffspeed("--diffspeed-budget=60").assert_outcomes(passed=1, failed=1)
     pairs = [record for record in journal(pytester) if record["kind"] == "pair"]
-    assert len(pairs) == 12  # six of the same sign decide
+    assert len(pairs) == 10  # five of the same sign decide
     assert all(pair["baseline_s"] > 0 and pair["candidate_s"] > 0 for pair in pairs)
     assert len({pair["baseline_s"] for pair in pairs}) > 1
 
@@ -356,8 +356,8 @@ def test_a_gate_without_pairs_fails_whatever_the_policy(
     result.assert_outcomes(failed=2)
     # A pair takes two seconds on this clock.
     reason = (
-        "a budget of 5 s holds 2 pairs of 2 s and no verdict is possible with fewer than 6; use "
-        "--diffspeed-budget=25 or more"
+        "a budget of 5 s holds 2 pairs of 2 s and no verdict is possible with fewer than 5; use "
+        "--diffspeed-budget=21 or more"
     )
     assert sum(reason in line for line in block(result)) == 2
 

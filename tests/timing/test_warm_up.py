@@ -1,4 +1,4 @@
-"""Warm-up: both arms are called equally often until what is left cannot decide.  Scripted clocks."""
+"""Warm-up: all arms are called equally often until what is left cannot decide."""
 
 import importlib.util
 import itertools
@@ -96,7 +96,8 @@ def test_arms_that_are_not_level_are_named_in_the_verdict():
     falling = (3.0 * 0.97**n for n in itertools.count())
     clock = ScriptedClock(base=itertools.cycle([2.0, 2.1]), fast=falling)
     base, fast = arms("base", "fast")
-    result = measure_speedup(base, fast, min_ratio=1.0, clock=clock, now=lambda: 0.0)
+    options = {"budget_s": 1e4, "clock": clock, "now": lambda: 0.0}
+    result = measure_speedup(base, fast, min_ratio=1.0, **options)
     assert result.candidate_warm_up.calls == MOST_CALLS
     assert result.reason.endswith(
         f"; warm-up ended after {MOST_CALLS} calls of each arm, before those of fast were level"
@@ -113,11 +114,11 @@ def test_arms_beside_the_noise_floor_are_called_as_often_as_its_own():
     runs = [name for name, _ in itertools.groupby(clock.calls[8:])]
     assert {"base", "fast"} == set(runs[:2])
     assert len(runs) < 2 * PAIRS  # in random order: some runs of one arm meet
-    ends = itertools.count(step=2.0)
+    ends = itertools.count(step=4.0)
     assert len(measure_noise(base, clock, beside=[fast], now=lambda: next(ends))) == LEAST_PAIRS
 
 
-GATES = 200
+GATES = 120
 
 
 @pytest.mark.parametrize("floor", [True, False], ids=["floor-measured-now", "floor-known"])
@@ -132,4 +133,4 @@ def test_slow_first_calls_of_both_arms_do_not_fail_equal_ones(case, floor):
 def test_slow_first_calls_of_one_arm_are_mostly_waited_for(case):
     """All but all of these FAILed after a warm-up of two calls.  No bound is promised here."""
     counts = case.verdicts(GATES, floor=False)
-    assert counts[VerdictKind.FAIL] <= 0.25 * GATES
+    assert counts[VerdictKind.FAIL] <= GATES / 3
