@@ -103,8 +103,8 @@ format: $(READY) ## let ruff format and fix
 gpu-check-dry: $(READY) ## the hardware check without hardware: its code, small, in an environment like that machine's
 	PYTHON="$(PYTHON)" PYTHON312="$(PYTHON312)" tools/gpu_check/dry_run.sh $(ARGS)
 
-zoo: $(READY) ## run techniques and gates over small pipelines of diffusers into docs/pipelines.md (an hour; ARGS="--plant" plants faults; goes on where it stopped)
-	OMP_NUM_THREADS=1 $(BIN)/python tools/zoo $(ARGS)
+zoo: $(READY) ## run techniques and gates over small pipelines of diffusers into docs/pipelines.md (hours; ARGS="--plant" plants faults; goes on where it stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/zoo --commit-table $(ARGS)
 
 hardware-docs: $(READY) ## write what the committed hardware runs show into docs/hardware.md and the other documents
 	$(BIN)/python tools/gpu_check/document.py

@@ -18,11 +18,12 @@ from pytest_diffspeed.common.quiet import third_party
 
 @pytest.fixture
 def tool(zoo_tool: Path) -> SimpleNamespace:
+    import children
     import runner
     import zoo_checks
     import zoo_table
 
-    return SimpleNamespace(runner=runner, checks=zoo_checks, table=zoo_table)
+    return SimpleNamespace(children=children, runner=runner, checks=zoo_checks, table=zoo_table)
 
 
 def raising(error: Exception) -> Any:
@@ -55,27 +56,64 @@ def test_each_outcome_has_its_word(tool: SimpleNamespace) -> None:
         assert outcome.found.startswith(found)
 
 
-def test_a_process_that_ends_or_hangs_is_a_crash(tool: SimpleNamespace) -> None:
-    assert tool.runner.in_child(lambda: {"found": "x" * 100_000}, 60) == {"found": "x" * 100_000}
-    ended = tool.runner.in_child(lambda: os.kill(os.getpid(), signal.SIGKILL), 60)
-    assert ended["verdict"] == "crash"
-    hung = tool.runner.in_child(lambda: time.sleep(60), 0.2)
-    assert hung == {"verdict": "crash", "found": "not done after 0 s"}
+def hangs() -> Any:
+    yield {"kind": "text to image"}
+    yield {"begins": "fp32"}
+    yield {"outcomes": {"fp32": {"verdict": "right"}}}
+    yield {"begins": "bf16"}
+    time.sleep(60)
+
+
+def ends() -> Any:
+    yield {"begins": "bf16"}
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_ends_or_hangs_keeps_what_it_found(tool: SimpleNamespace) -> None:
+    tasks = [("long", lambda: [{"found": "x" * 100_000}]), ("ends", ends), ("hangs", hangs)]
+    found = {n: f for n, f, _ in tool.children.run_all(tasks, jobs=2, limit_s=2.0)}
+    assert found["long"] == {"found": "x" * 100_000, "outcomes": {}, "ended": ""}
+    assert found["ends"]["outcomes"]["bf16"]["verdict"] == "crash"
+    assert found["hangs"]["outcomes"] == {
+        "fp32": {"verdict": "right"},
+        "bf16": {"verdict": "crash", "found": "not done after 2 s"},
+    }
+    assert found["hangs"]["kind"] == "text to image"
+
+
+def test_a_run_goes_on_where_it_stopped(tool: SimpleNamespace) -> None:
+    done, right = tool.runner.done, {"verdict": "right"}
+    assert not done(None, ["bf16"])
+    assert not done({"outcomes": {"observed": right}}, ["bf16"])
+    assert done({"outcomes": {"observed": right, "bf16": right}}, ["bf16"])
+    assert done({"outcomes": {"fp32": right}}, ["bf16"])  # it could not be built
+    assert done({"outcomes": {"observed": right}, "ended": "not done after 9 s"}, ["bf16"])
+
+
+def test_some_pipelines_are_chosen_by_patterns(tool: SimpleNamespace) -> None:
+    assert sorted(tool.runner.chosen(["DDI*", "DiTPipeline"])) == ["DDIMPipeline", "DiTPipeline"]
+    with pytest.raises(SystemExit, match=r"--only: .* did you mean 'DDIMPipeline'\?"):
+        tool.runner.chosen(["DDIMPipelin"])
 
 
 def test_a_pipeline_is_checked(tool: SimpleNamespace) -> None:
+    checks = ("syncs", "bf16", "fused_qkv", "breaks", "recompiles")
     with third_party():
-        found = tool.checks.checked("DDIMPipeline", wanted=("syncs", "bf16", "fused_qkv"))
-    assert found["roles"] == {"unet": ["denoiser", 3]}
-    verdicts = {check: outcome["verdict"] for check, outcome in found["outcomes"].items()}
+        pieces = list(tool.checks.checked("DDIMPipeline", wanted=checks))
+    assert {"roles": {"unet": ["denoiser", 3]}} in pieces
+    outcomes = {k: v for one in pieces for k, v in one.get("outcomes", {}).items()}
+    verdicts = {check: outcome["verdict"] for check, outcome in outcomes.items()}
     assert verdicts == {
         "fp32": "right",
         "observed": "right",
         "syncs": "right",
         "bf16": "right",
         "fused_qkv": "refused",
+        "breaks": "right",
+        "recompiles": "right",
     }
-    assert found["outcomes"]["syncs"]["found"] == "0 / 0"
+    assert outcomes["syncs"]["found"] == "0 / 0"
+    assert outcomes["breaks"]["found"] == outcomes["recompiles"]["found"] == "unet: 0"
 
 
 def test_a_technique_that_leaves_a_denoiser_out_or_changes_the_output_is_wrong(
@@ -126,15 +164,28 @@ def test_the_table(tool: SimpleNamespace, tmp_path: Path) -> None:
     }
     path = tmp_path / "pipelines.md"
     path.write_text("before\n<!-- zoo -->\nold\n<!-- /zoo -->\nafter\n", encoding="utf-8")
-    tool.table.write_table(found, path)
+    planted = {
+        "A": {
+            "pipeline": "A",
+            "outcomes": {
+                "observed": {"verdict": "right", "found": "unet"},
+                "host sync in unet": {"verdict": "right", "found": "aten.item ×1"},
+                "dtype cast in unet": {"verdict": "wrong", "found": "unseen"},
+            },
+            **about,
+        }
+    }
+    tool.table.write_table(found, path, planted)
     text = path.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- zoo -->\n2 pipelines at abc with torch 2, diffusers 0.42")
     assert text.endswith("<!-- /zoo -->\nafter\n")
     assert "old" not in text
-    assert "| fp32 | 1 | 0 | 1 | 0 |" in text
-    assert "| **all** | 2 | 0 | 1 | 1 |" in text
-    assert "| `A` | text to image | unet ×3 | vae ×1 | 6 / 0 |" in text
+    assert "| fp32 | 1 | 0 | 1 | 0 | 2 |" in text
+    assert "| planted: host sync in each component | 1 | 0 | 0 | 0 | 1 |" in text
+    assert "| **all** | 3 | 0 | 1 | 2 | 2 |" in text
+    assert "| `A` | text to image | unet ×3 | vae ×1 | 6 / 0 | right | wrong | 1 of 2 |" in text
     assert "- bf16 wrong: unet is in float32 (A)" in text
+    assert "- dtype cast in unet wrong: unseen (A)" in text
     assert tool.table.failures(found.values()) == [
         "A: bf16: wrong: unet is in float32",
         "B: fp32: crash: boom",

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from zoo_checks import Outcome, Wrong, Zoo, covers, tried
+from zoo_checks import Wrong, Zoo, component, covers, dynamo_alone, outcome_of
 
 HERE = Path(__file__).name
 
 
-def planted(name: str) -> dict[str, Any]:
+def planted(name: str) -> Iterator[dict[str, Any]]:
     """Each fault in each component of the pipeline ``name``, one after the other."""
-    found: dict[str, Any] = {"pipeline": name}
+    yield {"pipeline": name}
     kept: list[Zoo] = []
     parts: dict[str, Any] = {}
 
     def build() -> str:
         kept.append(Zoo(name))
-        seen = kept[0].observed()
-        parts.update({p.name: p.module for p in seen.components if p.role == "denoiser"})
+        seen, _ = kept[0].baseline.observed()
+        parts.update({p.name: p.module for p in seen.denoisers})
         if not parts:
             raise Wrong("no component was seen in the steps")
         return ", ".join(parts)
 
-    outcomes: dict[str, Outcome] = {"observed": tried(build)}
+    yield from outcome_of("observed", build)
     for part, module in parts.items():
         for fault, check in FAULTS.items():
-            outcomes[f"{fault} in {part}"] = tried(partial(check, kept[0], part, module))
-    found["outcomes"] = {key: asdict(outcome) for key, outcome in outcomes.items()}
-    return found
+            yield from outcome_of(f"{fault} in {part}", partial(check, kept[0], part, module))
 
 
 @contextmanager
@@ -71,12 +69,15 @@ def graph_break(zoo: Zoo, part: str, module: Any) -> str:
     def fault(output: Any) -> None:
         torch._dynamo.graph_break()
 
-    zoo.baseline.memo.clear()
+    zoo.baseline.memo.pop(("graph breaks", None), None)
     with in_forward(module, fault):
         reports = graph_breaks(zoo.baseline, None)
     broken = {r.name for r in reports if any(HERE in str(one) for one in r.breaks)}
     if not any(covers(one, part) for one in broken):
         raise Wrong(f"looked at {', '.join(r.name for r in reports)} and found no break of ours")
+    others = sorted(one for one in broken if not covers(one, part))
+    if others:
+        raise Wrong(f"said of {', '.join(others)} too, in which nothing was planted")
     return ", ".join(sorted(broken))
 
 
@@ -95,8 +96,6 @@ def host_sync(zoo: Zoo, part: str, module: Any) -> str:
 
 
 def recompilation(zoo: Zoo, part: str, module: Any) -> str:
-    import torch
-
     from pytest_diffspeed.compilation.recompiles import find_recompiles
 
     state = SimpleNamespace(word="first")
@@ -110,19 +109,13 @@ def recompilation(zoo: Zoo, part: str, module: Any) -> str:
         return call()
 
     arm = zoo.baseline
-    call = partial(arm.call, arm.pipeline, steps=2)
-    module_of = {part: module}
-    torch.compiler.reset()
-    try:
-        with arm.running(), in_forward(module, fault):
-            module.compile(backend="eager")
-            call()
-            report = find_recompiles(
-                module_of, [("changed", changed_call)], warm_up=call, cuda_graphs=False
-            )
-    finally:
-        module._compiled_call_impl = None
-        torch.compiler.reset()
+    _, steps = arm.observed()
+    call = partial(arm.call, arm.pipeline, steps=steps)
+    with arm.running(), in_forward(module, fault), dynamo_alone([module]):
+        call()
+        report = find_recompiles(
+            {part: module}, [("changed", changed_call)], warm_up=call, cuda_graphs=False
+        )
     if not report.recompiles:
         raise Wrong("nothing compiled again")
     named = {one.component for one in report.recompiles}
@@ -139,9 +132,7 @@ def dtype_cast(zoo: Zoo, part: str, module: Any) -> str:
 
     pipeline = zoo.source.build()
     call = zoo.builder.call(zoo.source, pipeline)
-    theirs = pipeline
-    for word in part.split("."):
-        theirs = theirs[int(word)] if word.isdigit() else getattr(theirs, word)
+    theirs = component(pipeline, part)
 
     def fault(output: Any) -> None:
         first = first_tensor(output).flatten()[:4].float()
@@ -156,7 +147,7 @@ def dtype_cast(zoo: Zoo, part: str, module: Any) -> str:
             text = "; ".join(str(proof.found) for proof in applied.proofs)
     if "float32" not in text:
         raise Wrong(f"a product in float32 went unseen: {text}")
-    if part not in text:
+    if not re.search(rf"'{re.escape(part)}': {{[^}}]*float32", text):
         raise Wrong(f"a product in float32 was seen, and {part} is not named: {text}")
     return text
 

@@ -1,9 +1,10 @@
 """Run the techniques and gates over the small pipelines of diffusers, each in a process of its own.
 
-    python tools/zoo                          all pipelines, and docs/pipelines.md anew
-    python tools/zoo FluxPipeline 'Wan*'      some of them: they are run again
-    python tools/zoo --plant                  a fault in each component that runs in the steps
-    python tools/zoo --table                  the table alone, of what is there
+    python tools/zoo                               all pipelines that were not run yet
+    python tools/zoo --plant                       a fault in each component that runs in the steps
+    python tools/zoo --only FluxPipeline 'Wan*'    some of them
+    python tools/zoo --commit-table                and what was found into docs/pipelines.md
+    python tools/zoo --table                       that alone, of what is there
 
 What was found goes into `build/zoo/`, a line as each pipeline ends; a run that was cut short goes
 on where it stopped.  Exits with 1 where something crashed or was wrong.
@@ -15,84 +16,105 @@ import argparse
 import fnmatch
 import importlib.metadata
 import json
-import os
 import platform
-import signal
 import subprocess
 import sys
-import time
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from children import Pieces
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-LIMIT_S = 240.0
+KEPT = ROOT / "build" / "zoo"
+LIMIT_S = 600.0
 """Longer than any pipeline needs; a hang is a finding, not the end of the run."""
 
 
 def main(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python tools/zoo", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("pipelines", nargs="*", help="names or patterns; all by default")
-    parser.add_argument("--plant", action="store_true", help="planted faults instead of checks")
-    parser.add_argument("--table", action="store_true", help="write the table, run nothing")
-    parser.add_argument("--checks", help="some checks, comma-separated; all by default")
-    parser.add_argument("--fresh", action="store_true", help="run again what was run before")
-    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for one pipeline")
-    options = parser.parse_args(words)
+    options = parsed(words)
     from zoo_table import failures, write_table
 
-    kept = ROOT / "build" / "zoo" / ("planted.jsonl" if options.plant else "checked.jsonl")
-    if not options.table:
-        names = chosen(options.pipelines)
-        wanted = chosen_checks(options.checks)
-        if not (options.fresh or options.pipelines):
-            names = [name for name in names if not done(read(kept).get(name), wanted)]
-        run(names, kept, wanted, plant=options.plant, limit_s=options.limit)
-    found = read(kept)
-    if not options.plant:
-        write_table(found, ROOT / "docs" / "pipelines.md")
-    bad = failures(found.values())
+    kept = KEPT / ("planted.jsonl" if options.plant else "checked.jsonl")
+    try:
+        if not options.table:
+            wanted = chosen_checks(options.checks, plant=options.plant)
+            names = chosen(options.only)
+            if not options.fresh:
+                found = read(kept)
+                names = [name for name in names if not done(found.get(name), wanted)]
+            run(names, kept, wanted, plant=options.plant, jobs=options.jobs, limit_s=options.limit)
+    finally:  # of a run that is cut short, too
+        if options.table or options.commit_table:
+            checked, planted = read(KEPT / "checked.jsonl"), read(KEPT / "planted.jsonl")
+            write_table(checked, ROOT / "docs" / "pipelines.md", planted)
+    bad = failures(read(kept).values())
     print("\n".join(bad) or "nothing crashed and nothing was wrong")
     return 1 if bad else 0
 
 
-def chosen(patterns: Sequence[str]) -> list[str]:
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python tools/zoo", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--only", nargs="+", metavar="NAME", help="pipelines or patterns; all by default")
+    add("--plant", action="store_true", help="planted faults instead of checks")
+    add("--checks", help="some checks, comma-separated; all by default")
+    add("--fresh", action="store_true", help="run again what was run before")
+    add("--jobs", type=int, default=1, help="processes at a time")
+    add("--limit", type=float, default=LIMIT_S, help="seconds for one pipeline")
+    add("--commit-table", action="store_true", help="write docs/pipelines.md after the run")
+    add("--table", action="store_true", help="write docs/pipelines.md and run nothing")
+    options = parser.parse_args(words)
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {options.jobs}")
+    if options.plant and options.checks:
+        parser.error("--plant plants all faults: leave out --checks, or --plant")
+    return options
+
+
+def chosen(patterns: Sequence[str] | None) -> list[str]:
+    """Names that match, in an order of no meaning: what a run that is cut short has seen is of all
+    kinds.
+    """
+    from pytest_diffspeed.common.errors import UsageError
     from pytest_diffspeed.pipelines import zoo
 
-    if not patterns:
-        return list(zoo.names())
-    for pattern in patterns:
+    for pattern in patterns or ():
         if not fnmatch.filter(zoo.names(), pattern):
-            zoo.check_name(pattern)
-    return [n for n in zoo.names() if any(fnmatch.fnmatch(n, p) for p in patterns)]
+            try:
+                zoo.check_name(pattern)
+            except UsageError as error:
+                raise SystemExit(f"--only: {error}") from None
+    names = [n for n in zoo.names() if any(fnmatch.fnmatch(n, p) for p in patterns or ["*"])]
+    return sorted(names, key=lambda name: zlib.crc32(name.encode()))
 
 
-def chosen_checks(text: str | None) -> list[str] | None:
-    if text is None:
-        return None
+def chosen_checks(text: str | None, *, plant: bool = False) -> tuple[str, ...]:
+    """Of the checks that can be chosen; planted faults have none."""
     from zoo_checks import CHECKS
 
-    words = text.split(",")
+    if plant:
+        return ()
+    words = CHECKS if text is None else tuple(text.split(","))
     unknown = sorted(set(words) - set(CHECKS))
     if unknown:
         raise SystemExit(f"--checks: there is no {', '.join(unknown)}; valid: {', '.join(CHECKS)}")
     return words
 
 
-def done(found: dict[str, Any] | None, wanted: Sequence[str] | None) -> bool:
+def done(found: dict[str, Any] | None, wanted: Iterable[str]) -> bool:
     """Whether a run went that far: what could not be built has nothing else to try."""
     if found is None:
         return False
-    return (
-        wanted is None
-        or "observed" not in found["outcomes"]
-        or set(wanted) <= set(found["outcomes"])
-    )
+    outcomes = found["outcomes"]
+    cut_short = bool(found.get("ended"))  # it would hang again
+    return cut_short or "observed" not in outcomes or set(wanted) <= set(outcomes)
 
 
 def read(kept: Path) -> dict[str, dict[str, Any]]:
@@ -112,31 +134,38 @@ def read(kept: Path) -> dict[str, dict[str, Any]]:
 def run(
     names: Sequence[str],
     kept: Path,
-    wanted: Sequence[str] | None,
+    wanted: Sequence[str],
     *,
     plant: bool,
+    jobs: int,
     limit_s: float,
 ) -> None:
-    """Run ``names`` one after the other; each is a fork, since importing torch takes seconds."""
+    """Run ``names`` and write down what each gave."""
+    from children import run_all
+
     kept.parent.mkdir(parents=True, exist_ok=True)
     if not names:
         return
     about = {"commit": commit(), **versions()}
     check = imported(plant, wanted)
-    # Not by the alphabet: what a run that was cut short has seen is of all kinds.
-    for number, name in enumerate(sorted(names, key=lambda n: zlib.crc32(n.encode())), 1):
-        started = time.monotonic()
-        found = in_child(partial(check, name), limit_s)
-        if "outcomes" not in found:
-            found = {"pipeline": name, "outcomes": {"process": found}}
-        seconds = round(time.monotonic() - started, 1)
+    total = 0.0
+    tasks = [(name, partial(check, name)) for name in names]
+    ended = enumerate(run_all(tasks, jobs=jobs, limit_s=limit_s), 1)
+    for number, (name, found, seconds) in ended:
+        line = {"pipeline": name, **found, "seconds": round(seconds, 1), **about}
         with kept.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({**found, "seconds": seconds, **about}) + "\n")
+            out.write(json.dumps(line) + "\n")
+        total += seconds
         words = " ".join(f"{k}={v['verdict']}" for k, v in found["outcomes"].items())
-        print(f"[{number}/{len(names)}] {name} {seconds} s: {words}", flush=True)
+        left = (len(names) - number) * total / number / jobs / 60
+        print(
+            f"[{number}/{len(names)}, {left:.0f} min left] {name} {seconds:.1f} s: {words}",
+            flush=True,
+        )
+    print(f"{total / len(names):.1f} s a pipeline on average, in {len(names)}")
 
 
-def imported(plant: bool, wanted: Sequence[str] | None) -> Callable[[str], dict[str, Any]]:
+def imported(plant: bool, wanted: Sequence[str]) -> Callable[[str], Pieces]:
     """Everything that a check needs, imported once, before the first fork."""
     from pytest_diffspeed.common.quiet import third_party
 
@@ -159,45 +188,7 @@ def imported(plant: bool, wanted: Sequence[str] | None) -> Callable[[str], dict[
             import plants
 
             return plants.planted
-    return zoo_checks.checked if wanted is None else partial(zoo_checks.checked, wanted=wanted)
-
-
-def in_child(work: Callable[[], dict[str, Any]], limit_s: float) -> dict[str, Any]:
-    """What ``work`` gives in a forked process, or the outcome of one that crashed or hung."""
-    receive, send = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(receive)
-            with os.fdopen(send, "w", encoding="utf-8") as out:
-                json.dump(work(), out)
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(send)
-    ends = time.monotonic() + limit_s
-    text = b""
-    os.set_blocking(receive, False)
-    while True:
-        try:
-            piece = os.read(receive, 1 << 16)
-            text += piece
-            if not piece:
-                break
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                os.close(receive)
-                return {"verdict": "crash", "found": f"not done after {limit_s:.0f} s"}
-            time.sleep(0.05)
-    os.close(receive)
-    _, status = os.waitpid(child, 0)
-    if os.waitstatus_to_exitcode(status) != 0:
-        return {"verdict": "crash", "found": f"the process ended with {status}"}
-    result: dict[str, Any] = json.loads(text)
-    return result
+    return partial(zoo_checks.checked, wanted=wanted)
 
 
 def commit() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ RIGHT, REFUSED, CRASH, WRONG = "right", "refused", "crash", "wrong"
 TECHNIQUES = ("bf16", "channels_last", "fused_qkv", "no_sdpa", "cpu_sigmas")
 SAME_RESULT = ("channels_last", "fused_qkv", "no_sdpa", "cpu_sigmas")
 """They order the same arithmetic another way, so the output may differ by rounding only."""
-CHECKS = ("syncs", "loop", *TECHNIQUES, "breaks", "images")
+CHECKS = ("syncs", "loop", *TECHNIQUES, "breaks", "recompiles", "images")
 ROUNDING = 1e-2
 """Of the output's own spread.  Rounding of 1e-7 an operation grows in a random network; a fault,
 such as a component that ran with other inputs, differs by the order of the spread itself."""
@@ -127,6 +128,22 @@ class Zoo:
             raise Wrong(f"nothing was said of {', '.join(left)}, which ran in the steps")
         return "; ".join(f"{report.name}: {len(report.breaks)}" for report in reports)
 
+    def recompiles(self, denoisers: list[str]) -> str:
+        """Each denoiser compiled by dynamo alone: the kernels are not the subject."""
+        from pytest_diffspeed.gates.catalog.recompiles import recompiles
+
+        arm = self.baseline
+        _, steps = arm.observed()
+        with dynamo_alone(component(arm.pipeline, name) for name in denoisers):
+            with arm.running():
+                arm.call(arm.pipeline, steps=steps)
+            report = recompiles(arm)
+        counts = report.by_component()
+        left = [name for name in denoisers if not any(covers(one, name) for one in counts)]
+        if left:
+            raise Wrong(f"nothing was said of {', '.join(left)}, which ran in the steps")
+        return "; ".join([*(f"{name}: {n}" for name, n in counts.items()), *report.eager])
+
     def syncs(self, scope: str) -> str:
         from pytest_diffspeed.gates.catalog.syncs import syncs
 
@@ -201,13 +218,33 @@ def covers(report: str, name: str) -> bool:
     return report == name or report.startswith(f"{name}.") or name.startswith(f"{report}.")
 
 
-def checked(name: str, wanted: Collection[str] = CHECKS) -> dict[str, Any]:
-    """What was found of the pipeline ``name``: its components' roles, and the checks ``wanted``."""
+@contextmanager
+def dynamo_alone(modules: Iterable[Any]) -> Iterator[None]:
+    """Compile ``modules`` in place, with a backend that runs their graphs eagerly."""
+    import torch
+
+    compiled = list(modules)
+    torch.compiler.reset()
+    try:
+        for module in compiled:
+            module.compile(backend="eager")
+        yield
+    finally:
+        for module in compiled:
+            module._compiled_call_impl = None
+        torch.compiler.reset()
+
+
+def checked(name: str, wanted: Collection[str] = CHECKS) -> Iterator[dict[str, Any]]:
+    """What is found of the pipeline ``name``, piece by piece: its components' roles, and the
+    checks ``wanted``.
+    """
     from pytest_diffspeed.pipelines import zoo as recipes
 
-    found: dict[str, Any] = {"pipeline": name, "kind": recipes.recipes()[name].kind}
+    yield {"pipeline": name, "kind": recipes.recipes()[name].kind}
     kept: list[Zoo] = []
     denoisers: list[str] = []
+    roles: dict[str, list[Any]] = {}
 
     def build() -> str:
         kept.append(Zoo(name))
@@ -215,23 +252,32 @@ def checked(name: str, wanted: Collection[str] = CHECKS) -> dict[str, Any]:
 
     def observe() -> str:
         seen = kept[0].observed()
-        found["roles"] = {part.name: [part.role.value, part.calls] for part in seen.components}
+        roles.update({part.name: [part.role.value, part.calls] for part in seen.components})
         denoisers.extend(part.name for part in seen.components if part.role == "denoiser")
         if not denoisers:
             raise Wrong("no component was seen in the steps")
         return ", ".join(denoisers)
 
-    outcomes = {"fp32": tried(build)}
-    if kept:
-        outcomes["observed"] = tried(observe)
-        one = kept[0]
-        run: dict[str, Callable[[], str]] = {
-            "syncs": lambda: one.syncs("scheduler.step"),
-            "loop": lambda: one.syncs("denoising_loop"),
-            **{t: partial(one.technique, t, denoisers) for t in TECHNIQUES},
-            "breaks": lambda: one.breaks(denoisers),
-            "images": one.images,
-        }
-        outcomes |= {check: tried(run[check]) for check in CHECKS if check in wanted}
-    found["outcomes"] = {check: asdict(outcome) for check, outcome in outcomes.items()}
-    return found
+    yield from outcome_of("fp32", build)
+    if not kept:
+        return
+    yield from outcome_of("observed", observe)
+    yield {"roles": roles}
+    one = kept[0]
+    run: dict[str, Callable[[], str]] = {
+        "syncs": lambda: one.syncs("scheduler.step"),
+        "loop": lambda: one.syncs("denoising_loop"),
+        **{t: partial(one.technique, t, denoisers) for t in TECHNIQUES},
+        "breaks": lambda: one.breaks(denoisers),
+        "recompiles": lambda: one.recompiles(denoisers),
+        "images": one.images,
+    }
+    for check in CHECKS:
+        if check in wanted:
+            yield from outcome_of(check, run[check])
+
+
+def outcome_of(check: str, run: Callable[[], str]) -> Iterator[dict[str, Any]]:
+    """That it begins, so that who waits knows what hangs, and then its outcome."""
+    yield {"begins": check}
+    yield {"outcomes": {check: asdict(tried(run))}}
