@@ -84,25 +84,43 @@ def _fuses(processor: Any) -> bool:
 
 
 def fusable(model: Any) -> dict[str, torch.nn.Module]:
-    """Attention modules whose projections ``model.fuse_qkv_projections()`` would fuse."""
-    return _tried_to_fuse(model)[0]
+    """Attention modules whose projections ``model.fuse_qkv_projections()`` would fuse, and whose
+    processors would then use them.
+    """
+    return _tried_to_fuse(model).modules
+
+
+def fused_in_vain(model: Any) -> str:
+    """The attention processors, by class, that read separate projections although ``model.
+    fuse_qkv_projections()`` fuses them (LTX-Video's); empty where there are none.
+    """
+    return _tried_to_fuse(model).in_vain
 
 
 def dropped_by_fusing(model: Any) -> str:
     """The attention processors with weights of their own (IP-Adapter's) that ``model.
     fuse_qkv_projections()`` would replace, by class; empty where it replaces none.
     """
-    return _tried_to_fuse(model)[1]
+    return _tried_to_fuse(model).dropped
 
 
-def _tried_to_fuse(model: Any) -> tuple[dict[str, torch.nn.Module], str]:
+@dataclasses.dataclass(frozen=True)
+class _Fusing:
+    """What fusing would do: the modules that gain by it, and processors by class."""
+
+    modules: dict[str, torch.nn.Module] = dataclasses.field(default_factory=dict)
+    dropped: str = ""
+    in_vain: str = ""
+
+
+def _tried_to_fuse(model: Any) -> _Fusing:
     """Call ``model.fuse_qkv_projections()`` while the modules' own ``fuse_projections`` only note
     that they were called: in some models it passes all of them by.
 
     Processors that it set are put back.
     """
     if not hasattr(model, "fuse_qkv_projections"):
-        return {}, ""
+        return _Fusing()
     attentions = {n: m for n, m in model.named_modules() if hasattr(m, "fuse_projections")}
     separate = {
         name: module
@@ -112,6 +130,7 @@ def _tried_to_fuse(model: Any) -> tuple[dict[str, torch.nn.Module], str]:
     }
     called: list[str] = []
     before, dropped = processors_of(model), ""
+    processors: dict[str, Any] = {}
     with ExitStack() as stack:
         for name, module in attentions.items():
 
@@ -123,15 +142,46 @@ def _tried_to_fuse(model: Any) -> tuple[dict[str, torch.nn.Module], str]:
         try:
             model.fuse_qkv_projections()
             dropped = _dropped(before, model)
+            processors = {name: getattr(separate.get(name), "processor", None) for name in called}
         except ValueError:  # processors with added key and value projections
-            return {}, ""
+            return _Fusing()
         finally:
             if processors_of(model) != before:
                 set_processors(model, before)
             vars(model).pop("original_attn_processors", None)
             if original is not None:
                 vars(model)["original_attn_processors"] = original
-    return {name: separate[name] for name in called if name in separate}, dropped
+    would = [name for name in called if name in separate]
+    gain = {name: separate[name] for name in would if _reads_fused(processors[name])}
+    in_vain = sorted({type(processors[name]).__name__ for name in would if name not in gain})
+    return _Fusing(gain, dropped, ", ".join(in_vain))
+
+
+def _reads_fused(processor: Any) -> bool:
+    """Whether the code of a processor, or a function that it calls, names fused projections.
+
+    ``True`` where that cannot be told: what ran decides then.
+    """
+    kind = type(processor)
+    method = "forward" if isinstance(processor, torch.nn.Module) else "__call__"
+    waiting: list[Any] = [getattr(kind, method, None)]
+    seen: set[CodeType] = set()
+    while waiting:
+        function = waiting.pop()
+        function = inspect.unwrap(function) if inspect.isfunction(function) else function
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return True
+        if code in seen:
+            continue
+        seen.add(code)
+        names = _names_in(code, strings=True)
+        if not names.isdisjoint((*_FUSED, "fused_projections")):
+            return True
+        scopes = [function.__globals__, *map(vars, kind.__mro__)]
+        called = (scope.get(name) for scope in scopes for name in names)
+        waiting += [one for one in called if inspect.isfunction(one)]
+    return False
 
 
 def _dropped(before: dict[str, Any], model: Any) -> str:
@@ -248,14 +298,19 @@ def reads_force_upcast(pipeline: Any) -> bool:
 
 def _code_names(kind: type, wanted: set[str]) -> bool:
     """Whether a function in the body of ``kind`` uses one of the names."""
-
-    def uses(code: CodeType) -> bool:
-        return not wanted.isdisjoint(code.co_names) or any(
-            uses(constant) for constant in code.co_consts if isinstance(constant, CodeType)
-        )
-
     functions = (inspect.unwrap(f) for f in vars(kind).values() if inspect.isfunction(f))
-    return any(uses(function.__code__) for function in functions)
+    return any(not wanted.isdisjoint(_names_in(function.__code__)) for function in functions)
+
+
+def _names_in(code: CodeType, *, strings: bool = False) -> set[str]:
+    """Globals and attributes that a function names, and its ``strings``: ``getattr`` takes them."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names_in(constant, strings=strings)
+        elif strings and isinstance(constant, str):
+            names.add(constant)
+    return names
 
 
 def cache_surroundings(model: Any) -> Callable[[], AbstractContextManager[Any]]:

@@ -26,6 +26,7 @@ FUSED_ATTENTION = frozenset(
 )
 # `scaled_dot_product_attention` by the MATH backend is matrix products around this softmax.
 MATH_ATTENTION = "_safe_softmax"
+SDPA = FUSED_ATTENTION | {MATH_ATTENTION}
 PLAIN_SOFTMAX = "_softmax"
 
 
@@ -55,7 +56,8 @@ class PartOps:
     ``gemms`` is the number of matrix products without the batched ones, which unfused attention
     uses, and ``int8_products`` of those in int8; ``attention`` counts fused attention ops and
     softmaxes.  ``op_places`` are the same ops as ``op_dtypes``, by dtype and by the path of the
-    innermost module that ran them (``"mid_block.resnets.0.conv1"``).
+    innermost module that ran them (``"mid_block.resnets.0.conv1"``); ``sdpa_places`` are calls of
+    ``scaled_dot_product_attention`` by such paths.
     """
 
     op_dtypes: Mapping[str, int] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class PartOps:
     int8_products: int = 0
     convolutions: ConvolutionInputs = ConvolutionInputs()
     op_places: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    sdpa_places: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: PartOps) -> PartOps:
         def total(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
@@ -84,16 +87,13 @@ class PartOps:
                 dtype: total(self.op_places.get(dtype, {}), other.op_places.get(dtype, {}))
                 for dtype in (self.op_places | other.op_places)
             },
+            total(self.sdpa_places, other.sdpa_places),
         )
 
     @property
     def sdpa_calls(self) -> int:
         """Calls of ``scaled_dot_product_attention``, whatever computed them."""
-        return sum(
-            count
-            for name, count in self.attention.items()
-            if name in FUSED_ATTENTION or name == MATH_ATTENTION
-        )
+        return sum(count for name, count in self.attention.items() if name in SDPA)
 
 
 @dataclass(frozen=True)

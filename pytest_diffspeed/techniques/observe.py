@@ -19,15 +19,15 @@ from ..adapters.torch_internals import TorchDispatchMode
 from ..pipelines.scheduler_watch import schedulers_of, watch_schedulers
 from .observation import (
     FUSED_ATTENTION,
-    MATH_ATTENTION,
     PLAIN_SOFTMAX,
+    SDPA,
     ConvolutionInputs,
     LinearCalls,
     Observation,
     PartOps,
     SchedulerCalls,
 )
-from .targets import targets_of
+from .targets import models_with, targets_of
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -53,7 +53,7 @@ CONVOLUTIONS = frozenset(
     }
 )
 ARITHMETIC = GEMMS | BATCHED_GEMMS | CONVOLUTIONS | FUSED_ATTENTION
-_ATTENTION = FUSED_ATTENTION | {MATH_ATTENTION, PLAIN_SOFTMAX}
+_ATTENTION = SDPA | {PLAIN_SOFTMAX}
 _TABLES = ("sigmas", "alphas_cumprod", "betas")
 
 
@@ -73,6 +73,7 @@ class OpCounter(TorchDispatchMode):
         self.int8_products: Counter[str] = Counter()
         self.convolutions: dict[str, Counter[str]] = {}
         self.places: dict[str, dict[str, Counter[str]]] = {}
+        self.sdpa_places: dict[str, Counter[str]] = {}
 
     def __torch_dispatch__(
         self,
@@ -97,6 +98,8 @@ class OpCounter(TorchDispatchMode):
         self.gemms[part] += name in GEMMS
         if name in _ATTENTION:
             self.attention.setdefault(part, Counter())[name] += 1
+        if name in SDPA:
+            self.sdpa_places.setdefault(part, Counter())[path] += 1
         floating = [t for t in tensors if t.is_floating_point()]
         if name in ARITHMETIC and floating:
             dtype = str(floating[-1].dtype)
@@ -117,6 +120,7 @@ class OpCounter(TorchDispatchMode):
                 self.int8_products[part],
                 ConvolutionInputs(**self.convolutions.get(part, Counter())),
                 {dtype: dict(places) for dtype, places in self.places.get(part, {}).items()},
+                dict(self.sdpa_places.get(part, {})),
             )
             for part in dict.fromkeys([*names, *self.op_dtypes, *self.attention, *self.gemms])
         }
@@ -136,8 +140,8 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
         for part, module in targets.all.items():
             stack.enter_context(_inside(ops, part, module))
             stack.enter_context(_rows(part, module, rows))
-        for part, module in targets.denoisers.items():
-            stack.enter_context(processors.watch(part, module))
+        for name, model in models_with(targets.denoisers, "attn_processors").items():
+            stack.enter_context(processors.watch(name, model))
         stack.enter_context(scheduler.open())
         with ops:
             call()
@@ -187,10 +191,10 @@ class _ProcessorWatch:
         self.changed: set[str] = set()
 
     @contextmanager
-    def watch(self, part: str, model: torch.nn.Module) -> Iterator[None]:
+    def watch(self, name: str, model: torch.nn.Module) -> Iterator[None]:
         def compare(*_: object) -> None:
             if processors_of(model) != before:
-                self.changed.add(part)
+                self.changed.add(name)
 
         before = processors_of(model)
         handle = model.register_forward_pre_hook(compare)

@@ -49,9 +49,9 @@ class Targets:
         return {**self.denoisers, **self.decoders}
 
     def split(self, name: str) -> tuple[str, str]:
-        """``"unet"`` and ``"mid_block.proj"`` of ``"unet.mid_block.proj"``."""
-        part = max((p for p in self.all if name.startswith(f"{p}.")), key=len)
-        return part, name.removeprefix(f"{part}.")
+        """``"unet"`` and ``"mid_block.proj"`` of ``"unet.mid_block.proj"``; of a part, ``""``."""
+        part = max((p for p in self.all if f"{name}.".startswith(f"{p}.")), key=len)
+        return part, name.removeprefix(part).removeprefix(".")
 
 
 def targets_of(pipeline: DiffusionPipeline) -> Targets:
@@ -69,6 +69,27 @@ def denoisers(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
     Before a call was seen, the ``unet`` or ``transformer``.
     """
     return dict(targets_of(pipeline).denoisers)
+
+
+def models_with(parts: Mapping[str, Any], attribute: str) -> dict[str, Any]:
+    """Each of ``parts`` that has ``attribute``, or else the outermost models inside it that do.
+
+    A wrapper of several models has none of their methods: of a ``MultiControlNetModel`` these are
+    ``controlnet.nets.0`` and ``controlnet.nets.1``.  A part without any stands for itself.
+    """
+    found: dict[str, Any] = {}
+    for part, module in parts.items():
+        inner: dict[str, Any] = {}
+        for path, model in module.named_modules():
+            name = f"{part}.{path}" if path else part
+            if not any(name.startswith(f"{outer}.") for outer in inner) and _has(model, attribute):
+                inner[name] = model
+        found.update(inner or {part: module})
+    return found
+
+
+def _has(model: Any, attribute: str) -> bool:
+    return hasattr(type(model), attribute) or attribute in vars(model)
 
 
 def forget_targets(pipeline: DiffusionPipeline) -> None:
@@ -94,8 +115,9 @@ def note_targets(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Ta
     key = (type(pipeline), components)
     targets = _resolved(pipeline, known[key]) if key in known else None
     if targets is None:
-        targets = _observed(pipeline, call)
+        targets, observed = _observed(pipeline, call)
         known[key] = targets.named
+        memory(pipeline, _NOTES)["observed"] = observed
     memory(pipeline, _NOTES)["targets"] = targets
     return targets
 
@@ -107,7 +129,21 @@ def proof_call(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Call
     return lambda: call(pipeline, steps=PROOF_STEPS)
 
 
-def _observed(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Targets:
+def observed_untouched(pipeline: DiffusionPipeline) -> tuple[ObservedCall, Targets] | None:
+    """What the call showed by which the targets were found, and these; ``None`` if that was a call
+    of another pipeline of the source.
+    """
+    notes = memory(pipeline, _NOTES)
+    if "observed" in notes:
+        return notes["observed"], notes["targets"]
+    if not notes:
+        forget(pipeline, _NOTES)
+    return None
+
+
+def _observed(
+    pipeline: DiffusionPipeline, call: Callable[..., object]
+) -> tuple[Targets, ObservedCall]:
     from ..pipelines.observed import observe_steps
 
     def run(steps: int) -> object:
@@ -118,12 +154,13 @@ def _observed(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Targe
     denoisers, decoders = _roles(observed)
     by_name = _by_name(pipeline)
     whole = steps != PROOF_STEPS
-    return Targets(
+    targets = Targets(
         denoisers or by_name.denoisers,
         {**by_name.decoders, **decoders},
         observed.steps if whole else PROOF_STEPS,
         whole,
     )
+    return targets, observed
 
 
 def _roles(observed: ObservedCall) -> tuple[dict[str, Any], dict[str, Any]]:

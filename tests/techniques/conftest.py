@@ -32,6 +32,19 @@ def tiny():
     return _pipeline_and_call
 
 
+@pytest.fixture(scope="session")
+def small():
+    """``pipeline, call = small("LTXPipeline")``: one of diffusers' classes, with its own inputs."""
+
+    def build(name):
+        source = parse_source(f"random:{name}")
+        with third_party():
+            built = source.build()
+        return built, PipelineCall(built, replace(source.defaults(built), steps=2))
+
+    return build
+
+
 @pytest.fixture
 def _unet(tiny):
     return tiny("unet")

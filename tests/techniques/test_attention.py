@@ -10,7 +10,8 @@ from pytest_diffspeed.accelerators.device import Device
 from pytest_diffspeed.common.errors import IncompatibleError, NotEffectiveError, UnknownStackError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.techniques.apply import check_compatible
-from pytest_diffspeed.techniques.catalog.attention import NoSdpa, SdpaFlash, SdpaMath
+from pytest_diffspeed.techniques.catalog.attention import SdpaFlash, SdpaMath
+from pytest_diffspeed.techniques.catalog.plain_attention import NoSdpa
 from pytest_diffspeed.techniques.observation import CompiledPart, CudaGraphs, Observation
 from pytest_diffspeed.techniques.stacks import parse_stack
 
@@ -84,6 +85,14 @@ def test_default_processors_that_call_sdpa_themselves_are_not_plain(pipeline, ca
     ):
         apply_stack(pipeline, "no_sdpa", call=call)
     assert unet.attn_processors == before
+
+
+def test_attention_without_a_processor_is_not_made_plain(small):
+    """A ControlNetUnion has torch's own multi-head attention besides, and the UNet has not."""
+    pipeline, call = small("StableDiffusionXLControlNetUnionPipeline")
+    expected = r"in controlnet\.transformer_layes\.0\.attn \(not so the unet\); sdpa_math is"
+    with pytest.raises(IncompatibleError, match=expected):
+        apply_stack(pipeline, "no_sdpa", call=call)
 
 
 def test_processors_of_the_users_own_do_not_fit(pipeline, call):

@@ -5,11 +5,14 @@ import torch
 import two_experts
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.common.errors import NotEffectiveError
+from pytest_diffspeed.accelerators.registry import resolve_device
+from pytest_diffspeed.common.errors import IncompatibleError, NotEffectiveError
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.techniques.apply import undo_stack
+from pytest_diffspeed.techniques.apply import check_compatible, undo_stack
+from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
 from pytest_diffspeed.techniques.observation import ConvolutionInputs
 from pytest_diffspeed.techniques.observe import OpCounter
+from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.techniques.undo import snapshot
 
 
@@ -38,10 +41,32 @@ def test_weights_alone_are_no_proof(pipeline, call):
         for module in pipeline.unet.modules()
         if isinstance(module, torch.nn.Conv2d)
     ]
-    with pytest.raises(NotEffectiveError, match="channels-last inputs, found none in unet"):
+    expected = "incompatible with .* none of the inputs of the unet's convolutions .* in the vae "
+    with pytest.raises(IncompatibleError, match=expected):
         apply_stack(pipeline, "channels_last", call=call)
     for handle in handles:
         handle.remove()
+
+
+def test_weights_in_other_strides_are_no_proof(pipeline, call, monkeypatch):
+    monkeypatch.setattr(ChannelsLast, "apply", lambda self, pipe: None)
+    with pytest.raises(NotEffectiveError, match=r"found other strides in \d+: unet\."):
+        apply_stack(pipeline, "channels_last", call=call)
+
+
+def test_a_vae_that_works_in_a_layout_of_its_own_is_incompatible(small):
+    """Padding by concatenation, as in causal convolutions over frames, gives contiguous inputs."""
+    pipeline, call = small("LTXPipeline")
+    before = snapshot(pipeline)
+    with pytest.raises(IncompatibleError, match=r"inputs of the vae's convolutions \(\d+\) is"):
+        apply_stack(pipeline, "channels_last", call=call)
+    assert snapshot(pipeline) == before
+
+
+def test_convolutions_over_samples_are_known_not_to_fit_before_a_call(small):
+    pipeline, _ = small("DanceDiffusionPipeline")
+    with pytest.raises(IncompatibleError, match="have a convolution with spatial extent"):
+        check_compatible(parse_stack("channels_last"), pipeline, resolve_device("cpu"))
 
 
 def test_a_weight_of_the_source_that_is_channels_last_already_stays_so(pipeline, call):

@@ -100,6 +100,15 @@ def test_a_model_in_which_diffusers_fuses_nothing_is_incompatible(pipeline, call
     assert snapshot(pipeline) == before
 
 
+def test_processors_that_read_separate_projections_all_the_same_are_incompatible(small):
+    """Those of LTX-Video, whose projections diffusers fuses in vain."""
+    pipeline, call = small("LTXPipeline")
+    before = snapshot(pipeline)
+    with pytest.raises(IncompatibleError, match="fused or not: LTXVideoAttnProcessor"):
+        apply_stack(pipeline, "fused_qkv", call=call)
+    assert snapshot(pipeline) == before
+
+
 class Weighted(torch.nn.Module):
     """A processor with weights of its own, as an IP-Adapter's."""
 

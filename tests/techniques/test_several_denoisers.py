@@ -3,9 +3,10 @@
 import pytest
 import torch
 import two_experts
+from diffusers.models.attention_processor import AttnProcessor2_0
 
 from pytest_diffspeed import apply_stack
-from pytest_diffspeed.common.errors import NotEffectiveError
+from pytest_diffspeed.common.errors import IncompatibleError, NotEffectiveError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.parts import parts
 from pytest_diffspeed.pipelines.sources import parse_source
@@ -92,6 +93,51 @@ def test_attention_is_that_of_both(pipeline, name):
     assert snapshot(pipeline) == before
 
 
+class Deaf(two_experts.Expert):
+    """Its projections are fused, and its processors read the separate ones."""
+
+    def fuse_qkv_projections(self):
+        self.attention.fuse_projections(fuse=True)
+
+    def set_default_attn_processor(self):
+        self.set_attn_processor(AttnProcessor2_0())
+
+
+def test_what_is_done_to_one_expert_and_cannot_be_done_to_the_other_is_said_of_both():
+    pipeline = two_experts.build(second=Deaf)
+    before = snapshot(pipeline)
+    proof = proof_of(pipeline, "fused_qkv")
+    assert "(1 in the transformer)" in proof.found
+    assert "; not in the transformer_2: the attention processors of its" in proof.found
+    undo_stack(pipeline, "fused_qkv")
+    assert snapshot(pipeline) == before
+
+
+def test_what_one_expert_takes_and_the_other_does_not_is_refused_with_both_names():
+    pipeline = two_experts.build(second=Deaf)
+    expected = r"transformer_2: the oldest .* themselves \(not so the transformer\); sdpa_math is"
+    with pytest.raises(IncompatibleError, match=expected):
+        proof_of(pipeline, "no_sdpa")
+
+
+class Idle(two_experts.Expert):
+    """Without attention and convolutions with spatial extent."""
+
+    def forward(self, sample, timestep):
+        return sample * 0.5
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        ("no_sdpa", "SDPA is not called in the transformer_2"),
+        ("channels_last", "the transformer_2 ran none"),
+    ],
+)
+def test_an_expert_in_which_there_is_nothing_to_do_is_named(stack, said):
+    assert said in proof_of(two_experts.build(second=Idle), stack).found
+
+
 @pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.technique.KnownSlowWarning")
 def test_int8_takes_layers_of_both(pipeline, monkeypatch):
     monkeypatch.setattr(quantization.Int8Dynamic, "leaves", lambda self, linear: None)
@@ -175,6 +221,19 @@ def test_a_controlnet_is_a_denoiser():
     assert fused["fused_modules_run_in"]["unet"] > 0
     assert "a ControlNetModel, has no separate projections that" in fused["left"]["controlnet"]
     assert set(attention["attention"]["controlnet"]) == {"_safe_softmax"}
+
+
+def test_models_inside_a_component_are_changed_and_proven(small):
+    """Two ControlNets in a `MultiControlNetModel`, which has no methods of theirs."""
+    pipeline, call = small("StableDiffusionControlNetPipeline-two-controlnets")
+    before = snapshot(pipeline)
+    fused = apply_stack(pipeline, "fused_qkv", call=call).proofs[0].figures
+    assert set(fused["left"]) == {"controlnet.nets.0", "controlnet.nets.1"}
+    undo_stack(pipeline, "fused_qkv")
+    attention = apply_stack(pipeline, "no_sdpa", call=call).proofs[0].figures["attention"]
+    assert set(attention["controlnet"]) == {"_softmax"}
+    undo_stack(pipeline, "no_sdpa")
+    assert snapshot(pipeline) == before
 
 
 def test_a_stack_that_fails_leaves_the_pipeline_as_it_was(pipeline, monkeypatch, without_inductor):

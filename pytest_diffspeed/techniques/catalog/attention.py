@@ -23,7 +23,6 @@ from ..observation import (
     DENOISER,
     FUSED_ATTENTION,
     MATH_ATTENTION,
-    PLAIN_SOFTMAX,
 )
 from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
@@ -41,7 +40,7 @@ BEFORE_CUDA_GRAPHS = "before CUDA graphs"
 _VAE_LEFT = "vae left"  # a note: why the VAE keeps its own attention
 
 
-class _Attention(Technique):
+class AttentionTechnique(Technique):
     """What all have in common: they need attention to work on, and can be undone."""
 
     family: ClassVar[Family] = Family.ATTENTION
@@ -56,7 +55,13 @@ class _Attention(Technique):
             return f"its {names} does not call scaled_dot_product_attention"
         return None
 
-    def _require_only(
+    def without_attention(self, pipeline: DiffusionPipeline, seen: Observation) -> str:
+        """For the end of a proof: the denoisers in which there is nothing to change."""
+        before = seen.before or Observation()
+        idle = [p for p in targets_of(pipeline).denoisers if not before.part(p).sdpa_calls]
+        return f"; SDPA is not called in the {' and '.join(idle)}" if idle else ""
+
+    def require_only(
         self,
         pipeline: DiffusionPipeline,
         seen: Observation,
@@ -80,7 +85,7 @@ class _Attention(Technique):
                 )
         return {part: dict(seen.part(part).attention) for part in targets.all}
 
-    def _require_compiled_only(
+    def require_compiled_only(
         self,
         pipeline: DiffusionPipeline,
         seen: Observation,
@@ -121,7 +126,7 @@ class _Attention(Technique):
         return {"compiled_attention": attention}
 
 
-class Sdpa(_Attention):
+class Sdpa(AttentionTechnique):
     """``scaled_dot_product_attention`` by one backend and no other.
 
     ``torch.nn.attention.sdpa_kernel`` is entered in the forward of each denoiser and of the VAE's
@@ -191,7 +196,7 @@ class Sdpa(_Attention):
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         forbidden = (FUSED_ATTENTION | {MATH_ATTENTION}) - self.ops
         left = memory(pipeline, self.name).get(_VAE_LEFT)
-        found = self._require_only(pipeline, seen, self.ops, forbidden, decoders=left is None)
+        found = self.require_only(pipeline, seen, self.ops, forbidden, decoders=left is None)
         counts = ", ".join(
             f"{count} {name} in the {part}"
             for part, ops in found.items()
@@ -203,6 +208,7 @@ class Sdpa(_Attention):
         if left is not None:
             counts += f"; the VAE keeps its own attention, since {left}"
             figures["vae_left"] = left
+        counts += self.without_attention(pipeline, seen)
         return Proof(self.name, f"dispatched {counts}", figures)
 
     def prove_compiled(
@@ -210,7 +216,7 @@ class Sdpa(_Attention):
     ) -> Mapping[str, Any] | None:
         left = _VAE_LEFT in memory(pipeline, self.name)
         kernels = self.ops & FUSED_ATTENTION
-        return self._require_compiled_only(pipeline, seen, kernels, decoders=not left)
+        return self.require_compiled_only(pipeline, seen, kernels, decoders=not left)
 
 
 class SdpaFlash(Sdpa):
@@ -256,73 +262,6 @@ class SdpaMath(Sdpa):
     )
 
 
-class NoSdpa(_Attention):
-    """The ladder's first arm: diffusers' oldest processors, which never call SDPA."""
-
-    name: ClassVar[str] = "no_sdpa"
-    summary: ClassVar[str] = "attention as plain matrix products and softmax, without SDPA"
-    contradicts: ClassVar[Mapping[str, str]] = {
-        "fused_qkv": "diffusers' processor without SDPA reads the projections that are not fused"
-    }
-
-    def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
-        from ...adapters.diffusers_internals import plain_processors_missing
-
-        for part, model in _models(pipeline).items():
-            why = plain_processors_missing(model)
-            if why is not None:
-                return f"{part}: {why}; sdpa_math is the nearest to it"
-        return None
-
-    def incompatible_with_call(
-        self, pipeline: DiffusionPipeline, before: Observation
-    ) -> str | None:
-        from ...adapters.diffusers_internals import plain_processors_missing
-
-        for part, model in targets_of(pipeline).all.items():
-            why = plain_processors_missing(model) if before.part(part).sdpa_calls else None
-            if why is not None:
-                return f"{part}: {why}; sdpa_math is the nearest to it"
-        if before.sets_processors:
-            where = " and ".join(sorted(before.sets_processors))
-            return (
-                f"it sets attention processors of its own in each call ({where}), over whatever "
-                "was there; sdpa_math is the nearest to it"
-            )
-        return super().incompatible_with_call(pipeline, before)
-
-    def apply(self, pipeline: DiffusionPipeline) -> None:
-        from ...adapters.diffusers_internals import processors_of
-
-        for part, model in _models(pipeline).items():
-            memory(pipeline, self.name)[part] = processors_of(model)
-            model.set_default_attn_processor()
-
-    def undo(self, pipeline: DiffusionPipeline) -> None:
-        from ...adapters.diffusers_internals import set_processors
-
-        notes = memory(pipeline, self.name)
-        for part, model in _models(pipeline).items():
-            if part in notes:
-                set_processors(model, notes[part])
-
-    def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        forbidden = FUSED_ATTENTION | {MATH_ATTENTION}
-        found = self._require_only(pipeline, seen, frozenset({PLAIN_SOFTMAX}), forbidden)
-        softmaxes = sum(ops.get(PLAIN_SOFTMAX, 0) for ops in found.values())
-        return Proof(
-            self.name,
-            f"{softmaxes} plain softmaxes and no fused attention in {' and '.join(found)}",
-            {"attention": found},
-        )
-
-    def prove_compiled(
-        self, pipeline: DiffusionPipeline, seen: Observation
-    ) -> Mapping[str, Any] | None:
-        # Inductor recognizes plain attention and fuses it again where one of its patterns fits.
-        return self._require_compiled_only(pipeline, seen, frozenset())
-
-
 def _attending(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
     """The modules whose forward contains attention: each denoiser, both halves of a VAE."""
     targets = targets_of(pipeline)
@@ -332,17 +271,6 @@ def _attending(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
         for half in ("encoder", "decoder")
     }
     return {**targets.denoisers, **{n: half for n, half in halves.items() if half is not None}}
-
-
-def _models(pipeline: DiffusionPipeline) -> dict[str, Any]:
-    """The diffusers models that have attention processors; a denoiser that has none is alone."""
-    from ...adapters.diffusers_internals import processors_of
-
-    targets = targets_of(pipeline)
-    attending = {name: part for name, part in targets.all.items() if processors_of(part)}
-    if not attending.keys() & targets.denoisers.keys():
-        return {**targets.denoisers, **attending}
-    return attending
 
 
 def _pinned(forward: Any, backend: Any) -> Any:
@@ -357,7 +285,6 @@ def _pinned(forward: Any, backend: Any) -> Any:
 
 
 TECHNIQUES: tuple[Technique, ...] = (
-    NoSdpa(),
     SdpaFlash(),
     SdpaEfficient(),
     SdpaCudnn(),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from ...common.errors import NotEffectiveError
+from ...common.errors import IncompatibleError, NotEffectiveError
 from ..observation import ConvolutionInputs
 from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
@@ -60,23 +61,42 @@ class ChannelsLast(Technique):
                 f"weights, found other strides in {len(left)}: {', '.join(left[:3])}"
             )
         inputs = {part: ops.convolutions for part, ops in seen.parts.items() if ops.convolutions}
-        lost = [part for part, found in inputs.items() if found.other and not found.channels_last]
-        if lost or not any(found.channels_last for found in inputs.values()):
-            where = " or ".join(lost or inputs) or "any component"
-            raise NotEffectiveError(
-                f"{self.name}: expected convolutions to get channels-last inputs, found none in "
-                f"{where}: what runs before each of them, torch's own convolution on this device "
-                "included, gives another layout"
-            )
+        self._require_inputs(pipeline, inputs)
         listed = "; ".join(f"in the {part} {_of_part(found)}" for part, found in inputs.items())
+        none_in = [part for part in targets_of(pipeline).denoisers if part not in inputs]
+        without = f"; the {' and '.join(none_in)} ran none" if none_in else ""
         return Proof(
             self.name,
             f"{len(weights)} convolution weights in channels-last strides; inputs in "
-            f"{seen.steps} steps: {listed}",
+            f"{seen.steps} steps: {listed}{without}",
             {
                 "convolution_weights": len(weights),
                 "convolution_inputs": {part: vars(found) for part, found in inputs.items()},
             },
+        )
+
+    def _require_inputs(
+        self, pipeline: DiffusionPipeline, inputs: Mapping[str, ConvolutionInputs]
+    ) -> None:
+        """Refuse a pipeline whose own code gives the convolutions of a part another layout.
+
+        Only a call with such weights shows it.
+        """
+        lost = [part for part, found in inputs.items() if found.other and not found.channels_last]
+        if not lost and any(found.channels_last for found in inputs.values()):
+            return
+        why = [
+            f"none of the inputs of the {part}'s convolutions ({inputs[part].other}) is "
+            "channels-last, since what runs before each of them, torch's own convolution on this "
+            "device included, gives another layout"
+            for part in lost
+        ]
+        why += [
+            f"in the {part} {_of_part(found)}" for part, found in inputs.items() if part not in lost
+        ]
+        raise IncompatibleError(
+            f"{self.name} is incompatible with {type(pipeline).__name__}: "
+            + ("; ".join(why) or "no convolution of its denoisers and VAE ran in the call")
         )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import IncompatibleError, NotEffectiveError
-from ..targets import targets_of
+from ..targets import models_with, targets_of
 from ..technique import Family, Observation, Proof, Technique
 from ..undo_notes import memory
 
@@ -27,7 +27,7 @@ class FusedQkv(Technique):
         from ...adapters.diffusers_internals import adapted_projections, dropped_by_fusing
 
         targets = targets_of(pipeline)
-        for part, model in targets.all.items():
+        for part, model in _models(targets.all).items():
             adapted = adapted_projections(model)
             if adapted:
                 return (
@@ -41,7 +41,7 @@ class FusedQkv(Technique):
                     f"fusing would replace attention processors of its {part} that have weights of "
                     f"their own: {dropped}"
                 )
-        reasons = [_why_not(part, model) for part, model in targets.denoisers.items()]
+        reasons = [_why_not(part, model) for part, model in _models(targets.denoisers).items()]
         if None in reasons:
             return None
         return "; ".join(reason for reason in reasons if reason) or "it has no denoiser"
@@ -51,7 +51,7 @@ class FusedQkv(Technique):
     ) -> str | None:
         from ...adapters.diffusers_internals import fusable
 
-        denoisers = targets_of(pipeline).denoisers
+        denoisers = _models(targets_of(pipeline).denoisers)
         ran = {part: _ran(part, fusable(model), before) for part, model in denoisers.items()}
         if not any(ran.values()):
             return f"no projection that could be fused ran in its {' or '.join(denoisers)}"
@@ -66,7 +66,7 @@ class FusedQkv(Technique):
     def apply(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.diffusers_internals import fusable, processors_of
 
-        for part, model in targets_of(pipeline).all.items():
+        for part, model in _models(targets_of(pipeline).all).items():
             if fusable(model):
                 memory(pipeline, self.name)[part] = processors_of(model)
                 try:
@@ -82,7 +82,7 @@ class FusedQkv(Technique):
         from ...adapters.diffusers_internals import unfuse
 
         notes = memory(pipeline, self.name)
-        for part, model in targets_of(pipeline).all.items():
+        for part, model in _models(targets_of(pipeline).all).items():
             if part in notes:
                 unfuse(model, notes[part])
 
@@ -91,7 +91,8 @@ class FusedQkv(Technique):
 
         before = seen.before or Observation()
         targets = targets_of(pipeline)
-        modules = {part: fused(model) for part, model in targets.all.items()}
+        denoisers = _models(targets.denoisers)
+        modules = {part: fused(model) for part, model in _models(targets.all).items()}
         # Text-to-image never runs the attention of the VAE's encoder.
         ran = {part: _ran(part, names, before) for part, names in modules.items()}
         total = sum(len(names) for names in ran.values())
@@ -100,24 +101,21 @@ class FusedQkv(Technique):
         )
         lost = [
             part
-            for part, model in targets.denoisers.items()
+            for part, model in denoisers.items()
             if not ran[part] and _ran(part, fusable(model), before)
         ]
-        if unfused or lost or not any(ran[part] for part in targets.denoisers):
+        if unfused or lost or not any(ran[part] for part in denoisers):
             found = (
                 f"separate ones in {len(unfused)} of them: {', '.join(unfused[:3])}"
                 if unfused
-                else f"none in the {' or '.join(lost or targets.denoisers)}"
+                else f"none in the {' or '.join(lost or denoisers)}"
             )
             raise NotEffectiveError(
                 f"{self.name}: expected fused projections to run in {total} attention modules, "
                 f"found {found}"
             )
-        fewer = {
-            part: (before.part(part).gemms, seen.part(part).gemms)
-            for part, names in ran.items()
-            if names
-        }
+        changed = {targets.split(part)[0] for part, names in ran.items() if names}
+        fewer = {part: (before.part(part).gemms, seen.part(part).gemms) for part in changed}
         for part, (was, now) in fewer.items():
             if now >= was:
                 raise NotEffectiveError(
@@ -127,7 +125,7 @@ class FusedQkv(Technique):
         of_each = ", ".join(f"{len(names)} in the {part}" for part, names in ran.items() if names)
         left = {
             part: _why_not(part, model) or "none of them ran in the call"
-            for part, model in targets.denoisers.items()
+            for part, model in denoisers.items()
             if not ran[part]
         }
         others = "".join(f"; not in the {part}: {why}" for part, why in left.items())
@@ -146,9 +144,13 @@ class FusedQkv(Technique):
         )
 
 
+def _models(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return models_with(parts, "fuse_qkv_projections")
+
+
 def _why_not(part: str, model: Any) -> str | None:
     """Why diffusers fuses no projection of this model, or ``None``."""
-    from ...adapters.diffusers_internals import added_projections, fusable, fused
+    from ...adapters.diffusers_internals import added_projections, fusable, fused, fused_in_vain
 
     kind = type(model).__name__
     if not hasattr(model, "fuse_qkv_projections"):
@@ -156,6 +158,12 @@ def _why_not(part: str, model: Any) -> str | None:
     if added_projections(model):
         return f"diffusers does not fuse a {kind} with added key and value projections"
     if not fusable(model):
+        in_vain = fused_in_vain(model)
+        if in_vain:
+            return (
+                f"the attention processors of its {part}, a {kind}, read separate projections "
+                f"whether they are fused or not: {in_vain}"
+            )
         already = " left" if fused(model) else ""
         return (
             f"its {part}, a {kind}, has no separate projections{already} that diffusers would fuse"
