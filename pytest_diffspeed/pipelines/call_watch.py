@@ -19,7 +19,7 @@ from ..adapters.module_state import uncompiled
 from .parts import named_parts
 from .roles import Loop, Ran, Roles, StepSpan, roles
 from .scheduler_watch import ENDS_STEP, STEP_METHODS, schedulers_of, telling, watch_schedulers
-from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler
+from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler, Role
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _METHODS = ("decode", "encode", "generate")
 """Methods that may compute without running a module.  Others are found by the modules they run."""
+_CHECKER = "safety_checker"
+"""What all pipelines of diffusers that have one call it.  When it runs it cannot be told from a
+decoder, and nothing in its class says what it is for."""
 
 
 class CallWatch:
@@ -101,6 +104,8 @@ class CallWatch:
                 entries[ran.entry] = entries.get(ran.entry, 0) + 1
             module = self._modules[name]
             role, steps = loops.of(name)
+            if role is not Role.DENOISER and name.rpartition(".")[2] == _CHECKER:
+                role = Role.CHECKER
             components.append(
                 ObservedComponent(
                     name,

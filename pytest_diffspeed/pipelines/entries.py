@@ -59,7 +59,7 @@ def entries(observed: ObservedCall) -> tuple[Entry, ...]:
 
 
 def default_entries(observed: ObservedCall) -> tuple[Entry, ...]:
-    """The denoisers, and what runs after the steps: what a call spends its time in."""
+    """The denoisers, and the decoders after the steps: what makes the images."""
     return tuple(
         entry
         for entry in entries(observed)
@@ -72,7 +72,8 @@ def chosen_entries(
     observed: ObservedCall, words: Sequence[str], argument: str
 ) -> tuple[Entry, ...]:
     """Those that ``words`` mean: a component by its name, one way into it (``vae.decode``), or a
-    group: ``denoiser``, ``encoder``, ``decoder``, and ``text_encoder`` for all text encoders.
+    group: ``denoiser``, ``encoder``, ``decoder``, ``checker``, and ``text_encoder`` for all text
+    encoders.
 
     Raises:
         UsageError: with the word and what ran; ``argument`` is where it was written.

@@ -22,6 +22,9 @@ class Role(str, Enum):
     """In the steps, in some of them at least."""
     DECODER = "decoder"
     """After the last step, and in none."""
+    CHECKER = "checker"
+    """Before or after the steps, and it makes nothing: a ``safety_checker`` judges prompts or
+    images."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ class ObservedCall:
     @property
     def decoders(self) -> tuple[ObservedComponent, ...]:
         return self._of(Role.DECODER)
+
+    @property
+    def checkers(self) -> tuple[ObservedComponent, ...]:
+        return self._of(Role.CHECKER)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pytest_diffspeed.adapters.torch_internals import compiled_frames_run
 from pytest_diffspeed.common.errors import MeasurementError, SourceError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.components import denoiser
+from pytest_diffspeed.pipelines.entries import chosen_entries, default_entries
 from pytest_diffspeed.pipelines.observed import Role, observe_call, observe_steps
 from pytest_diffspeed.pipelines.pipeline_state import changed_aspects, pipeline_state
 from tests.pipelines.several_parts import (
@@ -58,6 +59,33 @@ def test_a_controlnet_of_the_first_steps_only_is_still_a_denoiser(controlled):
     )
     # The pipeline runs it in all steps, scaled by 0 in the last ones.
     assert observed.component("controlnet").role is Role.DENOISER
+
+
+class Checker(torch.nn.Module):
+    """Called as `StableDiffusionSafetyChecker` is."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def forward(self, clip_input, images):
+        return images, [False]
+
+
+def test_a_safety_checker_is_no_decoder(controlled, monkeypatch):
+    """It runs after the steps as decoders do, makes nothing, and no gate looks at it unasked."""
+    controlled.register_modules(safety_checker=Checker())
+    monkeypatch.setattr(
+        controlled, "run_safety_checker", lambda image, *_: controlled.safety_checker(None, image)
+    )
+    try:
+        observed = observing(controlled, lambda: call_with_controlnet(controlled))
+    finally:
+        controlled.register_modules(safety_checker=None)
+    assert [c.name for c in observed.checkers] == ["safety_checker"]
+    assert [c.name for c in observed.decoders] == ["vae"]
+    assert [e.name for e in default_entries(observed)] == ["controlnet", "unet", "vae.decode"]
+    assert [e.ran for e in chosen_entries(observed, ["checker"], "components")] == [
+        "safety_checker (ran 1 ×)"
+    ]
 
 
 @pytest.mark.parametrize("steps", [2, 4])
