@@ -74,6 +74,7 @@ class RecompileReport:
         cudagraph_skips: why inductor left out CUDA graphs, a sentence each.
         often: functions that were compiled several times during warm-up already, once for each
             block of a model for example.
+        left_out: what is compiled too, and was not looked at.
     """
 
     calls: tuple[str, ...]
@@ -82,6 +83,7 @@ class RecompileReport:
     eager: tuple[str, ...] = ()
     cudagraph_skips: tuple[str, ...] = ()
     often: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -113,6 +115,7 @@ def find_recompiles(
     cuda_graphs: bool = True,
     skipped_before: Sequence[str] = (),
     explain: Callable[[Callable[[], object], Exception], str] | None = None,
+    only: Callable[[str], bool] = lambda component: True,
 ) -> RecompileReport:
     """Run ``warm_up()`` once more, then each call, and report what compiled and what did not run
     compiled.
@@ -126,6 +129,7 @@ def find_recompiles(
         cuda_graphs: whether leaving out CUDA graphs is worth telling: on a CPU there are none.
         skipped_before: why they were left out during warm-up.
         explain: says why a call did not compile, given the call and what it raised.
+        only: which of the components to look at; what compiles again in the others is not told.
 
     Raises:
         CompileFailedError: a call does not compile: with ``fullgraph=True``, a graph break.
@@ -141,7 +145,7 @@ def find_recompiles(
             "nothing of the pipeline is compiled, so nothing could ever compile again; use a stack "
             "with a technique that compiles"
         )
-    found = _Found(explain or (lambda call, error: root_error(error)))
+    found = _Found(explain or (lambda call, error: root_error(error)), only)
     skips_before = inductor_counters()["cudagraph_skips"]
     known = len(cudagraph_skip_reasons())
     with third_party(), quiet_logs(), new_compilations_forgotten():
@@ -159,14 +163,16 @@ def find_recompiles(
         if skips and not skipped:
             skipped = [f"CUDA graphs were left out {skips} times; torch kept no reason"]
     names = ("the same call again", *(name for name, _ in calls))
+    components = tuple(dict.fromkeys(component for component, _ in marks))
     eager = tuple(dict.fromkeys(found.eager))
     return RecompileReport(
         names,
-        tuple(dict.fromkeys(component for component, _ in marks)),
+        tuple(one for one in components if only(one)),
         tuple(found.recompiles),
         eager,
         tuple(skipped),
         tuple(repeated),
+        tuple(one for one in components if not only(one)),
     )
 
 
@@ -179,6 +185,7 @@ def _component(name: str, module: torch.nn.Module, mark: Mark) -> str:
 @dataclass
 class _Found:
     explain: Callable[[Callable[[], object], Exception], str]
+    only: Callable[[str], bool]
     recompiles: list[Recompile] = field(default_factory=list)
     eager: list[str] = field(default_factory=list)
 
@@ -194,13 +201,17 @@ class _Found:
         with watching() as seen:
             with _around(marks, lambda component: begun.append((len(seen.compiles), component))):
                 failure = _failure(call)
-            silent = [] if failure is not None else _uncompiled(name, marks, call)
+            silent = [] if failure is not None else self._uncompiled(name, marks, call)
+        told: list[SeenCompile] = []
         for number, one in enumerate(seen.compiles):
+            component = next((c for n, c in reversed(begun) if n <= number), ELSEWHERE)
+            if component != ELSEWHERE and not self.only(component):
+                continue
+            told.append(one)
             if one.compiled:
-                component = next((c for n, c in reversed(begun) if n <= number), ELSEWHERE)
                 where = one.function, one.file, one.line
                 self.recompiles.append(Recompile(name, *where, _why(one), component))
-        self.eager += [*_limits(name, seen.compiles), *silent]
+        self.eager += [*_limits(name, told), *silent]
         if failure is None or any(one.limit_exceeded for one in seen.compiles):
             return
         if not is_compile_error(failure):
@@ -210,6 +221,19 @@ class _Found:
             f"{name}: it compiled during warm-up and does not compile for this call: "
             f"{self.explain(call, failure)}"
         ) from failure
+
+    def _uncompiled(
+        self, when: str, marks: Sequence[tuple[str, Mark]], call: Callable[[], object]
+    ) -> list[str]:
+        """As :func:`_uncompiled`, while what is not looked at runs without compilation: runs of
+        compiled code have no component's name.
+        """
+        own = [(component, mark) for component, mark in marks if self.only(component)]
+        others = [mark for component, mark in marks if not self.only(component)]
+        with ExitStack() as stack:
+            for mark in others:
+                stack.enter_context(replaced(mark.owner, mark.attribute, mark.original))
+            return _uncompiled(when, own, call)
 
 
 def _failure(call: Callable[[], object]) -> Exception | None:

@@ -121,6 +121,12 @@ def as_component(argument: str, value: object, reserved: Sequence[str] = ()) -> 
     return value
 
 
+def as_components(argument: str, value: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names of components; ``None`` stays: it means all."""
+    words = as_words(argument, value)
+    return None if words is None else tuple(as_component(argument, word) for word in words)
+
+
 def as_words(argument: str, value: object, *, least: int = 1) -> tuple[str, ...] | None:
     """``None`` stays: it means the default.  An empty list would leave nothing to check."""
     if value is None:

@@ -60,6 +60,15 @@ def arm_of(factory, stack="fp32"):
     return PreparedArm(ArmSpec(source.name, applied.stack), pipeline, call, applied)
 
 
+def test_the_baseline_is_observed_once(libraries, monkeypatch):
+    """By the call that found what techniques change."""
+    arm = arm_of("two_experts")
+    monkeypatch.setattr(type(arm.pipeline), "__call__", None)
+    observed, steps = arm.observed()
+    assert [one.name for one in observed.denoisers] == ["transformer", "transformer_2"]
+    assert steps == 2
+
+
 def test_an_expert_of_the_last_step_is_looked_at_too(libraries, monkeypatch, fresh_dynamo):
     def late():
         return several_parts.two_experts(several_parts.BreaksExpert, early_steps=3)
@@ -96,6 +105,11 @@ def test_an_expert_that_is_not_compiled_cannot_be_said_to_compile_once(libraries
         match=r"nothing of transformer_2 \(ran 1 ×\) is compiled, .*; compiled: transformer; ",
     ):
         recompiles(arm)
+    assert recompiles(arm, components=["transformer"]).components == ("transformer",)
+    with pytest.raises(MeasurementError, match=r"nothing of vae\.decode \(ran 1 ×\) is compiled"):
+        recompiles(arm, components=["vae"])
+    with pytest.raises(UsageError, match=r"components: the pipeline ran no 'unet'; .*what ran: "):
+        recompiles(arm, components=["unet"])
     arm.pipeline.transformer_2.compile(backend="eager")
     with arm.running():
         arm.call(arm.pipeline, steps=2)

@@ -62,6 +62,19 @@ def test_other_sizes_batches_and_guidance_compile_again_with_their_reason(run, p
     assert found <= {"size 16 × 24", "batch of 2", "guidance 1"}
 
 
+def test_of_chosen_components_alone_is_told_what_compiles_again(run, pytester):
+    """Guidance switched off halves the UNet's batch, and not the VAE's."""
+    outcome = run("no_recompiles(components=['vae'], guidance=[1.0])")
+    outcome.assert_outcomes(passed=1)
+    outcome.stdout.fnmatch_lines(
+        [
+            "PASS *no_recompiles  0 recompilations over 2 calls after warm-up; not looked at: unet "
+            "(ran 2 ×); not compiled, so not looked at: text_encoder (ran 1 ×)*"
+        ]
+    )
+    assert figures(pytester)["report"]["components"] == ["vae.decode"]
+
+
 def test_a_report_is_short_enough_to_read(run, pytester):
     """Pytest captures torch's trace, thousands of lines; guards say where they come from."""
     outcome = run("no_recompiles(sizes=[(16, 24)], guidance=[1.0])")

@@ -17,7 +17,7 @@ from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..gate import GateContext
 from ..marker import GateMarker
-from ..marker_values import as_component, as_count, as_device, as_optional_stack, as_words
+from ..marker_values import as_components, as_count, as_device, as_optional_stack
 from ..saved_counts import SAVED, saved_counts
 
 if TYPE_CHECKING:
@@ -49,16 +49,11 @@ class NoGraphBreaks(GateMarker):
         device: str | None = None,
     ) -> NoGraphBreaks:
         return cls(
-            _as_components(components),
+            as_components("components", components),
             None if max_breaks == SAVED else as_count("max_breaks", max_breaks),
             as_optional_stack(stack),
             as_device(device),
         )
-
-
-def _as_components(value: Sequence[str] | None) -> tuple[str, ...] | None:
-    parts = as_words("components", value)
-    return None if parts is None else tuple(as_component("components", part) for part in parts)
 
 
 class NoGraphBreaksGate(CountingGate):

@@ -21,6 +21,7 @@ from ..against_base.counts import BaseProbe, CountingGate
 from ..gate import GateContext
 from ..marker import GateMarker
 from ..marker_values import (
+    as_components,
     as_count,
     as_counts,
     as_device,
@@ -34,6 +35,8 @@ from ..saved_counts import SAVED, saved_counts
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
     from ...compilation.recompiles import RecompileReport
+    from ...pipelines.entries import Entry
+    from ...pipelines.what_ran import ObservedComponent
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class NoRecompiles(GateMarker):
 
     signature: ClassVar[str] = (
         "no_recompiles(max_recompiles=0, sizes=None, batch_sizes=None, prompts=None, "
-        "guidance=None, stack=None, device=None): nothing compiles again after warm-up"
+        "guidance=None, components=None, stack=None, device=None): nothing compiles again after "
+        "warm-up"
     )
     axis: ClassVar[Axis] = Axis.STRUCTURE
     max_recompiles: int | None
@@ -51,6 +55,7 @@ class NoRecompiles(GateMarker):
     batch_sizes: tuple[int, ...] | None
     prompts: tuple[str, ...] | None
     guidance: tuple[float, ...] | None
+    components: tuple[str, ...] | None
     stack: Stack | None
     device: str | None
 
@@ -62,6 +67,7 @@ class NoRecompiles(GateMarker):
         batch_sizes: Sequence[int] | None = None,
         prompts: Sequence[str] | None = None,
         guidance: Sequence[float] | None = None,
+        components: Sequence[str] | None = None,
         stack: str | None = None,
         device: str | None = None,
     ) -> NoRecompiles:
@@ -71,6 +77,7 @@ class NoRecompiles(GateMarker):
             as_counts("batch_sizes", batch_sizes, least=1),
             as_words("prompts", prompts),
             as_numbers("guidance", guidance),
+            as_components("components", components),
             as_optional_stack(stack),
             as_device(device),
         )
@@ -88,7 +95,8 @@ class NoRecompilesGate(CountingGate):
         arm.require_unchanged()
         with session.progress.phase(f"looking for recompilations of {arm.spec.stack}"):
             report = recompiles(arm, **calls_of(marker))
-        left_out = arm.not_looked_at(report.components)
+        left_out = arm.not_looked_at([*report.components, *report.left_out])
+        not_chosen = [n for n in arm.not_looked_at(report.components) if n not in left_out]
         count = len(report.recompiles)
         limit = marker.max_recompiles
         ratchet = saved_counts(session).check(context, _saved(report), needed=limit is None)
@@ -112,6 +120,7 @@ class NoRecompilesGate(CountingGate):
             *(["parts run eagerly"] if report.eager else []),
             *report.often,
             *ratchet.better,
+            *([f"not looked at: {', '.join(not_chosen)}"] if not_chosen else []),
             *([f"not compiled, so not looked at: {', '.join(left_out)}"] if left_out else []),
         ]
         result = context.result(
@@ -124,7 +133,7 @@ class NoRecompilesGate(CountingGate):
                 "recompiles": count,
                 "allowed": limit,
                 "report": report.as_dict(),
-                "not_looked_at": list(left_out),
+                "not_looked_at": [*not_chosen, *left_out],
             },
             metrics=[Metric("recompiles", count, "recompilations", series="recompiles")],
         )
@@ -143,6 +152,7 @@ def calls_of(marker: NoRecompiles) -> dict[str, Any]:
         "batch_sizes": marker.batch_sizes or (),
         "prompts": marker.prompts or (),
         "guidance": marker.guidance or (),
+        "components": marker.components,
     }
 
 
@@ -165,18 +175,27 @@ def recompiles(
     batch_sizes: Sequence[int] = (),
     prompts: Sequence[str] = (),
     guidance: Sequence[float] = (),
+    components: Sequence[str] | None = None,
 ) -> RecompileReport:
     """What compiles again after warm-up: over a repeated call, and one of each kind asked for.
 
+    Of all that is compiled, or of ``components``, words as ``no_graph_breaks`` takes them.
+
     Raises:
-        MeasurementError: nothing of a denoiser is compiled, so it was not looked at.
+        UsageError: a call runs none of a component that was asked for.
+        MeasurementError: nothing of a denoiser (or of a component that was asked for) is compiled,
+            so it was not looked at.
     """
     from ...compilation.recompiles import find_recompiles
     from ...pipelines.compile_failure import explain_compile_failure
+    from ...pipelines.entries import chosen_entries
     from ...pipelines.parts import parts
     from ...pipelines.variants import variants
 
     observed, steps = arm.observed()
+    wanted: Sequence[ObservedComponent | Entry] = observed.denoisers
+    if components is not None:
+        wanted = chosen_entries(observed, components, "components")
     calls = variants(
         arm.pipeline,
         arm.call,
@@ -196,12 +215,14 @@ def recompiles(
             explain=lambda call, error: explain_compile_failure(
                 arm.pipeline, lambda pipeline, steps: call(), error
             ),
+            only=lambda name: components is None or any(_covers([name], w.name) for w in wanted),
         )
-    left_out = [one.ran for one in observed.denoisers if not _covers(report.components, one.name)]
+    left_out = [one.ran for one in wanted if not _covers(report.components, one.name)]
     if left_out:
         raise MeasurementError(
             f"nothing of {', '.join(left_out)} is compiled, so whether it compiles again cannot be "
-            f"said; compiled: {', '.join(report.components)}; compile it in the stack too"
+            f"said; compiled: {', '.join((*report.components, *report.left_out))}; compile it in "
+            "the stack too"
         )
     return report
 
