@@ -33,6 +33,7 @@ from ..adapters.dynamo import (
 )
 from ..adapters.dynamo_fullgraph import captured_as_with_fullgraph
 from ..adapters.dynamo_undisturbed import compile_for_looking, undisturbed
+from ..common.lazy_results import refuse_unfinished
 from ..common.paths import short_path
 from ..common.quiet import third_party
 from .fix_hints import first_reason, remedy
@@ -85,6 +86,7 @@ def find_graph_breaks(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> G
     Raises:
         CompileFailedError: capturing failed, which is no graph break.
         NothingCompiledError: there was nothing to capture, so there is no answer.
+        UsageError: ``fn`` gives a coroutine or a generator, so nothing of it has run.
         Exception: what ``fn`` raises without compilation too.
     """
     call = Call(args, kwargs, torch.is_grad_enabled())
@@ -166,7 +168,7 @@ def _run(
 ) -> None:
     """One call; tells a failing compilation from a failing call."""
     try:
-        call.run(compiled)
+        result = call.run(compiled)
     except Exception as error:
         with target.uncompiled() as eager:
             restart()
@@ -175,6 +177,7 @@ def _run(
             f"{name}: torch.compile failed while it captured the graph, which is not a graph "
             f"break (the same call runs without compilation): {root_error(error)}"
         ) from error
+    refuse_unfinished(result, f"a call of {name}")
 
 
 def root_error(error: BaseException) -> str:

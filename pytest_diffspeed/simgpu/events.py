@@ -96,6 +96,8 @@ class SyncLog:
     ) -> None:
         """``skip`` names files of whoever records, whose lines cause nothing."""
         self.events: list[SyncEvent] = []
+        self.device_ops = 0
+        """Operations that ran on the device meanwhile; the simulated one alone counts them."""
         self._tag = tag
         self._skip = frozenset(skip)
 

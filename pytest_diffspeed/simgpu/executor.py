@@ -131,6 +131,8 @@ class Executor:
             )
         if not ours and not to_device and not op.pins and not kwargs.get("pin_memory"):
             return func(*args, **kwargs)  # nothing here is ours
+        for log in self._logs.get():
+            log.device_ops += 1
         if ours and others:
             self._refuse_mixed(op, args, kwargs, others)
         call = OpCall(op.name, args, kwargs, self.is_pinned, to_device)

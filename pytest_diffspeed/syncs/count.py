@@ -14,6 +14,7 @@ from ..accelerators.accelerator import SyncCounter
 from ..common.errors import UsageError
 from ..common.lazy_results import refuse_unfinished
 from ..common.quiet import third_party
+from ..common.text import plural
 from ..pipelines.scheduler_watch import state_restored, watch_schedulers
 from .allowances import Allowance, parse_allowances
 from .backends import backend
@@ -51,7 +52,8 @@ def count_syncs(
             ``begin_index``, ``shape``, ``generator`` and further arguments of its ``step``.
 
     Raises:
-        UsageError: an argument that makes no sense.
+        UsageError: an argument that makes no sense, or a scope in which nothing ran: on the
+            simulated GPU, a function of which no operation ran on the device.
         SourceError: the target cannot run on this device.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -145,6 +147,11 @@ def _callable(
     located = locate(log, scope if callable(scope) else "call", tracker.timeline())
     if callable(scope):
         require_called(scope, bool(located) or called, name)
+    if counter.simulated and not (log.device_ops or log.events):
+        raise UsageError(
+            f"nothing ran on the device in {plural(steps, 'call')} of {name}, so there was nothing "
+            f"to count; let it take `device` and make its tensors there ({counter.device})"
+        )
     return Counted(tuple(located), name, steps)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pytest_diffspeed import find_graph_breaks
+from pytest_diffspeed.common.errors import UsageError
 from pytest_diffspeed.compilation.probe import Call, probe_breaks
 from pytest_diffspeed.compilation.report import CompileFailedError, NothingCompiledError
 
@@ -242,6 +243,22 @@ def test_a_call_that_fails_anyway_raises_what_it_raises(x):
 def test_where_nothing_is_captured_there_is_no_answer(make, why, x):
     with pytest.raises(NothingCompiledError, match=re.escape(why)):
         find_graph_breaks(make(), x)
+
+
+async def coroutine(x):
+    return x + 1
+
+
+def generator(x):
+    yield x + 1
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"), [(coroutine, "a coroutine"), (generator, "a generator")]
+)
+def test_a_function_that_does_nothing_yet_is_refused(function, kind, x):
+    with pytest.raises(UsageError, match=rf"a call of {function.__name__} returned {kind}, so its"):
+        find_graph_breaks(function, x)
 
 
 def test_dynamo_switched_off_from_outside_is_no_success(x):

@@ -102,7 +102,8 @@ def test_a_scope_that_is_never_called_is_an_error(own):
         count(EulerDiscreteScheduler(), scope=own.never)
     with pytest.raises(UsageError, match=r"was not called in a call of .*<lambda>"):
         count(lambda: own.prepare(), scope=own.never)
-    assert count(lambda: own.prepare(), scope=own.prepare).total == 0
+    with pytest.raises(UsageError, match=r"nothing ran on the device in 4 calls of .*<lambda>"):
+        count(lambda: own.prepare(), scope=own.prepare)
 
 
 def test_a_loop_that_was_not_seen_is_an_error(own):
@@ -140,6 +141,14 @@ def generator():
 def test_a_function_that_does_nothing_yet_is_refused(function, kind):
     with pytest.raises(UsageError, match=f"returned {kind}, so its work has not been done"):
         count(function)
+
+
+def test_a_function_that_never_touches_the_device_is_no_zero():
+    with pytest.raises(UsageError, match=r"nothing ran on the device in 2 calls .*take `device`"):
+        count(lambda: torch.ones(2).sum().item(), steps=2)
+    assert count(lambda device: torch.ones(2, device=device) + 1).total == 0
+    asked_for = count(lambda: torch.cuda.synchronize())  # no operation, and it waits
+    assert (asked_for.first_step, asked_for.per_step) == (1, (1, 1, 1))
 
 
 def test_a_coroutine_that_is_run_is_counted():
