@@ -22,6 +22,7 @@ from ..pipelines.entries import entries
 from ..pipelines.observed import ObservedCall, observe_steps
 from ..pipelines.pipeline_state import changed_aspects, pipeline_state
 from ..techniques.apply import PROOF_STEPS, Applied, running
+from ..techniques.targets import observed_untouched
 from ..timing.arm import Arm
 from ..timing.gc_paused import gc_paused
 from ..timing.memory import PeakMemory, bytes_of, peak_of
@@ -70,9 +71,14 @@ class PreparedArm:
     def observed(self) -> tuple[ObservedCall, int]:
         """What runs in a call, and in how many steps: few, if every denoiser runs in few.
 
-        Costs one call, the first time; a denoiser of late steps makes it one with all steps.
+        Costs one call, the first time; a denoiser of late steps makes it one with all steps.  It
+        costs none of a baseline by whose call the targets of techniques were found.
         """
         key = "observed"
+        known = observed_untouched(self.pipeline) if self.spec.is_baseline else None
+        if known is not None:
+            seen, targets = known
+            self.memo[key] = seen, self.call.defaults.steps if targets.whole else PROOF_STEPS
         if key not in self.memo:
             with self.running():
                 self.memo[key] = observe_steps(
