@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def plural(many: int, noun: str) -> str:
     """``1 gate``, ``2 gates``."""
@@ -16,3 +18,14 @@ def first_line(text: object, otherwise: str = "no message") -> str:
 def shortened(text: str, most: int) -> str:
     """At most ``most`` characters, the last of them an ellipsis where some are left out."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def listed(words: Sequence[str], most: int = 3) -> str:
+    """``a, b, c``; of more than ``most`` the first ones and how many follow."""
+    left = len(words) - most
+    return ", ".join(words) if left <= 0 else f"{', '.join(words[:most])} and {left} more"
+
+
+def size(many: float) -> str:
+    """Bytes as ``0.512 GiB``, or MiB where that is the better unit."""
+    return f"{many / 2**30:.3g} GiB" if many >= 2**30 / 10 else f"{many / 2**20:.3g} MiB"

@@ -50,6 +50,22 @@ def as_number(
     return number
 
 
+MOST_RATIO = 1000.0
+"""No call of a pipeline is so many times faster, slower or larger than another one."""
+
+
+def as_ratio(argument: str, value: object, *, example: str) -> float:
+    """A ratio that something could reach and something could miss."""
+    ratio = as_number(argument, value, above=0.0, example=example)
+    if not 1.0 / MOST_RATIO <= ratio <= MOST_RATIO:
+        raise BadValueError(
+            argument,
+            f"must lie between {1.0 / MOST_RATIO:g} and {MOST_RATIO:g} (such as {example}), not "
+            f"{value!r}: the gate could never fire, or never pass",
+        )
+    return ratio
+
+
 def as_count(argument: str, value: object, *, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise BadValueError(argument, f"must be a whole number of at least {least}, not {value!r}")
@@ -81,7 +97,8 @@ def as_sizes(argument: str, value: object) -> tuple[tuple[int, int], ...] | None
         return None
     sizes: list[tuple[int, int]] = []
     for size in value if isinstance(value, Sequence) else ():
-        if isinstance(size, str) or not isinstance(size, Sequence) or len(size) != 2:
+        text = isinstance(size, (str, bytes, bytearray))
+        if text or not isinstance(size, Sequence) or len(size) != 2:
             sizes.clear()
             break
         height, width = (as_count(argument, side, least=1) for side in size)

@@ -41,6 +41,7 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
     resolved = climb(steps_of(session.options.techniques), step, _why_not(session, source))
     row = row_of(resolved, source=source, cumulative=step.adds is not None)
     request.node.stash[OUTCOME] = outcome = new_outcome()
+    outcome["about"] = session.about
     outcome["ladder"].append(row)
     spec = ArmSpec(source, resolved.stack)
     candidate = None

@@ -83,6 +83,13 @@ class RecordedSession:
         return tuple(failed.values())
 
     @property
+    def pipelines(self) -> tuple[str, ...]:
+        """The sources that its gates looked at, each once; where none says it, the session's."""
+        named = dict.fromkeys(gate.result.source for gate in self.gates if gate.result.source)
+        usual = self.about.get("pipeline")
+        return tuple(named) or ((usual,) if usual and isinstance(usual, str) else ())
+
+    @property
     def latest(self) -> tuple[RecordedGate, ...]:
         """The gates, of one that ran several times its last run alone."""
         known = {(g.result.test, g.result.stack, g.result.claim): g for g in self.gates}

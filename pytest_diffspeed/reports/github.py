@@ -13,6 +13,7 @@ from typing import Any
 
 from ..records.reader import RecordedGate, RecordedSession
 from ..records.verdict import VerdictKind
+from .guilty_lines import guilty_lines, in_checkout
 from .terminal import describe, in_order
 
 PER_STEP = 10
@@ -28,6 +29,10 @@ def annotation_lines(session: RecordedSession, *, workspace: Path | None = None)
     than GitHub shows is counted in the last one.  Gates of a test that was expected to fail say
     nothing.  ``workspace`` is the root of the checkout, from which GitHub counts paths, and
     ``session.path`` the folder that those of the records start from.
+
+    A gate that failed for lines of the checkout's own code stands at the first of them, which is
+    where a pull request that brought it has changed something, and names its test; others stand at
+    their test.
     """
     places = {str(test["test"]): test for test in session.tests}
     errors: list[str] = []
@@ -66,8 +71,27 @@ def _annotation(
     result = gate.result
     verdict = result.verdict if gate.error is None else "not checked:"
     title = f"{verdict} {result.claim} [{result.stack}]"
-    text = "\n".join(part for part in (result.test, describe(result), result.reason) if part)
+    test = result.test
+    source = _source(gate, root, workspace)
+    if source is not None:
+        if "file" in place:
+            file = _from_workspace(str(place["file"]), root, workspace)
+            test += f" ({file}:{place.get('line', 1)})"
+        # From the root of the checkout already.
+        place, root = source, workspace or root
+    text = "\n".join(part for part in (test, describe(result), result.reason) if part)
     return _command(kind, title, text, place, root, workspace)
+
+
+def _source(gate: RecordedGate, root: Path, workspace: Path | None) -> Mapping[str, Any] | None:
+    """The first line of the checkout that a gate failed for."""
+    if gate.result.verdict is not VerdictKind.FAIL:
+        return None
+    for file, line in guilty_lines(gate.result.figures):
+        own = in_checkout(file, root, workspace or root)
+        if own is not None:
+            return {"file": own, "line": line}
+    return None
 
 
 def _failed(place: Mapping[str, Any], root: Path, workspace: Path | None) -> str:

@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.files import replace_file
+from ..common.text import listed, plural
 from ..records.finished import FinishedSession
+from ..records.older import axis_of
 from ..records.reader import RecordedSession
-from ..records.verdict import GateResult, VerdictKind
+from ..records.verdict import Axis, GateResult, VerdictKind
+from .brief import brief
 from .ladder import ladder_rows
+from .loose import mapping, words
 from .terminal import describe, in_order
 
 LIMIT_BYTES = 1024 * 1024
@@ -106,15 +110,16 @@ def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
     many += [f"{len(unchecked)} not checked"] if unchecked else []
     many += [f"{len(session.not_run)} not run"] if session.not_run else []
     failed = len(session.failed_otherwise)
-    many += [f"{failed} test{'' if failed == 1 else 's'} failed otherwise"] if failed else []
+    many += [f"{plural(failed, 'test')} failed otherwise"] if failed else []
     message = ", ".join(many)
     about = session.about
     device, base = about.get("device"), about.get("base")
     parts = []
     if isinstance(device, dict):
         parts.append(f"on {code(device.get('name', device.get('kind', 'unknown')))}")
-    if about.get("pipeline"):
-        parts.append(f"pipeline {code(about['pipeline'])}")
+    if session.pipelines:
+        word = "pipeline" if len(session.pipelines) == 1 else "pipelines"
+        parts.append(f"{word} {listed([code(source) for source in session.pipelines])}")
     if about.get("commit"):
         dirty = " with uncommitted changes" if about.get("dirty") else ""
         parts.append(f"commit {code(str(about['commit'])[:12])}{dirty}")
@@ -198,13 +203,38 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
 
 
 def _row(result: GateResult, mark: str) -> str:
-    found = describe(result) or result.reason
-    cells = (mark, code(result.test), code(result.claim), code(found))
+    cells = (mark, code(result.test), code(result.claim), code(_found(result) or result.reason))
     return f"| {' | '.join(cells)} |\n"
+
+
+def _found(result: GateResult) -> str:
+    """What a cell says.
+
+    Of images that is what was missed, and what was not looked at: the line with every metric is for
+    the reason below.
+    """
+    if axis_of(result) is not Axis.IMAGES:
+        return describe(result)
+    figures = result.figures
+    skipped, left_out = mapping(figures.get("skipped")), words(figures.get("not_compared"))
+    told = [note for note in words(figures.get("notes")) if note not in skipped.values()]
+    return "; ".join(
+        filter(
+            None,
+            (
+                brief(result)[0],
+                f"not checked: {', '.join(skipped)}" if skipped else "",
+                f"not compared: {', '.join(left_out)}" if left_out else "",
+                *told,
+            ),
+        )
+    )
 
 
 def _reason(result: GateResult, mark: str) -> str:
     reason = result.reason
+    if axis_of(result) is Axis.IMAGES:
+        reason = "\n".join(filter(None, (reason, describe(result))))
     if len(reason) > _LONGEST_REASON:
         more = len(reason) - _LONGEST_REASON
         reason = f"{reason[:_LONGEST_REASON]}\n… {more} more characters"

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..records.older import axis_of
 from ..records.verdict import Axis, EvidenceKind, GateResult, VerdictKind
+from .loose import words
 
 _ORDER = (
     VerdictKind.FAIL,
@@ -97,14 +98,20 @@ def _short(result: GateResult) -> str:
 def _format(result: GateResult, noise: str) -> str:
     figures = result.figures
     if "found" in figures:  # a gate that counts says it in its own words
-        return f"{figures['found']} ({result.evidence})"
+        return f"{figures['found']} ({result.evidence}){_instead(figures)}"
     if not has_ratio(figures):
         return ""
     plural = "" if figures["instances"] == 1 else "s"
     return (
         f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs{noise}, "
         f"{figures['instances']} process instance{plural} ({result.evidence})"
+        f"{_instead(figures)}"
     )
+
+
+def _instead(figures: Mapping[str, Any]) -> str:
+    """Stricter markers in whose place this one holds: a PASS is not theirs."""
+    return "".join(f"; in the place of {written}" for written in words(figures.get("replaces")))
 
 
 def has_ratio(figures: Mapping[str, Any]) -> bool:
@@ -141,8 +148,11 @@ def interval(figures: Mapping[str, Any]) -> str:
 
 
 def ladder_table(results: Iterable[GateResult]) -> list[str]:
-    """The table of stacks: ratio with its interval, first call, pairs, seconds a call."""
+    """The table of stacks: ratio with its interval, first call, pairs, seconds a call; with the
+    tests where there are several.
+    """
     rows = [("stack", "over", "ratio [interval]", "a call", "first call", "pairs", "verdict")]
+    tests = ["test"]
     shown: set[tuple[str, str, str]] = set()
     for result in results:
         figures = result.figures
@@ -150,6 +160,8 @@ def ladder_table(results: Iterable[GateResult]) -> list[str]:
         whole_calls = figures.get("unit", "call") == "call"
         if has_ratio(figures) and whole_calls and row not in shown:
             shown.add(row)
+            # Its file and stack stand elsewhere, and the whole name would be half a line.
+            tests.append(result.test.rpartition("::")[2].removesuffix(f"[{result.stack}]"))
             rows.append(
                 (
                     result.stack,
@@ -163,7 +175,9 @@ def ladder_table(results: Iterable[GateResult]) -> list[str]:
             )
     if len(rows) == 1:
         return []
-    return align(rows)
+    if len(set(tests[1:])) == 1:
+        return align(rows)
+    return align([(*row, test) for row, test in zip(rows, tests, strict=True)])
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:

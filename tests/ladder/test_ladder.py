@@ -173,7 +173,8 @@ def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_c
             "    channels_last: channels_last: * convolution weights in channels-last strides*",
         ]
     )
-    rows = read_journal(pytester.path / "out.jsonl").ladder
+    written = read_journal(pytester.path / "out.jsonl")
+    rows = written.ladder
     assert len(rows) == 4
     assert [row["status"] for row in rows] == [
         "measured",
@@ -185,6 +186,7 @@ def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_c
     assert rows[2]["proof_figures"]["bf16"]["dtype"] == "torch.bfloat16"
     (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
     assert len([r for r in read_lines(journal).records if r["kind"] == "ladder"]) == 4
+    assert written.about == read_journal(journal).about  # one session, and when it began
 
 
 def test_a_proof_that_fails_is_a_red_row(pytester, run_diffspeed, constant_clock, monkeypatch):

@@ -97,6 +97,74 @@ def test_paths_start_at_the_checkout():
     assert as_runner_reads(told[0])[1]["file"] == "t.py"
 
 
+SITE = {"file": "app/fast.py", "line": 7, "function": "step", "kind": "value_read", "count": 3}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with a project of its own below it, and a virtual environment in that."""
+    for name in ("app/fast.py", "sub/app/fast.py", "sub/.venv/lib/site-packages/lib.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def in_checkout(checkout, **figures):
+    """File, line and first line of the annotation of one gate with these figures."""
+    root = checkout / "sub"
+    (line,) = lines(gate(**figures), place(), root=root, workspace=checkout)
+    _, properties, message = as_runner_reads(line)
+    return properties["file"], int(properties["line"]), message.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        # Against a base they count from the top of the repository, otherwise they are absolute.
+        {"new_sites": [{**SITE, "what": "value_read item"}]},
+        {"sites": [SITE]},
+        {"components": {"unet": {"breaks": [SITE]}}},
+        {"report": {"recompiles": [SITE]}},
+        {"sites": [{**SITE, "allowed": "slow card", "line": 1}, SITE]},
+        {"sites": [{**SITE, "kind": "may_block", "line": 1}, SITE]},
+        {"sites": [{**SITE, "kind": "may_block"}], "strict": True},
+        {"sites": [{**SITE, "file": "sub/.venv/lib/site-packages/lib.py", "line": 1}, SITE]},
+    ],
+)
+def test_a_failure_points_at_the_line_that_it_is_for(checkout, figures):
+    found = in_checkout(checkout, **figures)
+    assert found == ("app/fast.py", 7, "t.py::t0[bf16] (sub/t.py:3)")
+
+
+def test_a_line_may_be_absolute_or_start_at_the_rootdir(checkout):
+    (checkout / "sub/own.py").touch()
+    for file in (str(checkout / "sub/own.py"), "own.py"):
+        found = in_checkout(checkout, sites=[{**SITE, "file": file}])
+        assert found[:2] == ("sub/own.py", 7)
+
+
+@pytest.mark.parametrize(
+    "sites",
+    [
+        [],
+        [{**SITE, "file": "/usr/lib/python3/dist-packages/torch/x.py"}],
+        [{**SITE, "file": "../../outside.py"}],
+        [{**SITE, "file": "app/gone.py"}],
+        [{**SITE, "file": "a" * 5000}, {**SITE, "file": "a\0b"}],
+        [{**SITE, "line": 0}],
+        "rubbish",
+    ],
+)
+def test_without_such_a_line_it_points_at_its_test(checkout, sites):
+    found = in_checkout(checkout, new_sites=sites, sites=[SITE])
+    assert found == ("sub/t.py", 3, "t.py::t0[bf16]")
+
+
+def test_only_a_failure_has_a_guilty_line(checkout):
+    (line,) = lines(gate(0, "INCONCLUSIVE", sites=[SITE]), place(), root=checkout)
+    assert as_runner_reads(line)[1]["file"] == "t.py"
+
+
 def test_a_long_reason_is_cut():
     (line,) = lines(gate(reason="x" * 100_000))
     assert len(line) < 5000 and line.endswith(" …")

@@ -20,6 +20,7 @@ from pytest_diffspeed.reports.html import render, write
 from pytest_diffspeed.reports.html.text import shown
 
 TEST = "test_a.py::test_it[bf16]"
+OTHER = "test_b.py::test_it[bf16]"
 
 
 @pytest.fixture
@@ -87,9 +88,46 @@ def test_the_headline_counts_what_is_wrong(page):
     assert "1 gate PASS" in words_of(page(ratio(TEST, "bf16", "PASS")))
     assert "4 FAIL of 9 gates" in words_of(page(mixed()))
     dead = [{"kind": "not-run", "test": TEST, "claim": "no_recompiles"}, told(TEST, "failed")]
-    assert "1 test failed , and no gate did" in words_of(page(dead))
+    assert "1 test failed otherwise , 1 gate not run" in words_of(page(dead))
+    beside = [*dead, *ratio(OTHER, "bf16", "FAIL"), told(OTHER, "failed")]
+    assert "1 FAIL of 1 gate , 1 test failed otherwise , 1 gate not run" in words_of(page(beside))
+    passed = [*dead, *ratio(OTHER, "bf16", "PASS"), told(OTHER)]
+    assert "1 gate PASS , 1 test failed otherwise , 1 gate not run" in words_of(page(passed))
     only = [gate(TEST, "bf16", "max_memory", "NOT_APPLICABLE")]
     assert "No gate reached a verdict" in words_of(page(only))
+
+
+def test_a_red_cell_shows_what_was_missed(page):
+    text = words_of(page([images(TEST, "bf16", "FAIL")]))
+    assert "✕ mean PSNR 34.1 of 42 FAIL" in text
+    many = images(TEST, "bf16", "FAIL")
+    limits = ("psnr_mean", "rank1_worst", "ssim_mean")
+    many["figures"]["misses"] = [{"limit": n, "found": 0.5, "bound": 1.0} for n in limits]
+    assert "✕ mean PSNR 0.5 of 1, rank-1 0.5 of 1, 1 more FAIL" in words_of(page([many]))
+    broken = images(TEST, "bf16", "FAIL")
+    broken["figures"] |= {"findings": [{"image": 0, "problem": "is black"}], "misses": []}
+    assert "✕ 1 output broken FAIL" in words_of(page([broken]))
+    good = images(TEST, "bf16", "PASS")
+    good["figures"]["misses"] = []
+    assert "✓ SSIM 0.94 PASS" in words_of(page([good]))
+
+
+def test_ratios_and_bytes_have_one_format(page):
+    found = {"memory_ratio": 0.5, "max_ratio": 0.3, "over": "fp32"}
+    peaks = {"baseline_peak_bytes": 24 * 2**20, "candidate_peak_bytes": 3 * 2**30}
+    text = words_of(page([gate(TEST, "bf16", "max_memory", "FAIL", **found, **peaks)]))
+    assert "✕ 0.500× FAIL" in text and "allowed 0.300×" in text
+    assert "peak of fp32 24 MiB" in text and "peak of this stack 3 GiB" in text
+
+
+def test_the_head_names_the_sources_that_ran(page):
+    one = gate(TEST, "bf16", "no_recompiles", "PASS")
+    assert " demo · AMD" in words_of(page([about(), one]))
+    named = [{**one, "claim": f"c{n}", "source": f"app:make{n}"} for n in range(5)]
+    text = words_of(page([about(), named[0]]))
+    assert " app:make0 · AMD" in text and " demo · " not in text
+    text = words_of(page([about(), *named]))
+    assert "app:make0, app:make1, app:make2 and 2 more · AMD" in text
 
 
 def test_an_empty_session_says_so(page):
@@ -113,6 +151,7 @@ def test_a_ladder_alone_has_no_table_of_tests(page):
     html = page(ladder())
     assert 'id="ladder"' in html and 'id="tests"' not in html
     assert "The ladder of 5 stacks" in words_of(html)
+    assert "--diffspeed-budget=20 --pyargs pytest_diffspeed.ladder" in html
     assert "not run: TF32 is a mode" in words_of(html)
 
 

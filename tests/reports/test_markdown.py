@@ -121,6 +121,32 @@ def test_failures_stand_in_a_table_with_their_reasons_below():
     assert set(seen.tags) <= OURS
 
 
+def test_a_cell_of_images_has_what_was_missed_and_not_every_metric():
+    dump = "8 images: PSNR 34.1 (20.3) dB, SSIM 0.981 (0.940), MAE 0.01; floor: identical"
+    figures = {
+        "found": dump,
+        "metrics": {"psnr": [34.1, 20.3], "ssim": [0.981, 0.94]},
+        "misses": [{"limit": "psnr_mean", "found": 34.1, "bound": 42.0, "image": 0}],
+        "skipped": {"rank1_mean": "there is one prompt"},
+        "notes": ["there is one prompt", "uncalibrated"],
+        "not_compared": ["audio"],
+    }
+    record = {**gate(claim="image_similarity"), "gate": "image_similarity", "figures": figures}
+    seen = rendered(report(SESSION, record))
+    assert seen.cells[7] == (
+        "mean PSNR 34.1 of 42; not checked: rank1_mean; not compared: audio; uncalibrated"
+    )
+    assert seen.blocks[0].split("\n")[-3:-1] == ["too slow", f"{dump} (counted)"]
+
+
+def test_the_head_names_the_sources_that_ran():
+    head = report(SESSION, {**gate(), "source": "app:make"}).splitlines()[2]
+    assert "pipeline <code>app&#58;make</code>, commit" in head
+    both = [{**gate(claim=f"c{n}"), "source": f"app{n}"} for n in range(2)]
+    head = report(SESSION, *both).splitlines()[2]
+    assert "pipelines <code>app0</code>, <code>app1</code>, commit" in head
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_words_are_shown_and_nothing_else(text):
     whole = report(

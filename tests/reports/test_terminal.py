@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,13 @@ def test_the_table_has_a_row_for_each_measured_stack():
         "stack    over  ratio [interval]       a call  first call  pairs  verdict",
         "compile  fp32  1.612× [1.548, 1.671]  0.28 s  61.2 s      9      PASS",
     ]
+
+
+def test_the_table_names_the_tests_where_there_are_several():
+    one = result(VerdictKind.PASS)
+    rows = [one, replace(one, test="b.py::T::test_b[compile]")]
+    head, _, second = ladder_table(rows)
+    assert head.endswith("verdict  test") and second.endswith("PASS     test_b")
 
 
 def test_an_open_interval_and_unknown_noise_are_written_as_such():

@@ -12,13 +12,14 @@ from ...arms.counts import PEAK_BYTES, Counts
 from ...arms.probes import Probe
 from ...arms.spec import ArmSpec
 from ...common.errors import SelfComparisonError
+from ...common.text import size
 from ...records.verdict import RATIO, Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import PREVIOUS, Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import require_countable, require_eager, simulable
 from ..gate import GateContext
 from ..marker import GateMarker
-from ..marker_values import as_device, as_number, as_optional_stack, as_stack
+from ..marker_values import as_device, as_optional_stack, as_ratio, as_stack
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 MEMORY_PERCENT = 5.0
 """What the peak of a call may grow by against a base: an allocator rounds."""
-_GIB, _MIB = 2**30, 2**20
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class MaxMemory(GateMarker):
     def claim(self) -> str:
         return f"max_memory over {self.over}"
 
+    def is_stricter(self, other: GateMarker) -> bool:
+        return isinstance(other, MaxMemory) and self.ratio < other.ratio
+
     @classmethod
     def from_arguments(
         cls,
@@ -55,7 +58,7 @@ class MaxMemory(GateMarker):
         device: str | None = None,
     ) -> MaxMemory:
         return cls(
-            as_number("ratio", ratio, above=0.0, example="0.6"),
+            as_ratio("ratio", ratio, example="0.6"),
             as_stack("over", over, previous=True),
             as_optional_stack(stack),
             as_device(device),
@@ -106,12 +109,12 @@ class MemoryGate(CountingGate):
             marker,
             verdict,
             reason=(
-                f"at most {_size(peaks[1])} of tensors at once, {share:.3g} of the "
-                f"{_size(peaks[0])} of {over}; {marker.ratio:.3g} are allowed{note}"
+                f"at most {size(peaks[1])} of tensors at once, {share:.3g} of the "
+                f"{size(peaks[0])} of {over}; {marker.ratio:.3g} are allowed{note}"
             ),
             evidence=EvidenceKind.COUNTED,
             figures={
-                "found": f"{_size(peaks[1])}, {share:.3g} of {over}'s{place}",
+                "found": f"{size(peaks[1])}, {share:.3g} of {over}'s{place}",
                 "over": over.name,
                 "max_ratio": marker.ratio,
                 "memory_ratio": share,
@@ -165,11 +168,6 @@ def _described(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]
     if candidate.where is not None:
         note += f"\n  the peak is at {candidate.where}"
     return figures, note
-
-
-def _size(count: int) -> str:
-    """``0.512 GiB``, or MiB where that is the better unit."""
-    return f"{count / _GIB:.3g} GiB" if count >= _GIB / 10 else f"{count / _MIB:.3g} MiB"
 
 
 def peak_bytes(arm: PreparedArm) -> int:

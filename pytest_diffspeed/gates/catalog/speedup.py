@@ -13,9 +13,9 @@ from typing import ClassVar
 from ...common.errors import DiffspeedError
 from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
-from ..gate import ArmOfBase, BaseClaim, Checked, Gate, GateContext
+from ..gate import ArmOfBase, BaseClaim, Checked, Gate, GateContext, why_unchecked
 from ..marker import GateMarker
-from ..marker_values import as_number
+from ..marker_values import MOST_RATIO, as_number, as_ratio
 from ..ratios.against_base import speed_against_base
 from ..ratios.gate_group import GateGroup, PendingGate, ask, decided
 from ..ratios.marker import SpeedMarker
@@ -52,7 +52,7 @@ class MinSpeedup(SpeedMarker):
         device: str | None = None,
     ) -> MinSpeedup:
         example = "1.5 for one and a half times as fast"
-        checked = as_number("ratio", ratio, above=0.0, example=example)
+        checked = as_ratio("ratio", ratio, example=example)
         return cls(*cls.shared(over, alpha, unit, method, stack, device), checked)
 
 
@@ -82,7 +82,9 @@ class MaxSlowdown(SpeedMarker):
         stack: str | None = None,
         device: str | None = None,
     ) -> MaxSlowdown:
-        checked = as_number("percent", percent, least=0.0, example="5 for at most 5 % slower")
+        most = 100.0 * MOST_RATIO
+        example = "5 for at most 5 % slower"
+        checked = as_number("percent", percent, least=0.0, below=most, example=example)
         return cls(*cls.shared(over, alpha, unit, method, stack, device), checked)
 
 
@@ -107,8 +109,8 @@ class SpeedupGates(Gate):
             assert isinstance(marker, SpeedMarker)
             try:
                 asked = ask(marker, context)
-            except DiffspeedError as error:
-                yield marker, error
+            except Exception as error:
+                yield marker, why_unchecked(error)
                 continue
             if isinstance(asked, GateResult):
                 yield marker, context.publish(asked)

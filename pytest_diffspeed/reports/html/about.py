@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .loose import mapping, sequence, word
+from ...common.text import listed
+from ..loose import mapping, sequence, word
 
 _MOST_ROWS = 40
 """Of each table here: a file of a stranger may hold any number."""
 
+LADDER = ("--pyargs", "pytest_diffspeed.ladder")
+"""The suite without a test file, as pytest is told of it."""
 _ROWS = ("device", "torch", "diffusers", "transformers", "torchao", "python", "threads")
 
 
@@ -31,8 +34,10 @@ class About:
     command: str
 
 
-def about(line: Mapping[str, Any]) -> About:
-    """From the ``session`` line, which may be lost."""
+def about(
+    line: Mapping[str, Any], pipelines: Sequence[str] = (), *, is_ladder: bool = False
+) -> About:
+    """From the ``session`` line, which may be lost, and the pipelines that gates looked at."""
     device = mapping(line.get("device"))
     environment = mapping(line.get("environment"))
     ordered = [name for name in _ROWS if name in environment]
@@ -56,7 +61,7 @@ def about(line: Mapping[str, Any]) -> About:
         dirty=line.get("dirty") is True,
         at=(word(line.get("at")) or "").replace("T", " "),
         device=word(device.get("name")) or word(environment.get("device")) or "",
-        pipeline=word(line.get("pipeline")) or "",
+        pipeline=listed(pipelines),
         base=tuple(
             (key, text)
             for key, value in mapping(line.get("base")).items()
@@ -68,12 +73,12 @@ def about(line: Mapping[str, Any]) -> About:
             for name, value in mapping(line.get("options")).items()
             if (text := _value(value))
         )[:_MOST_ROWS],
-        command=rerun_command(line),
+        command=rerun_command(line, *(LADDER if is_ladder else ())),
     )
 
 
-def rerun_command(line: Mapping[str, Any], test: str | None = None) -> str:
-    """The words that run this session again, or one test of it, as it ran."""
+def rerun_command(line: Mapping[str, Any], *tests: str) -> str:
+    """The words that run this session again, or those tests of it, as it ran."""
     words = ["pytest", "--diffspeed"]
     device = mapping(line.get("device"))
     kind, index = word(device.get("kind")), device.get("index")
@@ -101,7 +106,7 @@ def rerun_command(line: Mapping[str, Any], test: str | None = None) -> str:
     base = word(mapping(line.get("base")).get("rev"))
     if base is not None:
         words.append(f"--diffspeed-base={base}")
-    return shlex.join([*words, *([] if test is None else [test])])
+    return shlex.join([*words, *tests])
 
 
 def _value(value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...records.verdict import GateResult
-from .loose import mapping, number
+from ..loose import mapping, number
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from ...common.text import plural
+from ..loose import words
 from .gates import GateView
-from .loose import words
 from .overview import TestRow
 from .similarity import Caption, captions
 

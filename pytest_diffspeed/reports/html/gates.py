@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...common.text import plural
-from ...records.older import metrics_of
 from ...records.reader import RecordedGate
 from ...records.verdict import GateResult
-from .axes import AXES, MEMORY, RATIO, STRUCTURE, TIME, Axis, axis_of, severity
+from ..brief import brief
+from ..loose import count, mapping, number, word, words
+from ..units import bytes_of, interval, percent, ratio, seconds
+from .axes import AXES, MEMORY, RATIO, TIME, Axis, axis_of, severity
 from .base_commit import DifferenceView, differences, is_against_base
-from .loose import count, mapping, number, sequence, word, words
 from .pairs import PairPlot, pair_plot
 from .similarity import Metric, metrics
 from .sites import Sites, sites_of
-from .text import gibibytes, interval, percent, ratio, seconds
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
     result, figures = gate.result, gate.result.figures
     axis = axis_of(result)
     sites = sites_of(figures)
-    brief, key = _brief(axis, result)
+    cell, key = brief(result)
     return GateView(
         id=f"gate-{number_of_it}",
         axis=axis,
@@ -64,7 +63,7 @@ def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
         verdict=str(result.verdict),
         finished=gate.finished,
         found=_found(axis, figures),
-        brief=brief,
+        brief=cell,
         key=key,
         reason=_reason(result, sites),
         facts=tuple((label, text) for label, text in _facts(axis, figures) if text),
@@ -94,42 +93,6 @@ def _found(axis: Axis, figures: Mapping[str, Any]) -> str:
 def _interval(figures: Mapping[str, Any]) -> str:
     return interval(number(figures.get("low")), number(figures.get("high")))
 
-
-def _brief(axis: Axis, result: GateResult) -> tuple[str, float | None]:
-    figures = result.figures
-    if "head" in figures and "worse" in figures:
-        worse = len(sequence(figures["worse"]))
-        return (f"{plural(worse, 'count')} worse than base" if worse else "as base"), worse
-    if axis is STRUCTURE:
-        tallies = [(count(figures.get(noun)), singular) for noun, singular in _COUNTS]
-        steps = [count(figures.get("first_step")), *map(count, sequence(figures.get("per_step")))]
-        if "per_step" in figures:
-            tallies.append((sum(filter(None, steps)), "sync"))
-        known = [(many, noun) for many, noun in tallies if many is not None]
-        if known:
-            return ", ".join(plural(many, noun) for many, noun in known), known[0][0]
-    found = number(figures.get("ratio"))
-    if axis is RATIO and found is not None and count(figures.get("pairs")):
-        return ratio(found), found
-    share = number(figures.get("memory_ratio"))
-    if axis is MEMORY and share is not None:
-        return f"{share:.3g} ×", share
-    first = number(figures.get("first_call_s"))
-    if axis is TIME and first is not None:
-        return seconds(first), first
-    for name, label in (("ssim", "SSIM"), ("psnr", "PSNR")):
-        pair = mapping(figures.get("metrics")).get(name)
-        worst = number(pair[1]) if isinstance(pair, list) and len(pair) == 2 else None
-        if worst is not None:
-            return f"{label} {worst:.4g}", worst
-    for metric in metrics_of(result):  # whatever it counts, it says the unit itself
-        value = number(metric.value)
-        if value is not None:
-            return f"{value:.4g} {metric.unit}", value
-    return "", None
-
-
-_COUNTS = (("breaks", "break"), ("recompiles", "recompilation"))
 
 # Lines of a reason that repeat what stands in a table of sites: indented, or over such lines.
 _OF_A_SITE = re.compile(r"\s+(?!better: )\S|\S+ \([^()]*\):$")
@@ -174,8 +137,8 @@ def _facts(axis: Axis, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         ]
     if axis is MEMORY:
         return [
-            (f"peak of {over}", gibibytes(number(figures.get("baseline_peak_bytes")))),
-            ("peak of this stack", gibibytes(number(figures.get("candidate_peak_bytes")))),
+            (f"peak of {over}", bytes_of(number(figures.get("baseline_peak_bytes")))),
+            ("peak of this stack", bytes_of(number(figures.get("candidate_peak_bytes")))),
             ("allowed", _times(number(figures.get("max_ratio")))),
         ]
     if axis is TIME:
@@ -234,11 +197,11 @@ def _peaks(memory: Mapping[str, Any]) -> str:
     peaks = [
         number(mapping(memory.get(arm)).get("allocated_bytes")) for arm in ("baseline", "candidate")
     ]
-    return "" if None in peaks else " → ".join(map(gibibytes, peaks))
+    return "" if None in peaks else " → ".join(map(bytes_of, peaks))
 
 
 def _times(share: float | None) -> str:
-    return "" if share is None else f"{share:.3g} ×"
+    return "" if share is None else ratio(share)
 
 
 _FLOORS = {"floor_again": "baseline drawn again", "floor_kernels": "baseline, other kernels"}
@@ -274,6 +237,7 @@ def _notes(figures: Mapping[str, Any]) -> list[str]:
         skipped.setdefault(str(why), []).append(limit)
     notes = [f"not checked: {', '.join(limits)}: {why}" for why, limits in skipped.items()]
     notes += [note for note in words(figures.get("notes")) if note not in skipped]
+    notes += [f"in the place of {written}" for written in words(figures.get("replaces"))]
     allowances = words(figures.get("unused_allowances"))
     notes += [f"allowed, but not seen any more: {allowance}" for allowance in allowances]
     error = word(figures.get("pictures_error"))

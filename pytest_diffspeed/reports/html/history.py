@@ -8,8 +8,8 @@ from typing import Any
 
 from ...common.text import plural
 from ...records.series import Change, Point, Series
+from ..loose import number
 from .axes import VERDICTS
-from .loose import number
 from .text import name
 
 MOST_SERIES = 40

@@ -8,9 +8,10 @@ from typing import Any
 
 from ...common.text import plural
 from ..ladder import break_even
+from ..loose import count, mapping, number, word, words
+from ..units import bytes_of, interval, ratio, seconds
 from .gates import GateView
-from .loose import count, mapping, number, word, words
-from .text import gibibytes, interval, name, ratio, seconds
+from .text import name
 
 MOST_ROWS = 60
 """Of a chart and of the table: the steps of the guide and each technique alone are 22."""
@@ -111,7 +112,7 @@ def _row(record: Mapping[str, Any]) -> LadderRow:
         call=seconds(number(record.get("call_s"))),
         first_call=seconds(number(record.get("first_call_s"))),
         break_even=break_even(baseline.get("verdict"), images) if baseline else "",
-        memory=gibibytes(number(record.get("peak_bytes"))),
+        memory=bytes_of(number(record.get("peak_bytes"))),
         why=why,
         known_slow=tuple(words(record.get("known_slow"))),
         proofs=tuple((k, str(v)) for k, v in mapping(record.get("proofs")).items()),

@@ -9,10 +9,10 @@ from typing import Any
 
 from ...common.text import plural
 from ...records.reader import RecordedSession
+from ..loose import count, number, word
+from ..units import seconds
 from .axes import AXES, FAILED, Axis, severity, worst
 from .gates import GateView
-from .loose import count, number, word
-from .text import seconds
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,18 @@ class TestRow:
 
 @dataclass(frozen=True)
 class Overview:
-    """``counts`` are gates by verdict; ``without_gates`` are tests that asked for none."""
+    """``counts`` are gates by verdict; ``without_gates`` are tests that asked for none.
+
+    ``failed_otherwise`` are tests that failed and have no gate that says so: their set-up, a proof,
+    their body.
+    """
 
     axes: tuple[Axis, ...]
     rows: tuple[TestRow, ...]
     counts: Mapping[str, int]
     by_axis: tuple[tuple[Axis, Mapping[str, int]], ...]
     not_run: int
+    failed_otherwise: int
     without_gates: int
     unfinished: int
 
@@ -52,21 +57,27 @@ class Overview:
         """Its words, and the verdict whose colour they have."""
         total = sum(self.counts.values())
         bad = [name for name in ("FAIL", "INCONCLUSIVE") if self.counts[name]]
+        message: list[tuple[str, str | None]] = []
         if bad:
-            message: list[tuple[str, str | None]] = []
             for name in bad:
                 message += [
                     (" and " if message else "", None),
                     (f"{self.counts[name]} {name}", name),
                 ]
-            return (*message, (f" of {plural(total, 'gate')}", None))
-        failed = sum(row.verdict == FAILED for row in self.rows)
-        if failed:
-            return ((f"{plural(failed, 'test')} failed", FAILED), (", and no gate did", None))
-        if self.counts["PASS"]:
-            rest = self.counts["NOT_APPLICABLE"]
-            passed = (f"{plural(self.counts['PASS'], 'gate')} PASS", "PASS")
-            return (passed, (f", {rest} NOT_APPLICABLE", None)) if rest else (passed,)
+            message.append((f" of {plural(total, 'gate')}", None))
+        elif self.counts["PASS"]:
+            message.append((f"{plural(self.counts['PASS'], 'gate')} PASS", "PASS"))
+            if rest := self.counts["NOT_APPLICABLE"]:
+                message.append((f", {rest} NOT_APPLICABLE", None))
+        if self.failed_otherwise:
+            failed = f"{plural(self.failed_otherwise, 'test')} failed otherwise"
+            message += [*([(", ", None)] if message else []), (failed, FAILED)]
+        if self.not_run:
+            message.append(
+                (f"{', ' if message else ''}{plural(self.not_run, 'gate')} not run", None)
+            )
+        if message:
+            return tuple(message)
         return (("No gate reached a verdict" if self.rows else "No gate was asked for", None),)
 
 
@@ -98,6 +109,7 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
             (axis, Counter(gate.verdict for gate in gates if gate.axis is axis)) for axis in axes
         ),
         not_run=sum(map(len, not_run.values())),
+        failed_otherwise=len(session.failed_otherwise),
         without_gates=len(lines) - sum(row.test in lines for row in rows),
         unfinished=sum(not gate.finished for gate in gates),
     )

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from ...common.text import plural
 from ...records.reader import RecordedSession
 from ...records.series import Series
+from ..loose import words
 from . import text
 from .about import about, rerun_command
 from .assets import assets
@@ -21,7 +22,6 @@ from .gallery import Budget, Gallery, galleries, left_out_sentence
 from .gates import GateView, gate_view
 from .history import history
 from .ladder import ladder, ratio_chart
-from .loose import words
 from .overview import overview
 
 LIMIT_BYTES = 4_900_000
@@ -84,7 +84,7 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
     def whole(shown: tuple[Gallery, ...], left_out: int) -> str:
         return page.render(
             session=session,
-            about=about(session.about),
+            about=about(session.about, session.pipelines, is_ladder=bool(session.ladder)),
             overview=seen,
             blocks=blocks,
             groups=_groups(seen.axes, gates),

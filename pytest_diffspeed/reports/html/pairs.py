@@ -8,8 +8,8 @@ from typing import Any
 
 from ...common.text import plural
 from ...records.reader import RecordedGate
-from .loose import count, number, word
-from .text import interval, ratio
+from ..loose import count, number, word
+from ..units import interval, ratio
 
 MOST_PAIRS = 400
 """Of one plot: the latest.  More dots than this are a grey stripe."""

@@ -6,25 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .loose import count, mapping, mappings, number, sequence, word
+from ..loose import count, mapping, mappings, number, sequence, word
+from ..metric_names import metric_name, short_metric_name
 
-_NAMES = {
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "ssim_full": "SSIM at full size",
-    "ms_ssim": "MS-SSIM",
-    "mae": "mean difference",
-    "max_abs": "largest difference",
-    "flicker": "flicker",
-    "snr": "SNR, dB",
-    "spectral_distance": "spectral distance",
-    "log_spectral_distance": "spectral levels, dB",
-    "other_image_ratio": "other-image ratio",
-    "rank1": "rank-1",
-    "latent_l2": "latents, relative L2",
-    "denoiser_l2": "denoiser, relative L2",
-}
-_RATIOS = {"video": "other-video ratio", "audio": "other-sound ratio"}
 _CAPTIONED = ("psnr", "ssim", "flicker", "snr", "spectral_distance", "other_image_ratio")
 
 
@@ -65,7 +49,7 @@ def metrics(figures: Mapping[str, Any]) -> tuple[Metric, ...]:
         bounds = [limits.get(f"{name}_{of}") for of in ("mean", "worst")]
         rows.append(
             Metric(
-                name=_name(name, figures),
+                name=metric_name(name, figures),
                 mean=_written(mean),
                 worst=_written(worst),
                 mean_limit=_written(number(bounds[0])),
@@ -88,7 +72,7 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
         if index is None or not 0 <= index < len(cases):
             continue
         parts = [
-            f"{_name(name, figures).partition(',')[0]} {value:.3g}"
+            f"{short_metric_name(name, figures)} {value:.3g}"
             for name in _CAPTIONED
             if (value := _at(by_image.get(name), index)) is not None
         ]
@@ -111,12 +95,6 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
             )
         )
     return tuple(found)
-
-
-def _name(metric: str, figures: Mapping[str, Any]) -> str:
-    if metric == "other_image_ratio":
-        return _RATIOS.get(word(figures.get("output")) or "", _NAMES[metric])
-    return _NAMES.get(metric, metric)
 
 
 def _at(values: Any, index: int) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...common.paths import short_path
 from ...common.text import plural
-from .loose import count, mapping, mappings, sequence, word
+from ..loose import count, mapping, mappings, sequence, word
 
 MOST_SITES = 60
 """Of one table; a compiler that fails everywhere is not understood by reading on."""

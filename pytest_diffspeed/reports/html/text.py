@@ -1,4 +1,4 @@
-"""Text for a page: what is shown of any string, and how figures are written.
+"""Text for a page: what is shown of any string.
 
 Escaping is jinja2's business.  Here is what escaping does not do: characters that show nothing or
 turn the text around them are spelt out, and a string of ten thousand characters is cut.
@@ -41,34 +41,3 @@ def plain(value: Any) -> Any:
         return ""
     # Markup, which is a subclass, was made by a template of ours and is clean already.
     return shown(value) if type(value) is str else value
-
-
-def ratio(value: float | None) -> str:
-    """``1.612×``."""
-    return "unknown" if value is None else f"{value:.3f}×"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """``[1.548, 1.671]``; an open end is written as such."""
-    left = "0" if low is None or low <= 0 else f"{low:.3f}"
-    right = "∞" if high is None else f"{high:.3f}"
-    return f"[{left}, {right}]"
-
-
-def seconds(value: float | None) -> str:
-    """``0.508 s``; three digits, in ms where that reads better."""
-    if value is None:
-        return ""
-    if abs(value) < 0.1:
-        return f"{value * 1e3:.3g} ms"
-    return f"{value:.0f} s" if value >= 1000 else f"{value:.3g} s"
-
-
-def gibibytes(value: float | None) -> str:
-    """``3.42 GiB``."""
-    return "" if value is None else f"{value / 2**30:.3g} GiB"
-
-
-def percent(share: float | None) -> str:
-    """``3.1 %``."""
-    return "unknown" if share is None else f"{100 * share:.1f} %"

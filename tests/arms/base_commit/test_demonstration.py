@@ -60,6 +60,12 @@ CHANGES = {
     "picture": ("super().step(model_output", "super().step(-model_output"),
 }
 """What a pull request edits."""
+PLACES = {
+    "break": "fast_pipeline.py,line=17",
+    "sync": "fast_pipeline.py,line=12",
+    "picture": "test_fast.py,line=11",  # no line of code is known for it: its test
+}
+"""Where GitHub shows it."""
 
 
 @pytest.fixture
@@ -127,8 +133,9 @@ def test_slower_fails_its_test(project, against_main):
     ],
 )
 def test_other_changes_fail_their_gate_and_no_other(
-    project, against_main, change, test, claim, said
+    project, against_main, monkeypatch, change, test, claim, said
 ):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     edit(project, change)
     result, gates = against_main(f"test_fast.py::{test}")
     result.assert_outcomes(failed=1)
@@ -136,3 +143,6 @@ def test_other_changes_fail_their_gate_and_no_other(
     assert verdicts.pop(claim) == "FAIL"
     assert set(verdicts.values()) <= {"PASS"}
     result.stdout.fnmatch_lines([f"*{said}"])
+    (annotation,) = [line for line in result.outlines if line.startswith("::error")]
+    assert annotation.startswith(f"::error file={PLACES[change]},title=FAIL {claim} [")
+    assert f"::test_fast.py::{test}[channels_last]" in annotation
