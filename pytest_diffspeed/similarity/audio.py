@@ -20,7 +20,7 @@ from .report import (
     sane_cases,
     unlike,
 )
-from .sanity import Finding
+from .sanity import RANGE, Finding
 from .spectra import ranked_spectra, signal_to_noise, spectral_distances
 
 SILENT_DB = -80.0
@@ -165,7 +165,7 @@ def _problem(wave: torch.Tensor) -> tuple[str, str] | None:
     low, high = float(wave.min()), float(wave.max())
     peak = max(-low, high)
     if peak > HIGHEST_SAMPLE:
-        return "range", (
+        return RANGE, (
             f"has samples from {low:.4g} to {high:.4g} where full scale is 1; divide integers by "
             "their full scale"
         )

@@ -23,7 +23,7 @@ from .presets import (
     metric_of,
 )
 from .ranking import Ranking
-from .sanity import Finding
+from .sanity import RANGE, Finding
 
 GIVEN = ("latent_l2", "denoiser_l2")
 """Metrics that are not of outputs: the caller measures them and hands them in."""
@@ -80,6 +80,15 @@ class SimilarityReport:
     def found(self, limit: str) -> float:
         """The figure that a limit such as ``"psnr_worst"`` is about."""
         return self.metrics[metric_of(limit)][limit.endswith("_worst")]
+
+    def __str__(self) -> str:
+        """The verdict with its reason, every metric, and what else must be said."""
+        lines = [f"{self.verdict}: {self.reason}"]
+        if self.metrics:
+            many = f"{len(self.labels)} {NOUNS[self.medium]}{'' if len(self.labels) == 1 else 's'}"
+            figures = (f"{n} {mean:.4g} ({low:.4g})" for n, (mean, low) in self.metrics.items())
+            lines.append(f"  {many}, mean (worst): {', '.join(figures)}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)
@@ -233,9 +242,11 @@ def require_sane_baseline(found: Sequence[Finding], labels: Sequence[str]) -> No
         ImageInputError: the baseline's own output is broken.
     """
     for finding in found:
+        what = f"the baseline's {labels[finding.image]} {finding.problem}"
+        if finding.kind == RANGE:  # the figures are fine, and the caller can give them otherwise
+            raise ImageInputError(f"{what}; both sides must be in that range")
         raise ImageInputError(
-            f"the baseline's {labels[finding.image]} {finding.problem}, so nothing can be compared "
-            "with it; choose other prompts, or fix the baseline"
+            f"{what}, so nothing can be compared with it; choose other prompts, or fix the baseline"
         )
 
 

@@ -15,6 +15,8 @@ from .inputs import RANGE_TOLERANCE, to_float
 
 LEVEL = 1.0 / 255.0
 """One step of an 8-bit image."""
+RANGE = "range"
+"""Kind of a finding: the values are of another range than [0, 1]."""
 BLANK_SHARE = 0.999
 """An image is blank when this share of its pixels is within one 8-bit step of black or of white."""
 
@@ -53,7 +55,7 @@ def problem_of(image: torch.Tensor) -> tuple[str, str] | None:
         return "not finite", f"has {kind} values ({share:.1%} of them are not finite)"
     if low < -RANGE_TOLERANCE or high > 1.0 + RANGE_TOLERANCE:
         hint = _range_hint(low, high)
-        return "range", f"has values from {low:.4g} to {high:.4g} instead of [0, 1]{hint}"
+        return RANGE, f"has values from {low:.4g} to {high:.4g} instead of [0, 1]{hint}"
     if high <= LEVEL:
         return "blank", "is black"
     if low >= 1.0 - LEVEL:

@@ -21,10 +21,10 @@ from .report import (
     sane_cases,
     unlike,
 )
-from .sanity import Finding, problem_of
+from .sanity import RANGE, Finding, problem_of
 
 LAYOUTS = {"NTHWC": "NHWC", "NTCHW": "NCHW"}
-_ALWAYS_WRONG = ("not finite", "range")
+_ALWAYS_WRONG = ("not finite", RANGE)
 """Kinds of findings that no frame may have; one that is blank or plain may be a fade."""
 
 

@@ -49,6 +49,11 @@ METHODS: Final[dict[str, Callable[[float, float], EProcess]]] = {
 }
 
 
+def _is_number(value: object) -> bool:
+    """NumPy's count, and text that looks like one does not."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
 class SpeedupGate:
     """Is the candidate at least ``min_ratio`` times as fast as the baseline?
 
@@ -90,10 +95,10 @@ class SpeedupGate:
         max_pairs: int | None = None,
         method: str = "sign",
     ) -> None:
-        if not (math.isfinite(min_ratio) and min_ratio > 0):
+        if not (_is_number(min_ratio) and math.isfinite(min_ratio) and min_ratio > 0):
             raise ValueError(f"min_ratio must be a finite number above 0, not {min_ratio!r}")
         for name, rate in (("alpha", alpha), ("beta", beta)):
-            if not 0 < rate < 0.5:
+            if not (_is_number(rate) and 0 < rate < 0.5):
                 raise ValueError(f"{name} must lie between 0 and 0.5, not {rate!r}")
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")

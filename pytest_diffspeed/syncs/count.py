@@ -73,6 +73,11 @@ def count_on(
     call_kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> SyncReport:
     """As :func:`count_syncs`, on a device that is open already."""
+    if isinstance(target, type):
+        raise UsageError(
+            f"count_syncs() takes a pipeline, a scheduler or a function, not the class "
+            f"{target.__name__}; give an instance of it"
+        )
     with third_party():
         import diffusers
     if isinstance(target, diffusers.ModularPipeline):

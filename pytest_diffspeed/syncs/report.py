@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..common.paths import short_path
+from ..common.text import plural
 from ..simgpu import SyncEvent, SyncKind
 from .allowances import Allowance
 
@@ -51,7 +52,7 @@ class SteppedScheduler:
     steps: int
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.kind}, {self.steps} {'step' if self.steps == 1 else 'steps'})"
+        return f"{self.name} ({self.kind}, {plural(self.steps, 'step')})"
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ class SyncReport:
     def lines(self) -> list[str]:
         """For a person, worst site first."""
         steady = _spread(self.per_step)
-        head = f"{self.target}, {self.scope}: {self.first_step} syncs in the first step, {steady}"
+        first = plural(self.first_step, "sync")
+        head = f"{self.target}, {self.scope}: {first} in the first step, {steady}"
         if self.outside:
             head += f", {self.outside} outside the steps"
         if self.may_block:
-            head += f"; {self.may_block} copies may block"
+            head += f"; {self.may_block} {'copy' if self.may_block == 1 else 'copies'} may block"
         lines = [f"{head} (counted, {self.evidence})"]
         lines += [f"  {site}" for site in self.sites]
         lines += [f"  allowed, but not seen any more: {text}" for text in self.unused_allowances]
@@ -116,7 +118,9 @@ def _spread(per_step: Sequence[int]) -> str:
     if not per_step:
         return "no steady step"
     low, high = min(per_step), max(per_step)
-    return f"{low if low == high else f'{low} to {high}'} in each of {len(per_step)} steady steps"
+    many = str(low) if low == high else f"{low} to {high}"
+    each = "the" if len(per_step) == 1 else f"each of {len(per_step)}"
+    return f"{many} in {each} steady {'step' if len(per_step) == 1 else 'steps'}"
 
 
 @dataclass(frozen=True)

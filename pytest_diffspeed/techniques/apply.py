@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import torch
 
 from ..accelerators.registry import clock_for
 from ..adapters.torch_internals import cuda_graph_skip_reasons, cuda_graph_skips
-from ..common.errors import IncompatibleError, MissingHardwareError, NotEffectiveError
+from ..common.errors import IncompatibleError, MissingHardwareError, NotEffectiveError, UsageError
 from ..common.quiet import third_party
 from ..common.text import first_line
 from ..pipelines.compile_failure import explain_compile_failure
@@ -49,6 +50,12 @@ class Applied:
     known_slow: tuple[str, ...] = ()
     cuda_graph_launches: int = 0
     habits: Habits = frozenset()
+
+    def __str__(self) -> str:
+        """What the first call took, and the proof of each technique."""
+        lines = [f"{self.stack}: first call {self.first_call_s:.3g} s"]
+        lines += [f"  {proof.technique}: {proof.found}" for proof in self.proofs]
+        return "\n".join([*lines, *(f"  known to be slow: {one}" for one in self.known_slow)])
 
 
 @contextmanager
@@ -118,7 +125,8 @@ def apply_stack(
         clock: seconds, for the first call.
 
     Raises:
-        UnknownStackError, MissingHardwareError, IncompatibleError: before anything is changed.
+        UnknownStackError, MissingHardwareError, IncompatibleError: before anything is changed;
+            UsageError too, where ``call`` cannot be called as said above.
         NotEffectiveError: a technique was applied and its proof says that it did not take hold.
             Whatever is raised, what can be undone is undone: of a stack whose techniques all can
             (:func:`undo_stack`), the pipeline is as it was.
@@ -130,6 +138,7 @@ def apply_stack(
 
     if isinstance(stack, str):
         stack = parse_stack(stack)
+    _check_call(call)
     device = device or resolve_device(str(pipeline.device))
     _check_device(stack, device)
     with noted_targets(pipeline, lambda: _note_targets(pipeline, call)):
@@ -142,6 +151,29 @@ def apply_stack(
             with applying(pipeline, stack):
                 applied = _apply_and_prove(pipeline, stack, call, device, clock, before)
     return replace(applied, known_slow=slow)
+
+
+def _check_call(call: Callable[..., object]) -> None:
+    """Refuse a call that does not take what it will be given, before it is spent on anything.
+
+    Raises:
+        UsageError: with what Python says, and what to write.
+    """
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):  # not callable, or a callable that hides its signature
+        if callable(call):
+            return
+        raise UsageError(f"call must be a function of the pipeline, not {call!r}") from None
+    try:
+        signature.bind(None)
+        signature.bind(None, steps=PROOF_STEPS)
+    except TypeError as error:
+        raise UsageError(
+            f"call is used as call(pipeline) and as call(pipeline, steps={PROOF_STEPS}), and this "
+            f"one does not take that ({error}); write for example "
+            "call=lambda pipeline, steps=20: pipeline('a fox', num_inference_steps=steps)"
+        ) from None
 
 
 def _note_targets(pipeline: DiffusionPipeline, call: Callable[..., object]) -> None:

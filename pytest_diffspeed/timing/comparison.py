@@ -6,6 +6,7 @@ import math
 import statistics as stdlib_statistics
 from dataclasses import dataclass
 
+from ..common.text import plural
 from ..records.verdict import VerdictKind
 from ..statistics import MIN_PAIRS, Decision, SpeedupGate
 from ..statistics.gate import fewest_pairs
@@ -76,6 +77,20 @@ class SpeedupResult:
     earlier_pairs: int = 0
     instances: int = 1
     round_overhead_s: float = math.nan
+
+    def __str__(self) -> str:
+        """The verdict with its interval, seconds of a call, and the reason."""
+        need = f"need ≥ {self.min_ratio:.3g}×"
+        if not self.pairs:
+            return f"{self.verdict}: no pair was timed, {need}\n  {self.reason}"
+        high = f"{self.high:.3f}" if math.isfinite(self.high) else "∞"
+        noise = f", noise {100 * self.noise:.1f} % a pair" if math.isfinite(self.noise) else ""
+        return (
+            f"{self.verdict}: {self.ratio:.3f}× [{self.low:.3f}, {high}], {need}; "
+            f"{plural(self.pairs, 'pair')}{noise}\n"
+            f"  a call: baseline {self.baseline_s:.3g} s, candidate {self.candidate_s:.3g} s\n"
+            f"  {self.reason}"
+        )
 
 
 class Comparison:

@@ -261,6 +261,11 @@ def test_a_function_that_does_nothing_yet_is_refused(function, kind, x):
         find_graph_breaks(function, x)
 
 
+def test_what_cannot_be_called_is_refused(x):
+    with pytest.raises(UsageError, match="takes a module or a function and its inputs, not 3"):
+        find_graph_breaks(3, x)
+
+
 def test_dynamo_switched_off_from_outside_is_no_success(x):
     with torch._dynamo.config.patch(disable=True), pytest.raises(NothingCompiledError):
         find_graph_breaks(planted.Clean(), x)

@@ -101,6 +101,27 @@ def test_a_broken_baseline_is_an_error(gallery):
         compare_images(baseline, gallery, preset="cache")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x * 255, r"instead of .0, 1.; divide by 255; both sides must be in that range$"),
+        (lambda x: x * 3 - 1.5, r"instead of .0, 1.; both sides must be in that range$"),
+    ],
+)
+def test_a_baseline_of_another_range_says_what_to_give(gallery, change, said):
+    with pytest.raises(ImageInputError, match=said):
+        compare_images(change(gallery), gallery, preset="cache")
+
+
+def test_a_report_reads_as_a_verdict_and_its_figures(gallery, noisy):
+    report = compare_images(gallery, noisy, psnr_mean=99, prompts=PROMPTS)
+    first, second, *notes = str(report).splitlines()
+    assert first == f"FAIL: {report.reason}"
+    assert second.startswith("  8 images, mean (worst): psnr ")
+    assert f"ssim {report.metrics['ssim'][0]:.4g} ({report.metrics['ssim'][1]:.4g})" in second
+    assert notes == [f"  {note}" for note in report.notes]
+
+
 def test_another_shape_fails(gallery):
     report = compare_images(gallery, gallery[:, :32], preset="cache")
     assert report.verdict == "FAIL"

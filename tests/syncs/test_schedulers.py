@@ -293,6 +293,8 @@ def test_bad_arguments():
         count_syncs(scheduler, device="cuda")
     with pytest.raises(UsageError, match="a pipeline, a scheduler or a function"):
         count_syncs(3, device="simulated")
+    with pytest.raises(UsageError, match=r"not the class DDIMScheduler; give an instance of it"):
+        count_syncs(diffusers.DDIMScheduler, device="simulated")
     with pytest.raises(SourceError, match="has no set_begin_index"):
         count_syncs(scheduler, device="simulated", begin_index=0)
 

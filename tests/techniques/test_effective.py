@@ -9,6 +9,7 @@ from pytest_diffspeed.common.errors import (
     IncompatibleError,
     MissingHardwareError,
     NotEffectiveError,
+    UsageError,
 )
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.sources import parse_source
@@ -78,6 +79,20 @@ def test_bf16_weights_with_fp32_arithmetic_are_noticed(pipeline, call):
     layer.forward = in_fp32
     with pytest.raises(NotEffectiveError, match=r"every matrix product .*'torch\.float32': 2"):
         apply_stack(pipeline, "bf16", call=call)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda q: q("a"), r"does not take that .*'steps'.*; write for example"),
+        (lambda: None, r"does not take that .*; write for example"),
+        ("a fox", r"call must be a function of the pipeline, not 'a fox'"),
+    ],
+)
+def test_a_call_of_another_signature_is_refused_before_it_is_spent(call, said):
+    """Without a pipeline: nothing may be done with it yet."""
+    with pytest.raises(UsageError, match=said):
+        apply_stack(None, "channels_last", call=call)
 
 
 def test_channels_last_is_in_the_strides(pipeline, call):

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -218,6 +220,26 @@ def test_outputs_of_other_kinds_are_not_compared(first, second, said):
         measure_speedup(
             lambda: output(first), lambda: output(second), min_ratio=1.5, clock=OneSecond()
         )
+
+
+def test_a_result_reads_as_three_lines():
+    clock = ScriptedClock(base=itertools.repeat(2.0), fast=itertools.repeat(1.0))
+    result = measure(clock)
+    first, second, third = str(result).splitlines()
+    assert re.fullmatch(
+        rf"PASS: 2\.000× \[2\.000, (2\.000|∞)\], need ≥ 1\.5×; {result.pairs} pairs.*", first
+    )
+    assert second == "  a call: baseline 2 s, candidate 1 s"
+    assert third == f"  {result.reason}"
+    nothing = replace(result, pairs=0, verdict=VerdictKind.INCONCLUSIVE)
+    assert str(nothing).startswith("INCONCLUSIVE: no pair was timed, need ≥ 1.5×\n")
+
+
+@pytest.mark.parametrize("options", [{"min_ratio": "2"}, {"min_ratio": None}, {"alpha": "0.05"}])
+def test_text_for_a_number_is_refused_by_name(options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=f"^{name} must .*, not {value!r}"):
+        measure(ScriptedClock(), **options)
 
 
 def test_a_budget_must_be_positive():

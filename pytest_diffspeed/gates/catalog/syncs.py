@@ -12,6 +12,7 @@ from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
 from ...common.errors import UncountableError
 from ...common.paths import path_in_tree
+from ...common.text import plural
 from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
@@ -125,9 +126,11 @@ def _result(
     if worst > marker.per_step:
         problems.append(f"up to {worst} in a steady step, {marker.per_step} allowed")
     if marker.strict and report.may_block:
-        problems.append(f"{report.may_block} pageable non_blocking copies, none allowed (strict)")
+        copies = "copy" if report.may_block == 1 else "copies"
+        problems.append(f"{report.may_block} pageable non_blocking {copies}, none allowed (strict)")
     stack, own = context.candidate.spec.stack, counted.spec.stack
-    found = f"{once} syncs in {place}, at most {worst} in {len(report.per_step)} steady ones"
+    steady = plural(len(report.per_step), "steady one")
+    found = f"{plural(once, 'sync')} in {place}, at most {worst} in {steady}"
     found += "; ".join([f", {report.evidence}", *_notes(marker, report, stack, own)])
     reason = f"syncs in {report.scope}: "
     if problems:
