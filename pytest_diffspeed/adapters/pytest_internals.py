@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
+
 
 def fixture_module(item: Any, name: str) -> str | None:
     """The module of the function behind a fixture that a test takes; ``None`` if it is unknown.
@@ -23,6 +25,34 @@ def fixture_place(item: Any, name: str) -> str:
         return "(unknown)"
     root = f"{item.config.rootpath}{os.sep}"
     return f"{str(code.co_filename).removeprefix(root)}:{code.co_firstlineno}"
+
+
+def ini_value(config: Any, name: str) -> Any:
+    """The value of an ini option, a number of a ``pytest.toml`` as text.
+
+    Pytest 9 reads TOML's own types, and refuses ``diffspeed_steps = 2`` for an option that was
+    declared as text.  ``config.inicfg`` or, where that is deprecated, ``config._inicfg``: their
+    entries are values in pytest 8 and hold one in 9.
+    """
+    try:
+        return config.getini(name)
+    except (TypeError, pytest.UsageError):  # the latter since 9.2
+        known = getattr(config, "_inicfg", None)
+        entry = (config.inicfg if known is None else known).get(name)
+        value = getattr(entry, "value", entry)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise
+        return str(value)
+
+
+def junit_xml(config: Any) -> Any:
+    """What writes the file of ``--junitxml``; ``None`` where nobody asked for one.
+
+    ``_pytest.junitxml.xml_key``, seen in pytest 8 and 9.
+    """
+    from _pytest.junitxml import xml_key
+
+    return config.stash.get(xml_key, None)
 
 
 def _function(item: Any, name: str) -> Any:

@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from .text import first_line
+
 GIT_SECONDS = 60.0
 # A git hook that runs pytest sets these, for an index that is not the working tree's.
 _GIT_OWN = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE")
@@ -35,10 +37,16 @@ def git(folder: Path | str, *args: str, given: bytes = b"", timeout_s: float = G
             check=True,
         )
     except subprocess.CalledProcessError as error:
-        sentence = os.fsdecode(error.stderr).strip().splitlines()
-        raise GitError(sentence[0] if sentence else f"git {args[0]} failed") from error
+        sentence = first_line(os.fsdecode(error.stderr), otherwise=f"git {args[0]} failed")
+        raise GitError(sentence + _remedy(sentence)) from error
     except subprocess.TimeoutExpired as error:
         raise GitError(f"git {args[0]} took longer than {timeout_s:.0f} s") from error
     except OSError as error:
         raise GitError(f"git cannot be run: {error.strerror}") from error
     return os.fsdecode(done.stdout)
+
+
+def _remedy(sentence: str) -> str:
+    """What to do where git refuses a repository of somebody else's, as in most containers."""
+    _, refused, where = sentence.partition("dubious ownership in repository at ")
+    return f"; allow it: git config --global --add safe.directory {where}" if refused else ""

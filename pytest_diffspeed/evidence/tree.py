@@ -79,6 +79,19 @@ def commit(rootdir: Path) -> str | None:
         return None
 
 
+def why_unreadable(rootdir: Path) -> str | None:
+    """Why git tells nothing of the repository that ``rootdir`` lies in; ``None`` where it does, or
+    where there is no repository.
+    """
+    if not any((folder / ".git").exists() for folder in (rootdir, *rootdir.parents)):
+        return None
+    try:
+        git(rootdir, "rev-parse", "--show-toplevel")
+    except GitError as error:
+        return str(error)
+    return None
+
+
 @dataclass(frozen=True)
 class Commit:
     """What is checked out; ``at`` is the committer's time in ISO 8601, ``subject`` the message's

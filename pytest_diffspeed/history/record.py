@@ -48,7 +48,7 @@ def write(target: StoreUrl | str, finished: FinishedSession) -> str | None:
     url = parse_store(target) if isinstance(target, str) else target
     if url is None or not any(record["kind"] in _EVIDENCE for record in finished.records):
         return None
-    store = Store(url, finished.rootdir)
+    store = Store(url, finished.rootdir, on_wait=finished.say)
     try:
         with store.writing() as connection:
             stored = add_session(connection, finished.records)

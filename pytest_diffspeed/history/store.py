@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from .url import PASSWORD_VARIABLE, StoreUrl
 
 WAIT_S = 60.0
 """How long a process waits for the others that write to the same SQLite file."""
+SILENT_S = 2.0
+"""How long of that without a word."""
 CONNECT_S = 10
 """How long a PostgreSQL server may take to answer."""
 _WRITES = "diffspeed_writes"
@@ -32,8 +35,15 @@ class Store:
     Every method that touches the database raises :class:`StoreError`, one sentence without secrets.
     """
 
-    def __init__(self, url: StoreUrl, rootdir: Path) -> None:
+    def __init__(
+        self,
+        url: StoreUrl,
+        rootdir: Path,
+        *,
+        on_wait: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
         self.asked = url
+        self._on_wait = on_wait
         self.url = url.under(rootdir)
         self._rootdir = rootdir
         self._engine: Engine | None = None
@@ -99,9 +109,15 @@ class Store:
     @contextmanager
     def _connection(self, *, writes: bool) -> Iterator[Connection]:
         if self._engine is None:
-            self._engine = _engine(self.url)
+            self._engine = _engine(self.url, self._tell_wait)
         with self._engine.connect() as connection:
             yield connection.execution_options(**{_WRITES: writes})
+
+    def _tell_wait(self) -> None:
+        self._on_wait(
+            f"another process writes to the history {self.asked}; waiting for it, at most "
+            f"{WAIT_S:.0f} s"
+        )
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
@@ -113,15 +129,15 @@ class Store:
             raise StoreError(self.url.redact(sentence)) from None
 
 
-def _engine(url: StoreUrl) -> Engine:
+def _engine(url: StoreUrl, on_wait: Callable[[], None]) -> Engine:
     if url.backend == "sqlite":
         # Pages that a stopped process left half-written are mended by SQLite's own journal.
         target = URL.create("sqlite", database=url.database)
         engine = create_engine(
-            target, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": WAIT_S}
+            target, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": SILENT_S}
         )
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "begin", functools.partial(_begin_sqlite, on_wait=on_wait))
         return engine
     password = url.password if url.password is not None else os.environ.get(PASSWORD_VARIABLE)
     # libpq reads PGPASSWORD and ~/.pgpass itself, where there is none of ours.
@@ -159,10 +175,21 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
                 break
 
 
-def _begin_sqlite(connection: Connection) -> None:
+def _begin_sqlite(connection: Connection, on_wait: Callable[[], None]) -> None:
     # A transaction that reads first and writes later fails when another one wrote in between.
     writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    raw: Any = connection.connection.dbapi_connection
+    try:
+        raw.execute(begin)
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        on_wait()
+        raw.execute(f"PRAGMA busy_timeout={1000 * WAIT_S:.0f}")
+        raw.execute(begin)
+    # What is written later in it finds a lock of its own, and waits as long.
+    raw.execute(f"PRAGMA busy_timeout={1000 * WAIT_S:.0f}")
 
 
 def _first_lines(error: BaseException) -> str:

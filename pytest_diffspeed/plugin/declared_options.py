@@ -125,8 +125,22 @@ def any_given(config: pytest.Config) -> bool:
     return (
         enabled(config)
         or any(_on_the_command_line(config))
-        or any(config.getini(f"diffspeed_{name.replace('-', '_')}") for name in _in_the_ini_file())
+        or any(_in_ini(config, name) for name in _in_the_ini_file())
     )
+
+
+def _in_ini(config: pytest.Config, name: str) -> bool:
+    """Whether the ini file says something of an option; what is read and checked later."""
+    try:
+        return bool(config.getini(f"diffspeed_{name.replace('-', '_')}"))
+    except (TypeError, pytest.UsageError):  # of TOML's types, one that the option does not have
+        return True
+
+
+def runs_tests(config: pytest.Config) -> bool:
+    """Whether this session calls tests at all: the options that only show what would run do not."""
+    option = config.option
+    return not (option.collectonly or option.setuponly or option.setupplan)
 
 
 def _on_the_command_line(config: pytest.Config) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ..arms.session_options import Options
 from ..arms.session_record import about_session
 from ..compilation.cache_folder import CompileCache, megabytes
 from ..evidence.key import installed_version
+from ..evidence.tree import why_unreadable
 from ..gates.many_gates import over_many_gates
 from ..records.finished import FinishedSession
 from ..records.reader import RecordedGate, RecordedSession, recorded_session
@@ -23,6 +24,8 @@ from ..reports.ladder import ladder_rows
 from ..reports.terminal import gate_lines, ladder_table
 from ..reports.writers import write_outputs
 from .asked_outputs import asked_outputs
+from .declared_options import runs_tests
+from .junit_failure import fail_in_junit
 from .next_command import github_lines, next_command
 from .options import project_folder as _project
 from .public_names import is_ours
@@ -83,6 +86,12 @@ class Summary:
             f"diffspeed: {self._device} ({self._device.name}); {versions}; "
             f"pipeline {self._options.pipeline}; budget {budget}{against}"
         ]
+        unreadable = why_unreadable(_project(self._config))
+        if unreadable is not None:
+            lines.append(
+                f"diffspeed: git does not tell the commit ({unreadable}), so records name none and "
+                "verdicts are kept by source files"
+            )
         if self._cache is not None:
             cache, found = self._cache
             lines.append(f"diffspeed: compile cache {cache.folder}: {found}")
@@ -146,23 +155,41 @@ class Summary:
     def _no_verdict(self) -> bool:
         return bool(self._asked) and not any(map(_reached, _results(self._recorded())))
 
+    @property
+    def _nothing_checked(self) -> str:
+        count = sum(self._asked.values())
+        return (
+            f"{'1 gate was' if count == 1 else f'{count} gates were'} asked for and none reached a "
+            "verdict, so this session fails: nothing was checked"
+        )
+
     def _recorded(self) -> RecordedSession:
         return recorded_session(self._all_records(), _project(self._config))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._config.option.collectonly:
+        if not runs_tests(self._config):
             return  # what an earlier session wrote stays
         asked = asked_outputs(self._options)
         if not self._records:
             asked.pop("store", None)  # nothing to keep: no folder of ours appears
         if asked and not hasattr(self._config, "workerinput"):
-            finished = FinishedSession(self._all_records(), _project(self._config))
+            finished = FinishedSession(
+                self._all_records(), _project(self._config), say=self._say_now
+            )
             self._sentences, self._problems = write_outputs(asked, finished)
             if self._problems and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._no_verdict and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            fail_in_junit(self._config, "every session reaches a verdict", self._nothing_checked)
+
+    def _say_now(self, sentence: str) -> None:
+        """A line for whoever waits at the end of a session."""
+        terminal: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.write_line(f"\ndiffspeed: {sentence}", yellow=True)  # below the last dot
+            terminal.flush()
 
     def _all_records(self) -> list[dict[str, Any]]:
         about = self._about or about_session(
@@ -174,11 +201,11 @@ class Summary:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         say = terminalreporter
         if not self._collected:
-            if not (self._collection_failed or self._config.option.collectonly):
+            if not self._collection_failed and runs_tests(self._config):
                 say.write_sep("=", "diffspeed")
                 say.write_line(HOW_TO_START)
             return
-        if self._config.option.collectonly:
+        if not runs_tests(self._config):
             return
         session = self._recorded()
         if session.ladder:
@@ -201,14 +228,7 @@ class Summary:
             say.write_line(f"not run         {lost['test']}  {lost['claim']}", yellow=True)
             say.write_line(f"                {lost.get('reason', BODY_DID_NOT_END)}", yellow=True)
         if self._no_verdict:
-            count = sum(self._asked.values())
-            asked = "1 gate was" if count == 1 else f"{count} gates were"
-            say.write_line(
-                f"{asked} asked for and none reached a verdict, so this session fails: nothing was "
-                "checked",
-                red=True,
-                bold=True,
-            )
+            say.write_line(self._nothing_checked, red=True, bold=True)
         table = ladder_table(results)
         if table:
             say.write_line("")
@@ -281,11 +301,14 @@ def _test_record(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str
 
 def _error(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, str]:
     """Why a test failed, where no gate says so."""
-    if not report.failed or (report.when == "call" and not ours["not_run"]):
+    if not report.failed:
         return {}
+    lines = [line for line in report.longreprtext.splitlines() if line.strip()] or ["no message"]
     if report.when == "teardown":
-        lines = [line for line in report.longreprtext.splitlines() if line.strip()]
-        return {"error": f"teardown failed: {lines[-1][:1000] if lines else 'no message'}"}
+        return {"error": f"teardown failed: {lines[-1][:1000]}"}
+    if report.when == "call" and not ours["not_run"]:  # its gates ran
+        red = any(one["kind"] == "gate-error" or one.get("blocking") for one in ours["records"])
+        return {} if red else {"error": f"failed beside its gates: {lines[-1][:1000]}"}
     return {"error": str(ours["why_not_run"])}
 
 

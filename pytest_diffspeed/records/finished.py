@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,24 @@ from .reader import RecordedSession, recorded_session
 from .series import Series
 
 
+def _nobody(sentence: str) -> None:
+    """Where no user watches."""
+
+
 @dataclass(frozen=True)
 class FinishedSession:
     """Its records, in order, and pytest's rootdir, from which paths in them start.
 
     ``series`` is the history of its tests, where there is one; ``lines`` is the file that the
-    records were read from, where they were: it knows what could not be read.
+    records were read from, where they were: it knows what could not be read.  ``say`` tells the
+    user at once what cannot wait for the writer's own line, such as that it waits.
     """
 
     records: Sequence[Mapping[str, Any]]
     rootdir: Path
     series: Sequence[Series] = ()
     lines: Lines | None = None
+    say: Callable[[str], None] = field(default=_nobody, compare=False)
 
     @cached_property
     def session(self) -> RecordedSession:

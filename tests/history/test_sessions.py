@@ -1,7 +1,9 @@
 """What a session of ``pytest --diffspeed`` leaves in its history; what it says when it cannot."""
 
+import contextlib
 import json
 import shlex
+import sqlite3
 import subprocess
 import sys
 from urllib.parse import quote
@@ -116,6 +118,21 @@ def test_a_file_is_named_from_the_rootdir(pytester, run_diffspeed, one_test, sto
     )
     assert len(stored("sqlite:///mine.sqlite")) == 1
     assert no_store(pytester)
+
+
+def test_a_history_that_another_process_holds_is_waited_for_aloud(
+    pytester, run_diffspeed, one_test, monkeypatch
+):
+    pytester.makeini("[pytest]\ndiffspeed_store = sqlite:///mine.sqlite")
+    monkeypatch.setattr("pytest_diffspeed.history.store.SILENT_S", 0.01)
+    monkeypatch.setattr("pytest_diffspeed.history.store.WAIT_S", 0.1)
+    with contextlib.closing(sqlite3.connect("mine.sqlite", isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("BEGIN IMMEDIATE")
+        result = run_diffspeed()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    waiting = "diffspeed: another process writes to the history sqlite:///mine.sqlite; waiting*"
+    result.stdout.fnmatch_lines([waiting, "--diffspeed-store: cannot write to the history *"])
 
 
 def test_what_was_found_before_a_stop_is_stored(pytester, private_temp, constant_clock, stored):

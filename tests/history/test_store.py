@@ -307,6 +307,30 @@ def test_a_file_that_is_no_database_is_said(tmp_path):
     assert path.read_text().startswith("hello ")
 
 
+def test_who_waits_for_another_writer_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("pytest_diffspeed.history.store.SILENT_S", 0.01)
+    path = tmp_path / "h.sqlite"
+    url, said = parse_store(f"sqlite:///{path}"), []
+    store = Store(url, tmp_path, on_wait=said.append)
+    with store.writing() as connection:
+        add_session(connection, session(1))
+    assert said == []
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def go_on(sentence):
+            said.append(sentence)
+            other.execute("ROLLBACK")
+
+        store = Store(url, tmp_path, on_wait=go_on)
+        with store.writing() as connection:
+            add_session(connection, session(2))
+    assert said == [
+        f"another process writes to the history {url}; waiting for it, at most 60 s",
+    ]
+    assert counts(store)[0] == 2
+
+
 def test_nothing_stored_yet_is_said_and_no_file_appears(tmp_path):
     store = Store(parse_store("sqlite:///.diffspeed/history.sqlite"), tmp_path)
     with pytest.raises(StoreError, match=r"there is no history in .* yet: a session of pytest"):

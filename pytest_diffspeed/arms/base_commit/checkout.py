@@ -85,7 +85,7 @@ def _not_found(top: Path, rev: str) -> str:
     sentence = f"{rev!r} is no commit that the repository in {top} has"
     try:
         shallow = git(top, "rev-parse", "--is-shallow-repository").strip() == "true"
-        branches = git(top, "branch", "--all", "--format=%(refname:short)").split()
+        listed = git(top, "branch", "--all", "--format=%(refname:short)").splitlines()
     except GitError:
         return sentence
     if shallow:
@@ -94,6 +94,8 @@ def _not_found(top: Path, rev: str) -> str:
             "`git fetch --depth=1 origin <commit>`, or clone all of it "
             "(`fetch-depth: 0` of actions/checkout)"
         )
+    # Of a detached head, as in CI, git lists "(HEAD detached at 9e10f76)" among them.
+    branches = [name for name in listed if not name.startswith("(")]
     return f"{sentence}; it has the branches {', '.join(branches[:10]) or '(none)'}"
 
 

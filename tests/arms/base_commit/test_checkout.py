@@ -119,6 +119,12 @@ def test_an_unknown_revision_is_refused_with_the_branches_there_are(repository, 
     )
 
 
+def test_a_detached_head_is_no_branch(repository):
+    git(repository, "switch", "--quiet", "--detach", "HEAD")  # as in CI
+    with pytest.raises(UsageError, match=r"; it has the branches main$"):
+        find_commit(repository, "mian")
+
+
 def test_a_shallow_clone_says_how_to_get_the_commit(repository, tmp_path):
     base = git(repository, "rev-parse", "base")
     git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{repository}", "shallow")
