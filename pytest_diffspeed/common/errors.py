@@ -58,6 +58,13 @@ class MeasurementError(DiffspeedError):
     """A timed call failed or gave something that cannot be compared."""
 
 
+class UnexpectedError(DiffspeedError):
+    """Something raised that nobody meant to: in torch, in a pipeline's own code, or in a gate.
+
+    ``__cause__`` is what was raised, with its traceback.
+    """
+
+
 class AbsentArmError(MeasurementError):
     """The base has no such pipeline source, so there is nothing to compare with."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..common.errors import DiffspeedError
+from ..common.errors import DiffspeedError, UnexpectedError
+from ..common.paths import short_path
+from ..common.text import first_line
 from ..records.verdict import EvidenceKind, GateResult, Metric, VerdictKind
 from .marker import GateMarker
 
@@ -22,13 +25,15 @@ if TYPE_CHECKING:
 class GateContext:
     """One test with one stack: what its gates look at, and where their results go.
 
-    ``previous`` is the stack before this one in the test's marker, or the baseline.
+    ``previous`` is the stack before this one in the test's marker, or the baseline.  ``replaced``
+    are, by claim and as written, stricter markers in whose place the one that holds stands.
     """
 
     test: str
     session: Session
     candidate: PreparedArm
     previous: Stack
+    replaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def result(
         self,
@@ -46,6 +51,9 @@ class GateContext:
 
         ``claim`` is what was asserted where it is not the marker's own, as against a base.
         """
+        replaces = () if claim is not None else self.replaced.get(marker.claim, ())
+        if replaces:
+            figures = {**(figures or {}), "replaces": list(replaces)}
         return GateResult(
             gate=marker.marker,
             claim=marker.claim if claim is None else claim,
@@ -69,6 +77,21 @@ class GateContext:
 
 Checked = tuple[GateMarker, "GateResult | DiffspeedError"]
 """A marker with its verdict, or with why it could not be checked."""
+
+
+def why_unchecked(error: Exception) -> DiffspeedError:
+    """What a gate ends with that raised: the sentence where there is one, else where it raised.
+
+    The gates after it are checked all the same, whatever it was.
+    """
+    if isinstance(error, DiffspeedError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({short_path(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    sentence = f"{type(error).__name__}: {first_line(error)}{place}"
+    unexpected = UnexpectedError(f"{sentence}; its traceback stands below the test's failure")
+    unexpected.__cause__ = error
+    return unexpected
 
 
 @dataclass(frozen=True)
@@ -111,9 +134,10 @@ class Gate(ABC):
         """
         for marker in markers:
             try:
-                yield marker, self.check(marker, context)
-            except DiffspeedError as error:
-                yield marker, error
+                checked: GateResult | DiffspeedError = self.check(marker, context)
+            except Exception as error:
+                checked = why_unchecked(error)
+            yield marker, checked
 
     # --- with a base: the same claim for the same stack, against another commit or environment
 
@@ -133,6 +157,8 @@ class Gate(ABC):
         """Check :meth:`base_claims`, each as if it were alone."""
         for claim in claims:
             try:
-                yield claim, context.publish(self.check_against_base(claim, context, of_base))
-            except DiffspeedError as error:
-                yield claim, error
+                found = self.check_against_base(claim, context, of_base)
+                checked: GateResult | DiffspeedError = context.publish(found)
+            except Exception as error:
+                checked = why_unchecked(error)
+            yield claim, checked

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ..common.errors import UsageError, nearest
@@ -30,6 +30,8 @@ class GateMarker:
     signature: ClassVar[str]
     axis: ClassVar[Axis]
     """Where reports show the gate."""
+    written: str = field(default="", compare=False, repr=False, kw_only=True)
+    """As it stands in the test: ``max_memory(0.5)``."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -40,6 +42,10 @@ class GateMarker:
     def claim(self) -> str:
         """Markers of one test with the same claim compete; the most specific one wins."""
         return self.marker
+
+    def is_stricter(self, other: GateMarker) -> bool:
+        """Whether this one, with the same claim, can fail where ``other`` passes."""
+        return self != other
 
     @property
     def is_against_base(self) -> bool:
@@ -80,6 +86,7 @@ def parse(cls: type[M], args: Iterable[Any], kwargs: Mapping[str, Any]) -> M:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     valid = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     args = tuple(args)
+    _require_shown(marker, (*args, *kwargs.values()))
     for word in kwargs:
         if word not in valid and not open_ended:
             raise UsageError(
@@ -90,9 +97,24 @@ def parse(cls: type[M], args: Iterable[Any], kwargs: Mapping[str, Any]) -> M:
     except TypeError as error:
         raise UsageError(f"{_call(marker, args, kwargs)}: {error}; it is {cls.signature}") from None
     try:
-        return factory(*args, **kwargs)
+        parsed = factory(*args, **kwargs)
     except BadValueError as error:
         raise UsageError(f"{_call(marker, args, kwargs)}: `{error.argument}` {error}") from None
+    if isinstance(parsed, GateMarker):
+        return replace(parsed, written=_call(marker, args, kwargs))
+    return parsed
+
+
+def _require_shown(marker: str, values: Iterable[Any]) -> None:
+    """Refuse what cannot be named in a message: everything below names what it was given."""
+    for value in values:
+        try:
+            repr(value)
+        except Exception as error:
+            raise UsageError(
+                f"{marker}: one of its arguments, of type {type(value).__name__}, cannot be shown: "
+                f"its repr raises {type(error).__name__}; give numbers, strings and lists"
+            ) from None
 
 
 def _call(marker: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:

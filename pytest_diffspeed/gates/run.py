@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..common.errors import (
     DiffspeedError,
     MissingHardwareError,
     SelfComparisonError,
     UncountableError,
+    UnexpectedError,
 )
 from ..records.verdict import GateResult, VerdictKind
 from .gate import GateContext
 from .marker import GateMarker
 from .registry import gates
 from .run_against_base import NO_BASE, check_against_base
-from .selection import select
+from .selection import replaced, select
 
 _NOT_APPLICABLE = (MissingHardwareError, SelfComparisonError, UncountableError)
 
@@ -24,14 +26,17 @@ def run_gates(
     markers: Sequence[GateMarker],
     context: GateContext,
     on_result: Callable[[GateResult], None],
+    on_unexpected: Callable[[UnexpectedError], None] = lambda _: None,
 ) -> list[str]:
-    """Check every marker; ``on_result`` is told each result as soon as it is there.
+    """Check every marker; ``on_result`` is told each result as soon as it is there, and
+    ``on_unexpected`` what raised that nobody meant to.
 
     Returns what went wrong where a gate could not be checked: such a gate fails its test, and the
     ones after it are checked all the same.
     """
     spec, device = context.candidate.spec, context.session.device
     holding, without = select(markers, spec.stack, device)
+    context = replace(context, replaced=replaced(markers, holding, spec.stack, device))
     problems: list[str] = []
 
     def not_applicable(marker: GateMarker, claim: str, reason: str) -> None:
@@ -57,6 +62,8 @@ def run_gates(
                 error=str(checked),
             )
             problems.append(f"{claim} could not be checked: {checked}")
+            if isinstance(checked, UnexpectedError):
+                on_unexpected(checked)
 
     written = holding[::-1]  # as written, top to bottom
     asked = [marker for marker in written if not marker.is_against_base]

@@ -31,6 +31,28 @@ def select(
     return holding, without
 
 
+def replaced(
+    markers: Sequence[GateMarker], holding: Sequence[GateMarker], stack: Stack, device: Device
+) -> dict[str, tuple[str, ...]]:
+    """By claim, as written, the stricter markers that hold too and that a looser one replaces.
+
+    That is what a marker on a class is for; the reader of a PASS must know it all the same.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for chosen in holding:
+        stricter = [
+            marker.written
+            for marker in markers
+            if marker.claim == chosen.claim
+            and marker is not chosen
+            and _holds(marker, stack, device)
+            and marker.is_stricter(chosen)
+        ]
+        if stricter:
+            found[chosen.claim] = tuple(dict.fromkeys(stricter))
+    return found
+
+
 def _holds(marker: GateMarker, stack: Stack, device: Device) -> bool:
     return (marker.only_stack is None or marker.only_stack == stack) and (
         marker.only_device is None or device.matches(marker.only_device)

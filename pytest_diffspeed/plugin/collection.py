@@ -6,6 +6,7 @@ Every problem of a module is reported at once, each with the test, its file and 
 from __future__ import annotations
 
 import difflib
+import unittest
 from collections.abc import Iterable
 
 import pytest
@@ -81,6 +82,8 @@ def plan(item: pytest.Item, options_techniques: tuple[Stack, ...], default_sourc
             f"it is marked {', '.join(marked)} but takes {has}, so nothing could ever be checked; "
             "let the test take `optimized_pipeline`"
         )
+    if STACK_FIXTURE in names and stacks:
+        _refuse_unparametrized(item)
     if STACK_FIXTURE in names and not stacks:
         raise UsageError(
             "it uses `optimized_pipeline` or `technique` but names no stack; add for example "
@@ -122,6 +125,25 @@ def _refuse_overridden(item: pytest.Item, *, gated: bool) -> None:
         )
 
 
+def _refuse_unparametrized(item: pytest.Item) -> None:
+    """Refuse a test that names stacks and was not made to run once for each of them.
+
+    Raises:
+        UsageError: says why, and what to write.
+    """
+    if STACK_FIXTURE in getattr(getattr(item, "callspec", None), "params", {}):
+        return
+    if issubclass(getattr(item, "cls", None) or object, unittest.TestCase):
+        raise UsageError(
+            "it is a method of a unittest.TestCase, which pytest cannot run once per stack; write "
+            "it as a function, or in a class without that base"
+        )
+    raise UsageError(
+        "its diffspeed marker comes too late to run it once per stack, as that of a "
+        "pytest.param(…, marks=…) does; mark the function itself"
+    )
+
+
 def _refuse_misspelt(item: pytest.Item) -> None:
     """Refuse a marker that is nearly one of ours: pytest would ignore it, and nothing be checked.
 
@@ -134,7 +156,10 @@ def _refuse_misspelt(item: pytest.Item) -> None:
     for mark in item.iter_markers():
         if mark.name in registered:
             continue
-        meant = difflib.get_close_matches(mark.name, signatures(), n=1, cutoff=0.85)
+        meant = [
+            *difflib.get_close_matches(mark.name, signatures(), n=1, cutoff=0.85),
+            *(known for known in signatures() if known.partition("_")[2] == mark.name),
+        ]
         if meant:
             raise UsageError(
                 f"no marker is called {mark.name!r}, so it would check nothing; did you mean "
@@ -197,11 +222,22 @@ def plan_again(items: Iterable[pytest.Item], options: Options) -> None:
                     "a diffspeed marker was added after it was collected, too late to run it once "
                     "per stack; mark it in its file"
                 )
+            gone = _claims(before) - _claims(now)
+            if gone:
+                raise UsageError(
+                    f"{', '.join(sorted(gone))}: the marker was removed after it was collected, so "
+                    "its gate would vanish without a word; skip or deselect the test instead, or "
+                    "restrict the gate with `device=` or `stack=`"
+                )
             item.stash[PLAN] = now
         except UsageError as error:
             problems[_format(item, error)] = None
     if problems:
         raise pytest.UsageError("diffspeed usage error\n" + "\n".join(problems))
+
+
+def _claims(planned: Plan | None) -> set[str]:
+    return set() if planned is None else {gate.claim for gate in planned.gates}
 
 
 def require_planned(item: pytest.Item, planned: Plan | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import pytest
 
 from ..arms.prepared_arm import PreparedArm
 from ..arms.session import Session
+from ..common.errors import UnexpectedError
 from ..common.paths import short_path
 from ..common.text import first_line
 from ..common.workdir import safe_name
@@ -18,7 +20,7 @@ from ..records.verdict import GateResult, VerdictKind
 from ..reports.exports.junit import PREFIX, properties
 from ..reports.terminal import failure
 from .plan import Plan
-from .stash import OUTCOME, STATE_GUARD
+from .stash import OUTCOME, PLAN, STATE_GUARD
 from .summary import NAME as SUMMARY
 from .summary import Summary
 
@@ -38,13 +40,17 @@ def check_gates(
         results.append(result)
         outcome["images"] += result.figures.get("pictures", [])[:1]  # the worst; others beside it
 
+    def on_unexpected(error: UnexpectedError) -> None:
+        lines = traceback.format_exception(error.__cause__)
+        item.add_report_section("call", "diffspeed", "".join(lines))
+
     outcome["about"] = session.about
     outcome["records"].append({"kind": "proof", **candidate.proof_record()})
     with (
         session.journal.told_to(outcome["records"].append),
         item.config.stash[STATE_GUARD].without_the_body(),
     ):
-        problems = run_gates(plan.gates, context, on_result)
+        problems = run_gates(plan.gates, context, on_result, on_unexpected)
     # Of this run alone: plugins that run a failed test again use the same item.
     kept = [known for known in item.user_properties if not known[0].startswith(PREFIX)]
     item.user_properties[:] = [*kept, *properties(results)]
@@ -89,7 +95,27 @@ def tell_stopped(item: pytest.Item) -> None:
     if outcome is not None and isinstance(summary, Summary):
         for row in outcome["ladder"]:
             row["stopped"] = True
+        outcome["not_run"] = []
+        outcome["records"] += _stopped(item, outcome["records"])
         summary.take(item.nodeid, outcome)
+
+
+def _stopped(item: pytest.Item, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gates of a test that the user stopped which have no verdict: none may just be missing."""
+    ended = {record["claim"] for record in records if record["kind"] in ("gate", "gate-error")}
+    begun = {record["claim"] for record in records if record["kind"] == "gate-start"}
+    plan = item.stash.get(PLAN, None)
+    claims = sorted({gate.claim for gate in plan.gates} - ended) if plan is not None else []
+    return [
+        {
+            "kind": "not-run",
+            "test": item.nodeid,
+            "claim": claim,
+            "reason": "stopped by the user "
+            + ("while it was measured" if claim in begun else "before it was measured"),
+        }
+        for claim in claims
+    ]
 
 
 def _save_picture(test: str, session: Session, candidate: PreparedArm) -> Path | None:

@@ -67,6 +67,10 @@ def pytest_make_collect_report(
         from .collection import check_collected
 
         check_collected(report, options_of(collector.config))
+    if report.passed and command_line.enabled(collector.config):
+        from .stray_marks import refuse_stray_marks
+
+        refuse_stray_marks(collector, report)
     return report
 
 
@@ -126,7 +130,8 @@ def pytest_runtest_makereport(
     report = yield
     plan = item.stash.get(PLAN, None)
     if (plan is not None or OUTCOME in item.stash) and command_line.enabled(item.config):
-        gates = plan.gates if plan is not None else ()
+        calls = command_line.runs_tests(item.config)
+        gates = plan.gates if plan is not None and calls else ()
         claims = sorted({gate.claim for gate in gates})
         found = item.stash.get(OUTCOME, None) if report.when == "call" else None
         outcome = found or new_outcome()

@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 
 from ..accelerators.registry import check_device_word
+from ..adapters.pytest_internals import ini_value
 from ..arms.session_options import INCONCLUSIVE_POLICIES, MOST_INSTANCES, Options
 from ..common.errors import DiffspeedError, UsageError, nearest
 from ..common.files import check_output
@@ -83,10 +84,23 @@ def _given(config: pytest.Config, name: str) -> tuple[str | None, str]:
     if text is not None:
         return str(text).strip(), option
     in_ini = f"diffspeed_{name.replace('-', '_')}"
-    text = config.getini(in_ini)
+    text = _ini(config, in_ini)
     if text is None or str(text).strip() == "":
         return None, option
     return str(text).strip(), f"{in_ini} in {config.inipath}"
+
+
+def _ini(config: pytest.Config, name: str) -> object:
+    """What the ini file says.
+
+    Raises:
+        pytest.UsageError: it is of another type than text or a number, as TOML has them.
+    """
+    try:
+        value: object = ini_value(config, name)
+    except (TypeError, pytest.UsageError) as error:
+        raise pytest.UsageError(f"{error}; write it as text, in quotes") from None
+    return value
 
 
 def _steps(text: str) -> int:

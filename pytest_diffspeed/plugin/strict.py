@@ -10,6 +10,8 @@ import pytest
 from ..common.text import first_line
 from ..records.reader import as_result
 from ..records.verdict import GateResult, VerdictKind
+from .declared_options import runs_tests
+from .junit_failure import fail_in_junit
 from .stash import PLAN
 
 NAME = "diffspeed-strict"
@@ -77,7 +79,7 @@ class Strict:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._config.option.collectonly:
+        if not runs_tests(self._config):
             self._open.clear()
         output = getattr(self._config, "workeroutput", None)
         if output is not None:  # others run what this worker did not
@@ -88,9 +90,11 @@ class Strict:
             pytest.ExitCode.NO_TESTS_COLLECTED,
         ):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            left = (f"{test}  {claim}: {why}" for (test, claim), why in self._open.items())
+            fail_in_junit(self._config, "every gate reaches a verdict", "\n".join(left))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not self._open or self._config.option.collectonly:
+        if not self._open:
             return
         count = len(self._open)
         terminalreporter.write_sep("=", "diffspeed: strict")

@@ -215,7 +215,7 @@ class SimulatedGpu:
 
     Raises:
         SimulatorError: this torch lacks what it needs, a real GPU is in the way of the name
-            ``cuda``, or another library has named torch's spare device type.
+            ``cuda``, another library has named torch's spare device type, or inference mode is on.
     """
 
     def __init__(self, kind: str | None = None) -> None:
@@ -240,6 +240,12 @@ class SimulatedGpu:
         self._last: Executor | None = None
 
     def __enter__(self) -> SimulatedGpu:
+        if torch.is_inference_mode_enabled():
+            raise SimulatorError(
+                "torch.inference_mode is on, in which torch does not ask what device a tensor "
+                "claims to be on; leave it around this call (a fixture of a wider scope may have "
+                "set it): torch.no_grad() is enough, and pipelines set that themselves"
+            )
         with ExitStack() as stack:
             executor = _PROCESS.join(self.kind)
             stack.callback(_PROCESS.leave)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...common.errors import DiffspeedError
 from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
-from ..gate import GateContext
+from ..gate import GateContext, why_unchecked
 from .evidence_key import attempt_of
 from .gate_group import GateGroup, PendingGate, decided
 from .marker import SpeedMarker
@@ -28,8 +28,8 @@ def speed_against_base(
     for marker in markers:
         try:
             attempt = attempt_of(marker, context, BASE)
-        except DiffspeedError as error:
-            yield marker, error
+        except Exception as error:
+            yield marker, why_unchecked(error)
             continue
         if attempt.verdict is None:
             asked.append(PendingGate(marker, BASE, None, attempt))

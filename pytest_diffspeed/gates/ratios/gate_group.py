@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...arms.spec import ArmSpec
-from ...common.errors import DiffspeedError, SelfComparisonError
+from ...common.errors import DiffspeedError, SelfComparisonError, UnexpectedError
 from ...records.verdict import GateResult
 from ...techniques.stacks import PREVIOUS, Stack
 from ..countable import require_countable
-from ..gate import GateContext
+from ..gate import GateContext, why_unchecked
 from .evidence_key import attempt_of
 from .marker import SpeedMarker
 from .result import gate_result
@@ -36,11 +36,13 @@ def decided(block: GateGroup) -> Iterator[tuple[SpeedMarker, GateResult | Diffsp
     failed: DiffspeedError | None = None
     try:
         block.measure()
-    except DiffspeedError as error:
-        failed = error
-    except BaseException:  # Ctrl-C, a full disk: what is decided is told all the same
+    except Exception as error:
+        failed = why_unchecked(error)
+    except BaseException:  # Ctrl-C: what is decided is told all the same
         yield from ((a.marker, a.result) for a in block.asked if a.result is not None)
         raise
+    if isinstance(failed, UnexpectedError) and all(a.result is not None for a in block.asked):
+        raise failed  # after the verdicts, so no gate would say it
     for asked in block.asked:
         if asked.result is not None:
             yield asked.marker, asked.result

@@ -48,6 +48,9 @@ class SpeedMarker(GateMarker):
         """The threshold on baseline seconds ÷ candidate seconds."""
         raise NotImplementedError
 
+    def is_stricter(self, other: GateMarker) -> bool:
+        return isinstance(other, SpeedMarker) and self.min_ratio > other.min_ratio
+
     @staticmethod
     def shared(
         over: str, alpha: float, unit: str, method: str, stack: str | None, device: str | None
