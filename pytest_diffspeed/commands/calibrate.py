@@ -80,8 +80,8 @@ def _session(args: Any) -> Session:
 def _calibrate(session: Session, args: Any, text: str) -> bool:
     """Measure one stack and store its limits; says so and stores nothing where it cannot."""
     from ..arms.spec import ArmSpec
-    from ..gates.catalog.similarity import RANDOM, compare, draw_both
-    from ..gates.similarity_text import found_text
+    from ..gates.catalog.similarity import RANDOM, compare_all, draw_both
+    from ..gates.several_media import found_of, loosest
     from ..similarity.calibration import CannotCalibrateError, propose_limits
     from ..techniques.stacks import parse_stack
 
@@ -91,10 +91,14 @@ def _calibrate(session: Session, args: Any, text: str) -> bool:
     candidate = session.arms.prepare(ArmSpec(args.pipeline, stack))
     try:
         reference, drawn, errors = draw_both(session, candidate)
-        report = compare(session, reference, drawn, errors, preset=None)
-        print(f"{stack} on {session.device.name}: {found_text(report, reference)}")
+        compared = compare_all(session, reference, drawn, errors, preset=None)
+        report = compared[0].report
+        print(f"{stack} on {session.device.name}: {found_of(compared)}")
         try:
-            limits = propose_limits(report, reference.floor.metrics, args.margin)
+            limits = loosest(
+                propose_limits(one.report, one.reference.floor.metrics, args.margin)
+                for one in compared
+            )
         except CannotCalibrateError as error:
             print(f"{stack}: nothing stored: {error}", file=sys.stderr)
             return False

@@ -47,12 +47,13 @@ class SelfDistance:
 
 @dataclass(frozen=True)
 class BaselineImages:
-    """What candidates are compared with."""
+    """What candidates are compared with; ``beside`` it, what else each call gave."""
 
     cases: tuple[Case, ...]
     drawn: Outputs
     floor: SelfDistance
     from_cache: bool
+    beside: tuple[BaselineImages, ...] = ()
 
     @property
     def prompts(self) -> list[str]:
@@ -98,7 +99,7 @@ def draw(
     Raises:
         MeasurementError: a call raised, or gave no single image, video or sound.
     """
-    images: torch.Tensor | None = None
+    media: list[torch.Tensor | None] = []
     output: Output | None = None
     latents: torch.Tensor | None = None
     all_shown = True
@@ -108,15 +109,29 @@ def draw(
             with arm.running(), kernels():
                 drawn = arm.call.of(case).draw(arm.pipeline)
             output = drawn.output
-            images = _put(images, output.data, number, len(cases))
+            given = (output, *output.beside)
+            media = media or [None] * len(given)
+            if len(given) != len(media):
+                raise MeasurementError(
+                    f"the pipeline gave {len(media)} media for the first case and {len(given)} for "
+                    f"{case.name!r}; only outputs of the same kinds can be compared"
+                )
+            media = [
+                _put(room, one.data, number, len(cases))
+                for room, one in zip(media, given, strict=True)
+            ]
             if drawn.latents is None:
                 all_shown = False
             else:
                 latents = _put(latents, drawn.latents, number, len(cases))
-    assert images is not None, "unreachable because there are at least two cases"
-    assert output is not None, "unreachable for the same reason"
+    assert output is not None, "unreachable because there are at least two cases"
+    images, *others = (room for room in media if room is not None)
+    beside = tuple(
+        Outputs(room, None, one.sample_rate_hz)
+        for room, one in zip(others, output.beside, strict=True)
+    )
     shown = latents if all_shown else None
-    return Outputs(images, shown, output.sample_rate_hz, output.left_out)
+    return Outputs(images, shown, output.sample_rate_hz, output.left_out, beside)
 
 
 def _put(room: torch.Tensor | None, one: torch.Tensor, place: int, number: int) -> torch.Tensor:
@@ -156,31 +171,58 @@ def _draw_all(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) 
         "again with other kernels; they are kept until weights, inputs or versions change"
     )
     first = draw(session, baseline, cases)
-    for finding in findings_of(first):
-        case = cases[finding.image]
-        raise MeasurementError(
-            f"the baseline's {NOUNS[first.medium]} of {case.name!r} (seed {case.seed}) "
-            f"{finding.problem}, so nothing can be compared with it; choose other prompts, or fix "
-            "the pipeline"
-        )
-    again = draw(session, baseline, cases[:PROBED])
-    identical = torch.equal(again.data, first.data[:PROBED])
+    for one in (first, *first.beside):
+        for finding in findings_of(one):
+            case = cases[finding.image]
+            raise MeasurementError(
+                f"the baseline's {NOUNS[one.medium]} of {case.name!r} (seed {case.seed}) "
+                f"{finding.problem}, so nothing can be compared with it; choose other prompts, or "
+                "fix the pipeline"
+            )
+    same = _identical(first, draw(session, baseline, cases[:PROBED]))
+    again = None if same else draw(session, baseline, cases)
+    try:
+        others: Outputs | str = draw(session, baseline, cases, other_kernels)
+    except MeasurementError as error:  # a device may have no other kernels
+        others = f"not possible here ({error})"
+    return _with_floor(cases, first, again, others)
+
+
+def _identical(outputs: Outputs, probed: Outputs) -> bool:
+    """Whether the first ones, drawn again, are the same to the bit."""
+    pairs = zip((outputs, *outputs.beside), (probed, *probed.beside), strict=True)
+    return all(torch.equal(one.data, other.data[:PROBED]) for other, one in pairs)
+
+
+def _with_floor(
+    cases: tuple[Case, ...], first: Outputs, again: Outputs | None, others: Outputs | str
+) -> BaselineImages:
+    """How far ``first`` is from what was drawn ``again`` (``None``: to the bit the same), and with
+    ``others``, the other kernels, or why there are none.
+    """
     reports: list[SimilarityReport] = []
-    if identical:
+    if again is None:
         sentence = f"{PROBED} of {PROBED} {NOUNS[first.medium]}s drawn again are identical"
     else:
-        reports.append(_against(first, draw(session, baseline, cases), cases))
+        reports.append(_against(first, again, cases))
         sentence = _best_and_worst(reports[-1])
-    try:
-        others = draw(session, baseline, cases, other_kernels)
-    except MeasurementError as error:  # a device may have no other kernels
-        kernels = f"not possible here ({error})"
+    if isinstance(others, str):
+        kernels = others
     else:
         reports.append(_against(first, others, cases))
         kernels = _best_and_worst(reports[-1])
     rmse = max(map(_rmse, reports), default=0.0)
     floor = SelfDistance(_worse_of(reports), rmse, sentence, kernels)
-    return BaselineImages(cases, first, floor, from_cache=False)
+    beside = tuple(
+        _with_floor(
+            cases,
+            one,
+            None if again is None else again.beside[at],
+            others if isinstance(others, str) else others.beside[at],
+        )
+        for at, one in enumerate(first.beside)
+    )
+    return BaselineImages(cases, first, floor, from_cache=False, beside=beside)
 
 
 def _against(first: Outputs, other: Outputs, cases: tuple[Case, ...]) -> SimilarityReport:
@@ -233,7 +275,7 @@ def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Ev
     factory = [source.partition(":")[0]] if own_code else []
     return EvidenceKey(
         {
-            "what": "baseline images, 3",
+            "what": "baseline images, 4",
             "source": source,
             "weights": weights,
             "code": code_fingerprint(baseline.pipeline, also=["pytest_diffspeed", *factory]),
@@ -258,7 +300,7 @@ def _inputs(arm: PreparedArm, case: Case) -> list[Any]:
     return [call.inputs(), None if latents is None else latents.hexdigest()[:16]]
 
 
-def _to_arrays(made: BaselineImages) -> dict[str, Any]:
+def _to_arrays(made: BaselineImages, prefix: str = "") -> dict[str, Any]:
     import json
 
     import numpy as np
@@ -271,23 +313,35 @@ def _to_arrays(made: BaselineImages) -> dict[str, Any]:
         "kernels": floor.kernels,
         "sample_rate_hz": made.drawn.sample_rate_hz,
         "left_out": made.drawn.left_out,
+        "beside": len(made.beside),
     }
-    arrays = {"images": made.drawn.data.numpy(), "floor": np.array(json.dumps(about))}
+    arrays = {
+        f"{prefix}images": made.drawn.data.numpy(),
+        f"{prefix}floor": np.array(json.dumps(about)),
+    }
     if made.drawn.latents is not None:
-        arrays["latents"] = made.drawn.latents.numpy()
+        arrays[f"{prefix}latents"] = made.drawn.latents.numpy()
+    for at, one in enumerate(made.beside):
+        arrays |= _to_arrays(one, f"{prefix}beside {at} ")
     return arrays
 
 
 def _from_arrays(
-    arrays: Mapping[str, Any] | None, cases: tuple[Case, ...]
+    arrays: Mapping[str, Any] | None, cases: tuple[Case, ...], prefix: str = ""
 ) -> BaselineImages | None:
     import json
 
     if arrays is None:
         return None
-    about = json.loads(str(arrays["floor"]))
+    about = json.loads(str(arrays[f"{prefix}floor"]))
     metrics = {name: (mean, worst) for name, (mean, worst) in about.pop("metrics").items()}
-    latents = torch.from_numpy(arrays["latents"]) if "latents" in arrays else None
+    places = [f"{prefix}beside {at} " for at in range(about.pop("beside"))]
+    read = (_from_arrays(arrays, cases, place) for place in places)
+    beside = tuple(one for one in read if one is not None)
+    kept = arrays.get(f"{prefix}latents")
+    latents = None if kept is None else torch.from_numpy(kept)
     rate, left_out = about.pop("sample_rate_hz"), tuple(about.pop("left_out"))
-    drawn = Outputs(torch.from_numpy(arrays["images"]), latents, rate, left_out)
-    return BaselineImages(cases, drawn, SelfDistance(metrics, **about), from_cache=True)
+    images = torch.from_numpy(arrays[f"{prefix}images"])
+    drawn = Outputs(images, latents, rate, left_out, tuple(one.drawn for one in beside))
+    floor = SelfDistance(metrics, **about)
+    return BaselineImages(cases, drawn, floor, from_cache=True, beside=beside)

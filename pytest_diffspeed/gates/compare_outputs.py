@@ -30,14 +30,16 @@ class Outputs:
     """What was drawn of all cases: images, videos or sounds, in float32 on the CPU.
 
     ``data`` is ``N × …``, each as :class:`~..pipelines.outputs.Output` has it; ``latents`` are
-    ``N × …`` or ``None``, ``sample_rate_hz`` is that of sounds where it is known, and ``left_out``
-    names what the pipeline gave besides.
+    ``N × …`` or ``None``, and ``sample_rate_hz`` is that of sounds where it is known.  ``beside``
+    is what else the pipeline gave for these cases, as the sound of videos, and ``left_out`` names
+    what of that could not be read.
     """
 
     data: torch.Tensor
     latents: torch.Tensor | None
     sample_rate_hz: int | None = None
     left_out: tuple[str, ...] = ()
+    beside: tuple[Outputs, ...] = ()
 
     @property
     def medium(self) -> str:

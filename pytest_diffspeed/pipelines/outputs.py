@@ -22,7 +22,8 @@ _FIELDS: Mapping[str, str] = {
     "audio": AUDIO,
     "sound": AUDIO,
 }
-"""What diffusers' outputs call them, in the order in which one of several is taken."""
+"""What diffusers' outputs call them; of several, the first in this order is the output, and the
+others stand beside it."""
 _COLOURS = (1, 3)
 _DIMENSIONS = {3: IMAGE, 4: VIDEO, 2: AUDIO}
 _RATES = (
@@ -42,12 +43,14 @@ class Output:
 
     ``data`` is floating point: an image ``C × H × W`` and a video ``T × C × H × W`` in [0, 1], or
     the waves ``channels × samples`` of a sound with a full scale of 1, at ``sample_rate_hz`` where
-    the pipeline tells.  ``left_out`` names what else the call gave, such as the sound of a video.
+    the pipeline tells.  ``beside`` is what else the call gave, such as the sound of a video, and
+    ``left_out`` names what of that could not be read.
     """
 
     data: torch.Tensor
     sample_rate_hz: int | None = None
     left_out: tuple[str, ...] = ()
+    beside: tuple[Output, ...] = ()
 
     @property
     def medium(self) -> str:
@@ -85,8 +88,16 @@ def read_output(returned: object, pipeline: object) -> Output:
         ) from None
     if name == "prediction" and data.dim() == 3 and len(data) == 3:
         data = (data + 1.0) / 2.0  # normals: unit vectors, each part in [-1, 1]
-    rate = _sample_rate(pipeline) if data.dim() == 2 else None
-    return Output(data, rate, tuple(other for other, _ in others))
+    beside: list[Output] = []
+    left_out: list[str] = []
+    for other, besides in others:
+        try:
+            read = _read(besides, _FIELDS[other])
+        except _NotReadError:
+            left_out.append(other)
+        else:
+            beside.append(Output(read, _rate_of(read, pipeline)))
+    return Output(data, _rate_of(data, pipeline), tuple(left_out), tuple(beside))
 
 
 class _NotReadError(Exception):
@@ -225,6 +236,10 @@ def _tensor(value: Any) -> torch.Tensor:
 
 def _shape(data: torch.Tensor) -> str:
     return " × ".join(str(side) for side in data.shape) or "a number"
+
+
+def _rate_of(data: torch.Tensor, pipeline: object) -> int | None:
+    return _sample_rate(pipeline) if _DIMENSIONS[data.dim()] == AUDIO else None
 
 
 def _sample_rate(pipeline: object) -> int | None:

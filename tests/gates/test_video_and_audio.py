@@ -9,6 +9,7 @@ from PIL import Image
 from pytest_diffspeed.similarity import compare_videos
 
 SOURCES = """
+    from pytest_diffspeed.pipelines.zoo import recipes
     from pytest_diffspeed.pipelines.zoo.builder import build
 
     def video():
@@ -23,6 +24,14 @@ SOURCES = """
         return build("DanceDiffusionPipeline")
 
     audio.call_defaults = {"audio_length_in_s": 1.0}
+
+    def both():
+        return build("LTX2Pipeline")
+
+    both.call_defaults = {
+        "prompts": ["a fox", "a bell"], "guidance": 1.0,
+        **{k: v for k, v in recipes()["LTX2Pipeline"].call.items() if k != "guidance_scale"},
+    }
 """
 
 
@@ -91,6 +100,7 @@ def test_a_sound_is_compared_by_noise_and_spectra(run, pytester):
     assert (pytester.path / figures["pictures"][0]).is_file()
     html = (pytester.path / "report.html").read_text(encoding="utf-8")
     assert "SNR, dB" in html and "audio, 512 Hz" in html and "other-sound ratio" in html
+    assert "uncalibrated for audio" in html
     assert 'class="strip wide"' in html
 
 
@@ -106,8 +116,34 @@ def test_a_limit_that_the_medium_does_not_have_is_refused_in_one_sentence(run):
     assert figures is None
 
 
-def test_what_else_a_call_gave_is_said_to_be_not_compared():
-    """As the sound of LTX-2's videos."""
+def test_a_worse_sound_of_the_same_video_fails(run):
+    """LTX-2 gives both, and the worst decides."""
+    worse = "list(optimized_pipeline.audio_vae.decoder.parameters())[-1].data += 5"
+    result, figures = run("both", "sdpa_math", '"cache"', worse)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*audio: * is *, need * (worst: sound *"])
+    result.stdout.no_fnmatch_line("*video: psnr*")
+    assert (figures["output"], figures["not_compared"], figures["misses"]) == ("video", [], [])
+    (sound,) = figures["beside"]
+    assert (sound["output"], sound["verdict"]) == ("audio", "FAIL")
+    assert {miss["limit"] for miss in sound["misses"]} >= {"snr_mean", "snr_worst"}
+    assert "8 videos of 5 frames: PSNR" in figures["found"]
+    assert "; and 8 sounds: SNR" in figures["found"]
+
+
+def test_limits_go_to_the_media_that_have_them():
+    from pytest_diffspeed.gates.several_media import limits_for, loosest
+
+    media = ("video", "audio")
+    limits = {"psnr_mean": 30.0, "snr_mean": 20.0, "rank1_mean": 1.0, "no_such": 1.0}
+    assert set(limits_for("video", media, limits)) == {"psnr_mean", "rank1_mean", "no_such"}
+    assert set(limits_for("audio", media, limits)) == {"snr_mean", "rank1_mean"}
+    assert loosest(
+        [{"rank1_mean": 1.0, "other_image_ratio_worst": 0.1}, {"rank1_mean": 0.9, "snr_mean": 20}]
+    ) == {"rank1_mean": 0.9, "other_image_ratio_worst": 0.1, "snr_mean": 20}
+
+
+def test_what_else_a_call_gave_and_could_not_be_read_is_said_to_be_not_compared():
     import torch
 
     from pytest_diffspeed.gates.baseline_images import BaselineImages, SelfDistance

@@ -87,10 +87,16 @@ def test_mono_and_a_sample_rate():
     assert (tuple(output.data.shape), output.sample_rate_hz) == ((1, 400), 16000)
 
 
-def test_what_else_was_given_is_named():
+def test_what_else_was_given_stands_beside_it():
     given = LTX2PipelineOutput(frames=VIDEO, audio=torch.from_numpy(SOUND))
     output = read_output(given, Owner())
-    assert (output.medium, output.left_out) == ("video", ("audio",))
+    assert (output.medium, output.left_out) == ("video", ())
+    assert [(one.medium, one.data.shape) for one in output.beside] == [("audio", SOUND.shape[1:])]
+
+
+def test_what_else_was_given_and_cannot_be_read_is_named():
+    output = read_output(LTX2PipelineOutput(frames=VIDEO, audio="sound.wav"), Owner())
+    assert (output.medium, output.left_out, output.beside) == ("video", ("audio",), ())
 
 
 def test_grey_images_and_a_shape_e_turntable():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,29 +31,34 @@ def drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Outputs:
     from ..compare_outputs import Outputs
 
     with tempfile.TemporaryDirectory(prefix="diffspeed-images-") as folder:
-        path = Path(folder) / "images.npy"
+        path = Path(folder) / "images.npz"
         plain = [[case.name, case.prompt, case.seed] for case in cases]
         arm.probe(Probe("images", draw_images), cases=plain, path=str(path))
         try:
-            images = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            with np.load(path, allow_pickle=False) as file:
+                media = [torch.from_numpy(file[f"arr_{at}"]) for at in range(len(file.files))]
+            images, *beside = (Outputs(one, None) for one in media)
+        except (OSError, ValueError, KeyError) as error:
             raise MeasurementError(f"the base's images cannot be read: {error}") from None
-    return Outputs(torch.from_numpy(images), None)
+    return replace(images, beside=tuple(beside))
 
 
 def draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: str) -> Counts:
-    """Draw ``cases`` into the file ``path``: ``N × …``, as outputs are.
+    """Draw ``cases`` into the file ``path``: ``N × …``, as outputs are, of each medium that a call
+    gives.
 
     Each is a name, a prompt (``None`` where it has none) and a seed.
     """
     import numpy as np
     import torch
 
-    drawn = []
+    drawn: list[list[Any]] = []
     for name, prompt, seed in cases:
         case = arm.call.for_case(name, prompt, seed)
         with arm.running():
-            output = arm.call.of(case).draw(arm.pipeline).output.data
-        drawn.append(output.to("cpu", torch.float32).numpy())
-    np.save(Path(path), np.stack(drawn))
+            output = arm.call.of(case).draw(arm.pipeline).output
+        given = (output, *output.beside)
+        drawn.append([one.data.to("cpu", torch.float32).numpy() for one in given])
+    media = zip(*drawn, strict=True)
+    np.savez(Path(path), *(np.stack(of_all) for of_all in media))
     return Counts({"images": {"drawn": len(drawn)}})

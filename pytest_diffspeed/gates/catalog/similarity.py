@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...common.errors import SelfComparisonError, UsageError, nearest
+from ...common.errors import MeasurementError, SelfComparisonError, UsageError, nearest
 from ...common.workdir import safe_name
 from ...records.verdict import (
     HIGHER,
@@ -29,13 +29,14 @@ from ...similarity.presets import (
     require_limit,
 )
 from ...techniques.stacks import Stack
+from .. import several_media
 from ..against_base.images import drawn_by
 from ..gate import ArmOfBase, BaseClaim, Gate, GateContext
 from ..image_limits_file import NAME as LIMITS_FILE
 from ..image_limits_file import limits_for
 from ..marker import GateMarker
 from ..marker_values import BadValueError, as_device, as_number, as_one_of, as_optional_stack
-from ..similarity_text import found_text
+from ..several_media import Compared
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -111,15 +112,16 @@ class SimilarityGate(Gate):
         from ...similarity import not_checked
 
         reference, drawn, errors = draw_both(session, candidate)
-        report = compare(session, reference, drawn, errors, preset=preset, **limits)
-        result = gate_result(marker, context, report, reference)
+        compared = compare_all(session, reference, drawn, errors, preset=preset, **limits)
+        result = gate_result(marker, context, compared)
         try:
-            result.figures["pictures"] = save_pictures(context, reference, drawn, report)
+            result.figures["pictures"] = save_pictures(context, compared[0])
         except Exception as error:  # a picture must not cost a verdict
             result.figures["pictures_error"] = f"{type(error).__name__}: {error}"
         context.publish(result)
-        for sentence in not_checked(report.skipped):
-            session.progress.line(f"image_similarity: {sentence}")
+        for one in compared:
+            for sentence in not_checked(one.report.skipped):
+                session.progress.line(f"image_similarity: {sentence}")
         return result
 
     def base_claims(self, markers: Sequence[GateMarker]) -> Sequence[BaseClaim]:
@@ -129,7 +131,7 @@ class SimilarityGate(Gate):
         self, claim: BaseClaim, context: GateContext, of_base: ArmOfBase
     ) -> GateResult:
         """Draw the same cases with both and compare, within the marker's limits."""
-        from ..baseline_images import BaselineImages, draw, reference
+        from ..baseline_images import draw, reference
 
         session, candidate, marker = context.session, context.candidate, claim.marker
         assert isinstance(marker, ImageSimilarity)
@@ -139,11 +141,12 @@ class SimilarityGate(Gate):
         with session.shared_device():  # drawing beside somebody's timing would disturb it
             own = reference(session, candidate.spec.source)
             drawn = draw(session, candidate, own.cases)
-            theirs = BaselineImages(own.cases, drawn_by(arm, own.cases), own.floor, own.from_cache)
-        report = compare(session, theirs, drawn, None, preset=preset, **limits)
+            base_drew = drawn_by(arm, own.cases)
+            theirs = replace(own, drawn=base_drew, beside=_beside(own, base_drew))
+        compared = compare_all(session, theirs, drawn, None, preset=preset, **limits)
         against = session.base
         assert against is not None
-        result = gate_result(marker, context, report, theirs)
+        result = gate_result(marker, context, compared)
         result = replace(
             result,
             claim=claim.claim,
@@ -151,9 +154,7 @@ class SimilarityGate(Gate):
             figures={**result.figures, "against_base": against.about()},
         )
         try:
-            result.figures["pictures"] = save_pictures(
-                context, theirs, drawn, report, beside="against base"
-            )
+            result.figures["pictures"] = save_pictures(context, compared[0], beside="against base")
         except Exception as error:  # a picture must not cost a verdict
             result.figures["pictures_error"] = f"{type(error).__name__}: {error}"
         return result
@@ -210,6 +211,57 @@ def draw_both(
     return wanted, drawn, errors
 
 
+def _beside(own: BaselineImages, base_drew: Outputs) -> tuple[BaselineImages, ...]:
+    """What the base's calls gave besides, each with the floor that this tree has there.
+
+    Raises:
+        MeasurementError: they gave other media.
+    """
+    if len(own.beside) != len(base_drew.beside):
+        raise MeasurementError(
+            f"a call gives {1 + len(own.beside)} media here and {1 + len(base_drew.beside)} in the "
+            "base; only outputs of the same kinds can be compared"
+        )
+    pairs = zip(own.beside, base_drew.beside, strict=True)
+    return tuple(replace(one, drawn=drawn) for one, drawn in pairs)
+
+
+def compare_all(
+    session: Session,
+    reference: BaselineImages,
+    drawn: Outputs,
+    errors: DenoiserErrors | None,
+    *,
+    preset: str | None,
+    **limits: float,
+) -> tuple[Compared, ...]:
+    """Each medium that the calls gave, the first with the distances inside the pipeline.
+
+    Raises:
+        UsageError: a limit that none of them has.
+        MeasurementError: the outputs cannot be compared at all.
+    """
+    if len(reference.beside) != len(drawn.beside):
+        raise MeasurementError(
+            f"the candidate's calls gave {1 + len(drawn.beside)} media and the baseline's "
+            f"{1 + len(reference.beside)}; only outputs of the same kinds can be compared"
+        )
+    pairs = [(reference, drawn), *zip(reference.beside, drawn.beside, strict=True)]
+    media = tuple(one.drawn.medium for one, _ in pairs)
+    compared = []
+    for one, own in pairs:
+        report = compare(
+            session,
+            one,
+            own,
+            errors if one is reference else None,
+            preset=preset,
+            **several_media.limits_for(one.drawn.medium, media, limits),
+        )
+        compared.append(Compared(one, own, report))
+    return tuple(compared)
+
+
 def compare(
     session: Session,
     reference: BaselineImages,
@@ -254,10 +306,10 @@ def compare(
 def gate_result(
     marker: ImageSimilarity,
     context: GateContext,
-    report: SimilarityReport,
-    reference: BaselineImages,
+    compared: tuple[Compared, ...],
 ) -> GateResult:
-    verdict = VerdictKind(report.verdict)
+    report, reference = compared[0].report, compared[0].reference
+    verdict = several_media.worst_verdict(compared)
     cases = [
         {"prompt": case.name, "seed": case.seed, "label": label}
         for case, label in zip(reference.cases, report.labels, strict=True)
@@ -265,11 +317,11 @@ def gate_result(
     return context.result(
         marker,
         verdict,
-        reason=report.reason,
+        reason=several_media.reason_of(compared),
         evidence=EvidenceKind.COUNTED,
         blocking=verdict is not VerdictKind.PASS,  # without a checked limit nothing was checked
         figures={
-            "found": found_text(report, reference),
+            "found": several_media.found_of(compared),
             "preset": marker.preset,
             "limits": report.limits,
             "metrics": {name: list(figures) for name, figures in report.metrics.items()},
@@ -291,35 +343,33 @@ def gate_result(
             "worst_frames": list(report.worst_frame),
             "sample_rate_hz": reference.drawn.sample_rate_hz,
             "not_compared": list(reference.drawn.left_out),
+            "beside": [several_media.record_of(one) for one in compared[1:]],
         },
         metrics=[
-            metric for name, pair in report.metrics.items() for metric in _metrics(name, *pair)
+            metric
+            for at, one in enumerate(compared)
+            for name, pair in one.report.metrics.items()
+            for metric in _metrics(name, *pair, medium=one.report.medium if at else "")
         ],
     )
 
 
-def _metrics(name: str, mean: float, worst: float) -> Iterator[Metric]:
+def _metrics(name: str, mean: float, worst: float, medium: str) -> Iterator[Metric]:
+    """``medium`` is that of what stands beside the output."""
     for part, value in (("mean", mean), ("worst", worst)):
         yield Metric(
-            f"{name}_{part}",
+            f"{medium}_{name}_{part}" if medium else f"{name}_{part}",
             value,
             "dB" if name in (*IN_DECIBELS, "log_spectral_distance") else name,
             HIGHER if HIGHER_IS_BETTER[name] else LOWER,
             SIMILARITY,
             # The same kernels give the same picture, and others move it: noise, if seldom.
             is_counted=False,
-            series=f"{name} {part}",
+            series=f"{medium} {name} {part}".strip(),
         )
 
 
-def save_pictures(
-    context: GateContext,
-    reference: BaselineImages,
-    drawn: Outputs,
-    report: SimilarityReport,
-    *,
-    beside: str = "",
-) -> list[str]:
+def save_pictures(context: GateContext, compared: Compared, *, beside: str = "") -> list[str]:
     """A PNG per output, worst first; paths from the rootdir.
 
     ``beside`` tells a test's second set of pictures from its first.
@@ -327,6 +377,7 @@ def save_pictures(
     from ..pictures import Picture, save_gallery
 
     session = context.session
+    reference, drawn, report = compared.reference, compared.drawn, compared.report
     first, second = reference.drawn.data.numpy(), drawn.data.numpy()
     pictures = []
     for index in report.order:
