@@ -38,6 +38,13 @@ class _Mode(private.TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if torch.is_inference_mode_enabled():
+            # Then torch asks for `to` and `item` as they were written, not for the copy and the
+            # read that they are made of; only of these the device knows that the CPU waits.
+            with self:
+                done = func.decompose(*args, **(kwargs or {}))
+            if done is not NotImplemented:
+                return done
         return self.executor.run(func, args, kwargs or {})
 
 
@@ -215,7 +222,7 @@ class SimulatedGpu:
 
     Raises:
         SimulatorError: this torch lacks what it needs, a real GPU is in the way of the name
-            ``cuda``, another library has named torch's spare device type, or inference mode is on.
+            ``cuda``, or another library has named torch's spare device type.
     """
 
     def __init__(self, kind: str | None = None) -> None:
@@ -240,12 +247,6 @@ class SimulatedGpu:
         self._last: Executor | None = None
 
     def __enter__(self) -> SimulatedGpu:
-        if torch.is_inference_mode_enabled():
-            raise SimulatorError(
-                "torch.inference_mode is on, in which torch does not ask what device a tensor "
-                "claims to be on; leave it around this call (a fixture of a wider scope may have "
-                "set it): torch.no_grad() is enough, and pipelines set that themselves"
-            )
         with ExitStack() as stack:
             executor = _PROCESS.join(self.kind)
             stack.callback(_PROCESS.leave)

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -138,9 +139,25 @@ def test_autocast(gpu):
     assert functional.linear(x, x).dtype == torch.float32
 
 
-def test_inference_mode(gpu):
-    with torch.inference_mode():
-        assert (torch.ones(3, device=gpu.device) * 2).sum().item() == 6
+@pytest.mark.parametrize("around", [True, False], ids=["around it", "inside it"])
+def test_inference_mode_hides_no_sync(around):
+    """In it torch hands over ``item`` and ``to`` themselves, not what they are made of."""
+    weights = torch.nn.Linear(3, 3)
+
+    def syncs(mode):
+        with mode() if around else nullcontext(), SimulatedGpu() as gpu:
+            module = copy.deepcopy(weights).to(gpu.device)
+            with gpu.record() as log, mode():
+                x = torch.tensor([1.0, 2.0, 3.0], device=gpu.device)
+                y = module(x + torch.zeros(3).to(gpu.device))
+                assert y.device == gpu.device
+                float(y.sum()), bool((y > 0).any()), y.nonzero(), y.cpu()
+                assert (torch.ones(3, device=gpu.device) * 2).sum().item() == 6
+        return [(str(event.kind), event.op) for event in log.syncs]
+
+    found = syncs(torch.inference_mode)
+    assert found == syncs(torch.no_grad)
+    assert [kind for kind, _ in found].count("value_read") == 3
 
 
 def test_modules_move_there_and_back(gpu):
