@@ -93,6 +93,10 @@ def test_the_headline_counts_what_is_wrong(page):
     assert "1 FAIL of 1 gate , 1 test failed otherwise , 1 gate not run" in words_of(page(beside))
     passed = [*dead, *ratio(OTHER, "bf16", "PASS"), told(OTHER)]
     assert "1 gate PASS , 1 test failed otherwise , 1 gate not run" in words_of(page(passed))
+    error = {"kind": "gate-error", **identity(TEST, "bf16", "c"), "error": "no steady step"}
+    assert "1 not checked of 1 gate" in words_of(page([error]))
+    both = [error, *ratio(OTHER, "bf16", "INCONCLUSIVE")]
+    assert "1 INCONCLUSIVE and 1 not checked of 2 gates" in words_of(page(both))
     only = [gate(TEST, "bf16", "max_memory", "NOT_APPLICABLE")]
     assert "No gate reached a verdict" in words_of(page(only))
 

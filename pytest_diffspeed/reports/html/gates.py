@@ -23,6 +23,7 @@ from .sites import Sites, sites_of
 class GateView:
     """``found`` is its finding in a line, ``brief`` in a table's cell, ``key`` what that sorts by.
 
+    ``is_unchecked``: it was tried and could not be checked, for which INCONCLUSIVE stands here.
     ``facts`` are labels with values, ``stages`` rows of (stage, baseline, candidate).
     """
 
@@ -31,6 +32,7 @@ class GateView:
     result: GateResult
     verdict: str
     finished: bool
+    is_unchecked: bool
     found: str
     brief: str
     key: float | None
@@ -62,6 +64,7 @@ def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
         result=result,
         verdict=str(result.verdict),
         finished=gate.finished,
+        is_unchecked=gate.error is not None,
         found=_found(axis, figures),
         brief=cell,
         key=key,

@@ -34,6 +34,7 @@ class TestRow:
 class Overview:
     """``counts`` are gates by verdict; ``without_gates`` are tests that asked for none.
 
+    ``unchecked`` gates, which could not be checked, are INCONCLUSIVE among ``counts``.
     ``failed_otherwise`` are tests that failed and have no gate that says so: their set-up, a proof,
     their body.
     """
@@ -43,6 +44,7 @@ class Overview:
     counts: Mapping[str, int]
     by_axis: tuple[tuple[Axis, Mapping[str, int]], ...]
     not_run: int
+    unchecked: int
     failed_otherwise: int
     without_gates: int
     unfinished: int
@@ -56,14 +58,20 @@ class Overview:
     def headline_parts(self) -> tuple[tuple[str, str | None], ...]:
         """Its words, and the verdict whose colour they have."""
         total = sum(self.counts.values())
-        bad = [name for name in ("FAIL", "INCONCLUSIVE") if self.counts[name]]
+        undecided = self.counts["INCONCLUSIVE"] - self.unchecked
+        bad = [
+            (f"{many} {words}", verdict)
+            for many, words, verdict in (
+                (self.counts["FAIL"], "FAIL", "FAIL"),
+                (undecided, "INCONCLUSIVE", "INCONCLUSIVE"),
+                (self.unchecked, "not checked", FAILED),
+            )
+            if many
+        ]
         message: list[tuple[str, str | None]] = []
         if bad:
-            for name in bad:
-                message += [
-                    (" and " if message else "", None),
-                    (f"{self.counts[name]} {name}", name),
-                ]
+            for words in bad:
+                message += [*([(" and ", None)] if message else []), words]
             message.append((f" of {plural(total, 'gate')}", None))
         elif self.counts["PASS"]:
             message.append((f"{plural(self.counts['PASS'], 'gate')} PASS", "PASS"))
@@ -109,6 +117,7 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
             (axis, Counter(gate.verdict for gate in gates if gate.axis is axis)) for axis in axes
         ),
         not_run=sum(map(len, not_run.values())),
+        unchecked=sum(gate.is_unchecked for gate in gates),
         failed_otherwise=len(session.failed_otherwise),
         without_gates=len(lines) - sum(row.test in lines for row in rows),
         unfinished=sum(not gate.finished for gate in gates),
