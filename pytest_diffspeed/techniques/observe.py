@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..adapters.diffusers_internals import processors_of
+from ..adapters.diffusers_attention import processors_of
 from ..adapters.torch_internals import TorchDispatchMode
 from ..pipelines.scheduler_watch import schedulers_of, watch_schedulers
 from .observation import (

@@ -115,7 +115,7 @@ def _row(one: Mapping[str, Any], run: Iterable[str], planted: Found) -> str:
     roles = one.get("roles", {})
     denoisers, others = (
         ", ".join(f"{n} ×{calls}" for n, (role, calls) in roles.items() if role in kind)
-        for kind in (("denoiser",), ("encoder", "decoder"))
+        for kind in (("denoiser",), ("encoder", "decoder", "checker"))
     )
     cells = [f"`{one['pipeline']}`", one.get("kind", ""), denoisers, others]
     for check in run:

@@ -52,14 +52,14 @@ class NoSdpa(AttentionTechnique):
         return super().incompatible_with_call(pipeline, before)
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
-        from ...adapters.diffusers_internals import processors_of
+        from ...adapters.diffusers_attention import processors_of
 
         for part, model in _models(pipeline).items():
             memory(pipeline, self.name)[part] = processors_of(model)
             model.set_default_attn_processor()
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
-        from ...adapters.diffusers_internals import set_processors
+        from ...adapters.diffusers_attention import set_processors
 
         notes = memory(pipeline, self.name)
         for part, model in _models(pipeline).items():
@@ -86,7 +86,7 @@ class NoSdpa(AttentionTechnique):
 
 def _models(pipeline: DiffusionPipeline) -> dict[str, Any]:
     """The diffusers models that have attention processors; a denoiser that has none is alone."""
-    from ...adapters.diffusers_internals import processors_of
+    from ...adapters.diffusers_attention import processors_of
 
     targets = targets_of(pipeline)
     all_of_them = _processing(targets.all)
@@ -103,7 +103,7 @@ def _processing(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_plain_processors(pipeline: DiffusionPipeline, models: Mapping[str, Any]) -> str | None:
     """Why some of ``models`` cannot attend without SDPA, and which denoisers could."""
-    from ...adapters.diffusers_internals import plain_processors_missing
+    from ...adapters.diffusers_attention import plain_processors_missing
 
     whys = {name: plain_processors_missing(model) for name, model in models.items()}
     refused = {name: why for name, why in whys.items() if why is not None}
@@ -125,7 +125,7 @@ def _sdpa_without_processor(parts: Mapping[str, Any], before: Observation) -> li
     """Modules that called SDPA and are no attention with a processor, such as torch's own
     ``MultiheadAttention`` in a ControlNetUnion.
     """
-    from ...adapters.diffusers_internals import processors_of
+    from ...adapters.diffusers_attention import processors_of
 
     replaceable = {
         f"{name}.{path}".removesuffix(".processor")

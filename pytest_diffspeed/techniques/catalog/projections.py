@@ -24,7 +24,7 @@ class FusedQkv(Technique):
     watches: ClassVar[bool] = True
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
-        from ...adapters.diffusers_internals import adapted_projections, dropped_by_fusing
+        from ...adapters.diffusers_attention import adapted_projections, dropped_by_fusing
 
         targets = targets_of(pipeline)
         for part, model in _models(targets.all).items():
@@ -49,7 +49,7 @@ class FusedQkv(Technique):
     def incompatible_with_call(
         self, pipeline: DiffusionPipeline, before: Observation
     ) -> str | None:
-        from ...adapters.diffusers_internals import fusable
+        from ...adapters.diffusers_attention import fusable
 
         denoisers = _models(targets_of(pipeline).denoisers)
         ran = {part: _ran(part, fusable(model), before) for part, model in denoisers.items()}
@@ -64,7 +64,7 @@ class FusedQkv(Technique):
         return None
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
-        from ...adapters.diffusers_internals import fusable, processors_of
+        from ...adapters.diffusers_attention import fusable, processors_of
 
         for part, model in _models(targets_of(pipeline).all).items():
             if fusable(model):
@@ -79,7 +79,7 @@ class FusedQkv(Technique):
                     ) from error
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
-        from ...adapters.diffusers_internals import unfuse
+        from ...adapters.diffusers_attention import unfuse
 
         notes = memory(pipeline, self.name)
         for part, model in _models(targets_of(pipeline).all).items():
@@ -87,7 +87,7 @@ class FusedQkv(Technique):
                 unfuse(model, notes[part])
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        from ...adapters.diffusers_internals import fusable, fused
+        from ...adapters.diffusers_attention import fusable, fused
 
         before = seen.before or Observation()
         targets = targets_of(pipeline)
@@ -150,7 +150,7 @@ def _models(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _why_not(part: str, model: Any) -> str | None:
     """Why diffusers fuses no projection of this model, or ``None``."""
-    from ...adapters.diffusers_internals import added_projections, fusable, fused, fused_in_vain
+    from ...adapters.diffusers_attention import added_projections, fusable, fused, fused_in_vain
 
     kind = type(model).__name__
     if not hasattr(model, "fuse_qkv_projections"):
