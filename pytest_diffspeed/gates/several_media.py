@@ -18,7 +18,7 @@ _WORST_FIRST = (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE, VerdictKind.PASS)
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedMedium:
     """One medium: the baseline's outputs, the candidate's, and the report on them."""
 
     reference: BaselineImages
@@ -55,12 +55,12 @@ def loosest(limits: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return together
 
 
-def worst_verdict(compared: tuple[Compared, ...]) -> VerdictKind:
+def worst_verdict(compared: tuple[ComparedMedium, ...]) -> VerdictKind:
     verdicts = {VerdictKind(one.report.verdict) for one in compared}
     return next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
 
 
-def reason_of(compared: tuple[Compared, ...]) -> str:
+def reason_of(compared: tuple[ComparedMedium, ...]) -> str:
     """Of several media, of those that decide."""
     if len(compared) == 1:
         return compared[0].report.reason
@@ -69,11 +69,11 @@ def reason_of(compared: tuple[Compared, ...]) -> str:
     return "; ".join(f"{report.medium}: {report.reason}" for report in deciding)
 
 
-def found_of(compared: tuple[Compared, ...]) -> str:
+def found_of(compared: tuple[ComparedMedium, ...]) -> str:
     return "; and ".join(found_text(one.report, one.reference) for one in compared)
 
 
-def record_of(one: Compared) -> dict[str, Any]:
+def record_of(one: ComparedMedium) -> dict[str, Any]:
     """What a record says of a medium beside the first."""
     report, floor = one.report, one.reference.floor
     return {

@@ -36,7 +36,7 @@ from ..image_limits_file import NAME as LIMITS_FILE
 from ..image_limits_file import limits_for
 from ..marker import GateMarker
 from ..marker_values import BadValueError, as_device, as_number, as_one_of, as_optional_stack
-from ..several_media import Compared
+from ..several_media import ComparedMedium
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -234,7 +234,7 @@ def compare_all(
     *,
     preset: str | None,
     **limits: float,
-) -> tuple[Compared, ...]:
+) -> tuple[ComparedMedium, ...]:
     """Each medium that the calls gave, the first with the distances inside the pipeline.
 
     Raises:
@@ -258,7 +258,7 @@ def compare_all(
             preset=preset,
             **several_media.limits_for(one.drawn.medium, media, limits),
         )
-        compared.append(Compared(one, own, report))
+        compared.append(ComparedMedium(one, own, report))
     return tuple(compared)
 
 
@@ -306,7 +306,7 @@ def compare(
 def gate_result(
     marker: ImageSimilarity,
     context: GateContext,
-    compared: tuple[Compared, ...],
+    compared: tuple[ComparedMedium, ...],
 ) -> GateResult:
     report, reference = compared[0].report, compared[0].reference
     verdict = several_media.worst_verdict(compared)
@@ -369,7 +369,7 @@ def _metrics(name: str, mean: float, worst: float, medium: str) -> Iterator[Metr
         )
 
 
-def save_pictures(context: GateContext, compared: Compared, *, beside: str = "") -> list[str]:
+def save_pictures(context: GateContext, compared: ComparedMedium, *, beside: str = "") -> list[str]:
     """A PNG per output, worst first; paths from the rootdir.
 
     ``beside`` tells a test's second set of pictures from its first.
