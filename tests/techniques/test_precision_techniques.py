@@ -171,6 +171,21 @@ def test_the_legacy_precision_says_the_same(stack, legacy, own):
         torch.set_float32_matmul_precision(outside)
 
 
+class Doubles(two_experts.Expert):
+    """A product in float64, as of rotary tables and embeddings of timesteps."""
+
+    def forward(self, sample, timestep):
+        eye = torch.eye(sample.shape[-1], dtype=torch.float64)
+        return super().forward((sample.double() @ eye).to(sample.dtype), timestep)
+
+
+@pytest.mark.parametrize("stack", ["fp32", "bf16"])
+def test_products_in_float64_are_in_no_stack_s_precision(stack):
+    pipeline = two_experts.build(second=Doubles)
+    with pytest.raises(NotEffectiveError, match=r"'transformer_2': \{'torch.float64': "):
+        apply_stack(pipeline, stack, call=two_experts.call)
+
+
 def float32_ops():
     return Observation({"denoiser": PartOps({"torch.float32": 5})})
 
