@@ -346,7 +346,7 @@ BET_CLOCKS = tuple(
 )
 """Noise that is symmetric about the threshold, which is the bet's own null."""
 
-BET_OUTSIDE = tuple(clock for clock in CLOCKS if "in the" in clock.name)
+BET_OUTSIDE = tuple(clock for clock in CLOCKS if "spikes in the" in clock.name)
 
 # --- Gates ------------------------------------------------------------------------------------
 
@@ -627,9 +627,10 @@ def fixed_calls_table(gates: int) -> Iterator[str]:
 
 
 def report(gates: int, bet_gates: int) -> Iterator[str]:
-    yield f"### Sign: the median ratio exactly on the threshold ({gates} gates, {PAIRS} pairs)"
+    many = 2 * gates  # the exact rate is 4.5 %: fewer leave too many clocks open
+    yield f"### Sign: the median ratio exactly on the threshold ({many} gates, {PAIRS} pairs)"
     yield ""
-    yield from error_table(CLOCKS, gates)
+    yield from error_table(CLOCKS, many)
     yield ""
     yield f"### Sign: outside the promise ({gates} gates, {PAIRS} pairs)"
     yield ""
@@ -669,7 +670,7 @@ QUICK_BET_GATES = 100
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gates", type=int, default=20_000, help="gates per clock, sign method")
-    parser.add_argument("--bet-gates", type=int, default=2000, help="gates per clock, bet method")
+    parser.add_argument("--bet-gates", type=int, default=6000, help="gates per clock, bet method")
     parser.add_argument("--quick", action="store_true", help="2000 gates, and 100 for the bet")
     options = parser.parse_args()
     gates, bet_gates = options.gates, options.bet_gates

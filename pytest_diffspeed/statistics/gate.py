@@ -77,7 +77,7 @@ class SpeedupGate:
     whatever the machine does (spikes, drift, noisy neighbours, correlated noise), as long as it
     does it to both arms alike and not by what ran before. Orders that are balanced in blocks give
     the last of them away: in blocks of two the second pair's is known, and a machine that
-    alternates from pair to pair makes 23 % false verdicts out of 5 %.
+    alternates from pair to pair makes 20 % false verdicts out of 5 %.
 
     Noise that *belongs to one arm* and lasts over many pairs (one process that
     is slow from its start to its end) breaks it, and no number of pairs in that process shows
