@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select
 
+from ..common.text import plural
 from ..records.series import Change, Drift, Point, Series
 from ..statistics.changes import find_jumps
 from ..statistics.drift import SlowChange, find_drift
@@ -141,7 +142,12 @@ def _looked_at(row: Row[Any], points: Sequence[Point], anchor: str | None) -> Se
     """The series with its changes; points of dirty trees stand for no commit and are left out."""
     clean = [index for index, point in enumerate(points) if not point.dirty]
     values = [points[index].value for index in clean]
-    jumps = find_jumps(values, is_counted=row.is_counted)
+    jumps = find_jumps(
+        values,
+        is_counted=row.is_counted,
+        lows=[points[index].low for index in clean],
+        highs=[points[index].high for index in clean],
+    )
     changes = [
         Change(
             index=clean[jump.index],
@@ -188,6 +194,8 @@ def _drift(slow: SlowChange, at: Point, count: int) -> Drift:
     if slow.is_shown:
         percent = "" if not slow.anchor else f" ({100 * slow.drifted / abs(slow.anchor):+.1f} %)"
         sentence = f"slow drift of {slow.drifted:+.3g}{percent} {since}, jumps apart; {levels}"
+    elif not slow.could_be_shown:
+        sentence = f"{plural(count, 'point')} {since}: too few to tell drift from noise; {levels}"
     else:
         sentence = f"no drift beyond the noise of {count} points {since}; {levels}"
     return Drift(slow.anchor, slow.now, slow.is_shown, sentence)

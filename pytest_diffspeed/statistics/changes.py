@@ -6,18 +6,33 @@ Measured series
     the same for every continuous noise, so heavy tails and outliers cost power and no false alarms,
     and no level of noise has to be estimated.  p-values are multiplied by the number of tests
     (Bonferroni): a series without change shows any with a probability of at most ``ALPHA``, if its
-    points are independent.  Many tests overlap, so the true rate is lower still.
+    points are independent.  Many tests overlap, so the true rate is lower still.  Between the
+    places found it is looked again, since a level that lasts for few points hides from windows that
+    reach beyond it.
+    Where neighbours resemble each other (a machine that is warm for days, a season), n points say
+    as much as n / f independent ones, and the logarithms of p-values are divided by that f
+    (:mod:`.resemblance`).
     Places found are then moved to the split with the least sum of absolute deviations from the
     medians of its two sides, and dropped where a straight line explains the points around about as
     well as a step: that may be drift (:mod:`.drift`).
 
+Cliffs
+    Ranks need five points on each side.  Where fewer are there, a change is shown that is large
+    beside all that was seen: three points at least on each side and eight together, whose intervals
+    all lie apart, and whose values lie apart by 1.75 times the range of either side
+    (:mod:`.cliffs`).
+
 Counted series
     Have no noise: every difference between neighbours is a change.
 
-Why not a library: ``ruptures`` (1.1.10), the maintained one, minimizes a cost plus a penalty that
-the user has to fit to the noise; it promises no rate of false alarms, its default costs square
-outliers, and it brings scipy.  E-divisive promises a rate by permutations, hundreds for each
-series that a report shows; ranks need none.
+Why not a library: ``ruptures`` (1.1.10) minimizes a cost plus a penalty that the user has to fit
+to the noise. Its kernel cost, calibrated on Gaussian noise, is as good there and better at small
+jumps in heavy tails; it calls every drift and nine of ten changes of the noise a jump, and finds
+one in 21 % of flat series whose neighbours are correlated by 0.6. Apache Otava (0.8.0) promises a
+rate by Student's t over windows: its default finds one in 89 % of those series, and at p < 1e-5 it
+finds 6 % of jumps of 1.3 sd among outliers; it requires clients of BigQuery, Slack and PostgreSQL.
+E-divisive promises a rate by permutations, hundreds for each series that a report shows; ranks
+need none.
 
 The rank sum: Mann & Whitney 1947, who give the recursion of the null distribution below.
 """
@@ -34,6 +49,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from .cliffs import cliffs
+from .resemblance import inflation_of
+
 ALPHA = 0.002
 """The most that the probability of any false change point in one measured series may be."""
 LENGTHS = (5, 8, 12, 18, 27, 40, 60)
@@ -44,6 +62,8 @@ _LIKELIHOOD = 3.0
 """A fit that is e³ = 20 times more likely than another under Laplace noise is told from it: a step
 from a line, and a place of a jump from the places beside it."""
 
+SMALLEST = 1e-4
+"""A relative difference below this is none: what repeats to the seventh digit may move in it."""
 _MOST_DEVIATIONS = 6.0
 """No point counts for more than so many median deviations when a jump is placed: an outlier beside
 it leaves the place open, and does not move it."""
@@ -62,12 +82,19 @@ class Jump:
     after: float
 
 
-def find_jumps(values: Sequence[float], *, is_counted: bool = False) -> list[Jump]:
+def find_jumps(
+    values: Sequence[float],
+    *,
+    is_counted: bool = False,
+    lows: Sequence[float | None] | None = None,
+    highs: Sequence[float | None] | None = None,
+) -> list[Jump]:
     """The change points of a series in order.
 
     Args:
         values: finite numbers, one a session, in the order of their commits.
         is_counted: the numbers have no noise.
+        lows, highs: the ends of each session's own interval; ``None``: it has none.
     """
     if is_counted:
         return [
@@ -76,22 +103,74 @@ def find_jumps(values: Sequence[float], *, is_counted: bool = False) -> list[Jum
             if before != after
         ]
     array = np.asarray(values, dtype=np.float64)
-    places = _moved(array, _significant(array))
+    places = _moved(array, _told_from_waves(array))
     kept: list[int] = []
     for number, place in enumerate(places):
         left = kept[-1] if kept else 0
         right = places[number + 1] if number + 1 < len(places) else len(array)
         if not _is_drift(array[left:right], place - left):
             kept.append(place)
-    return _jumps(array, kept)
+    steep = cliffs(array, _ends(array, lows), _ends(array, highs), kept)
+    return [jump for jump in _jumps(array, kept, steep) if _has_size(jump)]
 
 
-def _significant(array: NDArray[np.float64]) -> list[int]:
+def _has_size(jump: Jump) -> bool:
+    level = max(abs(jump.before), abs(jump.after))
+    return abs(jump.after - jump.before) > SMALLEST * level
+
+
+def _ends(array: NDArray[np.float64], ends: Sequence[float | None] | None) -> NDArray[np.float64]:
+    """Ends of intervals; a point without one is an interval of its own."""
+    if ends is None:
+        return array
+    known = [math.nan if end is None else end for end in ends]
+    given = np.asarray(known, dtype=np.float64)
+    return np.where(np.isnan(given), array, given)
+
+
+def _told_from_waves(array: NDArray[np.float64]) -> list[int]:
+    """The significant places; each false one hides some of what makes neighbours alike, so what
+    is left after one look is looked at again.
+    """
+    inflation, places = 1.0, _places(array, 1.0)
+    while places:
+        more = inflation_of(array, places)
+        if more <= inflation:
+            break
+        inflation = more
+        fewer = _places(array, inflation)
+        if fewer == places:
+            break
+        places = fewer
+    return places
+
+
+def _places(array: NDArray[np.float64], inflation: float) -> list[int]:
+    """The significant places, and those between them."""
+    found = _significant(array, inflation)
+    looked_at: set[tuple[int, int]] = {(0, len(array))}
+    while True:
+        ends = [0, *found, len(array)]
+        new = [
+            before + place
+            for before, after in pairwise(ends)
+            if (before, after) not in looked_at
+            for place in _significant(array[before:after], inflation)
+            if not _is_drift(array[before:after], place)
+        ]
+        looked_at |= set(pairwise(ends))
+        if not new:
+            return found
+        found = sorted({*found, *new})
+
+
+def _significant(array: NDArray[np.float64], inflation: float) -> list[int]:
     """Places of the strongest rank sums, each with windows that hold none of the stronger ones."""
     tests = _tests(len(array))
     if not tests:
         return []
     level = np.log(ALPHA / sum(len(array) - left - right + 1 for left, right in tests))
+    level *= inflation
     found: list[tuple[float, int, int, int]] = []
     for start in range(0, len(array), _BLOCK):
         low, high = max(0, start - LENGTHS[-1]), start + _BLOCK + LENGTHS[-1]
@@ -233,14 +312,21 @@ def _is_drift(array: NDArray[np.float64], place: int) -> bool:
     return bool(line_cost <= step_cost * (1 + _LIKELIHOOD / len(array)))
 
 
-def _jumps(array: NDArray[np.float64], places: list[int]) -> list[Jump]:
-    """Jumps at ``places``, each moved a last time, now that the levels on both sides are known."""
+def _jumps(array: NDArray[np.float64], told: list[int], steep: list[int]) -> list[Jump]:
+    """Jumps at the places ``told``, each moved a last time, now that the levels on both sides are
+    known, and at ``steep`` ones, which leave no doubt where they are.
+    """
+    places = sorted({*told, *steep})
     ends = [0, *places, len(array)]
     jumps = []
     for before, place, after in zip(ends, places, ends[2:], strict=False):
+        if place in steep:
+            levels = float(np.median(array[before:place])), float(np.median(array[place:after]))
+            jumps.append(Jump(place, place, place, *levels))
+            continue
         part = array[before:after]
-        levels = [np.median(part[: place - before]), np.median(part[place - before :])]
-        old, new = (np.abs(part - level) for level in levels)
+        at = place - before
+        old, new = (np.abs(part - np.median(side)) for side in (part[:at], part[at:]))
         deviation = float(np.median(np.where(np.arange(len(part)) < place - before, old, new)))
         most = _MOST_DEVIATIONS * deviation if deviation else math.inf
         gain = np.minimum(old, most) - np.minimum(new, most)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 ALPHA = 0.001
 """The most that the probability of a drift that is none may be, for independent points."""
+LEAST_POINTS = 10
+"""The normal law is no guide to the tails of a handful of points."""
 ANCHOR_POINTS = 8
 """The anchor is the median of so many points, one of them being too uncertain."""
 _MOST = 400
@@ -29,6 +31,7 @@ _MOST = 400
 class SlowChange:
     """``anchor`` and ``now`` are levels at the two ends; ``drifted`` is what slow change alone
     makes of their difference.  ``is_shown``: it is more than chance makes of the noise.
+    ``could_be_shown``: so many points could have shown some, had all of them gone one way.
     """
 
     anchor: float
@@ -36,6 +39,7 @@ class SlowChange:
     drifted: float
     p_value: float
     is_shown: bool
+    could_be_shown: bool = True
 
 
 def find_drift(
@@ -56,6 +60,7 @@ def find_drift(
     first = array[: min(ANCHOR_POINTS, ends[1])]
     last = array[max(ends[-2], len(array) - ANCHOR_POINTS) :]
     score, variance, slopes = 0.0, 0.0, []
+    most, untied = 0.0, 0.0  # the same, had each point risen
     for stretch in stretches:
         kept = (
             stretch[np.unique(np.linspace(0, len(stretch) - 1, _MOST).astype(int))]
@@ -66,24 +71,30 @@ def find_drift(
         rises = array[kept[j]] - array[kept[i]]
         score += float(np.sign(rises).sum())
         variance += _variance(array[kept])
+        most += len(rises)
+        untied += _variance(np.arange(len(kept), dtype=np.float64))
         slopes.append(rises / (kept[j] - kept[i]))
     slope = float(np.median(np.concatenate(slopes))) if any(map(len, slopes)) else 0.0
     drifted = slope * (len(array) - 1)
     if not drifted:  # it has come to rest: most pairs are level
         drifted = sum(_rise(array[stretch]) for stretch in stretches)
-    p_value = 1.0
-    if variance > 0:
-        # Less one: the score moves in steps of two.
-        z = max(0.0, abs(score) - 1) / math.sqrt(variance)
-        p_value = math.erfc(z / math.sqrt(2))
+    p_value = _p_value(score, variance)
+    is_long = len(array) >= LEAST_POINTS
     return SlowChange(
         anchor=statistics.median(first.tolist()),
         now=statistics.median(last.tolist()),
         drifted=drifted,
         p_value=p_value,
-        # The normal law is no guide to the tails of a handful of points.
-        is_shown=p_value < ALPHA and drifted != 0 and len(array) >= 10,
+        is_shown=p_value < ALPHA and drifted != 0 and is_long,
+        could_be_shown=is_long and _p_value(most, untied) < ALPHA,
     )
+
+
+def _p_value(score: float, variance: float) -> float:
+    """Two-sided, by the normal law; less one, since the score moves in steps of two."""
+    if variance <= 0:
+        return 1.0
+    return math.erfc(max(0.0, abs(score) - 1) / math.sqrt(2 * variance))
 
 
 def _rise(values: NDArray[np.float64]) -> float:

@@ -154,6 +154,16 @@ def test_each_metric_of_images_videos_and_sounds_has_its_direction(store, add, t
     }
 
 
+def test_a_cliff_in_a_short_history_is_reported_and_no_drift_is_not(store, add, tmp_path):
+    add(*(session(n, ratio=1.8 if n < 4 else 1.4, breaks=None) for n in range(8)))
+    (series,) = series_of(store.url, tmp_path)
+    (change,) = series.changes
+    assert (change.index, change.before, change.after) == (4, 1.8, 1.4)
+    assert not series.drift.is_shown
+    assert "8 points since 2026-01-01" in series.drift.sentence
+    assert ": too few to tell drift from noise; anchor 1.8, now 1.4" in series.drift.sentence
+
+
 def test_no_store_has_no_series(tmp_path):
     assert series_of("none", tmp_path) == []
     assert series_of("sqlite:///nowhere.sqlite", tmp_path) == []
