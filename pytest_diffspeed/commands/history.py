@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from ..common.errors import DiffspeedError, RecordError, UsageError
 from ..common.files import check_output, replacing
+from ..common.text import plural
 from ..common.workdir import NAME
 from ..history.exchange import Imported, export_lines, import_file
 from ..history.prune import prune
@@ -89,8 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     listing = commands.add_parser(
-        "list", parents=[shared], help="tests and their figures, with the last value of each"
+        "list",
+        parents=[shared],
+        help="tests and their ratios and counts, with the last value of each",
     )
+    listing.add_argument("--all", action="store_true", help="other figures too, as of images")
     listing.add_argument(
         "text", metavar="TEXT", nargs="?", help="only tests with it in their names"
     )
@@ -99,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser(
         "show", parents=[shared], help="one test's series, with jumps and drift"
     )
-    show.add_argument("test", metavar="TEST", help="a test's name, or a part that no other has")
+    show.add_argument(
+        "test", metavar="TEST", help="a test's name, or a part of it: the first test that has it"
+    )
     show.add_argument("--stack", help="of this stack only")
     show.add_argument("--environment", metavar="DIGEST", help="of this environment only")
     show.add_argument("--anchor", metavar="COMMIT", help="tell drift against this commit's level")
@@ -149,8 +155,11 @@ def _list(arguments: argparse.Namespace, place: _Place) -> None:
         sessions = connection.execute(select(func.count()).select_from(SESSION)).scalar_one()
         print(f"history in {place.name}: {sessions} session{'' if sessions == 1 else 's'}")
         where = test = None
+        folded: list[str] = []
         for row in connection.execution_options(yield_per=1000).execute(rows):
             here = (row.machine_name, row.machine, row.condition)
+            if (where, test) != (here, (row.test, row.stack)):
+                _print_folded(folded)
             if here != where:
                 print(
                     f"{plain(row.machine_name)} (environment {plain(row.machine[:8])}), "
@@ -161,12 +170,17 @@ def _list(arguments: argparse.Namespace, place: _Place) -> None:
                 test = row.test, row.stack
                 stack = "" if f"[{row.stack}]" in row.test else f", stack {plain(row.stack)}"
                 print(f"  {plain(row.test)}{stack}")
+            if not (arguments.all or _is_listed(row)):
+                folded.append(row.figure)
+                first = first or row.test
+                continue
             points = f"{row.many} point{'' if row.many == 1 else 's'}"
             print(
                 f"    {plain(row.figure)} of {plain(row.claim)}: {points}, last "
                 f"{number(row.value)} {plain(row.verdict)} ({iso(row.order_s)[:10]})"
             )
             first = first or row.test
+        _print_folded(folded)
     if first is not None:
         place.then("one test over its commits", "show", first)
     elif arguments.text is not None:
@@ -177,14 +191,32 @@ def _list(arguments: argparse.Namespace, place: _Place) -> None:
         place.then("an earlier run's journal can be stored", "import", f"{NAME}/records/…")
 
 
+def _is_listed(row: Row[Any]) -> bool:
+    """Ratios and counts are what tells a test from another; its images have dozens of figures."""
+    return bool(row.is_counted) or str(row.figure).endswith("ratio")
+
+
+def _print_folded(figures: list[str]) -> None:
+    """Say in one line what was not listed, and forget it."""
+    if not figures:
+        return
+    names = ", ".join(plain(figure) for figure in figures[:3])
+    more = ", …" if len(figures) > 3 else ""
+    print(f"    {plural(len(figures), 'other figure')} ({names}{more}); --all lists them")
+    figures.clear()
+
+
 def _show(arguments: argparse.Namespace, place: _Place) -> None:
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     changes: list[tuple[bool, str, str]] = []
     shown = anchored = 0
     with place.store.reading() as connection:
         tests = tests_like(connection, arguments.test)
-        if len(tests) != 1:
-            raise UsageError(_which(arguments.test, tests))
+        if not tests:
+            raise UsageError(
+                f"no test of this history is called {plain(arguments.test)!r}, nor holds that in "
+                "its name; diffspeed history list names them"
+            )
         found = read_series(
             connection,
             tests[0],
@@ -216,6 +248,8 @@ def _show(arguments: argparse.Namespace, place: _Place) -> None:
             "from a clean tree, so none can be told against it; --points lists the commits"
         )
     print()
+    if len(tests) > 1:
+        print(_others(arguments.test, tests[1:]))
     if changes:
         # The last one, but what got worse first.
         worse, after, by = max(enumerate(changes), key=lambda entry: (entry[1][0], entry[0]))[1]
@@ -227,15 +261,11 @@ def _show(arguments: argparse.Namespace, place: _Place) -> None:
         place.then("all tests", "list")
 
 
-def _which(asked: str, tests: Sequence[str]) -> str:
-    if not tests:
-        return (
-            f"no test of this history is called {plain(asked)!r}, nor holds that in its name; "
-            "diffspeed history list names them"
-        )
-    few = [plain(test) for test in tests[:10]]
-    more = f" and {len(tests) - 10} more" if len(tests) > 10 else ""
-    return f"{len(tests)} tests have {plain(asked)!r} in their names: {', '.join(few)}{more}"
+def _others(asked: str, others: Sequence[str]) -> str:
+    few = [plain(test) for test in others[:10]]
+    more = f" and {len(others) - 10} more" if len(others) > 10 else ""
+    names = f"{', '.join(few)}{more}"
+    return f"{plural(len(others), 'other test')} with {plain(asked)!r} in the name: {names}"
 
 
 def _export(arguments: argparse.Namespace, place: _Place) -> None:

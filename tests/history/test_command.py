@@ -118,12 +118,36 @@ def test_show_says_what_is_wrong(history):
         "diffspeed: no test of this history is called 'nothing', nor holds that in its name; "
         "diffspeed history list names them\n",
     )
-    _, err, status = history("show", "test_fast")
-    assert f"2 tests have 'test_fast' in their names: test_other.py::test_fast, {TEST}" in err
     _, err, status = history("show", TEST, "--stack", "bf16")
     assert "has no series of that stack and environment" in err
     _, err, status = history("show", "%")
     assert "no test of this history" in err
+
+
+def test_show_takes_the_first_of_several_tests_and_names_the_others(history):
+    other = [session_line(2), *gate_lines(test="test_other.py::test_fast", ratio=1.2)]
+    lines, err, status = history("show", "test_fast", sessions=[session(1), other])
+    assert (err, status) == ("", 0)
+    assert lines[0] == "test_other.py::test_fast, stack compile"
+    assert not any(line.startswith(TEST) for line in lines)
+    assert f"1 other test with 'test_fast' in the name: {TEST}" in lines
+
+
+def test_list_folds_what_is_neither_ratio_nor_count(history):
+    who = {"test": TEST, "stack": "compile", "claim": "image_similarity", "reason": ""}
+    rest = {"verdict": "PASS", "evidence": "measured", "blocking": False}
+    names = ("psnr", "ssim", "ms_ssim", "mean_error", "other_image_ratio")
+    figures = {"metrics": {name: [0.5, 0.4] for name in names}}
+    images = {"kind": "gate", "gate": "image_similarity", **who, **rest, "figures": figures}
+    lines, _, _ = history("list", sessions=[[*session(1), images]])
+    own = [line for line in lines if line.startswith("    ")]
+    assert len(own) == 3
+    assert own[0].startswith("    ratio of min_speedup over fp32 per call: 1 point")
+    assert own[1].startswith("    breaks of no_graph_breaks: 1 point")
+    assert "other figures (" in own[2]
+    assert own[2].endswith(", …); --all lists them")
+    lines, _, _ = history("list", "--all")
+    assert sum("of image_similarity: 1 point" in line for line in lines) >= 8
 
 
 def test_export_and_import_round_trip(history, tmp_path):
