@@ -121,9 +121,9 @@ def test_devices_that_a_marker_may_name(device):
 
 @pytest.mark.parametrize("cls", list(marker_types().values()), ids=lambda cls: cls.marker)
 def test_a_marker_is_frozen_and_its_signature_names_its_arguments(cls):
-    args = (1.0,) if "(ratio" in cls.signature or "(percent" in cls.signature else ()
-    args = (1.0,) if "(seconds" in cls.signature else args
-    marker = parse(cls, args, {})
+    # Whatever has no default comes first, and a 1 is a ratio, a percentage, seconds and a count.
+    declared = re.match(r"\w+\(([^)]*)\)", cls.signature)[1].split(", ")
+    marker = parse(cls, [1 for one in declared if not re.search(r"[=*]", one)], {})
     with pytest.raises(AttributeError):
         marker.stack = None
     assert cls.signature.startswith(f"{cls.marker}(")
