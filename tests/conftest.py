@@ -17,6 +17,7 @@ import pytest_diffspeed
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.records.journal import Journal, as_line
 from pytest_diffspeed.records.schema import fits, kinds, schema
+from tests.clocks import ReplayingClock
 
 pytest_plugins = ["pytester"]
 
@@ -128,28 +129,13 @@ def run_diffspeed(pytester, libraries, private_temp):
     return run
 
 
-class ConstantClock:
-    """On this clock every call takes one second: all arms are equally fast.
-
-    An arm is really called once; later calls give its first output again.
-    """
-
-    def __init__(self):
-        self._outputs = {}
-
-    def time(self, call):
-        if call not in self._outputs:
-            self._outputs[call] = call()
-        return 1.0, self._outputs[call]
-
-
 @pytest.fixture
 def constant_clock(libraries, monkeypatch):
-    """Inner sessions time with a :class:`ConstantClock`: ratios are exactly 1.
+    """Inner sessions time with a clock on which every call takes a second: ratios are exactly 1.
 
     What disturbs this machine meanwhile is nothing to that clock, and drops no pair.
     """
-    monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: ConstantClock())
+    monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: ReplayingClock())
     monkeypatch.setattr("pytest_diffspeed.accelerators.registry.disturbances_of", lambda device: ())
 
 

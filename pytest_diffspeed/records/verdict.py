@@ -30,7 +30,8 @@ class EvidenceKind(str, Enum):
     COUNTED = "counted"
     """Deterministic: syncs, graph breaks, ops, layers."""
     MODELLED = "modelled"
-    """Computed from counts."""
+    """Computed from counts.  No gate says it yet: the schema names it, so that this version reads
+    the records of one whose figures are modelled."""
 
     def __str__(self) -> str:
         return self.value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import linecache
 import sysconfig
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -113,9 +112,6 @@ class SyncLog:
     @property
     def may_block(self) -> list[SyncEvent]:
         return [event for event in self.events if not event.kind.is_sync]
-
-    def by_kind(self) -> Counter[SyncKind]:
-        return Counter(event.kind for event in self.events)
 
     def __iter__(self) -> Iterator[SyncEvent]:
         return iter(self.events)

@@ -12,6 +12,7 @@ import pytest
 from pytest_diffspeed.records.lines import read_lines
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.records.verdict import VerdictKind
+from tests.journals import journal_path, journaled
 
 GATED = """
 import pytest
@@ -30,13 +31,6 @@ ALREADY = (
 def no_real_time(constant_clock): ...
 
 
-def records(pytester, kind):
-    """All records of a kind that the project's sessions have written so far."""
-    folder = pytester.path / ".diffspeed" / "records"
-    lines = [line for path in sorted(folder.iterdir()) for line in read_lines(path).records]
-    return [line for line in lines if line["kind"] == kind]
-
-
 @pytest.fixture
 def measured_pairs(pytester):
     """How many pairs were measured since this was asked last."""
@@ -44,7 +38,7 @@ def measured_pairs(pytester):
 
     def count():
         nonlocal seen
-        before, seen = seen, len(records(pytester, "pair"))
+        before, seen = seen, len(journaled(pytester, "pair"))
         return seen - before
 
     return count
@@ -66,7 +60,7 @@ def test_a_rerun_says_at_once_what_failed(run_diffspeed, measured_pairs, pyteste
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([ALREADY.format(attempt=1)])
     assert measured_pairs() == 0
-    figures = records(pytester, "gate")[-1]["figures"]
+    figures = journaled(pytester, "gate")[-1]["figures"]
     assert figures["attempt"] == 1
     assert figures["remembered_from"].endswith("+00:00")
     assert (figures["ratio"], figures["pairs"]) == (1.0, 6)
@@ -77,7 +71,7 @@ def test_an_edited_uncommitted_kernel_is_measured(run_diffspeed, measured_pairs,
     pytester.makepyfile(kernel="SPEED = 2")
     run_diffspeed("--lf").stdout.no_fnmatch_line("*FAILed already*")
     assert measured_pairs() == 5
-    assert records(pytester, "gate")[-1]["figures"]["attempt"] == 1
+    assert journaled(pytester, "gate")[-1]["figures"]["attempt"] == 1
     # Taking the edit back gives the tree that FAILed.
     pytester.makepyfile(kernel="SPEED = 1")
     run_diffspeed("--lf").stdout.fnmatch_lines([ALREADY.format(attempt=1)])
@@ -109,7 +103,7 @@ def test_fresh_asks_for_another_attempt_and_counts_it(run_diffspeed, measured_pa
         result.stdout.fnmatch_lines([f"*; attempt {attempt} for this tree"])
         result.stdout.no_fnmatch_line("*FAILed already*")
         assert measured_pairs() == 5
-        assert records(pytester, "gate")[-1]["figures"]["attempt"] == attempt
+        assert journaled(pytester, "gate")[-1]["figures"]["attempt"] == attempt
         run_diffspeed().stdout.fnmatch_lines([ALREADY.format(attempt=attempt)])
         assert measured_pairs() == 0
 
@@ -187,7 +181,7 @@ def test_a_pass_is_measured_again(pytester, run_diffspeed, measured_pairs):
     for _ in range(2):
         run_diffspeed().assert_outcomes(passed=1)
         assert measured_pairs() == 5
-    assert records(pytester, "gate")[-1]["figures"]["attempt"] == 1
+    assert journaled(pytester, "gate")[-1]["figures"]["attempt"] == 1
 
 
 def test_inconclusive_continues_as_a_new_instance(pytester, run_diffspeed, measured_pairs):
@@ -201,7 +195,7 @@ def test_inconclusive_continues_as_a_new_instance(pytester, run_diffspeed, measu
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*; 2 earlier runs for this tree came to no verdict"])
     assert measured_pairs() == 5
-    figures = records(pytester, "gate")[-1]["figures"]
+    figures = journaled(pytester, "gate")[-1]["figures"]
     assert (figures["undecided_before"], figures["instances"]) == (2, 1)
 
 
@@ -212,7 +206,7 @@ def test_a_run_that_is_stopped_counts_and_its_pairs_are_kept(pytester, run_diffs
         """Stops in the fourth pair."""
 
         def time(self, call):
-            if len(records(pytester, "pair")) == 3:
+            if len(journaled(pytester, "pair")) == 3:
                 raise KeyboardInterrupt
             return 1.0, call()
 
@@ -220,8 +214,7 @@ def test_a_run_that_is_stopped_counts_and_its_pairs_are_kept(pytester, run_diffs
         stopped.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: StoppedClock())
         with pytest.raises(KeyboardInterrupt):
             run_diffspeed()
-    (path,) = (pytester.path / ".diffspeed" / "records").iterdir()
-    (gate,) = read_journal(path).gates
+    (gate,) = read_journal(journal_path(pytester)).gates
     assert gate.finished
     assert gate.result.verdict is VerdictKind.INCONCLUSIVE
     assert gate.result.reason.endswith("; stopped by the user")
@@ -231,7 +224,7 @@ def test_a_run_that_is_stopped_counts_and_its_pairs_are_kept(pytester, run_diffs
     run_diffspeed().stdout.fnmatch_lines(
         ["*; 1 earlier run for this tree came to no verdict, and its 3 pairs count here"]
     )
-    figures = records(pytester, "gate")[-1]["figures"]
+    figures = journaled(pytester, "gate")[-1]["figures"]
     assert (figures["pairs"], figures["earlier_pairs"], figures["instances"]) == (5, 3, 2)
 
 
@@ -285,5 +278,5 @@ def test_pairs_on_disk_make_no_pass(pytester, run_diffspeed, measured_pairs):
     result.assert_outcomes(failed=1)
     assert measured_pairs() == 5
     result.stdout.fnmatch_lines(["*left out: 40 pairs of earlier runs, which would PASS by*"])
-    figures = records(pytester, "gate")[-1]["figures"]
+    figures = journaled(pytester, "gate")[-1]["figures"]
     assert (figures["pairs"], figures["earlier_pairs"], figures["ratio"]) == (6, 0, 1.0)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pytest_diffspeed.common.extensions import extensions
+from tests.journals import journal_path
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "first_block_cache"
@@ -192,8 +193,7 @@ def test_the_example_skips_blocks_and_proves_it(pytester, constant_clock, run_di
     # On this clock all arms are equally fast, so the gate fails; the body and the proof passed.
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["FAIL * min_speedup over fp32 *"])
-    (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
-    found = re.search(r'"reached": ?(\d+), ?"skipped": ?(\d+)', journal.read_text())
+    found = re.search(r'"reached": ?(\d+), ?"skipped": ?(\d+)', journal_path(pytester).read_text())
     # Two calls end before the proof's figures are read only if another technique is proven: here
     # one call of two steps reaches each of the five other blocks twice and runs each once.
     assert found.groups() == ("10", "5")

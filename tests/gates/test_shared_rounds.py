@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_diffspeed.records.lines import read_lines
+from tests.clocks import ReplayingClock
+from tests.journals import journaled
 
 TWO_GATES = """
 import pytest
@@ -26,29 +27,15 @@ def test_speed(optimized_pipeline): pass
 """
 
 
-def records(pytester, kind):
-    folder = pytester.path / ".diffspeed" / "records"
-    lines = [line for path in sorted(folder.iterdir()) for line in read_lines(path).records]
-    return [line for line in lines if line["kind"] == kind]
-
-
-class AlternatingClock:
-    """Every second call of the baseline takes longer; the other arms always take as long."""
-
-    def __init__(self):
-        self.calls, self.outputs = [], {}
-
-    def time(self, call):
-        self.calls.append(call)
-        if call not in self.outputs:
-            self.outputs[call] = call()
-        of_baseline = call.__self__.spec.stack.name == "fp32" and self.calls.count(call) % 2
-        return (1.1 if of_baseline else 1.0), self.outputs[call]
-
-
 @pytest.fixture
 def alternating_clock(libraries, monkeypatch):
-    clock = AlternatingClock()
+    """Every second call of the baseline takes longer; the other arms always take as long."""
+
+    def seconds(calls):
+        of_baseline = calls[-1].__self__.spec.stack.name == "fp32"
+        return 1.1 if of_baseline and calls.count(calls[-1]) % 2 else 1.0
+
+    clock = ReplayingClock(seconds)
     monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: clock)
     return clock
 
@@ -57,7 +44,7 @@ def test_gates_of_one_test_share_their_calls(pytester, run_diffspeed, alternatin
     pytester.makepyfile(TWO_GATES)
     result = run_diffspeed("--diffspeed-inconclusive=warn")
     result.assert_outcomes(passed=2)
-    of_bf16 = [line for line in records(pytester, "pair") if line["stack"] == "bf16"]
+    of_bf16 = [line for line in journaled(pytester, "pair") if line["stack"] == "bf16"]
     by_claim = {
         claim: {line["index"]: line for line in lines}
         for claim, lines in itertools.groupby(
@@ -73,7 +60,7 @@ def test_gates_of_one_test_share_their_calls(pytester, run_diffspeed, alternatin
         rows = [lines[index] for lines in by_claim.values()]
         assert len({row["candidate_s"] for row in rows}) == 1
         assert rows[0]["baseline_s"] == rows[1]["baseline_s"]  # the same call of fp32
-    gates = {line["claim"]: line for line in records(pytester, "gate") if line["stack"] == "bf16"}
+    gates = {line["claim"]: line for line in journaled(pytester, "gate") if line["stack"] == "bf16"}
     assert {line["verdict"] for line in gates.values()} == {"PASS"}
     assert gates["min_speedup over previous per call"]["figures"]["over"] == "channels_last"
 
@@ -109,7 +96,7 @@ def test_each_claim_stands_beside_what_the_baseline_makes_against_itself(
     result = run_diffspeed("-v")
     # After five calls of warm-up the later call of each of these pairs is a slow one.
     result.stdout.fnmatch_lines(["*(baseline against itself 0.0 %, the later call 9.5 % slower)*"])
-    (gate,) = records(pytester, "gate")
+    (gate,) = journaled(pytester, "gate")
     figures = gate["figures"]
     assert figures["is_order_biased"]
     assert figures["order_bias"] == pytest.approx(0.0953, abs=1e-3)
@@ -130,15 +117,15 @@ def test_the_noise_floor_is_measured_once_a_commit(pytester, run_diffspeed, cons
     for ratio in (0.5, 0.6):  # an edit that nobody committed
         pytester.makepyfile(test_it=ONE_GATE.format(ratio=ratio))
         run_diffspeed().assert_outcomes(passed=1)
-    floors = records(pytester, "noise-floor")
+    floors = journaled(pytester, "noise-floor")
     assert len(floors) == 2
     assert floors[0]["at"] == floors[1]["at"]
     assert floors[0]["key"] == floors[1]["key"]
     git("commit", "--quiet", "-a", "-m", "second")
     run_diffspeed()
-    assert records(pytester, "noise-floor")[-1]["key"] != floors[0]["key"]
+    assert journaled(pytester, "noise-floor")[-1]["key"] != floors[0]["key"]
     run_diffspeed("--diffspeed-steps=2")
-    assert len({floor["key"] for floor in records(pytester, "noise-floor")}) == 3
+    assert len({floor["key"] for floor in journaled(pytester, "noise-floor")}) == 3
 
 
 def test_a_spoilt_noise_floor_is_measured_again(pytester, run_diffspeed, constant_clock):
@@ -147,21 +134,15 @@ def test_a_spoilt_noise_floor_is_measured_again(pytester, run_diffspeed, constan
     (path,) = (pytester.path / ".diffspeed" / "noise").iterdir()
     path.write_text(path.read_text().replace("[[1.0", '[["one"')[:-1])
     run_diffspeed().assert_outcomes(passed=1)
-    assert records(pytester, "noise-floor")[-1]["pairs"] == [[1.0, 1.0]] * 20
+    assert journaled(pytester, "noise-floor")[-1]["pairs"] == [[1.0, 1.0]] * 20
 
 
 def test_a_budget_that_is_not_expected_to_decide_is_said_before_the_first_pair(
     pytester, run_diffspeed, libraries, monkeypatch
 ):
-    seconds, outputs = itertools.cycle([1.0, 1.0, 1.3, 1.0, 1.0, 0.8]), {}
-
-    class NoisyClock:
-        def time(self, call):
-            if call not in outputs:
-                outputs[call] = call()
-            return next(seconds), outputs[call]
-
-    monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: NoisyClock())
+    seconds = itertools.cycle([1.0, 1.0, 1.3, 1.0, 1.0, 0.8])
+    clock = ReplayingClock(lambda calls: next(seconds))
+    monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: clock)
     pytester.makepyfile(ONE_GATE.format(ratio=1.02))
     result = run_diffspeed("--diffspeed-inconclusive=warn", "--diffspeed-budget=30")
     lines = result.outlines
@@ -189,7 +170,7 @@ def test_without_a_gpu_the_simulated_one_counts_memory(
     )
     result = run_diffspeed()
     result.assert_outcomes(**{outcome: 1})
-    (gate,) = records(pytester, "gate")
+    (gate,) = journaled(pytester, "gate")
     figures = gate["figures"]
     assert gate["evidence"] == "counted"
     assert figures["counted_on"].startswith("simulated GPU, torch")
@@ -276,7 +257,7 @@ def test_counted_peaks_decide_max_memory(
     result.assert_outcomes(**{outcome: 1})
     share = candidate / 1000
     result.stdout.fnmatch_lines([f"*MiB, {share:.3g} of fp32's (counted)"])
-    (gate,) = records(pytester, "gate")
+    (gate,) = journaled(pytester, "gate")
     assert gate["evidence"] == "counted"
     assert gate["figures"]["baseline_peak_bytes"] == 1000
     assert gate["figures"]["candidate_peak_bytes"] == candidate
@@ -321,9 +302,9 @@ def test_the_memory_of_cuda_graphs_is_not_counted(
     result.stdout.fnmatch_lines(
         ["*compile_max_autotune replays CUDA graphs (3 launched in a call)*cannot be counted*"]
     )
-    verdicts = {gate["gate"]: gate["verdict"] for gate in records(pytester, "gate")}
+    verdicts = {gate["gate"]: gate["verdict"] for gate in journaled(pytester, "gate")}
     assert verdicts == {"max_memory": "NOT_APPLICABLE", "max_slowdown": "PASS"}
-    (noted,) = records(pytester, "memory")  # beside the ratio: no figure that means nothing
+    (noted,) = journaled(pytester, "memory")  # beside the ratio: no figure that means nothing
     if stacks == "compile_max_autotune":
         assert "replays CUDA graphs" in noted["memory"]["candidate"]["error"]
 
@@ -346,9 +327,9 @@ def test_two_process_instances_stand_behind_the_verdict(pytester, run_diffspeed)
             "*6 pairs, 2 process instances (measured)",
         ]
     )
-    pairs = records(pytester, "pair")
+    pairs = journaled(pytester, "pair")
     assert {pair["instance"] for pair in pairs} == {0, 1}
-    (gate,) = records(pytester, "gate")
+    (gate,) = journaled(pytester, "gate")
     assert gate["figures"]["instances"] == 2
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from pytest_diffspeed.commands import calibrate
 from pytest_diffspeed.gates.image_limits_file import NAME
+from tests.journals import records_in
 
 BF16 = """
     import pytest
@@ -44,8 +45,7 @@ def run_demo(pytester, run_diffspeed, drawn_before):
 
 
 def record_of(pytester):
-    text = (pytester.path / "gates.jsonl").read_text(encoding="utf-8")
-    (gate,) = (r for r in map(json.loads, text.splitlines()) if r["kind"] == "gate")
+    (gate,) = records_in(pytester.path / "gates.jsonl", "gate")
     return gate
 
 

@@ -3,45 +3,21 @@
 The clock counts boundaries instead of seconds, so every ratio is exactly 1.
 """
 
-import json
-
 import pytest
 
-
-class Boundaries:
-    """Each stamp is one second after the last."""
-
-    def __init__(self):
-        self.taken = 0
-
-    def time(self, call):
-        return 10.0, call()
-
-    def prepare(self):
-        pass
-
-    def stamp(self):
-        self.taken += 1
-        return self.taken
-
-    def seconds(self, stamps):
-        return [float(stamp - stamps[0]) for stamp in stamps]
+from tests.clocks import StampingClock
+from tests.journals import journaled
 
 
 @pytest.fixture
 def counting_clock(libraries, monkeypatch):
-    monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: Boundaries())
+    monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: StampingClock())
     monkeypatch.setattr("pytest_diffspeed.accelerators.registry.disturbances_of", lambda kind: ())
-
-
-def journal(pytester):
-    (path,) = (pytester.path / ".diffspeed" / "records").iterdir()
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def gates(pytester):
     """The gates by unit, each with its stages, which are written after it."""
-    lines = journal(pytester)
+    lines = journaled(pytester)
     found = {line["figures"]["unit"]: line for line in lines if line["kind"] == "gate"}
     stages = {line["claim"]: line["stages"] for line in lines if line["kind"] == "stages"}
     for line in found.values():
@@ -118,7 +94,7 @@ def test_stages_are_taken_from_a_call_after_the_pairs(pytester, run_diffspeed, m
     """No boundary is watched while whole calls are timed."""
     log = []
 
-    class Logging(Boundaries):
+    class Logging(StampingClock):
         def time(self, call):
             log.append("pair")
             return 10.0, call()
@@ -211,7 +187,7 @@ def test_dropped_pairs_are_written_apart_and_counted(
         """
     )
     run_diffspeed().assert_outcomes(passed=1)
-    lines = journal(pytester)
+    lines = journaled(pytester)
     (dropped,) = (line for line in lines if line["kind"] == "dropped-pair")
     assert (dropped["index"], dropped["dropped"]) == (1, "the processor was throttled")
     assert {"baseline_s", "candidate_s", "candidate_first"} <= set(dropped)

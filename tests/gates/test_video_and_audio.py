@@ -1,12 +1,11 @@
 """``image_similarity`` on pipelines of diffusers that give videos and sounds, with few weights."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from pytest_diffspeed.similarity import compare_videos
+from tests.journals import records_in
 
 SOURCES = """
     from pytest_diffspeed.pipelines.zoo import recipes
@@ -56,8 +55,7 @@ def run(pytester, run_diffspeed):
             "--diffspeed-json=gates.jsonl",
             "--diffspeed-html=report.html",
         )
-        text = (pytester.path / "gates.jsonl").read_text(encoding="utf-8")
-        gates = [r for r in map(json.loads, text.splitlines()) if r["kind"] == "gate"]
+        gates = records_in(pytester.path / "gates.jsonl", "gate")
         return result, gates[0]["figures"] if gates else None
 
     return run

@@ -7,12 +7,12 @@ import pytest
 
 from pytest_diffspeed.ladder.measure import break_even
 from pytest_diffspeed.ladder.steps import GUIDE, ResolvedStep, Step, climb, default_steps, steps_of
-from pytest_diffspeed.records.lines import read_lines
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.reports.ladder import ladder_rows
 from pytest_diffspeed.techniques.registry import techniques
 from pytest_diffspeed.techniques.stacks import parse_stack, parse_stacks
+from tests.journals import journal_path, journaled
 
 LADDER = ("--pyargs", "pytest_diffspeed.ladder")
 
@@ -184,9 +184,10 @@ def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_c
     ]
     assert rows[0]["environment"]["torch"]
     assert rows[2]["proof_figures"]["bf16"]["dtype"] == "torch.bfloat16"
-    (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
-    assert len([r for r in read_lines(journal).records if r["kind"] == "ladder"]) == 4
-    assert written.about == read_journal(journal).about  # one session, and when it began
+    assert len(journaled(pytester, "ladder")) == 4
+    assert (
+        written.about == read_journal(journal_path(pytester)).about
+    )  # one session, and when it began
 
 
 def test_a_proof_that_fails_is_a_red_row(pytester, run_diffspeed, constant_clock, monkeypatch):

@@ -1,8 +1,8 @@
 """End to end, with a real inductor compilation: the one cold compile of a session in this suite."""
 
-import json
-
 import pytest
+
+from tests.journals import journaled, records_in
 
 SUITE = """
 import pytest
@@ -13,10 +13,6 @@ import pytest
 def test_compiled(optimized_pipeline, diffspeed):
     assert diffspeed.run(optimized_pipeline).shape == (1, 3, 64, 64)
 """
-
-
-def read(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.slow
@@ -37,20 +33,18 @@ def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries):
             "    .diffspeed/images/test_it.py_test_compiled_compile-*.png",
         ]
     )
-    gates = [r for r in read(pytester.path / "records.jsonl") if r["kind"] == "gate"]
+    gates = records_in(pytester.path / "records.jsonl", "gate")
     assert [gate["gate"] for gate in gates] == ["min_speedup", "max_slowdown"]
     figures = gates[0]["figures"]
     assert figures["pairs"] >= 5
     assert figures["candidate_first_call_s"] > figures["candidate_s"]
 
-    (journal,) = (pytester.path / ".diffspeed" / "records").iterdir()
-    records = read(journal)
-    proofs = {p["technique"]: p for r in records if r["kind"] == "proof" for p in r["proofs"]}
+    proofs = {p["technique"]: p for r in journaled(pytester, "proof") for p in r["proofs"]}
     figures_of_proof = proofs["compile"]["figures"]
     assert figures_of_proof["compiled_frames"] == 2
     assert figures_of_proof["runs"] == figures_of_proof["calls"] == {"unet": 2, "vae.decode": 1}
     assert figures_of_proof["eager_ops"] == 0
     assert figures_of_proof["epilogue_fusion"] is False  # the guide's flags
-    pairs = [r for r in records if r["kind"] == "pair" and r["claim"] == gates[0]["claim"]]
+    pairs = [r for r in journaled(pytester, "pair") if r["claim"] == gates[0]["claim"]]
     assert len(pairs) == figures["pairs"]
     assert {"baseline_s", "candidate_s", "candidate_first", "index"} <= set(pairs[0])

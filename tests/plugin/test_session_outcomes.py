@@ -18,6 +18,7 @@ from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
 from pytest_diffspeed.techniques.catalog.precision import Bf16
 from pytest_diffspeed.techniques.stacks import parse_stack
+from tests.journals import journaled, records_in
 
 ONE_TEST = """
     import pytest
@@ -37,21 +38,6 @@ def one_test(pytester):
         return pytester.makepyfile(**{name: ONE_TEST.format(lines)})
 
     return write
-
-
-def records(path):
-    """The objects of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def gates_in(path):
-    """The ``gate`` records of a file."""
-    return [record for record in records(path) if record["kind"] == "gate"]
-
-
-def journal(pytester):
-    (path,) = (pytester.path / ".diffspeed" / "records").glob("*.jsonl")
-    return records(path)
 
 
 def block(result):
@@ -198,11 +184,11 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
     assert "records: gates.jsonl" in lines
 
     # The file of --diffspeed-json holds the session, and what each test measured and found.
-    whole = records(pytester.path / "gates.jsonl")
+    whole = records_in(pytester.path / "gates.jsonl")
     assert {record["schema"] for record in whole} == {SCHEMA}
     assert whole[0]["kind"] == "session"
     assert whole[0]["machine"] and whole[0]["environment"]["device"] == whole[0]["device"]["name"]
-    gates = gates_in(pytester.path / "gates.jsonl")
+    gates = records_in(pytester.path / "gates.jsonl", "gate")
     assert len(gates) == 7
     told = read_journal(pytester.path / "gates.jsonl")
     outcomes = {test["test"].partition("[")[0]: test["outcome"] for test in told.tests}
@@ -229,7 +215,7 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
     assert figures["low"] <= 1.0 <= figures["high"]
 
     # The journal has each pair before the verdict that rests on it, and proofs of all arms.
-    found = journal(pytester)
+    found = journaled(pytester)
     assert {record["schema"] for record in found} == {SCHEMA}
     assert {r["stack"] for r in found if r["kind"] == "proof"} == {"fp32", "channels_last", "bf16"}
     for gate in gates:
@@ -257,7 +243,7 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
 def test_gitignore_is_there_as_soon_as_the_folder_is(pytester, run_diffspeed):
     pytester.makepyfile("def test_baseline(baseline_pipeline): ...")
     run_diffspeed().assert_outcomes(passed=1)
-    assert [record["kind"] for record in journal(pytester)] == ["session", "proof"]
+    assert [record["kind"] for record in journaled(pytester)] == ["session", "proof"]
     assert (pytester.path / ".diffspeed" / ".gitignore").read_text().splitlines()[-1] == "*"
 
 
@@ -294,7 +280,7 @@ def test_the_real_clock(pytester, run_diffspeed):
         """
     )
     run_diffspeed("--diffspeed-budget=60").assert_outcomes(passed=1, failed=1)
-    pairs = [record for record in journal(pytester) if record["kind"] == "pair"]
+    pairs = journaled(pytester, "pair")
     assert len(pairs) == 10  # five of the same sign decide
     assert all(pair["baseline_s"] > 0 and pair["candidate_s"] > 0 for pair in pairs)
     assert len({pair["baseline_s"] for pair in pairs}) > 1
@@ -456,7 +442,7 @@ def test_stack_and_device_in_a_session(pytester, run_diffspeed, constant_clock):
     result.stdout.fnmatch_lines(["*::test_it[[]bf16+channels_last] FAILED*"])
     found = {
         (gate["stack"], gate["gate"]): (gate["verdict"], gate["figures"].get("need"))
-        for gate in gates_in(pytester.path / "gates.jsonl")
+        for gate in records_in(pytester.path / "gates.jsonl", "gate")
     }
     assert found == {
         ("channels_last", "min_speedup"): ("PASS", 0.4),
@@ -490,7 +476,8 @@ def test_the_previous_stack(pytester, run_diffspeed, constant_clock):
     )
     run_diffspeed("--diffspeed-json=gates.jsonl").assert_outcomes(passed=2)
     over = {
-        gate["stack"]: gate["figures"]["over"] for gate in gates_in(pytester.path / "gates.jsonl")
+        gate["stack"]: gate["figures"]["over"]
+        for gate in records_in(pytester.path / "gates.jsonl", "gate")
     }
     assert over == {"channels_last": "fp32", "bf16": "channels_last"}
 
@@ -646,7 +633,7 @@ def test_a_gate_that_cannot_be_checked_fails_its_test_and_the_others_run(
     )
     assert lines[1].strip().startswith("bf16 is incompatible with StableDiffusionXLPipeline: ")
     assert any(line.startswith("PASS ") for line in lines)
-    assert "gate-error" in {record["kind"] for record in journal(pytester)}
+    assert "gate-error" in {record["kind"] for record in journaled(pytester)}
 
 
 def test_a_fixture_that_comes_too_late_for_its_stacks(pytester, run_diffspeed):
@@ -768,7 +755,7 @@ def test_xdist(pytester, private_temp):
         ["PASS", "test_a.py::test_a[channels_last]"],
         ["PASS", "test_b.py::test_b[channels_last]"],
     ]
-    gates = gates_in(pytester.path / "gates.jsonl")
+    gates = records_in(pytester.path / "gates.jsonl", "gate")
     assert sorted(gate["test"] for gate in gates) == [
         "test_a.py::test_a[channels_last]",
         "test_b.py::test_b[channels_last]",

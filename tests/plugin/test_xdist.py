@@ -1,5 +1,6 @@
 """Under pytest-xdist: one GPU a worker, one summary, one file of each kind, and crashes told."""
 
+import inspect
 import re
 import xml.etree.ElementTree as ElementTree
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import pytest
 from pytest_diffspeed.accelerators.registry import device_of_worker, numbered_devices
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.records.reader import read_journal
+from tests.clocks import ReplayingClock
 
 
 @pytest.mark.parametrize(
@@ -87,20 +89,13 @@ def test_workers_that_build_keep_nobody_from_timing(pytester, run_diffspeed, mon
     )
 
 
-ONE_SECOND_A_CALL = """
-    class ConstantClock:
-        def __init__(self):
-            self.outputs = {}
+ONE_SECOND_A_CALL = f"""
+{inspect.getsource(ReplayingClock)}
 
-        def time(self, call):
-            if call not in self.outputs:
-                self.outputs[call] = call()
-            return 1.0, self.outputs[call]
+def pytest_sessionstart():
+    import pytest_diffspeed.arms.session
 
-    def pytest_sessionstart():
-        import pytest_diffspeed.arms.session
-
-        pytest_diffspeed.arms.session.clock_for = lambda device: ConstantClock()
+    pytest_diffspeed.arms.session.clock_for = lambda device: ReplayingClock()
 """
 TIMED = """
     import os

@@ -1,11 +1,12 @@
 """The examples of ``docs/inputs.md`` run as they are written."""
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tests.journals import journaled
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "inputs.md"
 CODE = "\n".join(re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.M | re.S))
@@ -49,11 +50,8 @@ def test_every_example_of_the_inputs_document_runs(pytester, libraries, monkeypa
     monkeypatch.syspath_prepend(pytester.path)
     result = pytester.runpytest_inprocess("--diffspeed", "--diffspeed-device=cpu", "-v")
     result.assert_outcomes(passed=len(LATENTS))
-    (journal,) = (pytester.path / ".diffspeed" / "records").glob("*.jsonl")
-    records = [json.loads(line) for line in journal.read_text("utf-8").splitlines()]
     proofs = {
         record["source"].partition(":")[2]: record["latents"]
-        for record in records
-        if record["kind"] == "proof"
+        for record in journaled(pytester, "proof")
     }
     assert proofs == LATENTS

@@ -3,7 +3,6 @@
 A process of its own runs one session on the copy, with what the new files add, and against a base.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pytest_diffspeed
+from tests.journals import records_in
 
 CLI = "import sys; from pytest_diffspeed.commands.cli import main; sys.exit(main(sys.argv[1:]))"
 PACKAGE = Path(pytest_diffspeed.__file__).parent
@@ -225,9 +225,7 @@ def test_a_new_gates_marker_is_registered(run):
 def test_a_new_gate_passes_fails_and_is_compared_with_a_base(session, project):
     found = {
         (gate["test"].partition("::")[2], gate["claim"]): gate["verdict"]
-        for line in (project / "out.json").read_text(encoding="utf-8").splitlines()
-        for gate in [json.loads(line)]
-        if gate["kind"] == "gate"
+        for gate in records_in(project / "out.json", "gate")
     }
     assert found == {
         ("test_few[sliced_attention]", "max_kernels"): "PASS",

@@ -1,10 +1,8 @@
 """``no_gpu_syncs`` as a user writes it, on a machine without a GPU."""
 
-import json
-
 import pytest
 
-from pytest_diffspeed.records.lines import read_lines
+from tests.journals import journaled, records_in
 
 CONFTEST = """
 import diffusers
@@ -57,21 +55,13 @@ def run(pytester, arguments, source="random:sdxl-tiny", *more):
     return result, "\n".join(result.outlines)
 
 
-def gates(pytester):
-    folder = pytester.path / ".diffspeed" / "records"
-    lines = [line for path in sorted(folder.iterdir()) for line in read_lines(path).records]
-    return [line for line in lines if line["kind"] == "gate"]
-
-
 def test_a_clean_pipeline_passes(pytester, private_temp):
     result, text = run(pytester, "", "random:sdxl-tiny", "--diffspeed-json=records.jsonl")
     result.assert_outcomes(passed=1)
     assert "PASS" in text
     assert "0 syncs in the first step, at most 0 in " in text
     assert " steady ones, simulated GPU, torch " in text
-    text = (pytester.path / "records.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
-    (gate,) = [line for line in lines if line["kind"] == "gate"]
+    (gate,) = records_in(pytester.path / "records.jsonl", "gate")
     assert (gate["verdict"], gate["evidence"]) == ("PASS", "counted")
     assert gate["figures"]["first_step"] == 0
     assert gate["figures"]["counted_on"].startswith("simulated GPU")
@@ -110,7 +100,7 @@ def test_allowances(pytester, private_temp):
     result, text = run(pytester, arguments, "sources:broken")
     result.assert_outcomes(passed=1)
     assert "6 in the first step" not in text
-    (gate,) = gates(pytester)
+    (gate,) = journaled(pytester, "gate")
     assert gate["figures"]["unused_allowances"] == ["gone.py:1 (no reason given)"]
     assert {site["allowed"] for site in gate["figures"]["sites"]} == {"known"}
     assert "allowed, but not seen any more: gone.py:1 (no reason given)" in text
@@ -127,7 +117,7 @@ def test_what_a_simulated_gpu_cannot_run_is_left_out_and_named(pytester, private
         "--diffspeed", "--diffspeed-device=cpu", "--diffspeed-pipeline=random:sdxl-tiny"
     )
     result.assert_outcomes(passed=1)
-    (gate,) = gates(pytester)
+    (gate,) = journaled(pytester, "gate")
     assert gate["figures"]["counted_with"] == "channels_last"
     assert gate["figures"]["not_applied"] == ["compile"]
     result.stdout.fnmatch_lines(

@@ -17,27 +17,11 @@ from pytest_diffspeed.pipelines.components import modules
 from pytest_diffspeed.pipelines.observed import observe_call
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.timing.stages import Stage, time_stages
+from tests.clocks import StampingClock
 from tests.pipelines.several_parts import call_with_controlnet, with_controlnet
 
 SOURCE = "random:sdxl-tiny"
 STEPS = 3
-
-
-class Stamps:
-    """Each stamp is one second after the last: stages are counted, not timed."""
-
-    def __init__(self):
-        self.taken = 0
-
-    def prepare(self):
-        pass
-
-    def stamp(self):
-        self.taken += 1
-        return self.taken
-
-    def seconds(self, stamps):
-        return [float(stamp - stamps[0]) for stamp in stamps]
 
 
 @pytest.fixture
@@ -66,7 +50,7 @@ def fresh_dynamo():
 
 
 def stages_of(pipeline, call):
-    return time_stages(call, stage_boundaries(pipeline, observed(pipeline, call)), Stamps())
+    return time_stages(call, stage_boundaries(pipeline, observed(pipeline, call)), StampingClock())
 
 
 def observed(pipeline, call):

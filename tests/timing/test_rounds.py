@@ -9,19 +9,7 @@ from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.comparison import Hypothesis
 from pytest_diffspeed.timing.speedup import SpeedupMeasurement
-
-
-class ScriptedClock:
-    """Gives each arm's calls the durations of its script; ``calls`` are the arms' names."""
-
-    def __init__(self, **scripts):
-        self.scripts = {name: iter(script) for name, script in scripts.items()}
-        self.calls = []
-
-    def time(self, call):
-        name = call()
-        self.calls.append(name)
-        return next(self.scripts[name]), name
+from tests.clocks import ScriptedClock
 
 
 def arms(*names):

@@ -13,19 +13,7 @@ from pytest_diffspeed.common.errors import MeasurementError, UsageError
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.rounds import measure_rounds, random_orders
-
-
-class ScriptedClock:
-    """Gives each arm's calls the durations that a script holds for it."""
-
-    def __init__(self, **scripts):
-        self.scripts = {name: iter(script) for name, script in scripts.items()}
-        self.calls = []
-
-    def time(self, call):
-        name = call()
-        self.calls.append(name)
-        return next(self.scripts[name]), name
+from tests.clocks import ScriptedClock
 
 
 def arms():
