@@ -21,7 +21,7 @@ from .attributes import replaced
 from .code_names import names_in
 from .tested import DIFFUSERS
 
-_FUSED = ("to_qkv", "to_kv", "to_added_qkv")
+FUSED = ("to_qkv", "to_kv", "to_added_qkv")
 
 
 def processors_of(model: Any) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _reads_fused(processor: Any) -> bool:
             continue
         seen.add(code)
         names = names_in(code, strings=True)
-        if not names.isdisjoint((*_FUSED, "fused_projections")):
+        if not names.isdisjoint((*FUSED, "fused_projections")):
             return True
         scopes = [function.__globals__, *map(vars, kind.__mro__)]
         called = (scope.get(name) for scope in scopes for name in names)
@@ -211,7 +211,7 @@ def fused(model: Any) -> dict[str, torch.nn.Module]:
         name: module
         for name, module in model.named_modules()
         if getattr(module, "fused_projections", False)
-        and any(hasattr(module, projection) for projection in _FUSED)
+        and any(hasattr(module, projection) for projection in FUSED)
     }
 
 
@@ -222,7 +222,7 @@ def unfuse(model: Any, processors: dict[str, Any]) -> None:
     models of the older kind, ``UNet2DConditionModel`` and ``AutoencoderKL`` among them.
     """
     for module in fused(model).values():
-        for projection in _FUSED:
+        for projection in FUSED:
             if hasattr(module, projection):
                 delattr(module, projection)
         if not hasattr(type(module), "fused_projections"):

@@ -297,7 +297,7 @@ def _observe_applied(
 ) -> Observation:
     try:
         return _observe(pipeline, call)
-    except RuntimeError as error:
+    except Exception as error:
         for technique in eager:
             why = technique.explain(error)
             if why is not None:

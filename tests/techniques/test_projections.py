@@ -109,6 +109,15 @@ def test_processors_that_read_separate_projections_all_the_same_are_incompatible
     assert snapshot(pipeline) == before
 
 
+def test_a_projection_that_a_call_looks_for_in_vain_is_incompatible(small):
+    """AudioLDM calls cross-attention without a text, and a product for all three is looked for."""
+    pipeline, call = small("AudioLDMPipeline")
+    before = snapshot(pipeline)
+    with pytest.raises(IncompatibleError, match=r"did not fuse: 'Attention' .* 'to_qkv'"):
+        apply_stack(pipeline, "fused_qkv", call=call)
+    assert snapshot(pipeline) == before
+
+
 class Weighted(torch.nn.Module):
     """A processor with weights of its own, as an IP-Adapter's."""
 

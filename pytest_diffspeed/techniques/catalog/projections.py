@@ -78,6 +78,19 @@ class FusedQkv(Technique):
                         f"{error}"
                     ) from error
 
+    def explain(self, error: Exception) -> str | None:
+        """Cross-attention that is called without anything to attend to has no projection that
+        diffusers' fused processors look for (AudioLDM's).
+        """
+        from ...adapters.diffusers_attention import FUSED
+
+        if isinstance(error, AttributeError) and any(f"'{name}'" in str(error) for name in FUSED):
+            return (
+                "in its call an attention processor looks for a projection that diffusers did not "
+                f"fuse: {error}"
+            )
+        return None
+
     def undo(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.diffusers_attention import unfuse
 
