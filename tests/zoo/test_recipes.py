@@ -22,6 +22,7 @@ with third_party():
 
 # One of each way in which pipelines differ.  `make zoo` runs all.
 SAMPLE = (
+    "AllegroPipeline",
     "ChromaPipeline",
     "CogVideoXPipeline",
     "DDIMPipeline",

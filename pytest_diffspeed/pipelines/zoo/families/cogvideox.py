@@ -1,5 +1,7 @@
 """CogVideoX, Mochi, Hunyuan Video and Allegro: transformers over frames."""
 
+from typing import Any
+
 from ..inputs import frames, image
 from ..parts import clip_text, flow, language_model, model, scheduler, t5, tokenizer
 from ..recipe import ZooRecipe
@@ -84,6 +86,14 @@ def _guider() -> object:
     from diffusers.guiders import ClassifierFreeGuidance
 
     return ClassifierFreeGuidance(guidance_scale=4.0)
+
+
+def _small_tiles(pipeline: Any) -> None:
+    """Allegro's VAE decodes in tiles only, of 24 frames of 320 pixels; of less it makes zeros."""
+    vae = pipeline.vae
+    vae.enable_tiling()
+    vae.tile_overlap_t, vae.tile_overlap_h, vae.tile_overlap_w = 4, 16, 16
+    vae.kernel, vae.stride = (8, 32, 32), (4, 16, 16)
 
 
 PIPELINES = {
@@ -229,7 +239,6 @@ PIPELINES = {
             "scheduler": scheduler("DDIMScheduler"),
         },
         {**CLIP, "num_frames": 8},
-        # Its VAE decodes in tiles only.
-        adapted=lambda pipeline: pipeline.vae.enable_tiling(),
+        adapted=_small_tiles,
     ),
 }
