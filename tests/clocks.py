@@ -1,5 +1,7 @@
 """Clocks that tests script: drift, spikes and equal arms, without waiting for any of them."""
 
+import inspect
+
 
 class ScriptedClock:
     """Gives each arm's calls the durations of its script; ``calls`` are the arms' names.
@@ -56,3 +58,20 @@ class StampingClock:
 
     def seconds(self, stamps):
         return [float(stamp - stamps[0]) for stamp in stamps]
+
+
+ONE_SECOND_A_CALL = f"""
+{inspect.getsource(ReplayingClock)}
+
+def pytest_sessionstart():
+    import pytest_diffspeed.arms.session
+
+    pytest_diffspeed.arms.session.clock_for = lambda device: ReplayingClock()
+"""
+"""A ``conftest.py`` for sessions in processes of their own: every call takes a second there."""
+SHORT_NOISE_FLOOR = """
+import pytest_diffspeed.timing.noise
+
+pytest_diffspeed.timing.noise.PAIRS = 6
+"""
+"""For a ``conftest.py`` of theirs: what the fixture ``short_noise_floor`` does in this process."""

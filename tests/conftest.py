@@ -140,6 +140,14 @@ def constant_clock(libraries, monkeypatch):
 
 
 @pytest.fixture
+def short_noise_floor(monkeypatch):
+    """Six pairs of calls of the baseline instead of twenty, where calls are real and how many pairs
+    there are is not the subject.
+    """
+    monkeypatch.setattr("pytest_diffspeed.timing.noise.PAIRS", 6)
+
+
+@pytest.fixture
 def copying_pipeline():
     """A pipeline that copies its scheduler in each call and steps both, as LTX-2 does."""
     with third_party():

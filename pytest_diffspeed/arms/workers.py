@@ -10,7 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..accelerators.device import Device
-from ..common.errors import AbsentArmError, MeasurementError
+from ..common.errors import (
+    AbsentArmError,
+    DiffspeedError,
+    MeasurementError,
+    SelfComparisonError,
+)
 from ..common.extensions import extensions
 from ..pipelines.sources import FolderSource, parse_source
 from ..records.journal import Journal
@@ -47,7 +52,7 @@ class Workers:
         self._weights = weights
         self._journal = journal
         self._progress = progress
-        self._found_by_workers: set[str] = set()
+        self._incomparable: dict[str | ArmSpec, DiffspeedError] = {}
 
     @contextmanager
     def instances(
@@ -99,7 +104,7 @@ class Workers:
         head = replace(this_process(), variables=variables)
         with ExitStack() as stack:
             with (
-                self._absent_in_base_only(spec.source),
+                self._comparable(spec),
                 self._progress.phase(f"building {spec.stack} in {count} worker processes each"),
             ):
                 workers = stack.enter_context(worker_arms(orders, count, [place, head]))
@@ -118,7 +123,7 @@ class Workers:
         base, place = self.order_in_base(spec, "call")
         with ExitStack() as stack:
             with (
-                self._absent_in_base_only(spec.source),
+                self._comparable(spec),
                 self._progress.phase(f"building {spec.stack} of the base"),
             ):
                 ((arm,),) = stack.enter_context(worker_arms([("base", base)], 1, [place]))
@@ -167,30 +172,43 @@ class Workers:
         return replace(order, own_environment=own, tree=tree), place
 
     @contextmanager
-    def _absent_in_base_only(self, source: str) -> Iterator[None]:
+    def _comparable(self, spec: ArmSpec) -> Iterator[None]:
+        """What the base's workers say of a pipeline for good is asked once, not for each gate.
+
+        Raises:
+            AbsentArmError, SelfComparisonError: see :meth:`base_and_head`.
+            MeasurementError: workers of this tree do not find the pipeline either.
+        """
+        known = self._incomparable.get(spec.source) or self._incomparable.get(spec)
+        if known is not None:
+            raise known
+        try:
+            yield
+        except SelfComparisonError as error:  # a technique of the project's may be in the tree
+            self._incomparable[spec] = error
+            raise
+        except AbsentArmError as absent:
+            never = self._found_by_no_worker(spec.source)
+            self._incomparable[spec.source] = never or absent
+            if never is not None:
+                raise never from None
+            raise
+
+    def _found_by_no_worker(self, source: str) -> MeasurementError | None:
         """A source that the base lacks is a new pipeline only if a worker finds it in this tree.
 
         This process may know modules that are on no import path, as pytest's importlib mode makes
         them: no worker would ever find such a pipeline, in any base, and the gate could not fire.
-
-        Raises:
-            AbsentArmError: the base lacks it.
-            MeasurementError: workers of this tree do not find it either.
         """
+        order = self.order(ArmSpec(source, parse_stack(BASELINE_NAME)), "call")
         try:
-            yield
-        except AbsentArmError:
-            if source not in self._found_by_workers:
-                order = self.order(ArmSpec(source, parse_stack(BASELINE_NAME)), "call")
-                try:
-                    with worker_arms([("head", order)], 1):
-                        self._found_by_workers.add(source)
-                except AbsentArmError as error:
-                    raise MeasurementError(
-                        "worker processes do not find the pipeline in this tree either, so it can "
-                        f"be compared with no base: {error}"
-                    ) from None
-            raise
+            with worker_arms([("head", order)], 1):
+                return None
+        except AbsentArmError as error:
+            return MeasurementError(
+                "worker processes do not find the pipeline in this tree either, so it can be "
+                f"compared with no base: {error}"
+            )
 
     def _write_worker(self, arm: WorkerArm, spec: ArmSpec, number: int) -> None:
         self._journal.write(

@@ -43,6 +43,7 @@ def test_what_a_failed_stack_compiled_is_forgotten(pytester, run_diffspeed):
             assert count() - graphs.get("before", 0) == 2  # denoiser and decode, compiled anew
         """
     )
-    result = run_diffspeed("-p", "no:randomly")
+    source = "tests.compilation.small_pipeline:build"
+    result = run_diffspeed("-p", "no:randomly", f"--diffspeed-pipeline={source}")
     result.assert_outcomes(errors=1, passed=2)
     result.stdout.fnmatch_lines(["*compile_broken: planted*"])

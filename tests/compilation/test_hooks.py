@@ -1,6 +1,7 @@
 """Hooks of diffusers and accelerate on a real denoiser: told as what breaks the graph."""
 
 import pytest
+import small_pipeline
 import torch
 from diffusers.hooks import FirstBlockCacheConfig, apply_group_offloading
 
@@ -17,11 +18,11 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def flux(libraries, fresh_dynamo):
     with third_party():
-        yield parse_source("random:flux-tiny").build()
+        yield small_pipeline.flux()
 
 
 def reports(pipeline, steps=2):
-    source = parse_source("random:flux-tiny")
+    source = parse_source("small_pipeline:flux")
     call = PipelineCall(pipeline, source.defaults(pipeline), "a fox")
     captured = capture(pipeline, lambda: call(pipeline, steps=steps), ["denoiser"])
     return call, [probe_breaks(o.fn, o.calls, name=o.name, restart=o.restart) for o in captured]
@@ -65,7 +66,7 @@ def captured_call(pipeline):
     """Without what surrounded it."""
     from dataclasses import replace
 
-    source = parse_source("random:flux-tiny")
+    source = parse_source("small_pipeline:flux")
     call = PipelineCall(pipeline, source.defaults(pipeline), "a fox")
     (one,) = capture(pipeline, lambda: call(pipeline, steps=1), ["denoiser"])
     from contextlib import nullcontext

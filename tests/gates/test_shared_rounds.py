@@ -317,7 +317,7 @@ def test_instances_must_be_a_number_that_can_be_meant(pytester, run_diffspeed, w
 
 
 @pytest.mark.slow
-def test_two_process_instances_stand_behind_the_verdict(pytester, run_diffspeed):
+def test_two_process_instances_stand_behind_the_verdict(pytester, run_diffspeed, short_noise_floor):
     pytester.makepyfile(ONE_GATE.format(ratio=0.01))
     result = run_diffspeed("--diffspeed-instances=2")
     result.assert_outcomes(passed=1)

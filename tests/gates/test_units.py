@@ -10,7 +10,7 @@ from tests.journals import journaled
 
 
 @pytest.fixture
-def counting_clock(libraries, monkeypatch):
+def counting_clock(libraries, short_noise_floor, monkeypatch):
     monkeypatch.setattr("pytest_diffspeed.arms.session.clock_for", lambda device: StampingClock())
     monkeypatch.setattr("pytest_diffspeed.accelerators.registry.disturbances_of", lambda kind: ())
 
@@ -90,7 +90,9 @@ def test_a_call_that_raises_after_the_pairs_costs_no_verdict(
     assert stages["candidate"] == {"error": "RuntimeError: device lost"}
 
 
-def test_stages_are_taken_from_a_call_after_the_pairs(pytester, run_diffspeed, monkeypatch):
+def test_stages_are_taken_from_a_call_after_the_pairs(
+    pytester, run_diffspeed, short_noise_floor, monkeypatch
+):
     """No boundary is watched while whole calls are timed."""
     log = []
 

@@ -245,20 +245,6 @@ def test_a_defect_shows_no_password(pytester, run_diffspeed, one_test, monkeypat
     assert "hunter2" not in said
 
 
-@pytest.mark.slow
-def test_xdist_stores_one_session(pytester, private_temp, libraries, stored):
-    pytester.makepyfile(
-        test_mine=ONE_TEST.replace('"channels_last"', '"channels_last", "bf16", "fused_qkv"')
-    )
-    words = ["--diffspeed", "--diffspeed-device=cpu", "--diffspeed-pipeline=random:sdxl-tiny"]
-    result = pytester.runpytest_subprocess(
-        *words, "--diffspeed-steps=1", "--diffspeed-inconclusive=warn", "-n2", "-p", "no:benchmark"
-    )
-    assert len([line for line in result.outlines if line.startswith("history: 3 figures")]) == 1
-    assert sorted(s.stack for s in stored()) == ["bf16", "channels_last", "fused_qkv"]
-    assert {len(series.points) for series in stored()} == {1}
-
-
 def test_without_the_option_no_database_library_is_imported(pytester):
     pytester.makepyfile(test_mine=ONE_TEST)
     pytester.makeini("[pytest]\ndiffspeed_store = sqlite:///mine.sqlite")

@@ -16,7 +16,7 @@ def test_compiled(optimized_pipeline, diffspeed):
 
 
 @pytest.mark.slow
-def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries):
+def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries, short_noise_floor):
     pytester.makepyfile(test_it=SUITE)
     outcome = pytester.runpytest_inprocess(
         "--diffspeed", "-W", "error", "--diffspeed-steps=2", "--diffspeed-json=records.jsonl"

@@ -13,11 +13,13 @@ import pytest
 from pytest_diffspeed.accelerators.device import Device
 from pytest_diffspeed.gates.catalog.speedup import MaxSlowdown, MinSpeedup
 from pytest_diffspeed.gates.selection import select
+from pytest_diffspeed.history.series import series_of
 from pytest_diffspeed.records.journal import SCHEMA
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.techniques.catalog.layout import ChannelsLast
 from pytest_diffspeed.techniques.catalog.precision import Bf16
 from pytest_diffspeed.techniques.stacks import parse_stack
+from tests.clocks import ONE_SECOND_A_CALL, SHORT_NOISE_FLOOR
 from tests.journals import journaled, records_in
 
 ONE_TEST = """
@@ -264,7 +266,7 @@ def test_last_failed_runs_a_failed_gate_again(pytester, run_diffspeed, constant_
     again.stdout.fnmatch_lines(["*::test_it[[]channels_last] FAILED*"])
 
 
-def test_the_real_clock(pytester, run_diffspeed):
+def test_the_real_clock(pytester, run_diffspeed, short_noise_floor):
     """No arm of this pipeline is fifty times as fast or slow as another."""
     pytester.makepyfile(
         """
@@ -708,6 +710,7 @@ WORDS = (
 
 def test_warnings_as_errors_importlib_mode_and_no_cache(pytester, private_temp):
     """In a process of its own: what warns, warns while it is imported for the first time."""
+    pytester.makeconftest(ONE_SECOND_A_CALL)
     pytester.makepyfile(test_mine=BOTH.format("bf16", "it"))
     result = pytester.runpytest_subprocess(
         "-W", "error", "--import-mode=importlib", "-p", "no:cacheprovider", *WORDS
@@ -719,28 +722,28 @@ def test_warnings_as_errors_importlib_mode_and_no_cache(pytester, private_temp):
 
 
 LOGGED_CALLS = """
-    import json, os, time
-    from pathlib import Path
+import json, os, time
+from pathlib import Path
 
-    from pytest_diffspeed.accelerators.catalog.cpu import WallClock
+from pytest_diffspeed.accelerators.catalog.cpu import WallClock
 
-    def pytest_configure():
-        time_one = WallClock.time
+def pytest_configure():
+    time_one = WallClock.time
 
-        def logged(self, call):
-            started = time.monotonic()
-            answer = time_one(self, call)
-            line = json.dumps([os.getpid(), started, time.monotonic()])
-            with open(Path(__file__).parent / f"calls-{os.getpid()}.jsonl", "a") as file:
-                file.write(line + "\\n")
-            return answer
+    def logged(self, call):
+        started = time.monotonic()
+        answer = time_one(self, call)
+        line = json.dumps([os.getpid(), started, time.monotonic()])
+        with open(Path(__file__).parent / f"calls-{os.getpid()}.jsonl", "a") as file:
+            file.write(line + "\\n")
+        return answer
 
-        WallClock.time = logged
+    WallClock.time = logged
 """
 
 
 def test_xdist(pytester, private_temp):
-    pytester.makeconftest(LOGGED_CALLS)
+    pytester.makeconftest(LOGGED_CALLS + SHORT_NOISE_FLOOR)
     pytester.makepyfile(
         test_a=BOTH.format("channels_last", "a"), test_b=BOTH.format("channels_last", "b")
     )
@@ -762,6 +765,12 @@ def test_xdist(pytester, private_temp):
     ]
     assert len(list((pytester.path / ".diffspeed" / "records").glob("*.jsonl"))) == 2
 
+    # And one session in the history.
+    assert len([line for line in result.outlines if line.startswith("history: 2 figures")]) == 1
+    series = series_of("sqlite:///.diffspeed/history.sqlite", pytester.path)
+    assert sorted(one.test for one in series) == sorted(gate["test"] for gate in gates)
+    assert {len(one.points) for one in series} == {1}
+
     # Timing never runs beside timing: what one worker timed lies before what the other did.
     spans = []
     for path in pytester.path.glob("calls-*.jsonl"):
@@ -771,7 +780,7 @@ def test_xdist(pytester, private_temp):
     assert first[1] <= second[0]
 
 
-def test_xdist_session_without_a_verdict_fails(pytester, private_temp):
+def test_xdist_session_without_a_verdict_fails(pytester, run_diffspeed):
     pytester.makepyfile(
         test_mine="""
         import pytest
@@ -782,7 +791,7 @@ def test_xdist_session_without_a_verdict_fails(pytester, private_temp):
         def test_it(optimized_pipeline): ...
         """
     )
-    result = pytester.runpytest_subprocess("-n", "1", *WORDS)
+    result = run_diffspeed("-n", "1")
     result.assert_outcomes(skipped=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["1 gate was asked for and none reached a verdict*"])

@@ -1,6 +1,5 @@
 """Under pytest-xdist: one GPU a worker, one summary, one file of each kind, and crashes told."""
 
-import inspect
 import re
 import xml.etree.ElementTree as ElementTree
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ import pytest
 from pytest_diffspeed.accelerators.registry import device_of_worker, numbered_devices
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.records.reader import read_journal
-from tests.clocks import ReplayingClock
+from tests.clocks import ONE_SECOND_A_CALL
 
 
 @pytest.mark.parametrize(
@@ -89,14 +88,6 @@ def test_workers_that_build_keep_nobody_from_timing(pytester, run_diffspeed, mon
     )
 
 
-ONE_SECOND_A_CALL = f"""
-{inspect.getsource(ReplayingClock)}
-
-def pytest_sessionstart():
-    import pytest_diffspeed.arms.session
-
-    pytest_diffspeed.arms.session.clock_for = lambda device: ReplayingClock()
-"""
 TIMED = """
     import os
 

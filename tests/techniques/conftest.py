@@ -1,4 +1,6 @@
-"""Tiny pipelines: one with a UNet, one with a transformer, and their calls."""
+"""Tiny pipelines: one with a UNet, one with a transformer, and their calls; and one that compiles
+quickly, where how much is compiled is not the subject.
+"""
 
 import sys
 from dataclasses import replace
@@ -13,7 +15,12 @@ from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.techniques.catalog.compile import Compile
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `two_experts`
-SOURCES = {"unet": "random:sdxl-tiny", "transformer": "random:flux-tiny"}
+SOURCES = {
+    "unet": "random:sdxl-tiny",
+    "transformer": "random:flux-tiny",
+    "unet of few blocks": "tests.compilation.small_pipeline:attending",
+    "transformer of few blocks": "tests.compilation.small_pipeline:flux",
+}
 
 
 def _pipeline_and_call(kind, steps=1):
@@ -28,7 +35,7 @@ def _pipeline_and_call(kind, steps=1):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """``pipeline, call = tiny("unet")`` or ``tiny("transformer")``: a new one each time."""
+    """``pipeline, call = tiny("unet")``, or another of ``SOURCES``: a new one each time."""
     return _pipeline_and_call
 
 

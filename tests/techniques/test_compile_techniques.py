@@ -71,7 +71,7 @@ def compilations(monkeypatch, fresh_dynamo):
     ],
 )
 def test_flags_go_with_each_compilation_and_are_never_global(name, of_mode, tiny, compilations):
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
     before = config_now()
     applied = apply_stack(pipeline, name, call=call)
     expected = {**of_mode, **GUIDE_FLAGS}
@@ -91,7 +91,7 @@ def test_a_flag_that_inductor_has_not_is_one_sentence():
 
 
 def test_proving_compiles_nothing(tiny, without_inductor):
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
     seen = []
 
     def counting_call(pipe, **changes):
@@ -107,7 +107,10 @@ def test_proving_compiles_nothing(tiny, without_inductor):
 
 def test_a_second_pipeline_may_run_what_the_first_one_compiled(tiny, without_inductor):
     """Dynamo compiles code, not modules: no new graph appears, and that must not look broken."""
-    (pipeline, call), (twin, _) = tiny("transformer"), tiny("transformer")
+    (pipeline, call), (twin, _) = (
+        tiny("transformer of few blocks"),
+        tiny("transformer of few blocks"),
+    )
     (first,) = apply_stack(pipeline, "compile", call=call).proofs
     graphs = graphs_compiled()
     (second,) = apply_stack(twin, "compile", call=call).proofs
@@ -128,7 +131,7 @@ def test_compilation_that_was_not_applied_is_noticed(pipeline, call, monkeypatch
 
 
 def test_only_the_denoiser_compiled_is_noticed(tiny, monkeypatch, without_inductor):
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
     monkeypatch.setattr(
         Compile, "apply", lambda self, pipe: pipe.transformer.compile(backend="eager")
     )
@@ -140,7 +143,7 @@ def test_only_the_decode_compiled_is_noticed(tiny, monkeypatch, without_inductor
     def decode_only(self, pipe):
         pipe.vae.decode = torch.compile(pipe.vae.decode, backend="eager")
 
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
     monkeypatch.setattr(Compile, "apply", decode_only)
     with pytest.raises(NotEffectiveError, match=r"call of transformer, found it in 0 of 2"):
         apply_stack(pipeline, "compile", call=call)
@@ -153,7 +156,7 @@ def test_a_graph_break_is_noticed_without_fullgraph_too(tiny, monkeypatch, witho
         pipe.transformer.compile(backend="eager")
         pipe.vae.decode = torch.compile(pipe.vae.decode, backend="eager")
 
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
     layer = pipeline.transformer.x_embedder
     layer.forward = torch.compiler.disable(layer.forward)
     monkeypatch.setattr(Compile, "apply", with_a_break)
@@ -169,7 +172,7 @@ def test_the_recompile_limit_reached_is_noticed(tiny, monkeypatch, without_induc
         pipe.transformer.compile(backend="eager", dynamic=False)
         pipe.vae.decode = torch.compile(pipe.vae.decode, backend="eager", dynamic=False)
 
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
     monkeypatch.setattr(Compile, "apply", without_fullgraph)
     first = True
 
@@ -190,7 +193,7 @@ def test_the_recompile_limit_reached_is_noticed(tiny, monkeypatch, without_induc
 
 
 def test_a_recompile_limit_reached_at_once_is_told_without_a_trace(tiny, without_inductor):
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
 
     def call_of_two_sizes(pipe, **changes):
         with torch.no_grad():
@@ -228,7 +231,7 @@ def test_a_graph_break_in_the_denoiser_is_told_with_its_place(pipeline, call, fr
 
 
 def test_a_vae_that_is_never_called_cannot_be_compiled_to_effect(tiny, without_inductor):
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
 
     def latents_only(pipe, **changes):
         return call(pipe, output="latent", **changes)
@@ -360,7 +363,7 @@ def test_outputs_in_classes_of_diffusers_are_copied_too():
 
 
 def test_max_autotune_hands_out_copies_of_denoiser_and_decode(tiny, without_inductor):
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
     applied = apply_stack(pipeline, "compile_max_autotune", call=call)
     assert applied.proofs[0].figures["cuda_graphs"] == "not applicable"
     assert pipeline.transformer._compiled_call_impl.__code__ is fresh_outputs(print).__code__
@@ -394,7 +397,7 @@ def test_a_cuda_graph_given_up_in_a_call_is_told_with_its_reason(tiny, without_i
     """Inductor's metrics know only those that it gives up while it compiles."""
     from torch._inductor.cudagraph_utils import log_cudagraph_skip_and_bump_counter
 
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
 
     def gives_up(pipe, **changes):
         if "steps" not in changes:  # the first whole call

@@ -67,7 +67,7 @@ def test_missing_hardware_is_said_on_a_cpu(name, why, pipeline, call):
 @pytest.mark.parametrize("kind", ["unet", "transformer"])
 def test_a_long_stack_is_proven_in_canonical_order(kind, tiny, without_inductor, monkeypatch):
     monkeypatch.setattr(quantization.Int8Dynamic, "leaves", lambda self, linear: None)
-    pipeline, call = tiny(kind)
+    pipeline, call = tiny(f"{kind} of few blocks")
     written = "compile+sdpa_flash+int8_dynamic+fused_qkv+channels_last+bf16"
     applied = apply_stack(pipeline, written, call=call)
     canonical = "bf16+channels_last+fused_qkv+int8_dynamic+sdpa_flash+compile"

@@ -43,7 +43,7 @@ def test_the_same_image_comes_out_again(kind, stack, tiny):
 
 @pytest.mark.parametrize("name", ["compile", "compile_max_autotune"])
 def test_compilation_is_undone(name, tiny, without_inductor):
-    pipeline, call = tiny("transformer")
+    pipeline, call = tiny("transformer of few blocks")
     with third_party():
         image = call(pipeline)
     apply_stack(pipeline, f"sdpa_flash+{name}", call=call)

@@ -12,6 +12,7 @@ from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.timing.arm import Arm
 from pytest_diffspeed.timing.noise import LEAST_PAIRS, PAIRS, measure_noise
 from pytest_diffspeed.timing.warm_up import MOST_CALLS, is_far, is_level, warm_up
+from tests.clocks import ScriptedClock
 
 
 def load_simulation():
@@ -24,17 +25,6 @@ def load_simulation():
 
 
 simulation = load_simulation()
-
-
-class ScriptedClock:
-    def __init__(self, **scripts):
-        self.scripts = {name: iter(script) for name, script in scripts.items()}
-        self.calls = []
-
-    def time(self, call):
-        name = call()
-        self.calls.append(name)
-        return next(self.scripts[name]), name
 
 
 def arms(*names):

@@ -12,6 +12,7 @@ import pytest
 @pytest.mark.no_gpu_syncs()
 def test_fast(optimized_pipeline): ...
 """
+TIMED = '@pytest.mark.max_slowdown(50, over="base")\n'
 PIPELINE = """
 from pytest_diffspeed.pipelines import random_weights
 
@@ -40,6 +41,8 @@ def test_a_pipeline_that_the_base_does_not_have_yet(repository, pytester, agains
     assert {str(gate.verdict) for gate in gates.values()} == {"NOT_APPLICABLE"}
     assert len(gates) == 2
     result.stdout.fnmatch_lines(["*the base does not have this pipeline: *'fast_pipeline:make'*"])
+    # Once it is known to be absent, no more workers are started for the other gate.
+    result.stdout.no_fnmatch_line("*building channels_last in * worker processes*")
 
 
 def test_a_pipeline_that_no_worker_finds_is_not_a_new_one(repository, pytester, against_main):
@@ -58,8 +61,12 @@ def test_a_pipeline_that_no_worker_finds_is_not_a_new_one(repository, pytester, 
     result, _ = against_main()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*against base could not be checked: worker processes do not find the pipeline in this *"]
+        [
+            f"*{claim} could not be checked: worker processes do not find the pipeline in this *"
+            for claim in ("no_gpu_syncs in scheduler.step against base", "over base per call")
+        ]
     )
+    result.stdout.no_fnmatch_line("*building channels_last in * worker processes*")
 
 
 def test_a_pipeline_of_installed_packages_is_not_compared_with_itself(
@@ -75,6 +82,7 @@ def test_a_pipeline_of_installed_packages_is_not_compared_with_itself(
     result.stdout.fnmatch_lines(
         ["*it would compare 'random:sdxl-tiny' with itself: the pipeline *"]
     )
+    result.stdout.no_fnmatch_line("*building channels_last in * worker processes*")
 
 
 def test_started_in_a_folder_that_the_base_does_not_have(
@@ -83,30 +91,54 @@ def test_started_in_a_folder_that_the_base_does_not_have(
     pytester.makeini("[pytest]")
     on_a_change(repository, pytester, PIPELINE)
     folder = pytester.mkdir("new")
-    (pytester.path / "test_fast.py").rename(folder / "test_fast.py")
+    (pytester.path / "test_fast.py").unlink()
+    (folder / "test_fast.py").write_text(TEST.replace(TIMED, ""))
     monkeypatch.chdir(folder)
     result, gates = against_main(f"--diffspeed-json={pytester.path / 'out.jsonl'}")
     result.assert_outcomes(passed=1)
     assert str(gates["no_gpu_syncs in scheduler.step against base"].verdict) == "PASS"
 
 
-@pytest.mark.parametrize(
-    ("crash", "said"),
-    [
-        ("os.kill(os.getpid(), 9)", "*it ended (killed by signal 9, as when memory runs out)*"),
-        ("os._exit(7)", "*it ended (exit code 7)*"),
-        ("raise RuntimeError('no such weights')", "*the factory raised at *no such weights*"),
-    ],
-    ids=["killed", "exits", "raises"],
-)
-def test_a_base_whose_worker_ends_fails_the_test(repository, pytester, against_main, crash, said):
-    on_a_change(repository, pytester, f"import os\ndef make():\n    {crash}\n")
-    result, _ = against_main()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        [f"*no_gpu_syncs in scheduler.step against base could not be checked: {said}"]
-    )
-    result.stdout.fnmatch_lines([f"*max_slowdown over base per call could not be checked: {said}"])
+CRASHES = """
+import os
+
+def killed():
+    os.kill(os.getpid(), 9)
+
+def exits():
+    os._exit(7)
+
+def raises():
+    raise RuntimeError("no such weights")
+"""
+SAID = {
+    "killed": "it ended (killed by signal 9, as when memory runs out)*",
+    "exits": "it ended (exit code 7)*",
+    "raises": "the factory raised at *no such weights*",
+}
+
+
+def test_a_base_whose_worker_ends_fails_the_test(repository, pytester, against_main):
+    """Where a gate times too, both are refused: a worker that ended may not end another time."""
+    tests = [
+        TEST.replace("fast_pipeline:make", f"fast_pipeline:{name}").replace(
+            "test_fast", f"test_{name}"
+        )
+        for name in SAID
+    ]
+    tests[1:] = [test.replace(TIMED, "") for test in tests[1:]]
+    pytester.makepyfile(fast_pipeline=CRASHES, test_fast="\n".join(tests))
+    repository.commit("The base")
+    repository.git("switch", "--quiet", "--create", "change")
+    same = "\n".join(f"{name} = make" for name in SAID)
+    pytester.makepyfile(fast_pipeline=f"{PIPELINE}\n{same}\n")
+    result, _ = against_main("-v")
+    result.assert_outcomes(failed=3)
+    syncs = "no_gpu_syncs in scheduler.step against base could not be checked"
+    for said in SAID.values():
+        result.stdout.fnmatch_lines([f"*{syncs}: *{said}"])
+    timed = "max_slowdown over base per call could not be checked"
+    result.stdout.fnmatch_lines([f"*{timed}: *{SAID['killed']}"])
 
 
 def test_a_marker_for_a_base_without_a_base(pytester, run_diffspeed):
