@@ -324,7 +324,7 @@ def test_two_process_instances_stand_behind_the_verdict(pytester, run_diffspeed,
     result.stdout.fnmatch_lines(
         [
             "diffspeed: building fp32 and channels_last in 2 worker processes each *",
-            "*6 pairs, 2 process instances (measured)",
+            "*5 pairs, 2 process instances (measured)",
         ]
     )
     pairs = journaled(pytester, "pair")
