@@ -111,6 +111,12 @@ def private_temp(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def verbose(pytester, monkeypatch):
+    """Inner sessions print everything: whole messages, which stand in the record otherwise."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-v")
+
+
+@pytest.fixture
 def run_diffspeed(pytester, libraries, private_temp):
     """Run ``pytest --diffspeed`` in this process, on the CPU, with the tiny pipeline.
 

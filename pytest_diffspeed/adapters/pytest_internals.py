@@ -55,6 +55,17 @@ def junit_xml(config: Any) -> Any:
     return config.stash.get(xml_key, None)
 
 
+def say_in_short_summary(report: Any, phrase: str) -> None:
+    """Have pytest's short summary say ``phrase`` of a failed report.
+
+    ``longrepr.reprcrash.message`` is what it prints, seen in pytest 8 and 9; where that is gone, it
+    says what it would have said.
+    """
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = phrase
+
+
 def _function(item: Any, name: str) -> Any:
     known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
     definitions = known.get(name)

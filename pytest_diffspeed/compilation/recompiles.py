@@ -75,6 +75,7 @@ class RecompileReport:
         often: functions that were compiled several times during warm-up already, once for each
             block of a model for example.
         left_out: what is compiled too, and was not looked at.
+        gave_up: where dynamo passed its recompile limit; ``eager`` has a sentence on each.
     """
 
     calls: tuple[str, ...]
@@ -84,6 +85,7 @@ class RecompileReport:
     cudagraph_skips: tuple[str, ...] = ()
     often: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    gave_up: tuple[Recompile, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -173,6 +175,7 @@ def find_recompiles(
         tuple(skipped),
         tuple(repeated),
         tuple(one for one in components if not only(one)),
+        tuple(found.gave_up),
     )
 
 
@@ -188,6 +191,7 @@ class _Found:
     only: Callable[[str], bool]
     recompiles: list[Recompile] = field(default_factory=list)
     eager: list[str] = field(default_factory=list)
+    gave_up: list[Recompile] = field(default_factory=list)
 
     def observe(
         self, name: str, call: Callable[[], object], marks: Sequence[tuple[str, Mark]]
@@ -208,9 +212,11 @@ class _Found:
             if component != ELSEWHERE and not self.only(component):
                 continue
             told.append(one)
+            again = Recompile(name, one.function, one.file, one.line, _why(one), component)
             if one.compiled:
-                where = one.function, one.file, one.line
-                self.recompiles.append(Recompile(name, *where, _why(one), component))
+                self.recompiles.append(again)
+            elif one.limit_exceeded:
+                self.gave_up.append(again)
         self.eager += [*_limits(name, told), *silent]
         if failure is None or any(one.limit_exceeded for one in seen.compiles):
             return
@@ -263,8 +269,8 @@ def _why(one: SeenCompile) -> str:
 def _limits(when: str, compiles: Iterable[SeenCompile]) -> list[str]:
     return [
         f"{when}: {one.function} ({short_path(one.file)}:{one.line}) passed dynamo's recompile "
-        f"limit with {one.earlier} compilations and runs eagerly from now on"
-        + (f"; the last reason: {one.reasons[0].splitlines()[0]}" if one.reasons else "")
+        f"limit with {one.earlier} compilations and runs eagerly from now on; the last reason: "
+        f"{_why(one)}"
         for one in compiles
         if one.limit_exceeded
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..common.errors import DiffspeedError, UnexpectedError
 from ..common.paths import short_path
 from ..common.text import first_line
-from ..records.verdict import EvidenceKind, GateResult, Metric, VerdictKind
+from ..records.verdict import Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from .marker import GateMarker
 
 if TYPE_CHECKING:
@@ -46,10 +46,12 @@ class GateContext:
         metrics: Sequence[Metric] = (),
         blocking: bool | None = None,
         claim: str | None = None,
+        cause: Cause | None = None,
     ) -> GateResult:
         """The result of ``marker`` on this test; a FAIL blocks unless ``blocking`` says otherwise.
 
         ``claim`` is what was asserted where it is not the marker's own, as against a base.
+        ``cause`` says of one that did not pass what is wrong, where, and what to do next.
         """
         replaces = () if claim is not None else self.replaced.get(marker.claim, ())
         if replaces:
@@ -67,6 +69,7 @@ class GateContext:
             axis=str(marker.axis),
             metrics=tuple(metrics),
             source=self.candidate.spec.source,
+            cause=None if verdict is VerdictKind.PASS else cause,
         )
 
     def publish(self, result: GateResult) -> GateResult:

@@ -13,6 +13,7 @@ from ..common.errors import (
     UnexpectedError,
 )
 from ..records.verdict import GateResult, VerdictKind
+from .causes import cause_of_error
 from .gate import GateContext
 from .marker import GateMarker
 from .registry import gates
@@ -60,6 +61,7 @@ def run_gates(
                 claim=claim,
                 axis=str(marker.axis),
                 error=str(checked),
+                cause=cause_of_error(checked).as_dict(),
             )
             problems.append(f"{claim} could not be checked: {checked}")
             if isinstance(checked, UnexpectedError):

@@ -21,6 +21,8 @@ from ..common.quiet import third_party
 from ..compilation.cache_folder import CompileCache, conditions
 from ..evidence.key import installed_version
 from .options import project_folder as _project
+from .pytest_sections import NAME as SECTIONS
+from .pytest_sections import PutBack, PytestSections
 from .stash import SESSION, STATE_GUARD
 from .state_guard import StateGuard
 from .summary import NAME as SUMMARY
@@ -58,6 +60,9 @@ def activate(config: pytest.Config, options: Options) -> None:
     config.stash[STATE_GUARD] = guard
     config.pluginmanager.register(guard, "diffspeed-state-guard")
     config.pluginmanager.register(summary, SUMMARY)
+    sections = PytestSections(summary)
+    config.pluginmanager.register(sections, SECTIONS)
+    config.pluginmanager.register(PutBack(sections), f"{SECTIONS}-put-back")
     if config.getoption("--diffspeed-strict") or config.getini("diffspeed_strict"):
         from .strict import NAME, Strict
 

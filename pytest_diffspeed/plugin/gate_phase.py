@@ -11,13 +11,12 @@ import pytest
 from ..arms.prepared_arm import PreparedArm
 from ..arms.session import Session
 from ..common.errors import UnexpectedError
-from ..common.paths import short_path
-from ..common.text import first_line
 from ..common.workdir import safe_name
 from ..gates.gate import GateContext
 from ..gates.run import run_gates
-from ..records.verdict import GateResult, VerdictKind
+from ..records.verdict import Cause, GateResult, VerdictKind
 from ..reports.exports.junit import PREFIX, properties
+from ..reports.red_screen import cause_of, kinds_of
 from ..reports.terminal import failure
 from .plan import Plan
 from .stash import OUTCOME, PLAN, STATE_GUARD
@@ -43,6 +42,7 @@ def check_gates(
     def on_unexpected(error: UnexpectedError) -> None:
         lines = traceback.format_exception(error.__cause__)
         item.add_report_section("call", "diffspeed", "".join(lines))
+        outcome["has_traceback"] = True
 
     outcome["about"] = session.about
     outcome["records"].append({"kind": "proof", **candidate.proof_record()})
@@ -62,30 +62,14 @@ def check_gates(
         outcome["images"] += [] if picture is None else [str(picture)]
     failed = [failure(result) for result in results if result.blocking]
     if failed or problems:
+        causes = [cause_of(result) for result in results if result.blocking]
+        errors = (line for line in outcome["records"] if line["kind"] == "gate-error")
+        causes += [cause for line in errors if (cause := Cause.from_dict(line.get("cause")))]
+        outcome["kinds"] = kinds_of(causes)
         pytest.fail("\n".join([*failed, *problems]), pytrace=False)
     skipping = [r for r in results if r.verdict is VerdictKind.INCONCLUSIVE]
     if skipping and session.options.inconclusive == "skip":
         pytest.skip("; ".join(f"INCONCLUSIVE: {result.reason}" for result in skipping))
-
-
-def why_not_run(when: str | None, raised: pytest.ExceptionInfo[BaseException] | None) -> str:
-    """Why a test failed before its gates: a proof, a fixture that raised, a body's own assertion.
-
-    Whoever reads a report must see it there, as they would a gate's.
-    """
-    where = "set-up failed" if when == "setup" else "the body failed"
-    if raised is None:
-        return where
-    error = raised.value
-    own = isinstance(error, pytest.fail.Exception)  # a sentence: ours, or pytest.fail's
-    message = first_line(error)
-    text = message if own else f"{type(error).__name__}: {message}"
-    place = "" if own else f" (line {raised.traceback[-1].lineno + 1} of {_file(raised)})"
-    return f"{where}: {text[:1000]}{place}"
-
-
-def _file(raised: pytest.ExceptionInfo[BaseException]) -> str:
-    return short_path(str(raised.traceback[-1].path))
 
 
 def tell_stopped(item: pytest.Item) -> None:

@@ -138,9 +138,9 @@ def pytest_runtest_makereport(
         if report.failed and report.when == "setup":
             outcome["not_run"] = claims
         if report.failed and (report.when == "setup" or outcome["not_run"]):
-            from .gate_phase import why_not_run
+            from .before_gates import failure_before_gates
 
-            outcome["why_not_run"] = why_not_run(report.when, call.excinfo)
+            outcome.update(failure_before_gates(report.when, call.excinfo))
         report.diffspeed = {  # type: ignore[attr-defined]
             "asked": len(gates) if report.when == "setup" else 0,
             "claims": claims,

@@ -51,11 +51,12 @@ def next_command(
     ordered = in_order(results)
     red = [*unchecked, *(result.test for result in ordered if result.blocking), *failed]
     if red:
-        return f"again, this one only: {shlex.join([*_args_of_this_run(config), red[0]])}"
+        budget = _needed_budget(results, red[0])
+        return f"again, this one only: {shlex.join([*_args_of_this_run(config, budget), red[0]])}"
     undecided = [r.test for r in ordered if r.verdict is VerdictKind.INCONCLUSIVE]
     if undecided:
-        again = shlex.join([*_args_of_this_run(config), undecided[0]])
-        return f"more pairs for the first INCONCLUSIVE one: {again}"
+        args = _args_of_this_run(config, _needed_budget(results, undecided[0]))
+        return f"more pairs for the first INCONCLUSIVE one: {shlex.join([*args, undecided[0]])}"
     if config.getoption("--diffspeed-html") is not None:  # the report is there
         return "these tests over commits: diffspeed history list"
     if records is not None:
@@ -65,11 +66,25 @@ def next_command(
     return f"once more, keeping the records: {again}"
 
 
-def _args_of_this_run(config: pytest.Config) -> list[str]:
-    """The words that make another run measure as this one did."""
+def _needed_budget(results: Sequence[GateResult], test: str) -> float | None:
+    """The largest that a gate of this test says it takes, where it has no verdict yet."""
+    needed = (
+        result.figures.get("needed_budget_s")
+        for result in results
+        if result.test == test and result.verdict is VerdictKind.INCONCLUSIVE
+    )
+    return max((seconds for seconds in needed if seconds is not None), default=None)
+
+
+def _args_of_this_run(config: pytest.Config, budget_s: float | None = None) -> list[str]:
+    """The words that make another run measure as this one did, with ``budget_s`` where it was too
+    small.
+    """
     args = ["pytest", "--diffspeed"]
     for name in _MATTERING:
         given = config.getoption(f"--diffspeed-{name}")
+        if name == "budget" and budget_s is not None:
+            given = f"{budget_s:g}"
         args += [] if given is None else [f"--diffspeed-{name}={given}"]
     prompts = config.getoption("--diffspeed-prompts") or ()
     return [*args, *(f"--diffspeed-prompts={prompt}" for prompt in prompts)]

@@ -32,6 +32,10 @@ BODY_DID_NOT_END = "the body of the test did not end"
 def new_outcome() -> dict[str, Any]:
     """The outcome of a test that has found nothing yet; ``records`` are those written meanwhile,
     ``not_run`` claims without a verdict, and ``why_not_run`` the reason of all of these.
+
+    ``cause`` is that of a failure before the gates, ``kinds`` says in a phrase what the block on
+    the terminal explains of this test (empty: nothing), and ``has_traceback`` whether pytest shows
+    how it came about.
     """
     return {
         "not_run": [],
@@ -40,6 +44,9 @@ def new_outcome() -> dict[str, Any]:
         "ladder": [],
         "records": [],
         "about": None,
+        "cause": None,
+        "kinds": "",
+        "has_traceback": False,
     }
 
 

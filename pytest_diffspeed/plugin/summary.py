@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,24 @@ from ..accelerators.device import Device
 from ..arms.base_commit.base import Base
 from ..arms.session_options import Options
 from ..arms.session_record import about_session
+from ..common.text import listed
 from ..compilation.cache_folder import CompileCache, megabytes
 from ..evidence.key import installed_version
 from ..evidence.tree import why_unreadable
-from ..gates.many_gates import over_many_gates
 from ..records.finished import FinishedSession
-from ..records.reader import RecordedGate, RecordedSession, recorded_session
-from ..records.verdict import GateResult, VerdictKind
-from ..reports.ladder import ladder_rows
-from ..reports.terminal import gate_lines, ladder_table
+from ..records.reader import RecordedSession, recorded_session
+from ..records.verdict import Cause, GateResult
 from ..reports.writers import write_outputs
 from .asked_outputs import asked_outputs
 from .declared_options import runs_tests
 from .junit_failure import fail_in_junit
-from .next_command import github_lines, next_command
 from .options import project_folder as _project
 from .public_names import is_ours
-from .stash import BODY_DID_NOT_END, new_outcome
+from .record_of_test import record_of_test
+from .stash import PLAN, new_outcome
+from .terminal_block import TerminalBlock, is_verbose, results_of
 
 NAME = "diffspeed-summary"
-_COLOURS = {
-    VerdictKind.PASS: {"green": True},
-    VerdictKind.FAIL: {"red": True, "bold": True},
-    VerdictKind.INCONCLUSIVE: {"yellow": True},
-    VerdictKind.NOT_APPLICABLE: {"light": True},
-}
 HOW_TO_START = (
     "no diffspeed test was collected; a first one is\n"
     "    @pytest.mark.diffspeed('compile')\n"
@@ -68,6 +60,8 @@ class Summary:
         """By test, how many gates it asked for."""
         self._waiting: dict[str, list[str]] = {}
         """Claims of tests that began and have not ended."""
+        self._shown_above: set[str] = set()
+        """Tests whose traceback pytest prints."""
         self.journal: Path | None = None
         """Where the session of this process writes; the controller of xdist has none."""
         self._about: dict[str, Any] | None = None
@@ -83,8 +77,7 @@ class Summary:
         )
         against = "" if self._base is None else f"; base {self._base.name}"
         lines = [
-            f"diffspeed: {self._device} ({self._device.name}); {versions}; "
-            f"pipeline {self._options.pipeline}; budget {budget}{against}"
+            f"diffspeed: {self._device} ({self._device.name}); {versions}; budget {budget}{against}"
         ]
         unreadable = why_unreadable(_project(self._config))
         if unreadable is not None:
@@ -96,6 +89,14 @@ class Summary:
             cache, found = self._cache
             lines.append(f"diffspeed: compile cache {cache.folder}: {found}")
         return lines
+
+    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
+        """The pipelines that these tests name: not before they are collected is that known."""
+        plans = (item.stash.get(PLAN, None) for item in items if is_ours(item))
+        usual = self._options.pipeline
+        sources = dict.fromkeys(usual if p is None else p.source or usual for p in plans)
+        named = "pipeline" if len(sources) == 1 else "pipelines"
+        return [f"diffspeed: {named} {listed(list(sources))}"] if sources else []
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._collection_failed |= report.failed
@@ -120,7 +121,9 @@ class Summary:
         self._collected = True  # xdist's controller collects nothing itself
         self.take(report.nodeid, ours)
         if report.when == "call" or report.outcome != "passed":
-            self._records.setdefault(report.nodeid, []).append(_test_record(report, ours))
+            self._records.setdefault(report.nodeid, []).append(record_of_test(report, ours))
+            if ours["has_traceback"]:
+                self._shown_above.add(report.nodeid)
 
     def _take_crashed(self, report: pytest.TestReport) -> None:
         """A test whose process died under it: what its gates found died too."""
@@ -130,8 +133,9 @@ class Summary:
             {"kind": "not-run", "test": report.nodeid, "claim": claim, "reason": why}
             for claim in claims
         ]
-        crashed = {**new_outcome(), "why_not_run": why}
-        self._records[report.nodeid] = [*lost, _test_record(report, crashed)]
+        cause = Cause("CRASHED", why, "run it alone, without -n: the system may have killed it")
+        crashed = {**new_outcome(), "why_not_run": why, "cause": cause.as_dict()}
+        self._records[report.nodeid] = [*lost, record_of_test(report, crashed)]
 
     def take(self, test: str, outcome: Mapping[str, Any]) -> None:
         """What one test found.  A plugin may have run it before: the last run is what holds."""
@@ -153,7 +157,7 @@ class Summary:
 
     @property
     def _no_verdict(self) -> bool:
-        return bool(self._asked) and not any(map(_reached, _results(self._recorded())))
+        return bool(self._asked) and not any(map(_reached, results_of(self._recorded())))
 
     @property
     def _nothing_checked(self) -> str:
@@ -198,6 +202,11 @@ class Summary:
         tests = [record for records in self._records.values() for record in records]
         return [{"kind": "session", **about}, *tests]
 
+    @property
+    def explains(self) -> bool:
+        """Whether the block says why tests are red, in the place of pytest's own sections."""
+        return bool(self._asked) and not is_verbose(self._config) and runs_tests(self._config)
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         say = terminalreporter
         if not self._collected:
@@ -207,109 +216,17 @@ class Summary:
             return
         if not runs_tests(self._config):
             return
-        session = self._recorded()
-        if session.ladder:
-            say.write_sep("=", "diffspeed: the ladder")
-            for line in ladder_rows(session.ladder):
-                say.write_line(line)
-        if not self._asked:
-            self._closing(say, session)
-            return
-        say.write_sep("=", "diffspeed")
-        for gate in _unchecked(session):
-            test, claim = gate.result.test, gate.result.claim
-            say.write_line(f"not checked     {test}  {claim}", red=True, bold=True)
-            for line in str(gate.error).splitlines():
-                say.write_line(f"                {line}", red=True)
-        results = _results(session)
-        for kind, line in gate_lines(results, verbose=self._config.get_verbosity() > 0):
-            say.write_line(line, **_COLOURS[kind])
-        for lost in session.not_run:
-            say.write_line(f"not run         {lost['test']}  {lost['claim']}", yellow=True)
-            say.write_line(f"                {lost.get('reason', BODY_DID_NOT_END)}", yellow=True)
-        if self._no_verdict:
-            say.write_line(self._nothing_checked, red=True, bold=True)
-        table = ladder_table(results)
-        if table:
-            say.write_line("")
-            say.write_line("whole calls:")
-        for line in table:
-            say.write_line(line)
-        many = over_many_gates(results)
-        if many is not None:
-            say.write_line(many)
-        self._closing(say, session)
-
-    def _closing(self, say: pytest.TerminalReporter, session: RecordedSession) -> None:
-        images = _images(session)
-        if images:
-            say.write_line("")
-            say.write_line("images (baseline, optimized, difference × 8):")
-            for image in images:
-                say.write_line(f"    {image}")
+        block = TerminalBlock(say, self._config, self._recorded(), self._shown_above)
+        block.ladder()
+        if self._asked:
+            block.verdicts(self._nothing_checked if self._no_verdict else None)
+        sentences = list(self._sentences)
         if self._cache is not None:
             cache, found = self._cache
-            say.write_line(
-                f"compile cache {cache.folder}: {found}; {megabytes(cache.size_bytes())} now"
+            sentences.insert(
+                0, f"compile cache {cache.folder}: {found}; {megabytes(cache.size_bytes())} now"
             )
-        for line in self._sentences:
-            say.write_line(line)
-        for line in self._problems:
-            say.write_line(line, red=True, bold=True)
-        for line in github_lines(session):
-            say.write_line(line)
-        unchecked = [gate.result.test for gate in _unchecked(session)]
-        failed = [str(line["test"]) for line in session.failed_otherwise]
-        records = self._options.json_path or self.journal
-        say.write_line(next_command(self._config, _results(session), unchecked, records, failed))
-
-
-def _results(session: RecordedSession) -> list[GateResult]:
-    """The verdicts of the gates, each of its last run; none of one that did not end."""
-    return [gate.result for gate in session.latest if gate.finished]
-
-
-def _unchecked(session: RecordedSession) -> list[RecordedGate]:
-    """Gates that were tried and could not be checked."""
-    return [gate for gate in session.latest if gate.error is not None]
-
-
-def _images(session: RecordedSession) -> list[str]:
-    """The pictures of each test; of one that was stopped, those that its gates had drawn."""
-    of_tests = (test.get("images") or [] for test in session.tests)
-    of_gates = ((result.figures.get("pictures") or [])[:1] for result in _results(session))
-    return list(dict.fromkeys(image for some in (*of_tests, *of_gates) for image in some))
-
-
-def _test_record(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:
-    """How pytest saw a test end, with its place: a report points there."""
-    path, line, _ = report.location
-    gates = (record for record in ours["records"] if record["kind"] == "gate")
-    stacks = {str(found["stack"]) for found in [*gates, *ours["ladder"]]}
-    return {
-        "kind": "test",
-        "test": report.nodeid,
-        "outcome": report.outcome,
-        "stack": stacks.pop() if len(stacks) == 1 else None,
-        "file": path.replace(os.sep, "/"),
-        "line": (line or 0) + 1,
-        "duration_s": report.duration,
-        "images": [image.replace(os.sep, "/") for image in ours["images"]],
-        **_error(report, ours),
-    }
-
-
-def _error(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, str]:
-    """Why a test failed, where no gate says so."""
-    if not report.failed:
-        return {}
-    lines = [line for line in report.longreprtext.splitlines() if line.strip()] or ["no message"]
-    if report.when == "teardown":
-        return {"error": f"teardown failed: {lines[-1][:1000]}"}
-    if report.when == "call" and not ours["not_run"]:  # its gates ran
-        red = any(one["kind"] == "gate-error" or one.get("blocking") for one in ours["records"])
-        return {} if red else {"error": f"failed beside its gates: {lines[-1][:1000]}"}
-    return {"error": str(ours["why_not_run"])}
+        block.closing(sentences, self._problems, records=self._options.json_path or self.journal)
 
 
 def _reached(result: GateResult) -> bool:

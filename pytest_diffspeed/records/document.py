@@ -21,7 +21,12 @@ def tables() -> str:
     lines: list[str] = []
     for kind in sorted(kinds()):
         lines += _section(f"`{kind}`", definitions[kind])
-    for title, name in (("Metrics of a gate", "metric"), ("Figures of a gate", "figures")):
+    own = (
+        ("Cause of a failure", "cause"),
+        ("Metrics of a gate", "metric"),
+        ("Figures of a gate", "figures"),
+    )
+    for title, name in own:
         lines += _section(title, definitions[name])
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .lines import read_lines
-from .verdict import EvidenceKind, GateResult, VerdictKind
+from .verdict import Cause, EvidenceKind, GateResult, VerdictKind
 
 _AFTERWARDS = ("stages", "memory")
 """Kinds that tell more about a gate's arms once its verdict is written: they become figures."""
@@ -105,6 +105,7 @@ class _Open:
     pairs: list[RecordedPair] = field(default_factory=list)
     result: GateResult | None = None
     error: str | None = None
+    cause: Cause | None = None
     afterwards: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -155,6 +156,7 @@ def recorded_session(
             gate.result = as_result(record)
         else:
             gate.error = record["error"]
+            gate.cause = Cause.from_dict(record.get("cause"))
     return RecordedSession(
         path,
         tuple(map(_rebuilt, gates)),
@@ -202,6 +204,7 @@ def _rebuilt(gate: _Open) -> RecordedGate:
         blocking=True,  # what nobody saw to its end may not look like a success
         figures=_figures(gate.start, counted),
         axis=gate.line.get("axis"),
+        cause=gate.cause,
     )
     return RecordedGate(result, pairs, False, gate.start, gate.error)
 

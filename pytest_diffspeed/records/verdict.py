@@ -87,6 +87,38 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why something is red, for somebody who reads it for ten seconds; all of it stands elsewhere.
+
+    Args:
+        kind: of failure, as ``GPU SYNC``.
+        found: one clause: what was found, and what is allowed.
+        next_step: what to do about it, without a full stop.
+        place: ``file.py:18``; ``None`` where it is no line of code.
+        source: the line of code there.
+    """
+
+    kind: str
+    found: str
+    next_step: str
+    place: str | None = None
+    source: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        """Without what there is not."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, plain: Any) -> Cause | None:
+        """``None`` of what is none; fields that a later version added are left aside."""
+        if not isinstance(plain, dict):
+            return None
+        known = {f.name: plain[f.name] for f in fields(cls) if isinstance(plain.get(f.name), str)}
+        needed = ("kind", "found", "next_step")
+        return cls(**known) if all(name in known for name in needed) else None
+
+
+@dataclass(frozen=True)
 class GateResult:
     """The outcome of one gate on one test; plain data, so that it crosses process borders.
 
@@ -95,7 +127,8 @@ class GateResult:
     by the policy of ``--diffspeed-inconclusive``.  ``axis`` (a value of :class:`Axis`) and
     ``metrics`` are what reports, history and exports show of it, and ``source`` is the pipeline
     source that it looked at; all three are ``None`` in records of versions that did not write them
-    (:mod:`.older`).
+    (:mod:`.older`).  ``cause`` is for those that did not pass: what is wrong, where, and what to do
+    next, where the gate says so.
     """
 
     gate: str
@@ -110,9 +143,13 @@ class GateResult:
     axis: str | None = None
     metrics: tuple[Metric, ...] | None = None
     source: str | None = None
+    cause: Cause | None = None
 
     def as_dict(self) -> dict[str, Any]:
         plain = asdict(self)
+        del plain["cause"]
+        if self.cause is not None:
+            plain["cause"] = self.cause.as_dict()
         plain["verdict"] = str(self.verdict)
         plain["evidence"] = None if self.evidence is None else str(self.evidence)
         if self.axis is None:
@@ -137,5 +174,6 @@ class GateResult:
                 ),
                 "verdict": VerdictKind(plain["verdict"]),
                 "evidence": None if evidence is None else EvidenceKind(evidence),
+                "cause": Cause.from_dict(plain.get("cause")),
             }
         )

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..records.reader import RecordedGate, RecordedSession
-from ..records.verdict import VerdictKind
+from ..records.verdict import Cause, VerdictKind
 from .guilty_lines import guilty_lines, in_checkout
-from .terminal import describe, in_order
+from .terminal import describe, in_order, next_step
 
 PER_STEP = 10
 """Annotations of one kind that GitHub shows of a step."""
@@ -79,7 +79,8 @@ def _annotation(
             test += f" ({file}:{place.get('line', 1)})"
         # From the root of the checkout already.
         place, root = source, workspace or root
-    text = "\n".join(part for part in (test, describe(result), result.reason) if part)
+    parts = (test, describe(result), result.reason, *next_step(result.cause))
+    text = "\n".join(part for part in parts if part)
     return _command(kind, title, text, place, root, workspace)
 
 
@@ -96,7 +97,9 @@ def _source(gate: RecordedGate, root: Path, workspace: Path | None) -> Mapping[s
 
 def _failed(place: Mapping[str, Any], root: Path, workspace: Path | None) -> str:
     """A test that failed before its gates: a proof, a fixture, its own body."""
-    text = f"{place['test']}\n{place.get('error') or 'see the log of this step'}"
+    error = place.get("error") or "see the log of this step"
+    step = next_step(Cause.from_dict(place.get("cause")))
+    text = "\n".join([str(place["test"]), str(error), *step])
     return _command("error", "diffspeed test failed", text, place, root, workspace)
 
 

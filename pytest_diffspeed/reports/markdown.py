@@ -11,20 +11,21 @@ from __future__ import annotations
 import html
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..common.files import replace_file
 from ..common.text import listed, plural
 from ..records.finished import FinishedSession
 from ..records.older import axis_of
 from ..records.reader import RecordedSession
-from ..records.verdict import Axis, GateResult, VerdictKind
+from ..records.verdict import Axis, Cause, GateResult, VerdictKind
 from .brief import brief
 from .ladder import ladder_rows
 from .loose import mapping, words
-from .terminal import describe, in_order
+from .terminal import describe, in_order, next_step
 
 LIMIT_BYTES = 1024 * 1024
 """What GitHub takes as the summary of a step; of a longer one it shows nothing at all."""
@@ -157,10 +158,7 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     yield _Section(
         "tests that failed otherwise",
         "| failed | test | why |\n|---|---|---|\n",
-        [
-            f"| ❌ | {code(line['test'])} | {code(line.get('error') or 'see the log')} |\n"
-            for line in session.failed_otherwise
-        ],
+        [f"| ❌ | {code(line['test'])} | {_why(line)} |\n" for line in session.failed_otherwise],
         "\n",
     )
     marks = {id(r): "⚠️ not checked" if id(r) in unchecked else _MARKS[r.verdict] for r in loud}
@@ -202,6 +200,12 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     )
 
 
+def _why(line: Mapping[str, Any]) -> str:
+    """Why a test failed where no gate says so, and what to do."""
+    step = next_step(Cause.from_dict(line.get("cause")))
+    return "<br>".join(code(part) for part in (line.get("error") or "see the log", *step))
+
+
 def _row(result: GateResult, mark: str) -> str:
     cells = (mark, code(result.test), code(result.claim), code(_found(result) or result.reason))
     return f"| {' | '.join(cells)} |\n"
@@ -232,7 +236,7 @@ def _found(result: GateResult) -> str:
 
 
 def _reason(result: GateResult, mark: str) -> str:
-    reason = result.reason
+    reason = "\n".join([result.reason, *next_step(result.cause)])
     if axis_of(result) is Axis.IMAGES:
         reason = "\n".join(filter(None, (reason, describe(result))))
     if len(reason) > _LONGEST_REASON:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..records.older import axis_of
-from ..records.verdict import Axis, EvidenceKind, GateResult, VerdictKind
+from ..records.verdict import Axis, Cause, EvidenceKind, GateResult, VerdictKind
 from .loose import words
 
 _ORDER = (
@@ -55,7 +55,7 @@ def gate_lines(
         head = f"{result.verdict.value:<{_WIDTH}}  {result.test}  {result.claim}"
         is_short = result.verdict is VerdictKind.PASS and not verbose and not _came_late(result)
         found = _short(result) if is_short else describe(result)
-        below = [] if is_short else result.reason.splitlines()
+        below = [] if is_short else [*result.reason.splitlines(), *next_step(result.cause)]
         if is_short and found and "\n" not in found:
             head += f"  {found}"
         elif found:
@@ -74,7 +74,12 @@ def _came_late(result: GateResult) -> bool:
 def failure(result: GateResult) -> str:
     """What stands in the test's own report; a one-line summary shows only its first words."""
     parts = [f"{result.verdict} {result.claim}: {describe(result) or _unmeasured(result)}"]
-    return "\n    ".join([*parts, *result.reason.splitlines()])
+    return "\n    ".join([*parts, *result.reason.splitlines(), *next_step(result.cause)])
+
+
+def next_step(cause: Cause | None) -> list[str]:
+    """What to do about it, in a line of its own; nothing where nobody says it."""
+    return [] if cause is None else [f"next: {cause.next_step}"]
 
 
 def _unmeasured(result: GateResult) -> str:

@@ -66,6 +66,15 @@ class Projection:
         return self.earlier_pairs > 0 and self.pairs - self.earlier_pairs < self.least_pairs
 
     @property
+    def needed_budget_s(self) -> int | None:
+        """Seconds that can be expected to give a verdict; ``None`` where none are known to."""
+        if self.is_impossible or self._is_short_of_new_ones:
+            return round_up(2 * self.least_pairs * self.pair_s)
+        if self.needed_pairs is None:
+            return None
+        return round_up((self.needed_pairs - self.earlier_pairs) * self.pair_s)
+
+    @property
     def sentence(self) -> str:
         """Why the budget is too small, and the one that is not; for one that is not enough."""
         new = self.pairs - self.earlier_pairs
@@ -78,12 +87,12 @@ class Projection:
         if self.is_impossible:
             return (
                 f"{holds} and no verdict is possible with fewer than {self.least_pairs}; "
-                f"use --diffspeed-budget={round_up(2 * self.least_pairs * self.pair_s)} or more"
+                f"use --diffspeed-budget={self.needed_budget_s} or more"
             )
         if self._is_short_of_new_ones:
             return (
                 f"{holds}, and a PASS needs {self.least_pairs} that are timed now: "
-                f"--diffspeed-budget={round_up(2 * self.least_pairs * self.pair_s)}"
+                f"--diffspeed-budget={self.needed_budget_s}"
             )
         side = "≥" if self.ratio >= self.min_ratio else "<"
         could = "nothing yet" if self.shown is None else f"{side} {self.shown:.3g}×"
@@ -92,10 +101,9 @@ class Projection:
         )
         if self.needed_pairs is None:
             return f"{holds}; the {self.ratio:.3g}× of the warm-up are too close to the threshold"
-        missing = self.needed_pairs - self.earlier_pairs
         return (
             f"{holds}; the {self.ratio:.3g}× of the warm-up take about {self.needed_pairs} pairs: "
-            f"--diffspeed-budget={round_up(missing * self.pair_s)}"
+            f"--diffspeed-budget={self.needed_budget_s}"
         )
 
 

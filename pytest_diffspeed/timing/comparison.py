@@ -77,6 +77,8 @@ class SpeedupResult:
     earlier_pairs: int = 0
     instances: int = 1
     round_overhead_s: float = math.nan
+    needed_budget_s: int | None = None
+    """Of a measurement without a verdict: the budget that its reason names."""
 
     def __str__(self) -> str:
         """The verdict with its interval, seconds of a call, and the reason."""
@@ -208,23 +210,25 @@ class Comparison:
         """What the pairs so far show; ``remark`` is a further clause of the reason."""
         nan, pairs = math.nan, self.pairs
         estimate = self._gate.estimate() if pairs else None
+        needed_s: int | None = None
         if projection.is_impossible and not self.is_decided:
-            reason = projection.sentence
+            reason, needed_s = projection.sentence, projection.needed_budget_s
         else:
             assert estimate is not None, "a budget that holds pairs gave none"
             reason = estimate.reason
             if self._gate.decision is Decision.PASS and not self.is_decided:
                 least = fewest_pairs(self.question.alpha)
+                needed_s = round_up(2 * least * projection.pair_s)
                 reason = (
                     f"the pairs of earlier runs would make it a PASS, which needs {least} timed "
                     f"now, most of them at or above {self.question.min_ratio:g}×, and found "
                     f"{len(pairs) - self._earlier}: "
-                    f"--diffspeed-budget={round_up(2 * least * projection.pair_s)}"
+                    f"--diffspeed-budget={needed_s}"
                 )
             elif not self.is_decided and estimate.pairs_needed is not None:
                 missing = estimate.pairs_needed - len(pairs)
-                more_s = projection.budget_s + missing * projection.pair_s
-                reason += f": --diffspeed-budget={round_up(more_s)}"
+                needed_s = round_up(projection.budget_s + missing * projection.pair_s)
+                reason += f": --diffspeed-budget={needed_s}"
         return SpeedupResult(
             verdict=_VERDICTS[self._decision],
             reason="; ".join(filter(None, (reason, self._remark, remark))),
@@ -249,6 +253,7 @@ class Comparison:
             earlier_pairs=self._earlier,
             instances=len(self._instances) + self._earlier_instances or 1,
             round_overhead_s=round_overhead_s,
+            needed_budget_s=needed_s,
         )
 
 

@@ -1,5 +1,7 @@
 """A stack that could not be proven leaves nothing behind that the next test would run."""
 
+import pytest
+
 PLANTED = """
 from pytest_diffspeed.common.errors import NotEffectiveError
 from pytest_diffspeed.techniques.technique import Family
@@ -20,6 +22,7 @@ def pytest_diffspeed_techniques():
 """
 
 
+@pytest.mark.usefixtures("verbose")
 def test_what_a_failed_stack_compiled_is_forgotten(pytester, run_diffspeed):
     pytester.makeconftest(PLANTED)
     pytester.makepyfile(

@@ -222,6 +222,7 @@ def test_a_torch_that_keeps_hooks_elsewhere_is_told(shared, monkeypatch):
         pipeline_state(shared)
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_gate_fails_whose_body_changed_the_pipeline(pytester, constant_clock, run_diffspeed):
     pytester.makepyfile(
         """

@@ -33,6 +33,7 @@ def ran(pytester, run_diffspeed, stacks, body="pass"):
         (("channels_last", "bf16"), "FRESH"),  # the text encoders are the baseline's own
     ],
 )
+@pytest.mark.usefixtures("verbose")
 def test_a_pipeline_is_used_again_only_where_all_of_it_can_be_as_before(
     pytester, run_diffspeed, stacks, said
 ):

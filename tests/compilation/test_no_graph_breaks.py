@@ -12,6 +12,7 @@ from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.techniques.apply import apply_stack
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
+from tests.printed import in_one_line
 
 SOURCE = "small_pipeline:build"
 SUITE = """
@@ -81,11 +82,11 @@ def compiles_without_inductor(monkeypatch):
 def test_a_clean_pipeline_passes_compiled_or_not(run, pytester, stack, compiles_without_inductor):
     outcome = run(stack=stack)
     outcome.assert_outcomes(passed=1)
-    outcome.stdout.fnmatch_lines(
+    in_one_line(outcome).fnmatch_lines(
         [
-            f"PASS *test_structure[[]{stack}[]]  no_graph_breaks  unet: 1 graph, 0 breaks, * ops; "
+            f"*PASS *test_structure[[]{stack}[]] no_graph_breaks unet: 1 graph, 0 breaks, * ops; "
             "vae.decode: 1 graph, 0 breaks, * ops; "
-            "not looked at: text_encoder (ran 1 ×), text_encoder_2 (ran 1 ×) (counted)",
+            "not looked at: text_encoder (ran 1 ×), text_encoder_2 (ran 1 ×) (counted)*",
         ]
     )
     figures = gate(pytester)["figures"]
@@ -103,6 +104,7 @@ def test_what_the_stack_compiles_in_one_graph_is_no_break(
     assert gate(pytester)["figures"]["components"]["unet"]["graphs"] == 1
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_break_in_the_denoiser_fails_with_its_place(run, pytester, prints_in_the_denoiser):
     outcome = run()
     outcome.assert_outcomes(failed=1)
@@ -146,6 +148,7 @@ def test_a_break_only_with_guidance_is_met_where_the_call_has_guidance(
     assert len(gate(pytester)["figures"]["components"]["unet"]["breaks"]) == breaks
 
 
+@pytest.mark.usefixtures("verbose")
 def test_an_arm_with_fullgraph_fails_with_our_report(run, prints_in_the_denoiser, monkeypatch):
     """Compiled, it does not even come to the gate; the user reads the same all the same."""
     monkeypatch.setattr(compile_catalog.Compile, "backend", "eager")
@@ -183,6 +186,7 @@ def test_text_encoders_and_the_scheduler_on_request(run, pytester):
     assert all(component["graphs"] for component in components.values())
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_failing_compilation_is_an_error_and_no_break(run, monkeypatch):
     import planted
 
@@ -202,6 +206,7 @@ def test_a_failing_compilation_is_an_error_and_no_break(run, monkeypatch):
     )
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_component_that_the_pipeline_lacks_is_an_error(run):
     outcome = run("components=['transformer']")
     outcome.assert_outcomes(failed=1)
@@ -210,6 +215,7 @@ def test_a_component_that_the_pipeline_lacks_is_an_error(run):
     )
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_misspelt_component_is_an_error_that_names_the_nearest(run):
     outcome = run("components=['vae.decod']")
     outcome.assert_outcomes(failed=1)

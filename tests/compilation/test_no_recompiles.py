@@ -6,6 +6,7 @@ from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
+from tests.printed import in_one_line
 
 SUITE = """
 import pytest
@@ -38,15 +39,16 @@ def figures(pytester):
 def test_the_same_call_again_and_another_prompt_compile_nothing(run, pytester):
     outcome = run("no_recompiles(prompts=['a much longer prompt about an owl in the snow'])")
     outcome.assert_outcomes(passed=1)
-    outcome.stdout.fnmatch_lines(
+    in_one_line(outcome).fnmatch_lines(
         [
-            "PASS *no_recompiles  0 recompilations over 2 calls after warm-up; "
+            "*PASS *no_recompiles 0 recompilations over 2 calls after warm-up; "
             "not compiled, so not looked at: text_encoder (ran 1 ×), text_encoder_2 (ran 1 ×) "
-            "(counted)"
+            "(counted)*"
         ]
     )
 
 
+@pytest.mark.usefixtures("verbose")
 def test_other_sizes_batches_and_guidance_compile_again_with_their_reason(run, pytester):
     outcome = run("no_recompiles(sizes=[(16, 24)], batch_sizes=[2], guidance=[1.0])")
     outcome.assert_outcomes(failed=1)
@@ -98,6 +100,7 @@ def test_what_the_gate_compiled_is_gone_so_another_test_finds_the_same(run, pyte
     assert first["often"] == second["often"]
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_graph_break_of_another_call_is_told_with_its_place(run, monkeypatch):
     original = UNet2DConditionModel.get_time_embed
 
@@ -146,6 +149,7 @@ def test_a_number_that_changes_on_every_call_is_seen(run, pytester, monkeypatch)
     assert "size mismatch" in first["why"]
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_stack_that_compiles_nothing_is_an_error(run):
     outcome = run("no_recompiles()", stack="channels_last")
     outcome.assert_outcomes(failed=1)
@@ -155,20 +159,22 @@ def test_a_stack_that_compiles_nothing_is_an_error(run):
 def test_a_cold_start_within_its_limit(run, pytester):
     outcome = run("max_compile_time(1000)")
     outcome.assert_outcomes(passed=1)
-    outcome.stdout.fnmatch_lines(
-        ["PASS *max_compile_time  first call * s (unused cache), then * s; *pays off*(measured)"]
+    in_one_line(outcome).fnmatch_lines(
+        ["*PASS *max_compile_time first call * s (unused cache), then * s; *pays off*(measured)*"]
     )
     found = figures(pytester)
     assert found["graphs"] == 2
     assert found["first_call_s"] > found["steady_s"] > 0
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_cold_start_that_takes_too_long_fails(run):
     outcome = run("max_compile_time(0.000001)")
     outcome.assert_outcomes(failed=1)
     outcome.stdout.fnmatch_lines(["*the first call took * s, allowed: 1e-06 s*"])
 
 
+@pytest.mark.usefixtures("verbose")
 def test_no_compilation_has_no_compile_time(run):
     outcome = run("max_compile_time(1000)", stack="channels_last")
     outcome.assert_outcomes(failed=1)

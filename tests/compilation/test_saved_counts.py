@@ -162,6 +162,7 @@ def test_structure(optimized_pipeline): ...
 """
 
 
+@pytest.mark.usefixtures("verbose")
 def test_saved_then_worse_then_saved_again_then_better(
     pytester, run_diffspeed, fresh_dynamo, monkeypatch
 ):
@@ -223,6 +224,7 @@ def test_two(optimized_pipeline): ...
 """
 
 
+@pytest.mark.usefixtures("verbose")
 def test_recompilations_are_saved_by_component_and_by_what_was_called(
     pytester, run_diffspeed, fresh_dynamo, monkeypatch
 ):

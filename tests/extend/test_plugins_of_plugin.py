@@ -187,6 +187,7 @@ def copy_example(pytester):
         (pytester.path / name).write_text((EXAMPLE / name).read_text())
 
 
+@pytest.mark.usefixtures("verbose")
 def test_the_example_skips_blocks_and_proves_it(pytester, constant_clock, run_diffspeed):
     copy_example(pytester)
     result = run_diffspeed("--diffspeed-steps=4", "--diffspeed-inconclusive=warn")
@@ -199,6 +200,7 @@ def test_the_example_skips_blocks_and_proves_it(pytester, constant_clock, run_di
     assert found.groups() == ("10", "5")
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_cache_that_never_fires_fails_its_test(pytester, run_diffspeed):
     copy_example(pytester)
     conftest = pytester.path / "conftest.py"
@@ -208,6 +210,7 @@ def test_a_cache_that_never_fires_fails_its_test(pytester, run_diffspeed):
     result.stdout.fnmatch_lines(["*all 10 ran: the cache never fired*"])
 
 
+@pytest.mark.usefixtures("verbose")
 def test_the_example_refuses_a_pipeline_without_such_blocks(pytester, run_diffspeed):
     copy_example(pytester)
     test = pytester.path / "test_first_block_cache.py"

@@ -155,6 +155,7 @@ def test_a_budget_that_is_not_expected_to_decide_is_said_before_the_first_pair(
 @pytest.mark.parametrize(
     ("stack", "ratio", "outcome"), [("bf16", 0.6, "passed"), ("channels_last", 0.9, "failed")]
 )
+@pytest.mark.usefixtures("verbose")
 def test_without_a_gpu_the_simulated_one_counts_memory(
     pytester, run_diffspeed, constant_clock, stack, ratio, outcome
 ):
@@ -220,6 +221,7 @@ def test_without_a_gpu_only_eager_stacks_are_counted(
 
 
 @pytest.mark.parametrize(("candidate", "outcome"), [(650, "passed"), (651, "failed")])
+@pytest.mark.usefixtures("verbose")
 def test_counted_peaks_decide_max_memory(
     pytester, run_diffspeed, constant_clock, monkeypatch, candidate, outcome
 ):

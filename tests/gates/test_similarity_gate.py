@@ -92,6 +92,7 @@ def test_a_pass_shows_every_metric_the_floor_and_pictures_and_is_cached(
     assert not record_of(pytester)["figures"]["baseline_from_cache"]
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_broken_candidate_fails_and_names_image_prompt_and_seed(pytester, run_demo):
     suite(
         pytester,
@@ -107,6 +108,7 @@ def test_a_broken_candidate_fails_and_names_image_prompt_and_seed(pytester, run_
     assert record_of(pytester)["verdict"] == "FAIL"
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_dropped_layer_fails_the_loosest_preset(pytester, run_demo):
     suite(
         pytester,
@@ -118,6 +120,7 @@ def test_a_dropped_layer_fails_the_loosest_preset(pytester, run_demo):
     result.stdout.fnmatch_lines(["*psnr_mean is *, need ≥ * (worst: image *"])
 
 
+@pytest.mark.usefixtures("verbose")
 def test_limits_are_overridden_one_by_one(pytester, run_demo):
     suite(pytester, '"cache", psnr_worst=101, ssim_mean=0.0')
     result = run_demo("--diffspeed-json=gates.jsonl")
@@ -189,6 +192,7 @@ def test_any_test_id_makes_safe_file_names(pytester, run_demo):
     assert all(set("/\\:*?<>|\"' ").isdisjoint(path.name) for path in pictures)
 
 
+@pytest.mark.usefixtures("verbose")
 def test_calibrated_limits_come_from_the_repository(pytester, run_demo, capsys, monkeypatch):
     suite(pytester, '"calibrated"')
     command = "diffspeed calibrate --pipeline=demo --stack=bf16 --steps=3"

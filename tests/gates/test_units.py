@@ -119,6 +119,7 @@ def test_stages_are_taken_from_a_call_after_the_pairs(
     assert log.index("stamp") == log.count("pair")
 
 
+@pytest.mark.usefixtures("verbose")
 def test_the_step_of_a_one_step_call_is_an_error_that_says_what_to_do(
     pytester, run_diffspeed, counting_clock
 ):
@@ -136,6 +137,7 @@ def test_the_step_of_a_one_step_call_is_an_error_that_says_what_to_do(
     outcome.stdout.fnmatch_lines(["*could not be checked: *--diffspeed-steps=2 or more*"])
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_component_that_the_pipeline_lacks_is_an_error_that_says_so(
     pytester, run_diffspeed, counting_clock
 ):

@@ -80,6 +80,7 @@ def test_a_video_is_compared_frame_by_frame(run, pytester):
     assert "flicker" in html and "worst frame" in html and "uncalibrated for video" in html
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_worse_video_fails_and_its_frame_is_named(run):
     result, figures = run(
         "video", "sdpa_math", '"cache"', "optimized_pipeline.vae.decoder.conv_out.bias.data += 0.3"
@@ -102,6 +103,7 @@ def test_a_sound_is_compared_by_noise_and_spectra(run, pytester):
     assert 'class="strip wide"' in html
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_limit_that_the_medium_does_not_have_is_refused_in_one_sentence(run):
     result, figures = run("audio", "bf16", "psnr_worst=20")
     result.assert_outcomes(failed=1)

@@ -48,6 +48,23 @@ WHY = {
 }
 
 
+SHOWN = {
+    "test_it.py::test_proof[broken]": (
+        "NOT EFFECTIVE",
+        "broken: expected 12 convolutions, found 0",
+    ),
+    "test_it.py::test_body[channels_last]": (
+        "TEST BODY",
+        """test_it.py:10  assert False, "<b>someone's own</b>\"""",
+    ),
+    "test_it.py::test_fixture[channels_last]": (
+        "SETUP",
+        'test_it.py:14  raise ValueError("nothing here")',
+    ),
+}
+"""On the terminal: the kind, and the line below it."""
+
+
 @pytest.fixture
 def failed(pytester, run_diffspeed, monkeypatch):
     """A session of three red tests whose gates never ran, on GitHub."""
@@ -66,14 +83,21 @@ def test_each_reader_is_told_which_and_why(pytester, failed):
     assert {str(line["test"]): line["reason"] for line in session.not_run} == WHY
 
     lines = failed.outlines
-    for test, why in WHY.items():
-        place = lines.index(f"not run         {test}  no_gpu_syncs in scheduler.step")
-        assert lines[place + 1].strip() == why
+    for test, (kind, second) in SHOWN.items():
+        place = lines.index(f"{kind:<14} {test}")
+        assert lines[place + 1] == f"    {second}"
+        assert lines[place + 2].startswith("    next: ")
         annotation = next(x for x in lines if x.startswith("::error ") and f"::{test}%0A" in x)
         assert annotation.startswith("::error file=test_it.py,line=")
-        assert annotation.endswith(why)
+        assert f"{WHY[test]}%0Anext: " in annotation
+    # A proof says it in one sentence, which stands in no traceback of pytest's beside it.
+    said = [line for line in lines if "expected 12 convolutions" in line]
+    assert len(said) == 2, said  # and in an annotation
+    assert [line for line in lines if line.startswith("FAILED ")] == [
+        "FAILED test_it.py::test_body[channels_last] - TEST BODY"
+    ]
     assert lines.count("1 gate was asked for and none reached a verdict, so this session") == 0
-    assert any(f"'{next(iter(WHY))}'" in line for line in lines if "again, this one" in line)
+    assert f"'{next(iter(WHY))}'" in "\n".join(lines).rpartition("again, this one")[2]
 
     markdown = (pytester.path / "r.md").read_text("utf-8")
     assert markdown.startswith("## diffspeed: 3 not run, 3 tests failed otherwise\n")

@@ -113,7 +113,17 @@ def test_a_warning_policy_does_not_make_nothing_green(pytester, run_diffspeed, c
     pytester.makepyfile(TEST.format(marker="max_slowdown(60)"))
     result = run_diffspeed("--diffspeed-budget=0.2", "--diffspeed-inconclusive=warn")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*it fails although the policy is 'warn': no pair was timed*"])
+    result.stdout.fnmatch_lines(
+        [
+            "NOT DECIDED    *::test_it?channels_last?",
+            "    a budget of 0.2 s holds 0 pairs of 2 s and no verdict is possible*; no pair was",
+            "      timed, which fails whatever the policy",
+            "    next: --diffspeed-budget=21 can be expected to decide it",
+        ]
+    )
+    # The command that runs it again has that budget, and not the one that was too small.
+    assert "--diffspeed-budget=21" in result.stdout.str().rpartition("again, this one only")[2]
+    assert "--diffspeed-budget=0.2" not in result.stdout.str()
 
 
 @pytest.mark.parametrize("takes", ["optimized_pipeline", ""])

@@ -591,6 +591,7 @@ def test_missing_hardware_of_the_other_stack_is_not_applicable(
     assert lines[1].endswith(": it cannot multiply bfloat16")
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_technique_that_does_not_fit_the_pipeline_is_an_error(
     pytester, one_test, run_diffspeed, monkeypatch
 ):
@@ -607,6 +608,7 @@ def test_a_technique_that_does_not_fit_the_pipeline_is_an_error(
     )
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_technique_that_took_no_hold_is_an_error(pytester, one_test, run_diffspeed, monkeypatch):
     monkeypatch.setattr(ChannelsLast, "apply", lambda self, pipeline: None)
     one_test("min_speedup(2)")
@@ -617,6 +619,7 @@ def test_a_technique_that_took_no_hold_is_an_error(pytester, one_test, run_diffs
     )
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_gate_that_cannot_be_checked_fails_its_test_and_the_others_run(
     pytester, one_test, run_diffspeed, constant_clock, monkeypatch
 ):
@@ -875,6 +878,7 @@ def test_a_gate_never_compares_a_stack_with_itself(pytester, run_diffspeed, cons
     assert result.ret != 0
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_factory_that_gives_the_same_object_twice_is_refused(
     pytester, run_diffspeed, monkeypatch
 ):
@@ -901,6 +905,7 @@ def test_a_factory_that_gives_the_same_object_twice_is_refused(
     result.stdout.fnmatch_lines(["*'mine:same' gives the same *bf16 would change the baseline*"])
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_body_that_changes_a_shared_pipeline_is_named(pytester, run_diffspeed, constant_clock):
     pytester.makepyfile(
         """

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.journals import journaled, records_in
+from tests.printed import in_one_line
 
 CONFTEST = """
 import diffusers
@@ -52,7 +53,7 @@ def run(pytester, arguments, source="random:sdxl-tiny", *more):
     result = pytester.runpytest(
         "--diffspeed", "--diffspeed-device=cpu", f"--diffspeed-pipeline={source}", *more
     )
-    return result, "\n".join(result.outlines)
+    return result, " ".join(" ".join(result.outlines).split())
 
 
 def test_a_clean_pipeline_passes(pytester, private_temp):
@@ -72,7 +73,7 @@ def test_red_then_green(pytester, private_temp):
     red.assert_outcomes(failed=1)
     assert "6 in the first step, 0 allowed; up to 6 in a steady step, 0 allowed" in text
     assert "scheduling_ddim.py:" in text
-    assert "alpha_prod_t = self.alphas_cumprod[timestep]" in text
+    assert "= self.alphas_cumprod[" in text
     green, _ = run(pytester, "", "sources:fixed")
     green.assert_outcomes(passed=1)
 
@@ -81,7 +82,7 @@ def test_sigmas_on_the_device_are_red(pytester, private_temp):
     red, text = run(pytester, "", "sources:on_the_device")
     red.assert_outcomes(failed=1)
     assert "2 in the first step, 0 allowed; up to 2 in a steady step, 0 allowed" in text
-    assert "if s_tmin <= sigma <= s_tmax else 0.0" in text
+    assert "next: take another scheduler" in text
     green, _ = run(pytester, "", "sources:on_the_host")
     green.assert_outcomes(passed=1)
 
@@ -120,11 +121,12 @@ def test_what_a_simulated_gpu_cannot_run_is_left_out_and_named(pytester, private
     (gate,) = journaled(pytester, "gate")
     assert gate["figures"]["counted_with"] == "channels_last"
     assert gate["figures"]["not_applied"] == ["compile"]
-    result.stdout.fnmatch_lines(
+    in_one_line(result).fnmatch_lines(
         ["*; counted with channels_last: compile not applied, since techniques*"]
     )
 
 
+@pytest.mark.usefixtures("verbose")
 def test_whole_calls(pytester, private_temp):
     result, text = run(pytester, "scope='call'")
     result.assert_outcomes(failed=1)
@@ -149,6 +151,7 @@ def hasty():
 """
 
 
+@pytest.mark.usefixtures("verbose")
 def test_strict_gates_what_may_block(pytester, private_temp):
     pytester.makepyfile(hasty_source=STRICT)
     lenient, said = run(pytester, "", "hasty_source:hasty")
@@ -157,4 +160,4 @@ def test_strict_gates_what_may_block(pytester, private_temp):
     strict, text = run(pytester, "strict=True", "hasty_source:hasty")
     strict.assert_outcomes(failed=1)
     assert "pageable non_blocking copies, none allowed (strict)" in text
-    assert "hasty_source.py:7  may_block" in text
+    assert "hasty_source.py:7 may_block" in text

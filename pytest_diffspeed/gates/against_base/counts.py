@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...arms.counts import PEAK_BYTES, CountedLine, Counts
 from ...arms.probes import Probe
-from ...records.verdict import EvidenceKind, GateResult, Metric, VerdictKind
+from ...records.verdict import Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from ..countable import counted_with
 from ..gate import ArmOfBase, BaseClaim, Gate, GateContext
 from ..marker import GateMarker
@@ -150,7 +150,20 @@ def _result(
             "gone_sites": [asdict(site) for site in found.gone],
         },
         metrics=_metrics(found, head.counts),
+        cause=_cause(found, against.name) if found.worse else None,
     )
+
+
+def _cause(found: CountDifference, base: str) -> Cause:
+    """The first place that the base does not have: the line that a pull request brought."""
+    many = len(found.worse)
+    what = f"{found.worse[0]} (base {base})" + (f"; {many - 1} more" if many > 1 else "")
+    step = "undo it, or merge it knowingly and the next base has it too"
+    if not found.new:
+        return Cause("WORSE THAN BASE", what, step)
+    first = found.new[0]
+    place = f"{first.file}:{first.line}"
+    return Cause("WORSE THAN BASE", f"{what}: {first.what}", step, place, first.source or None)
 
 
 def _metrics(found: CountDifference, head: Mapping[str, Mapping[str, int]]) -> list[Metric]:

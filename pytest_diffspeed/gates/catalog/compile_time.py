@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...common.errors import MeasurementError
-from ...records.verdict import SECONDS, Axis, EvidenceKind, GateResult, Metric, VerdictKind
+from ...records.verdict import (
+    SECONDS,
+    Axis,
+    Cause,
+    EvidenceKind,
+    GateResult,
+    Metric,
+    VerdictKind,
+)
 from ...techniques.stacks import Stack
 from ...techniques.technique import Family
 from ..gate import Gate, GateContext
@@ -91,6 +99,11 @@ class MaxCompileTimeGate(Gate):
                     ("first_call_s", start.first_call_s),
                 )
             ],
+            cause=Cause(
+                "COMPILE TIME",
+                f"the first call took {start.first_call_s:.3g} s, {marker.seconds:g} s allowed",
+                "compile repeated blocks only, keep a compile cache, or allow more seconds",
+            ),
         )
         return context.publish(result)
 

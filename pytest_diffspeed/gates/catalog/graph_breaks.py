@@ -12,17 +12,17 @@ from ...arms.probes import Probe
 from ...common.errors import DiffspeedError, MeasurementError
 from ...common.paths import path_in_tree
 from ...common.text import plural
-from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
+from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..gate import GateContext
 from ..marker import GateMarker
 from ..marker_values import as_components, as_count, as_device, as_optional_stack
-from ..saved_counts import SAVED, saved_counts
+from ..saved_counts import SAVED, UPDATE, saved_counts
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
-    from ...compilation.report import GraphBreakReport
+    from ...compilation.report import GraphBreak, GraphBreakReport
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class NoGraphBreaksGate(CountingGate):
                 "not_looked_at": list(left_out),
             },
             metrics=[Metric("breaks", len(breaks), "graph breaks", series="breaks")],
+            cause=_cause(breaks, limit, ratchet.worse, silent),
         )
         return context.publish(result)
 
@@ -119,6 +120,31 @@ class NoGraphBreaksGate(CountingGate):
         return BaseProbe(
             Probe("graph breaks", count_breaks), context.candidate, {"components": components}
         )
+
+
+def _cause(
+    breaks: Sequence[GraphBreak],
+    limit: int | None,
+    worse: Sequence[str],
+    silent: Sequence[GraphBreakReport],
+) -> Cause:
+    """The first break; what is allowed is the next step only where nothing removes it."""
+    if worse and (limit is None or len(breaks) <= limit):
+        return Cause("GRAPH BREAK", worse[0], f"see its line with -v, or {UPDATE}")
+    if breaks:
+        first = breaks[0]
+        more = f" (and {plural(len(breaks) - 1, 'more break')})" if len(breaks) > 1 else ""
+        return Cause(
+            "GRAPH BREAK",
+            f"{first.reason}{more}",
+            first.remedy or f"take it out of the compiled part, or max_breaks={len(breaks)}",
+            first.where,
+            first.source or None,
+        )
+    if silent:
+        found = f"{silent[0].name}: dynamo counted {next(iter(silent[0].counted))} without a place"
+        return Cause("GRAPH BREAK", found, "see TORCH_LOGS=graph_breaks for where it is")
+    return Cause("GRAPH BREAK", f"0 graph breaks, {limit} allowed", "-v has all of it")
 
 
 def _lines_of(report: GraphBreakReport) -> list[str]:

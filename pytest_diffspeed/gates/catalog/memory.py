@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from ...arms.probes import Probe
 from ...arms.spec import ArmSpec
 from ...common.errors import SelfComparisonError
 from ...common.text import size
-from ...records.verdict import RATIO, Axis, EvidenceKind, GateResult, Metric, VerdictKind
+from ...records.verdict import RATIO, Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import PREVIOUS, Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import require_countable, require_eager, simulable
@@ -134,6 +135,7 @@ class MemoryGate(CountingGate):
                     series="memory ratio",
                 )
             ],
+            cause=_cause(peaks, over, marker.ratio, more.get("candidate_peak_at")),
         )
         return context.publish(result)
 
@@ -149,6 +151,17 @@ class MemoryGate(CountingGate):
             require_eager(candidate.spec.stack)
             candidate = simulable(context)
         return BaseProbe(Probe("memory", count_memory), candidate, percent=MEMORY_PERCENT)
+
+
+def _cause(peaks: Sequence[int], over: Stack, allowed: float, peak_at: str | None) -> Cause:
+    share = peaks[1] / peaks[0]
+    found = f"{share:.0%} of {over} ({size(peaks[1])} of {size(peaks[0])}), {allowed:.0%} allowed"
+    # Up, so that what was counted just now would pass.
+    step = f"free what is alive at the peak, or allow max_memory({math.ceil(share * 100) / 100:g})"
+    if peak_at is None:
+        return Cause("MEMORY", found, step)
+    place, _, source = peak_at.partition("  ")
+    return Cause("MEMORY", found, step, place, source.strip() or None)
 
 
 def _described(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]:

@@ -12,10 +12,10 @@ from ...accelerators.registry import accelerator_of
 from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
 from ...common.errors import MeasurementError
-from ...common.paths import path_in_tree
+from ...common.paths import path_in_tree, short_path
 from ...common.text import plural
 from ...compilation.counts_file import storable
-from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
+from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..gate import GateContext
@@ -30,7 +30,7 @@ from ..marker_values import (
     as_sizes,
     as_words,
 )
-from ..saved_counts import SAVED, saved_counts
+from ..saved_counts import SAVED, UPDATE, saved_counts
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -136,6 +136,7 @@ class NoRecompilesGate(CountingGate):
                 "not_looked_at": [*not_chosen, *left_out],
             },
             metrics=[Metric("recompiles", count, "recompilations", series="recompiles")],
+            cause=_cause(report, limit, ratchet.worse),
         )
         return context.publish(result)
 
@@ -143,6 +144,29 @@ class NoRecompilesGate(CountingGate):
         assert isinstance(marker, NoRecompiles)
         probe = Probe("recompiles", count_recompiles)
         return BaseProbe(probe, context.candidate, calls_of(marker))
+
+
+def _cause(report: RecompileReport, limit: int | None, worse: Sequence[str]) -> Cause:
+    """The guard and the value that failed it, also where the compiler gave up."""
+    from ...compilation.recompile_hints import remedy
+
+    too_many = limit is not None and len(report.recompiles) > limit
+    if worse and not too_many:
+        return Cause("RECOMPILATION", worse[0], f"see which guard fails with -v, or {UPDATE}")
+    if report.gave_up or (report.recompiles and not report.eager):
+        first = (report.gave_up or report.recompiles)[0]
+        kind = "RUNS EAGERLY" if report.gave_up else "RECOMPILATION"
+        many = len(report.recompiles)
+        found = f"{first.when}: {first.why}" + (f" ({many} in all)" if many > 1 else "")
+        place = f"{short_path(first.file)}:{first.line}"
+        return Cause(kind, found, remedy(first.why), place, f"def {first.function}")
+    if report.eager:
+        step = "see which part it is with TORCH_LOGS=recompiles,graph_breaks"
+        return Cause("RUNS EAGERLY", report.eager[0], step)
+    if report.cudagraph_skips:
+        step = "do what the reason names in this part, or use a stack without CUDA graphs"
+        return Cause("CUDA GRAPHS", report.cudagraph_skips[0], step)
+    return Cause("RECOMPILATION", f"0 recompilations, {limit} allowed", "-v has all of it")
 
 
 def calls_of(marker: NoRecompiles) -> dict[str, Any]:

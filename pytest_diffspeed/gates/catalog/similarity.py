@@ -15,6 +15,7 @@ from ...records.verdict import (
     LOWER,
     SIMILARITY,
     Axis,
+    Cause,
     EvidenceKind,
     GateResult,
     Metric,
@@ -32,6 +33,7 @@ from ...techniques.stacks import Stack
 from .. import several_media
 from ..against_base.images import drawn_by
 from ..gate import ArmOfBase, BaseClaim, Gate, GateContext
+from ..image_cause import image_cause
 from ..image_limits_file import NAME as LIMITS_FILE
 from ..image_limits_file import limits_for
 from ..marker import GateMarker
@@ -351,7 +353,18 @@ def gate_result(
             for name, pair in one.report.metrics.items()
             for metric in _metrics(name, *pair, medium=one.report.medium if at else "")
         ],
+        cause=_cause(marker, compared, verdict),
     )
+
+
+def _cause(
+    marker: ImageSimilarity, compared: tuple[ComparedMedium, ...], verdict: VerdictKind
+) -> Cause | None:
+    """Of the first medium that decided."""
+    if verdict is VerdictKind.PASS:
+        return None
+    deciding = next(one for one in compared if one.report.verdict == verdict.value)
+    return image_cause(deciding.report, deciding.drawn, marker.preset)
 
 
 def _metrics(name: str, mean: float, worst: float, medium: str) -> Iterator[Metric]:

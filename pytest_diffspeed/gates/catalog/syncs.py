@@ -11,9 +11,9 @@ from ...accelerators.registry import accelerator_of
 from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
 from ...common.errors import UncountableError
-from ...common.paths import path_in_tree
+from ...common.paths import in_packages, path_in_tree, short_path
 from ...common.text import plural
-from ...records.verdict import Axis, EvidenceKind, GateResult, Metric, VerdictKind
+from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import counted_with, simulable
@@ -30,7 +30,7 @@ from ..marker_values import (
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
-    from ...syncs.report import SyncReport
+    from ...syncs.report import SyncReport, SyncSite
 
 
 SIMULATED_STEPS = 6
@@ -120,7 +120,7 @@ def _result(
 ) -> GateResult:
     once, worst = report.first_step + report.outside, max(report.per_step, default=0)
     place = "the first step" if not report.outside else "the first step and outside the steps"
-    problems = []
+    problems: list[str] = []
     if once > marker.first_step:
         problems.append(f"{once} in {place}, {marker.first_step} allowed")
     if worst > marker.per_step:
@@ -133,8 +133,8 @@ def _result(
     found = f"{plural(once, 'sync')} in {place}, at most {worst} in {steady}"
     found += "; ".join([f", {report.evidence}", *_notes(marker, report, stack, own)])
     reason = f"syncs in {report.scope}: "
+    guilty = [s for s in report.sites if s.allowed is None and _counts(s.kind, marker)]
     if problems:
-        guilty = [s for s in report.sites if s.allowed is None and _counts(s.kind, marker)]
         reason += "; ".join(problems)
         reason += "".join(f"\n  {site}" for site in guilty)
     else:
@@ -170,7 +170,28 @@ def _result(
                 series="syncs a step" if report.per_step else None,
             ),
         ],
+        cause=_cause(guilty, problems, once, worst) if problems else None,
     )
+
+
+def _cause(guilty: Sequence[SyncSite], problems: Sequence[str], once: int, worst: int) -> Cause:
+    """The worst line; where it is the project's own, the budget that would allow it stands beside
+    the remedy.
+    """
+    from ...syncs.remedies import remedy
+
+    found = "; ".join(problems)
+    if not guilty:
+        step = f"see which line with -v, or no_gpu_syncs(first_step={once}, per_step={worst})"
+        return Cause("GPU SYNC", found, step)
+    first = guilty[0]
+    if len(guilty) > 1:
+        found += f" ({len(guilty)} lines)"
+    step = remedy(first)
+    if in_packages(first.file) is None and (once or worst):
+        step += f"; or no_gpu_syncs(first_step={once}, per_step={worst})"
+    place = f"{short_path(first.file)}:{first.line}"
+    return Cause("GPU SYNC", found, step, place, first.source or None)
 
 
 def _notes(marker: NoGpuSyncs, report: SyncReport, stack: Stack, own: Stack) -> list[str]:

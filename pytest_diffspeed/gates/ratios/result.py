@@ -14,6 +14,7 @@ from ...records.verdict import (
     Metric,
     VerdictKind,
 )
+from .cause import ratio_cause
 
 if TYPE_CHECKING:
     from ...timing.comparison import SpeedupResult
@@ -48,7 +49,8 @@ def gate_result(
         and ((policy or marker.policy) == "fail" or nothing_checked)
     )
     reason = measured.reason
-    if blocking and nothing_checked and (policy or marker.policy) != "fail":
+    whatever_policy = blocking and nothing_checked and (policy or marker.policy) != "fail"
+    if whatever_policy:
         reason += (
             f"; it fails although the policy is {policy or marker.policy!r}: no pair was timed"
         )
@@ -84,10 +86,12 @@ def gate_result(
             "candidate_first_call_s": first_calls[1],
             "round_overhead_s": measured.round_overhead_s,
             "budget_s": measured.budget_s,
+            "needed_budget_s": measured.needed_budget_s,
             "seed": measured.seed,
             "environment": context.session.environment(),
         },
         metrics=_metrics(measured, first_calls[1]) if measured.pairs else (),
+        cause=ratio_cause(over, measured, whatever_policy=whatever_policy),
     )
 
 

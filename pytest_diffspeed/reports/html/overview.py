@@ -9,7 +9,9 @@ from typing import Any
 
 from ...common.text import plural
 from ...records.reader import RecordedSession
+from ...records.verdict import Cause
 from ..loose import count, number, word
+from ..terminal import next_step
 from ..units import seconds
 from .axes import AXES, FAILED, Axis, severity, worst
 from .gates import GateView
@@ -147,8 +149,13 @@ def _row(
             for axis in axes
         ),
         not_run=tuple(not_run),
-        error=word(test_line.get("error")) or "",
+        error="; ".join(_why(test_line)),
     )
+
+
+def _why(line: Mapping[str, Any]) -> list[str]:
+    error = word(line.get("error"))
+    return [] if error is None else [error, *next_step(Cause.from_dict(line.get("cause")))]
 
 
 def _order(row: TestRow) -> tuple[int, int, str]:

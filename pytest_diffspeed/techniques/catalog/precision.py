@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...accelerators.features import BFLOAT16, TF32, Feature
 from ...common.errors import NotEffectiveError
+from ..casts import casting_line
 from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
 
@@ -51,8 +52,11 @@ def _prove_dtype(
         if other:
             wrong[component] = sorted(other)
     if wrong:
-        raise NotEffectiveError(
-            f"{technique}: expected every parameter in {dtype_name}, found {wrong}"
+        raise _not_effective(
+            f"{technique}: expected every parameter in {dtype_name}, found {wrong}",
+            pipeline,
+            wrong,
+            dtype_name,
         )
     by_design = _require_op_dtypes(technique, dtype_name, pipeline, seen, of_vae)
     ops = seen.op_dtypes[dtype_name]
@@ -104,12 +108,34 @@ def _require_op_dtypes(
             if seen.op_dtypes
             else "no matrix product or convolution at all"
         )
-        raise NotEffectiveError(
+        raise _not_effective(
             f"{technique}: expected every matrix product and convolution of denoisers and VAE "
             f"in {dtype_name}, found {found}; a model that means it names the module in "
-            "`_keep_in_fp32_modules`"
+            "`_keep_in_fp32_modules`",
+            pipeline,
+            (place.partition(".")[0] for place in other),
+            dtype_name,
         )
     return by_design
+
+
+def _not_effective(
+    message: str, pipeline: DiffusionPipeline, components: Iterable[str], dtype_name: str
+) -> NotEffectiveError:
+    """With the line that casts, where the components' own code, or the pipeline's, has one."""
+    from ...pipelines.components import modules
+
+    parts = modules(pipeline)
+    names = [name for name in dict.fromkeys(components) if name in parts]
+    code = [pipeline, *(module for name in names for module in parts[name].modules())]
+    found = casting_line(code, dtype_name)
+    if found is None:
+        what = f"the code of {' and '.join(names)}" if names else "the pipeline's code"
+        step = f"search {what} for .float() and .to(dtype): something casts after it was applied"
+        return NotEffectiveError(message, next_step=step)
+    place, source = found
+    step = "take the cast out; a model that means it names the module in _keep_in_fp32_modules"
+    return NotEffectiveError(message, next_step=step, place=place, source=source)
 
 
 def _float32_by_design(pipeline: DiffusionPipeline, part: str, path: str, dtype_name: str) -> bool:

@@ -132,6 +132,7 @@ def test_slower_fails_its_test(project, against_main):
         ),
     ],
 )
+@pytest.mark.usefixtures("verbose")
 def test_other_changes_fail_their_gate_and_no_other(
     project, against_main, monkeypatch, change, test, claim, said
 ):

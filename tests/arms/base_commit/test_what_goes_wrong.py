@@ -45,6 +45,7 @@ def test_a_pipeline_that_the_base_does_not_have_yet(repository, pytester, agains
     result.stdout.no_fnmatch_line("*building channels_last in * worker processes*")
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_pipeline_that_no_worker_finds_is_not_a_new_one(repository, pytester, against_main):
     """This process knows the module, which is on no import path: it could never be compared."""
     pytester.makeconftest(

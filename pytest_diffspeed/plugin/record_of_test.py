@@ -1,0 +1,41 @@
+"""The line of a test among the records: how pytest saw it end, and why where no gate says so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+
+def record_of_test(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """How pytest saw a test end, with its place: a report points there."""
+    path, line, _ = report.location
+    gates = (record for record in ours["records"] if record["kind"] == "gate")
+    stacks = {str(found["stack"]) for found in [*gates, *ours["ladder"]]}
+    return {
+        "kind": "test",
+        "test": report.nodeid,
+        "outcome": report.outcome,
+        "stack": stacks.pop() if len(stacks) == 1 else None,
+        "file": path.replace(os.sep, "/"),
+        "line": (line or 0) + 1,
+        "duration_s": report.duration,
+        "images": [image.replace(os.sep, "/") for image in ours["images"]],
+        **_failure(report, ours),
+    }
+
+
+def _failure(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Why a test failed, where no gate says so."""
+    if not report.failed:
+        return {}
+    lines = [line for line in report.longreprtext.splitlines() if line.strip()] or ["no message"]
+    if report.when == "teardown":
+        return {"error": f"teardown failed: {lines[-1][:1000]}"}
+    if report.when == "call" and not ours["not_run"]:  # its gates ran
+        red = any(one["kind"] == "gate-error" or one.get("blocking") for one in ours["records"])
+        return {} if red else {"error": f"failed beside its gates: {lines[-1][:1000]}"}
+    cause = {} if ours["cause"] is None else {"cause": ours["cause"]}
+    return {"error": str(ours["why_not_run"]), **cause}
