@@ -87,8 +87,8 @@ lint: $(READY) ## ruff, mypy and import-linter
 	$(BIN)/ruff format --check .
 	@echo '== mypy'
 	$(BIN)/python -m mypy
-	$(BIN)/python -m mypy $(LOOSELY) tools/versions
-	$(BIN)/python -m mypy $(LOOSELY) tools/zoo
+	MYPYPATH=tools/versions $(BIN)/python -m mypy $(LOOSELY) tools/versions
+	MYPYPATH=tools/zoo $(BIN)/python -m mypy $(LOOSELY) tools/zoo
 	MYPYPATH=tools/gpu_check/bench:tools/gpu_check $(BIN)/python -m mypy $(LOOSELY) $(wildcard tools/gpu_check/[!_]*.py tools/gpu_check/parts/[!_]*.py tools/gpu_check/bench/*.py)
 	@echo '== import direction'
 	$(BIN)/lint-imports --no-cache
