@@ -210,7 +210,8 @@ def _finding(index: int, wrong: Sequence[int], frames: _Problems) -> Finding:
     assert problem is not None, "unreachable because only frames with a problem are wrong"
     kind, text = problem
     others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-    return Finding(index, kind, f"{text} in frame {wrong[0] + 1}{others}", wrong[0])
+    found, stop, hint = text.partition(";")  # the place belongs to what is wrong, not to its remedy
+    return Finding(index, kind, f"{found} in frame {wrong[0] + 1}{others}{stop}{hint}", wrong[0])
 
 
 def _figures(

@@ -332,16 +332,10 @@ def wrapped_forward():
     return module
 
 
-def generator(x):
-    for power in range(3):
-        yield x * power
-
-
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
         (wrapped_forward, "print"),
-        (lambda: generator, "Attempt to trace generator"),
         (lambda: functools.partial(planted.InTheMiddle().forward), "print"),
     ],
 )

@@ -318,7 +318,7 @@ def test_header_says_what_is_measured_on(pytester, libraries):
     assert header.startswith("diffspeed: cpu (")
     assert "core" in header.partition(";")[0]
     assert f"torch {torch.__version__}, diffusers {diffusers.__version__}, torchao " in header
-    assert header.endswith("; pipeline random:sdxl-tiny; budget auto")
+    assert header.endswith("; budget auto")
 
 
 def test_header_with_a_budget(pytester, libraries):
@@ -326,7 +326,27 @@ def test_header_with_a_budget(pytester, libraries):
     result = pytester.runpytest_inprocess(
         "--diffspeed", "--diffspeed-device=cpu", "--diffspeed-budget=2.5"
     )
-    result.stdout.fnmatch_lines(["diffspeed: cpu *; pipeline demo; budget 2.5 s"])
+    result.stdout.fnmatch_lines(["diffspeed: cpu *; budget 2.5 s"])
+
+
+def test_the_pipelines_that_the_collected_tests_use_are_named(pytester, libraries):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.diffspeed("bf16")
+        @pytest.mark.max_memory(0.9)
+        def test_usual(optimized_pipeline): ...
+
+        @pytest.mark.diffspeed("bf16", pipeline="random:flux-tiny")
+        @pytest.mark.max_memory(0.9)
+        def test_other(optimized_pipeline): ...
+        """
+    )
+    result = pytester.runpytest_inprocess("--diffspeed", "--diffspeed-device=cpu", "--collect-only")
+    assert [line for line in result.outlines if line.startswith("diffspeed: pipeline")] == [
+        "diffspeed: pipelines demo and random:flux-tiny"
+    ]
 
 
 def test_no_header_without_diffspeed(pytester):

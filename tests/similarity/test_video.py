@@ -144,12 +144,14 @@ def test_a_fade_from_black_is_no_defect_where_the_baseline_has_it(videos):
     assert compare_videos(videos, fading, preset="cache", prompts=PROMPTS).verdict == "FAIL"
 
 
-@pytest.mark.parametrize("wrong", [0.0, np.nan, 3.0])
-def test_a_broken_baseline_is_an_error(videos, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "then"), [(0.0, ", so"), (np.nan, ", so"), (3.0, "; divide by 255; both sides")]
+)
+def test_a_broken_baseline_is_an_error(videos, wrong, then):
     broken = videos.copy()
     broken[2] = wrong
     with pytest.raises(
-        ImageInputError, match=r"the baseline's video 3 .* in frame 1 and 5 more, so"
+        ImageInputError, match=rf"the baseline's video 3 .* in frame 1 and 5 more{then}"
     ):
         compare_videos(broken, videos, preset="cache")
 
