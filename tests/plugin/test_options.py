@@ -345,7 +345,7 @@ def test_the_pipelines_that_the_collected_tests_use_are_named(pytester, librarie
     )
     result = pytester.runpytest_inprocess("--diffspeed", "--diffspeed-device=cpu", "--collect-only")
     assert [line for line in result.outlines if line.startswith("diffspeed: pipeline")] == [
-        "diffspeed: pipelines demo and random:flux-tiny"
+        "diffspeed: pipelines demo, random:flux-tiny"
     ]
 
 
