@@ -311,6 +311,7 @@ def brief_budget(monkeypatch):
     monkeypatch.setattr("pytest_diffspeed.timing.budget.Projection.is_impossible", False)
 
 
+@pytest.mark.usefixtures("verbose")
 @pytest.mark.parametrize(
     ("words", "outcomes"),
     [
@@ -335,6 +336,7 @@ def test_inconclusive(pytester, run_diffspeed, constant_clock, brief_budget, wor
         result.stdout.fnmatch_lines(["SKIPPED*INCONCLUSIVE: *"])
 
 
+@pytest.mark.usefixtures("verbose")
 @pytest.mark.parametrize("policy", ["fail", "warn", "skip"])
 def test_a_gate_without_pairs_fails_whatever_the_policy(
     pytester, run_diffspeed, constant_clock, policy
@@ -350,6 +352,7 @@ def test_a_gate_without_pairs_fails_whatever_the_policy(
     assert sum(reason in line for line in block(result)) == 2
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_failing_gate_wins_over_a_skip(pytester, run_diffspeed, constant_clock, brief_budget):
     """One gate fails and the other stays undecided: its threshold is the very ratio."""
     pytester.makepyfile(
