@@ -335,6 +335,7 @@ def test_two_process_instances_stand_behind_the_verdict(pytester, run_diffspeed,
     assert gate["figures"]["instances"] == 2
 
 
+@pytest.mark.usefixtures("verbose")
 def test_a_technique_of_a_conftest_cannot_be_built_in_a_worker(
     pytester, run_diffspeed, constant_clock
 ):
