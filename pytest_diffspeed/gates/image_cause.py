@@ -1,4 +1,4 @@
-"""Why images are red: broken ones, other pictures, or the same pictures with an error too large."""
+"""Why images, videos or sounds are red: broken, others than they should be, or too far off."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ OTHER_PICTURES = 0.5
 """From this share of the distance between different pictures on, it is no error of the same one:
 the loosest preset allows 0.085."""
 _OF_RANKS = ("rank1", "other_image_ratio")
+_LOOK = {
+    "image": "look at the pictures, worst first",
+    "video": "look at the strips of frames, worst first",
+    "sound": "look at the spectrograms, worst first",
+}
 _DECIBELS = {"psnr": "PSNR", "snr": "SNR", "ssim": "SSIM"}
 
 
@@ -29,13 +34,13 @@ def image_cause(report: SimilarityReport, drawn: Outputs, preset: str) -> Cause:
             step = "name a preset, or a limit that this output has, such as psnr_worst=20"
             return Cause("NOT DECIDED", "no limit was checked", step)
         step = "give the call the same height, width and number of outputs in both arms"
-        return Cause("IMAGES", first_line(report.reason), step)
+        return Cause(f"{noun}s".upper(), first_line(report.reason), step)
     if _are_others(report):
         rank = report.metrics.get("rank1")
         found = f"these are other {noun}s than the baseline's"
         if rank is not None:
             found += f": {rank[0]:.0%} are nearest to their own"
-        return Cause("OTHER IMAGES", found, "check prompts, seeds, and the text encoder")
+        return Cause(f"other {noun}s".upper(), found, "check prompts, seeds, and the text encoder")
     return _too_far(report, preset, noun)
 
 
@@ -46,10 +51,10 @@ def _broken(
     many = f" ({len(findings)} of {len(report.labels)} {noun}s)" if len(findings) > 1 else ""
     found = f"{report.labels[first.image]} {first.problem}{many}"
     if first.kind != "not finite":
-        step = "look at the picture; what is black or of one colour often had NaN before"
+        step = f"{_LOOK[noun]}; what is black or of one colour often had NaN before"
         if first.kind == "range":
             step = "give outputs in [0, 1]"
-        return Cause("BROKEN IMAGES", found, step)
+        return Cause(f"broken {noun}s".upper(), found, step)
     finite = _finite_latents(drawn, first.image)
     if finite is None:
         step = "see whether latents are finite (output_type='latent'): if so, it is the VAE"
@@ -59,7 +64,7 @@ def _broken(
     else:
         found += "; so are its latents"
         step = "it is the denoiser or a text encoder: take bf16, whose range is that of float32"
-    return Cause("BROKEN IMAGES", found, step)
+    return Cause(f"broken {noun}s".upper(), found, step)
 
 
 def _finite_latents(drawn: Outputs, image: int) -> bool | None:
@@ -85,10 +90,10 @@ def _too_far(report: SimilarityReport, preset: str, noun: str) -> Cause:
         f"needs {miss.bound:.4g}{unit}{named}; worst: {report.labels[miss.image]}"
     )
     wider = _passed(report)
-    step = "look at the pictures, worst first; then fix the stack, or set the limit to what is seen"
+    step = f"{_LOOK[noun]}; then fix the stack, or set the limit to what is seen"
     if wider is not None:
-        step = f"look at the pictures, worst first; preset {wider!r} would pass"
-    return Cause("IMAGES", found, step)
+        step = f"{_LOOK[noun]}; preset {wider!r} would pass"
+    return Cause(f"{noun}s".upper(), found, step)
 
 
 def _clearest(misses: tuple[Miss, ...]) -> Miss:

@@ -121,8 +121,14 @@ def test_a_worse_sound_of_the_same_video_fails(run):
     worse = "list(optimized_pipeline.audio_vae.decoder.parameters())[-1].data += 5"
     result, figures = run("both", "sdpa_math", '"cache"', worse)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*audio: * is *, need * (worst: sound *"])
-    result.stdout.no_fnmatch_line("*video: psnr*")
+    result.stdout.fnmatch_lines(
+        [
+            "SOUNDS  *",
+            "*mean SNR *, needs 27 dB ('cache'); worst: sound *",
+            "*next: look at the spec*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("VIDEOS*")
     assert (figures["output"], figures["not_compared"], figures["misses"]) == ("video", [], [])
     (sound,) = figures["beside"]
     assert (sound["output"], sound["verdict"]) == ("audio", "FAIL")
