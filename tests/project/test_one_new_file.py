@@ -233,8 +233,8 @@ def test_a_new_gate_passes_fails_and_is_compared_with_a_base(session, project):
         ("test_many[sliced_attention]", "max_kernels"): "FAIL",
         ("test_many[sliced_attention]", "max_kernels against base"): "PASS",
     }, session
-    assert "FAIL            test_it.py::test_many[sliced_attention]  max_kernels" in session
-    assert "PASS            test_it.py::test_few[sliced_attention]  max_kernels  " in session
+    assert "max_kernels    test_it.py::test_many[sliced_attention]" in session
+    assert "green: test_few[sliced_attention] (max_kernels" in session
 
 
 @pytest.mark.slow
