@@ -71,44 +71,31 @@ def _fuses(processor: Any) -> bool:
     return not names.isdisjoint(getattr(code, "co_names", ()))
 
 
-def fusable(model: Any) -> dict[str, torch.nn.Module]:
-    """Attention modules whose projections ``model.fuse_qkv_projections()`` would fuse, and whose
-    processors would then use them.
-    """
-    return _tried_to_fuse(model).modules
-
-
-def fused_in_vain(model: Any) -> str:
-    """The attention processors, by class, that read separate projections although ``model.
-    fuse_qkv_projections()`` fuses them (LTX-Video's); empty where there are none.
-    """
-    return _tried_to_fuse(model).in_vain
-
-
-def dropped_by_fusing(model: Any) -> str:
-    """The attention processors with weights of their own (IP-Adapter's) that ``model.
-    fuse_qkv_projections()`` would replace, by class; empty where it replaces none.
-    """
-    return _tried_to_fuse(model).dropped
-
-
 @dataclasses.dataclass(frozen=True)
-class _Fusing:
-    """What fusing would do: the modules that gain by it, and processors by class."""
+class Fusing:
+    """What ``model.fuse_qkv_projections()`` would do.
+
+    ``modules`` are the attention modules whose projections it would fuse and whose processors would
+    then use them.  The others are classes of processors: ``dropped`` have weights of their own
+    (IP-Adapter's) and would be replaced, ``in_vain`` read separate projections although they are
+    fused (LTX-Video's); each is empty where there are none.
+    """
 
     modules: dict[str, torch.nn.Module] = dataclasses.field(default_factory=dict)
     dropped: str = ""
     in_vain: str = ""
 
 
-def _tried_to_fuse(model: Any) -> _Fusing:
-    """Call ``model.fuse_qkv_projections()`` while the modules' own ``fuse_projections`` only note
+def fusing(model: Any) -> Fusing:
+    """What fusing would do.
+
+    ``model.fuse_qkv_projections()`` is called while the modules' own ``fuse_projections`` only note
     that they were called: in some models it passes all of them by.
 
     Processors that it set are put back.
     """
     if not hasattr(model, "fuse_qkv_projections"):
-        return _Fusing()
+        return Fusing()
     attentions = {n: m for n, m in model.named_modules() if hasattr(m, "fuse_projections")}
     separate = {
         name: module
@@ -132,7 +119,7 @@ def _tried_to_fuse(model: Any) -> _Fusing:
             dropped = _dropped(before, model)
             processors = {name: getattr(separate.get(name), "processor", None) for name in called}
         except ValueError:  # processors with added key and value projections
-            return _Fusing()
+            return Fusing()
         finally:
             if processors_of(model) != before:
                 set_processors(model, before)
@@ -142,7 +129,7 @@ def _tried_to_fuse(model: Any) -> _Fusing:
     would = [name for name in called if name in separate]
     gain = {name: separate[name] for name in would if _reads_fused(processors[name])}
     in_vain = sorted({type(processors[name]).__name__ for name in would if name not in gain})
-    return _Fusing(gain, dropped, ", ".join(in_vain))
+    return Fusing(gain, dropped, ", ".join(in_vain))
 
 
 def _reads_fused(processor: Any) -> bool:

@@ -26,7 +26,9 @@ _DECIBELS = {"psnr": "PSNR", "snr": "SNR", "ssim": "SSIM"}
 
 def image_cause(report: SimilarityReport, drawn: Outputs, preset: str) -> Cause:
     """The cause of a report that did not pass; ``drawn`` are the candidate's outputs."""
-    noun = report.medium if report.medium != "audio" else "sound"
+    from ..similarity.report import NOUNS
+
+    noun = NOUNS[report.medium]
     if report.findings:
         return _broken(report, report.findings, drawn, noun)
     if not report.misses:

@@ -11,8 +11,7 @@ from ..common.paths import short_path
 from ..common.text import first_line
 from ..gates.causes import cause_of_error
 from ..records.verdict import Cause
-
-_LONGEST = 1000
+from .record_of_test import LONGEST
 
 
 def failure_before_gates(
@@ -32,7 +31,7 @@ def failure_before_gates(
     if in_setup and ours is not None:
         cause = cause_of_error(ours)
         return {
-            "why_not_run": f"{where}: {first_line(raised.value)[:_LONGEST]}",
+            "why_not_run": f"{where}: {first_line(raised.value)[:LONGEST]}",
             "cause": cause.as_dict(),
             "kinds": cause.kind,
         }
@@ -40,7 +39,7 @@ def failure_before_gates(
     place = f"{short_path(str(last.path))}:{last.lineno + 1}"
     message = first_line(raised.value)
     is_sentence = isinstance(raised.value, pytest.fail.Exception)  # pytest.fail's own
-    text = (message if is_sentence else f"{type(raised.value).__name__}: {message}")[:_LONGEST]
+    text = (message if is_sentence else f"{type(raised.value).__name__}: {message}")[:LONGEST]
     of_place = f" (line {last.lineno + 1} of {short_path(str(last.path))})"
     cause = Cause(
         kind,

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+LONGEST = 1000
+"""Characters of an error that a line about a test keeps."""
+
 
 def record_of_test(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:
     """How pytest saw a test end, with its place: a report points there."""
@@ -33,9 +36,9 @@ def _failure(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, An
         return {}
     lines = [line for line in report.longreprtext.splitlines() if line.strip()] or ["no message"]
     if report.when == "teardown":
-        return {"error": f"teardown failed: {lines[-1][:1000]}"}
+        return {"error": f"teardown failed: {lines[-1][:LONGEST]}"}
     if report.when == "call" and not ours["not_run"]:  # its gates ran
         red = any(one["kind"] == "gate-error" or one.get("blocking") for one in ours["records"])
-        return {} if red else {"error": f"failed beside its gates: {lines[-1][:1000]}"}
+        return {} if red else {"error": f"failed beside its gates: {lines[-1][:LONGEST]}"}
     cause = {} if ours["cause"] is None else {"cause": ours["cause"]}
     return {"error": str(ours["why_not_run"]), **cause}

@@ -40,7 +40,7 @@ def _on_functions(collector: Any, holder: Any, result: Iterable[Any]) -> Iterato
     for name, function in vars(holder).items():
         if not isinstance(function, FunctionType) or function.__module__ != module:
             continue
-        marks = [m for m in _ours(getattr(function, MARKS, None))]
+        marks = _ours(getattr(function, MARKS, None))
         if marks and function not in collected and getattr(function, "__test__", True):
             place = f"{collector.path.name}:{function.__code__.co_firstlineno}"
             yield (

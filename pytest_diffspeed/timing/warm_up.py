@@ -81,11 +81,11 @@ def warm_up(
         if calls < LEVEL_CALLS:
             continue
         settled = all(map(is_settled, seconds))
-        if settled and (all(map(is_level, seconds)) or is_clear(seconds)):
+        clear = settled and is_clear(seconds)
+        if clear or (settled and all(map(is_level, seconds))):
             break
         if calls >= most_calls or spent_s >= most_s:
             break
-    clear = all(map(is_settled, seconds)) and is_clear(seconds)
     return [
         WarmUp(
             own[0],

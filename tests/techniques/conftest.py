@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from pytest_diffspeed import apply_stack
+from pytest_diffspeed.common.errors import IncompatibleError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.techniques.catalog.compile import Compile
+from pytest_diffspeed.techniques.undo import snapshot
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `two_experts`
 SOURCES = {
@@ -50,6 +53,20 @@ def small():
         return built, PipelineCall(built, replace(source.defaults(built), steps=2))
 
     return build
+
+
+@pytest.fixture
+def assert_incompatible(small):
+    """``assert_incompatible("LTXPipeline", "fused_qkv", "why")``: and it is left as it was."""
+
+    def check(name, stack, why):
+        pipeline, call = small(name)
+        before = snapshot(pipeline)
+        with pytest.raises(IncompatibleError, match=why):
+            apply_stack(pipeline, stack, call=call)
+        assert snapshot(pipeline) == before
+
+    return check
 
 
 @pytest.fixture

@@ -100,22 +100,17 @@ def test_a_model_in_which_diffusers_fuses_nothing_is_incompatible(pipeline, call
     assert snapshot(pipeline) == before
 
 
-def test_processors_that_read_separate_projections_all_the_same_are_incompatible(small):
+def test_processors_that_read_separate_projections_are_incompatible(
+    assert_incompatible,
+):
     """Those of LTX-Video, whose projections diffusers fuses in vain."""
-    pipeline, call = small("LTXPipeline")
-    before = snapshot(pipeline)
-    with pytest.raises(IncompatibleError, match="fused or not: LTXVideoAttnProcessor"):
-        apply_stack(pipeline, "fused_qkv", call=call)
-    assert snapshot(pipeline) == before
+    assert_incompatible("LTXPipeline", "fused_qkv", "fused or not: LTXVideoAttnProcessor")
 
 
-def test_a_projection_that_a_call_looks_for_in_vain_is_incompatible(small):
+def test_a_projection_that_a_call_looks_for_in_vain_is_incompatible(assert_incompatible):
     """AudioLDM calls cross-attention without a text, and a product for all three is looked for."""
-    pipeline, call = small("AudioLDMPipeline")
-    before = snapshot(pipeline)
-    with pytest.raises(IncompatibleError, match=r"did not fuse: 'Attention' .* 'to_qkv'"):
-        apply_stack(pipeline, "fused_qkv", call=call)
-    assert snapshot(pipeline) == before
+    why = r"did not fuse: 'Attention' .* 'to_qkv'"
+    assert_incompatible("AudioLDMPipeline", "fused_qkv", why)
 
 
 class Weighted(torch.nn.Module):

@@ -127,8 +127,8 @@ def _cause(
     limit: int | None,
     worse: Sequence[str],
     silent: Sequence[GraphBreakReport],
-) -> Cause:
-    """The first break; what is allowed is the next step only where nothing removes it."""
+) -> Cause | None:
+    """The first break, if any; what is allowed is the next step only where nothing removes it."""
     if worse and (limit is None or len(breaks) <= limit):
         return Cause("GRAPH BREAK", worse[0], f"see its line with -v, or {UPDATE}")
     if breaks:
@@ -144,7 +144,7 @@ def _cause(
     if silent:
         found = f"{silent[0].name}: dynamo counted {next(iter(silent[0].counted))} without a place"
         return Cause("GRAPH BREAK", found, "see TORCH_LOGS=graph_breaks for where it is")
-    return Cause("GRAPH BREAK", f"0 graph breaks, {limit} allowed", "-v has all of it")
+    return None
 
 
 def _lines_of(report: GraphBreakReport) -> list[str]:

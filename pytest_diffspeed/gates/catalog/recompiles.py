@@ -146,8 +146,8 @@ class NoRecompilesGate(CountingGate):
         return BaseProbe(probe, context.candidate, calls_of(marker))
 
 
-def _cause(report: RecompileReport, limit: int | None, worse: Sequence[str]) -> Cause:
-    """The guard and the value that failed it, also where the compiler gave up."""
+def _cause(report: RecompileReport, limit: int | None, worse: Sequence[str]) -> Cause | None:
+    """The guard and the value that failed it, if one did, also where the compiler gave up."""
     from ...compilation.recompile_hints import remedy
 
     too_many = limit is not None and len(report.recompiles) > limit
@@ -166,7 +166,7 @@ def _cause(report: RecompileReport, limit: int | None, worse: Sequence[str]) -> 
     if report.cudagraph_skips:
         step = "do what the reason names in this part, or use a stack without CUDA graphs"
         return Cause("CUDA GRAPHS", report.cudagraph_skips[0], step)
-    return Cause("RECOMPILATION", f"0 recompilations, {limit} allowed", "-v has all of it")
+    return None
 
 
 def calls_of(marker: NoRecompiles) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class FusedQkv(Technique):
     watches: ClassVar[bool] = True
 
     def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
-        from ...adapters.diffusers_attention import adapted_projections, dropped_by_fusing
+        from ...adapters.diffusers_attention import adapted_projections, fusing
 
         targets = targets_of(pipeline)
         for part, model in _models(targets.all).items():
@@ -35,7 +35,7 @@ class FusedQkv(Technique):
                     "fusing would drop it; merge it in the source, by `fuse_lora()` and then "
                     "`unload_lora_weights()`"
                 )
-            dropped = dropped_by_fusing(model)
+            dropped = fusing(model).dropped
             if dropped:
                 return (
                     f"fusing would replace attention processors of its {part} that have weights of "
@@ -49,10 +49,10 @@ class FusedQkv(Technique):
     def incompatible_with_call(
         self, pipeline: DiffusionPipeline, before: Observation
     ) -> str | None:
-        from ...adapters.diffusers_attention import fusable
+        from ...adapters.diffusers_attention import fusing
 
         denoisers = _models(targets_of(pipeline).denoisers)
-        ran = {part: _ran(part, fusable(model), before) for part, model in denoisers.items()}
+        ran = {part: _ran(part, fusing(model).modules, before) for part, model in denoisers.items()}
         if not any(ran.values()):
             return f"no projection that could be fused ran in its {' or '.join(denoisers)}"
         own = sorted(part for part in ran if ran[part] and part in before.sets_processors)
@@ -64,10 +64,10 @@ class FusedQkv(Technique):
         return None
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
-        from ...adapters.diffusers_attention import fusable, processors_of
+        from ...adapters.diffusers_attention import fusing, processors_of
 
         for part, model in _models(targets_of(pipeline).all).items():
-            if fusable(model):
+            if fusing(model).modules:
                 memory(pipeline, self.name)[part] = processors_of(model)
                 try:
                     model.fuse_qkv_projections()
@@ -100,7 +100,7 @@ class FusedQkv(Technique):
                 unfuse(model, notes[part])
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        from ...adapters.diffusers_attention import fusable, fused
+        from ...adapters.diffusers_attention import fused, fusing
 
         before = seen.before or Observation()
         targets = targets_of(pipeline)
@@ -115,7 +115,7 @@ class FusedQkv(Technique):
         lost = [
             part
             for part, model in denoisers.items()
-            if not ran[part] and _ran(part, fusable(model), before)
+            if not ran[part] and _ran(part, fusing(model).modules, before)
         ]
         if unfused or lost or not any(ran[part] for part in denoisers):
             found = (
@@ -163,19 +163,19 @@ def _models(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _why_not(part: str, model: Any) -> str | None:
     """Why diffusers fuses no projection of this model, or ``None``."""
-    from ...adapters.diffusers_attention import added_projections, fusable, fused, fused_in_vain
+    from ...adapters.diffusers_attention import added_projections, fused, fusing
 
     kind = type(model).__name__
     if not hasattr(model, "fuse_qkv_projections"):
         return f"diffusers cannot fuse the projections of its {part}, a {kind}"
     if added_projections(model):
         return f"diffusers does not fuse a {kind} with added key and value projections"
-    if not fusable(model):
-        in_vain = fused_in_vain(model)
-        if in_vain:
+    would = fusing(model)
+    if not would.modules:
+        if would.in_vain:
             return (
                 f"the attention processors of its {part}, a {kind}, read separate projections "
-                f"whether they are fused or not: {in_vain}"
+                f"whether they are fused or not: {would.in_vain}"
             )
         already = " left" if fused(model) else ""
         return (
