@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
+import os
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -135,18 +137,19 @@ def call_sites(skip: frozenset[str] = frozenset()) -> tuple[CallSite, ...]:
 
 
 _MACHINERY = tuple(
-    str(Path(folder).resolve()) + "/"
-    for folder in (Path(torch.__file__).parent, Path(__file__).parent)
+    os.path.realpath(Path(file).parent) + os.sep for file in (torch.__file__, __file__)
 )
-_STANDARD_LIBRARY = str(Path(sysconfig.get_paths()["stdlib"]).resolve()) + "/"
+_STANDARD_LIBRARY = os.path.realpath(sysconfig.get_paths()["stdlib"]) + os.sep
 _INSTALLED = ("site-packages", "dist-packages")
 
 
+@functools.cache
 def _is_machinery(filename: str) -> bool:
     if filename.startswith("<"):  # generated code has no line that anybody could change
         return True
-    if filename.startswith(_MACHINERY):
+    # Code is named by the path that it was imported by, which may lead over a link: to a virtual
+    # environment elsewhere, for instance.
+    real = os.path.realpath(filename)
+    if real.startswith(_MACHINERY):
         return True
-    return filename.startswith(_STANDARD_LIBRARY) and not any(
-        part in filename for part in _INSTALLED
-    )
+    return real.startswith(_STANDARD_LIBRARY) and not any(part in real for part in _INSTALLED)

@@ -311,3 +311,15 @@ def test_a_missing_rule_is_seen(gpu, monkeypatch):
         inputs.x.nonzero()
     # Ops that ran before have been looked up already; this one is new to this device.
     assert not [event for event in log.events if event.op == "aten.nonzero"]
+
+
+def test_the_line_is_the_caller_s_where_torch_was_imported_over_a_link(gpu, tmp_path):
+    """As in a virtual environment that is a link: its files have two names."""
+    link = tmp_path / "torch"
+    link.symlink_to(Path(torch.__file__).parent)
+    scope = {}
+    exec(compile("def through_torch(f): return f()", str(link / "_tensor.py"), "exec"), scope)
+    x = torch.ones(1, device=gpu.device)
+    with gpu.record() as log:
+        scope["through_torch"](lambda: scope["through_torch"](x.item))
+    assert [(event.kind, event.site.file) for event in log] == [(READ, __file__)]

@@ -25,7 +25,7 @@ class Entry:
 
 PARTS = (
     Entry("a", "sync_parity", "host syncs: simulated against real", 150, 150),
-    Entry("b", "gates", "each gate, green and red", 180, 240),
+    Entry("b", "gates", "each gate, green and red", 180, 360),
     Entry("c", "techniques", "each technique's proof", 180, 150),
     Entry("d", "clock", "the clock, and the baseline against itself", 75, 90, alone=True),
     Entry("e", "ladder", "a ladder at SDXL's full width", 170, 120, alone=True),
