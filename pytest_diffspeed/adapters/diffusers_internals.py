@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -97,6 +97,18 @@ def cache_surroundings(model: Any) -> Callable[[], AbstractContextManager[Any]]:
                     fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(context)}
                     return lambda: model.cache_context(**fields)
     return nullcontext
+
+
+def stateful_hooks(model: Any) -> Iterator[str]:
+    """Names of the hooks in ``model`` that keep something from one call for the next: caches.
+
+    Each says so of itself (``_is_stateful``); seen in diffusers 0.39 to 0.42.
+    """
+    for module in model.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        for name, hook in getattr(registry, "hooks", {}).items():
+            if getattr(hook, "_is_stateful", False):
+                yield str(name)
 
 
 def forget_cached(model: Any) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from ..evidence.key import EvidenceKey
+from ..evidence.key import COMPONENT_CALLS, EvidenceKey
 from ..evidence.noise import KnownFloor, NoiseMemory
 from ..evidence.tree import commit
 from ..timing.arm import TimedArm
 from ..timing.noise import measure_noise
 from .session import Session
+
+if TYPE_CHECKING:
+    from .prepared_arm import PreparedArm
 
 
 def noise_floor_of(
@@ -19,6 +23,7 @@ def noise_floor_of(
     *,
     beside: Sequence[TimedArm] = (),
     seed: int = 0,
+    alone: Callable[[PreparedArm], TimedArm] | None = None,
 ) -> KnownFloor:
     """The baseline of ``source`` timed against itself, now or earlier for this commit.
 
@@ -29,6 +34,7 @@ def noise_floor_of(
         beside: arms of this process that are to be compared, the baseline's among them or not;
             where it is timed now, they are called as often as it is.
         seed: of the order of these calls.
+        alone: makes the arm that calls the component alone; whole calls are timed if left out.
 
     Raises:
         MeasurementError: an arm could not be timed.
@@ -42,12 +48,13 @@ def noise_floor_of(
             "inputs": baseline.call.inputs(),
             "unit": unit,
             "environment": session.environment(),
+            **({} if alone is None else {"pair": COMPONENT_CALLS}),
         }
     )
 
     def measure() -> list[tuple[float, float]]:
         with session.progress.phase(f"timing the baseline of {source} against itself"):
-            arm = baseline.arm_of(unit)
+            arm = baseline.arm_of(unit) if alone is None else alone(baseline)
             others = [one for one in beside if one is not arm]
             return measure_noise(arm, session.clock, beside=others, seed=seed)
 

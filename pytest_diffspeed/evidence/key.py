@@ -14,6 +14,11 @@ from typing import Any
 DISTRIBUTIONS = ("torch", "diffusers", "transformers", "torchao", "pytest-diffspeed")
 
 
+COMPONENT_CALLS = "component calls"
+"""The part ``pair`` of keys of timings whose pairs are calls of a component alone.  Keys of whole
+calls have no such part."""
+
+
 @dataclass(frozen=True)
 class EvidenceKey:
     """``parts`` is plain data, and is written down with the evidence, so that a key explains

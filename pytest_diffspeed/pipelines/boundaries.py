@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from ..adapters.attributes import replaced
-from ..adapters.torch_internals import around_calls
 from ..common.errors import SourceError, UsageError
 from ..compilation.targets import outermost_marks
 from ..timing.stages import Around, Boundaries, Part, Stage
@@ -58,18 +56,14 @@ def stage_boundaries(pipeline: DiffusionPipeline, observed: ObservedCall) -> Bou
 
 
 def _watch(stack: ExitStack, entry: Entry, around: Around) -> None:
-    if entry.how != FORWARD and _is_compiled_whole(entry):
+    if entry.how != FORWARD and is_compiled_whole(entry):
         return  # what stands on the module is in the guards of its compiled code
     part = Part(entry.name, _stage(entry))
-    module, method = entry.target()
-    if method == FORWARD:
-        stack.enter_context(around_calls(module, lambda function: around(part, function)))
-    else:
-        watched = around(part, getattr(module, method))
-        stack.enter_context(replaced(module, method, watched))
+    stack.enter_context(entry.watched(lambda function: around(part, function)))
 
 
-def _is_compiled_whole(entry: Entry) -> bool:
+def is_compiled_whole(entry: Entry) -> bool:
+    """Whether the module that is entered, and not only this way into it, is compiled."""
     module = entry.component.module
     assert module is not None, "unreachable because it was seen to run"
     return any(mark.is_whole(module) for mark in outermost_marks(module))

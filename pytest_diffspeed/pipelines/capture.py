@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from ..adapters.attributes import replaced
 from ..adapters.diffusers_internals import cache_surroundings, forget_cached
-from ..adapters.torch_internals import around_calls
 from ..common.errors import MeasurementError
 from ..compilation.probe import Call
+from .copied_inputs import copied
 from .entries import FORWARD, SCHEDULER_STEP, Entry, chosen_entries, default_entries
 from .observed import ObservedCall, observe_call
 from .scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
@@ -109,19 +107,12 @@ def _most_calls(entry: Entry, steps: int | None) -> int | None:
 def _entry(entry: Entry, most: int | None) -> tuple[Captured, _Watch]:
     module, method = entry.target()
     if method != FORWARD:
-        return Captured(entry.name, getattr(module, method)), lambda kept: _attribute(
-            module, method, kept, most
-        )
+        captured = Captured(entry.name, entry.function())
+        return captured, lambda kept: entry.watched(_keeping(kept, most))
     captured = Captured(entry.name, module, restart=lambda: forget_cached(module))
-    return captured, lambda kept: around_calls(
-        module, _keeping(kept, most, surroundings=lambda: cache_surroundings(module))
+    return captured, lambda kept: entry.watched(
+        _keeping(kept, most, surroundings=lambda: cache_surroundings(module))
     )
-
-
-@contextmanager
-def _attribute(owner: Any, name: str, kept: Captured, most: int | None) -> Iterator[None]:
-    with replaced(owner, name, _keeping(kept, most)(getattr(owner, name))):
-        yield
 
 
 class _Schedulers:
@@ -176,7 +167,7 @@ def _keeping(
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def calling(*args: Any, **kwargs: Any) -> Any:
             if most is None or len(kept.calls) < most:
-                args_kept, kwargs_kept = _copied((args, kwargs))
+                args_kept, kwargs_kept = copied((args, kwargs))
                 grad = torch.is_grad_enabled()
                 kept.calls.append(Call(args_kept, kwargs_kept, grad, surroundings()))
             return function(*args, **kwargs)
@@ -184,10 +175,3 @@ def _keeping(
         return calling
 
     return wrap
-
-
-def _copied(inputs: Any) -> Any:
-    """Tensors copied with their layout; everything else (generators, flags) as it is."""
-    return pytree.tree_map(
-        lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, inputs
-    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..adapters.attributes import replaced
 from ..common.errors import UsageError, nearest
 from .what_ran import ObservedCall, ObservedComponent, Role
 
@@ -51,6 +53,22 @@ class Entry:
             module = getattr(module, name)
         inner = getattr(module, last)
         return (inner, FORWARD) if isinstance(inner, torch.nn.Module) else (module, last)
+
+    def function(self) -> Callable[..., Any]:
+        """What the pipeline calls, as it stands there now: possibly compiled."""
+        module, method = self.target()
+        return module if method == FORWARD else getattr(module, method)
+
+    def watched(
+        self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> AbstractContextManager[None]:
+        """Every call through this entry goes through ``wrap(what it called before)``."""
+        from ..adapters.torch_internals import around_calls
+
+        module, method = self.target()
+        if method == FORWARD:
+            return around_calls(module, wrap)
+        return replaced(module, method, wrap(getattr(module, method)))
 
 
 def entries(observed: ObservedCall) -> tuple[Entry, ...]:

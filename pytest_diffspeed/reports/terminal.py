@@ -108,10 +108,17 @@ def _format(result: GateResult, noise: str) -> str:
         return ""
     plural = "" if figures["instances"] == 1 else "s"
     return (
-        f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs{noise}, "
+        f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs"
+        f"{pairs_of(figures)}{noise}, "
         f"{figures['instances']} process instance{plural} ({result.evidence})"
         f"{_instead(figures)}"
     )
+
+
+def pairs_of(figures: Mapping[str, Any]) -> str:
+    """What a pair is of, where it is not simply a call: ``" of unet calls of steps 1 and 2 …"``."""
+    of = figures.get("pairs_of")
+    return f" of {of}" if isinstance(of, str) and figures.get("unit") != "call" else ""
 
 
 def _instead(figures: Mapping[str, Any]) -> str:

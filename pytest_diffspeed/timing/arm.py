@@ -34,6 +34,27 @@ class TimedArm(Protocol):
         """Call once, off the clock.  Raises MeasurementError."""
 
 
+@runtime_checkable
+class TakesTurns(Protocol):
+    """An arm that has several inputs: ``turn`` says which of them its next call takes."""
+
+    turn: int
+
+
+def in_turn(arm: TimedArm, turn: int) -> TimedArm:
+    """``arm``, whose next calls take the inputs of ``turn``, if it has more than one."""
+    if isinstance(arm, TakesTurns):
+        arm.turn = turn
+    return arm
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """Stands for an output that is not kept, or not here: its shape is all that is compared."""
+
+    shape: tuple[int, ...]
+
+
 @dataclass
 class Arm:
     """An arm of this process.

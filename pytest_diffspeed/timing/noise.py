@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..accelerators.clock import Clock
-from .arm import TimedArm
+from .arm import TimedArm, in_turn
 from .gc_paused import gc_paused
 from .warm_up import warm_up
 
@@ -53,6 +53,7 @@ def measure_noise(
     began = now()
     while len(pairs) < PAIRS and (len(pairs) < LEAST_PAIRS or now() - began < seconds):
         for one in random_.sample(arms, len(arms)):
+            in_turn(one, len(pairs))
             with gc_paused():
                 pair = one.timed_call(clock), one.timed_call(clock)
             if one is arm:

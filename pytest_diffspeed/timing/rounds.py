@@ -11,11 +11,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .arm import TimedArm, in_turn
 from .gc_paused import gc_paused
 
 if TYPE_CHECKING:
     from ..accelerators.clock import Clock
-    from .arm import TimedArm
+
+
+TURNS = 5040
+"""Turns are drawn from so many: each number of inputs up to ten divides them."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ def measure_rounds(
 ) -> Iterator[Round]:
     """Time round after round, for as long as the caller asks.
 
+    Arms with several inputs all take the same in a round, drawn anew each time: pairs are then
+    draws from one distribution, as they would not be if inputs came in a fixed order.
+
     Args:
         instances: the arms, once for each process instance; instances take turns.
         clock: times one call.
@@ -92,16 +99,18 @@ def measure_rounds(
         random_orders(len(arms), seed if number == 0 else f"{seed}/{number}")
         for number, arms in enumerate(instances)
     ]
+    inputs = random.Random(f"{seed}/inputs")
     index = 0
     while True:
         turn = index % len(instances)
+        which = inputs.randrange(TURNS)
         running = set(range(len(instances[turn]))) if wanted is None else set(wanted())
         dropped = before_round()
         seconds: dict[int, float] = {}
         with gc_paused():  # so that no collection falls between the calls of a round
             for number in next(orders[turn]):
                 if number in running:
-                    arm = instances[turn][number]
+                    arm = in_turn(instances[turn][number], which)
                     if discard_warm_call:
                         arm.untimed_call()
                     seconds[number] = arm.timed_call(clock)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..accelerators.clock import Clock
-from .arm import TimedArm
+from .arm import TimedArm, in_turn
 
 SETTLED = 0.2
 """An arm whose last two calls differ by more is still compiling, loading or allocating."""
@@ -75,7 +75,8 @@ def warm_up(
     spent_s = 0.0
     while True:
         for number in random_.sample(range(len(arms)), len(arms)):
-            seconds[number].append(arms[number].timed_call(clock))
+            # The same inputs each time: whether an arm is level shows in calls that are alike.
+            seconds[number].append(in_turn(arms[number], 0).timed_call(clock))
             spent_s += arms[number].last_call_s
         calls = len(seconds[0])
         if calls < LEVEL_CALLS:

@@ -16,12 +16,12 @@ def counting_clock(libraries, short_noise_floor, monkeypatch):
 
 
 def gates(pytester):
-    """The gates by unit, each with its stages, which are written after it."""
+    """The gates by unit, each with its stages, which are written after those of whole calls."""
     lines = journaled(pytester)
     found = {line["figures"]["unit"]: line for line in lines if line["kind"] == "gate"}
     stages = {line["claim"]: line["stages"] for line in lines if line["kind"] == "stages"}
     for line in found.values():
-        line["figures"]["stages"] = stages[line["claim"]]
+        line["figures"]["stages"] = stages.get(line["claim"])
     return found
 
 
@@ -55,18 +55,75 @@ def test_each_unit_gets_a_verdict_and_the_stages_stand_beside_it(
     assert {line["verdict"] for line in found.values()} == {"PASS"}
     assert {line["figures"]["pairs"] for line in found.values()} == {5}
     seconds = {unit: line["figures"]["candidate_s"] for unit, line in found.items()}
-    encoders = seconds.pop("text_encoder")
-    assert encoders in (2.0, 4.0)
-    # Two calls of the denoiser, with four boundaries a step; whole calls are not stamped.
-    assert seconds == {"step": 4.0, "denoiser": 2.0, "unet": 2.0, "vae.decode": 1.0, "call": 10.0}
-    for line in found.values():
+    # A call of a component alone is one call for the clock, as a whole one is; stamps are for the
+    # steps, with four boundaries in each.
+    assert seconds.pop("step") == 4.0
+    assert set(seconds.values()) == {10.0}
+    of = {unit: line["figures"]["pairs_of"] for unit, line in found.items()}
+    assert of == {
+        "call": "whole calls",
+        "step": "whole calls",
+        "denoiser": "denoiser calls of steps 1, 2 (inputs of a real call)",
+        "unet": "unet calls of steps 1, 2 (inputs of a real call)",
+        "text_encoder": "the text_encoder calls of one image (inputs of a real call)",
+        "vae.decode": "the vae.decode calls of one image (inputs of a real call)",
+    }
+    for unit, line in found.items():
         stages = line["figures"]["stages"]
-        assert stages["baseline"] == stages["candidate"]
-        assert stages["candidate"]["steady_step_s"] == 4.0
-        assert stages["candidate"]["steady_steps"] == 1
-        assert stages["candidate"]["vae_decode_s"] == 1.0
-        assert stages["candidate"]["components"]["unet"] == 2.0
+        assert (stages is None) is (
+            unit not in ("call", "step")
+        )  # it takes whole calls to see them
+        if stages is not None:
+            assert stages["baseline"] == stages["candidate"]
+            assert stages["candidate"]["steady_step_s"] == 4.0
+            assert stages["candidate"]["steady_steps"] == 1
+            assert stages["candidate"]["vae_decode_s"] == 1.0
+            assert stages["candidate"]["components"]["unet"] == 2.0
         assert line["figures"]["discard_warm_call"] is False
+
+
+STATEFUL = """
+def build():
+    from pytest_diffspeed.pipelines.sources import parse_source
+
+    pipeline = parse_source("random:sdxl-tiny").build()
+    pipeline.unet.register_forward_hook(count)
+    return pipeline
+
+
+def count(module, args, output):
+    module.calls_so_far = getattr(module, "calls_so_far", 0) + 1
+"""
+
+
+@pytest.mark.usefixtures("verbose")
+def test_a_component_with_a_state_is_timed_in_whole_calls_and_the_line_says_so(
+    pytester, run_diffspeed, counting_clock
+):
+    pytester.makepyfile(
+        factory=STATEFUL,
+        test_it="""
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last", pipeline="factory:build")
+        @pytest.mark.min_speedup(0.5, unit="denoiser")
+        def test_it(optimized_pipeline): ...
+        """,
+    )
+    pytester.syspathinsert()
+    outcome = run_diffspeed()
+    outcome.assert_outcomes(passed=1)
+    outcome.stdout.fnmatch_lines(
+        [
+            "*denoiser is timed in whole calls: denoiser keeps a state between calls (*)",
+            "*5 pairs of whole calls, since denoiser keeps a state between calls (calls_so_far *",
+        ]
+    )
+    (gate,) = journaled(pytester, "gate")
+    assert gate["figures"]["candidate_s"] == 1.0  # of the boundaries of one denoiser call
+    assert journaled(pytester, "stages")
+    (path,) = (pytester.path / ".diffspeed").glob("evidence/*.jsonl")
+    assert "component calls" not in path.read_text()  # a verdict of whole calls, and kept as one
 
 
 def test_a_call_that_raises_after_the_pairs_costs_no_verdict(

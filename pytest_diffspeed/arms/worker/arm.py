@@ -12,12 +12,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ...common.errors import AbsentArmError, MeasurementError, SelfComparisonError
 from ...history.url import PASSWORD_VARIABLE
+from ...timing.arm import Shaped
 from ..base_commit.place import Place, this_process
 from ..counts import Counts
 from ..probes import Probe
@@ -39,13 +39,6 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 _OF_AN_INTERPRETER = ("PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
 TAIL_CHARACTERS = 600
 """Of what a crashed worker printed last, for the message."""
-
-
-@dataclass(frozen=True)
-class Shaped:
-    """Stands for a worker's output, which stays there: its shape is all that is compared."""
-
-    shape: tuple[int, ...]
 
 
 class WorkerArm:

@@ -17,8 +17,9 @@ from ..gate import ArmOfBase, BaseClaim, Checked, Gate, GateContext, why_uncheck
 from ..marker import GateMarker
 from ..marker_values import MOST_RATIO, as_number, as_ratio
 from ..ratios.against_base import speed_against_base
-from ..ratios.gate_group import GateGroup, PendingGate, ask, decided
+from ..ratios.gate_group import GateGroup, decided
 from ..ratios.marker import SpeedMarker
+from ..ratios.pending import PendingGate, ask
 
 SLOWDOWN_PERCENT = 5.0
 """What a test allows that says nothing of the base itself: smaller changes take more pairs than

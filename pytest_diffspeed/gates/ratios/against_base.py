@@ -12,8 +12,9 @@ from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
 from ..gate import GateContext, why_unchecked
 from .evidence_key import attempt_of
-from .gate_group import GateGroup, PendingGate, decided
+from .gate_group import GateGroup, decided
 from .marker import SpeedMarker
+from .pending import PendingGate
 
 if TYPE_CHECKING:
     from ...arms.worker.arm import WorkerArm

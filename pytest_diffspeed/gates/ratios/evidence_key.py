@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...evidence.key import EvidenceKey
+from ...evidence.key import COMPONENT_CALLS, EvidenceKey
 from ...techniques.stacks import BASE
 
 if TYPE_CHECKING:
@@ -14,18 +14,23 @@ if TYPE_CHECKING:
     from .marker import SpeedMarker
 
 
-def attempt_of(marker: SpeedMarker, context: GateContext, over: Stack) -> Attempt:
+def attempt_of(
+    marker: SpeedMarker, context: GateContext, over: Stack, *, alone: bool = False
+) -> Attempt:
     """The attempt that this gate is at; ``over`` is the stack that ``marker.over`` means here.
 
     Raises:
         RecordError: the evidence was written by another major version of this package.
     """
-    return context.session.evidence.attempt(evidence_key(marker, context, over))
+    return context.session.evidence.attempt(evidence_key(marker, context, over, alone=alone))
 
 
-def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> EvidenceKey:
+def evidence_key(
+    marker: SpeedMarker, context: GateContext, over: Stack, *, alone: bool = False
+) -> EvidenceKey:
     """Everything that a verdict of this gate depends on, save luck.
 
+    ``alone``: a pair is of calls of the component alone, which add nothing to pairs of whole calls.
     The test is part of it, since its body may do things to the pipeline.
     """
     session, candidate = context.session, context.candidate
@@ -49,5 +54,6 @@ def evidence_key(marker: SpeedMarker, context: GateContext, over: Stack) -> Evid
             "environment": session.environment(),
             "code": session.code_beside_the_tree.as_dict(),
             **base,
+            **({"pair": COMPONENT_CALLS} if alone else {}),
         }
     )

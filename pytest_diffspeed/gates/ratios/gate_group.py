@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ...arms.spec import ArmSpec
-from ...common.errors import DiffspeedError, SelfComparisonError, UnexpectedError
+from ...common.errors import DiffspeedError, UnexpectedError
 from ...records.verdict import GateResult
-from ...techniques.stacks import PREVIOUS, Stack
-from ..countable import require_countable
 from ..gate import GateContext, why_unchecked
+from .beside_pairs import record_memory, record_stages
 from .evidence_key import attempt_of
-from .marker import SpeedMarker
+from .marker import UNITS, SpeedMarker
+from .pending import PendingGate, is_timed_alone
 from .result import gate_result
 
 if TYPE_CHECKING:
-    from ...accelerators.clock import Clock
+    from ...arms.component_calls import ComponentArms
     from ...arms.prepared_arm import PreparedArm
     from ...evidence.noise import KnownFloor
-    from ...evidence.verdict_store import Attempt, Instance
     from ...timing.arm import TimedArm
     from ...timing.budget import Projection
     from ...timing.comparison import Hypothesis, SpeedupResult
@@ -52,37 +49,12 @@ def decided(block: GateGroup) -> Iterator[tuple[SpeedMarker, GateResult | Diffsp
     block.tell_arms()
 
 
-@dataclass
-class PendingGate:
-    """One gate that is to be measured, and what came of it."""
-
-    marker: SpeedMarker
-    over: Stack
-    baseline: PreparedArm | None
-    """``None``: it is built in worker processes only."""
-    attempt: Attempt
-    instance: Instance | None = None
-    counted: list[Pair] = field(default_factory=list)
-    result: GateResult | None = None
-
-
-def ask(marker: SpeedMarker, context: GateContext) -> PendingGate | GateResult:
-    """The gate with the arm that it compares with; the FAIL that it ended with already."""
-    candidate = context.candidate
-    over = context.previous if marker.over == PREVIOUS else marker.over
-    if over == candidate.spec.stack:
-        raise SelfComparisonError(f"it would compare {over} with itself")
-    attempt = attempt_of(marker, context, over)
-    if attempt.verdict is not None:
-        return attempt.verdict
-    baseline = context.session.arms.other(ArmSpec(candidate.spec.source, over))
-    for arm in (baseline, candidate):
-        arm.require_unchanged()
-    return PendingGate(marker, over, baseline, attempt)
-
-
 class GateGroup:
-    """The gates of one test and unit, measured together."""
+    """The gates of one test and unit, measured together.
+
+    Pairs are calls of the component alone where that is known to be the same as in a whole call;
+    where it is not, they are whole calls, and the line says why.
+    """
 
     def __init__(self, unit: str, asked: list[PendingGate], context: GateContext) -> None:
         self.unit = unit
@@ -92,6 +64,9 @@ class GateGroup:
         self._candidate = context.candidate
         self._overs = list(dict.fromkeys(a.over for a in asked))
         self._floor: KnownFloor | None = None
+        self._alone: ComponentArms | None = None
+        self._why_whole_calls = ""
+        self._open: list[PendingGate] = []
 
     def measure(self) -> None:
         """Decide all gates; each is on record before the next round begins.
@@ -104,17 +79,21 @@ class GateGroup:
 
         session = self._session
         seed = random.SystemRandom().randrange(2**32)
+        self._choose_pairs()
+        self._open = [asked for asked in self.asked if asked.result is None]
+        if not self._open:
+            return
         with ExitStack() as held:
             with self._instances() as instances:
                 # Only now: workers may build for minutes, and nobody else could time meanwhile.
                 held.enter_context(session.exclusive_device())
                 self._floor = self._noise_floor(instances[0], seed)
-                for asked in self.asked:
+                for asked in self._open:
                     self._write_start(asked, seed)
                     asked.instance = asked.attempt.begin()
                 SpeedupMeasurement(
                     instances,
-                    [self._hypothesis(asked) for asked in self.asked],
+                    [self._hypothesis(asked) for asked in self._open],
                     budget_s=session.options.budget_s,
                     clock=session.clock,
                     seed=seed,
@@ -132,20 +111,66 @@ class GateGroup:
 
         beside = () if self._in_workers else arms  # those of workers are warmed up there
         return noise_floor_of(
-            self._session, self._candidate.spec.source, self.unit, beside=beside, seed=seed
+            self._session,
+            self._candidate.spec.source,
+            self.unit,
+            beside=beside,
+            seed=seed,
+            alone=None if self._alone is None else self._arm_alone,
         )
 
-    def _instances(self) -> AbstractContextManager[Sequence[Sequence[TimedArm]]]:
-        """The arms, once for each process instance: those of ``over``, then the candidate."""
+    def _choose_pairs(self) -> None:
+        """Take calls of the component alone, if that can be; else whole calls, as another gate:
+        its earlier pairs and its FAIL are those of whole calls.
+        """
+        from ...arms.component_calls import NotAloneError, component_arms
+
+        if self.unit in UNITS:
+            return
+        if not all(is_timed_alone(asked.marker, self._context) for asked in self.asked):
+            self._why_whole_calls = "worker processes time these only"
+            return
+        try:
+            self._alone = component_arms(self._arms(), self.unit)
+        except NotAloneError as error:
+            self._why_whole_calls = str(error)
+            self._session.progress.line(f"{self.unit} is timed in whole calls: {error}")
+            for asked in self.asked:
+                asked.attempt = attempt_of(asked.marker, self._context, asked.over)
+                if asked.attempt.verdict is not None:
+                    asked.result = self._context.publish(asked.attempt.verdict)
+
+    def _arm_alone(self, prepared: PreparedArm) -> TimedArm:
+        from ...arms.component_calls import component_arms
+
+        assert self._alone is not None
+        timed = dict(zip((arm.spec for arm in self._arms()), self._alone.arms, strict=True))
+        if prepared.spec in timed:
+            return timed[prepared.spec]
+        return component_arms([prepared], self.unit).arms[0]
+
+    def _arms(self) -> list[PreparedArm]:
+        """Those of ``over``, then the candidate."""
         baselines = {asked.over: asked.baseline for asked in self.asked}
         prepared = [*(baselines[over] for over in self._overs), self._candidate]
-        arms = [arm for arm in prepared if arm is not None]
-        return self._session.workers.instances(arms, self.unit)
+        return [arm for arm in prepared if arm is not None]
+
+    def _instances(self) -> AbstractContextManager[Sequence[Sequence[TimedArm]]]:
+        """The arms, once for each process instance."""
+        if self._alone is not None:
+            return nullcontext([self._alone.arms])
+        return self._session.workers.instances(self._arms(), self.unit)
 
     def _afterwards(self) -> None:
-        """What is told of the arms beside the verdicts, which are on record by now."""
-        self._record_stages()
-        self._record_memory()
+        """What is told of the arms beside the verdicts, which are on record by now.
+
+        It takes whole calls, which are all that is saved where pairs are calls of a component.
+        """
+        if self._alone is not None:
+            return
+        measured = [asked for asked in self.asked if asked.counted and asked.result is not None]
+        record_stages(measured, self._candidate, self._session, self._identity)
+        record_memory(self._open, self._candidate, self._session, self._identity)
 
     def tell_arms(self) -> None:
         """Tell the session's listeners the seconds of each arm."""
@@ -176,6 +201,14 @@ class GateGroup:
     def _first_calls(self, asked: PendingGate) -> tuple[float, float]:
         assert asked.baseline is not None
         return asked.baseline.applied.first_call_s, self._candidate.applied.first_call_s
+
+    @property
+    def _pairs_of(self) -> str:
+        """What a pair is of, for the line and the record."""
+        if self._alone is not None:
+            return self._alone.pairs_of
+        why = self._why_whole_calls
+        return "whole calls" + (f", since {why}" if why else "")
 
     @property
     def _in_workers(self) -> bool:
@@ -209,7 +242,7 @@ class GateGroup:
         )
 
     def _on_warm(self, number: int, warm: tuple[WarmUp, WarmUp], projection: Projection) -> None:
-        asked, (first, second) = self.asked[number], warm
+        asked, (first, second) = self._open[number], warm
         say = self._session.progress.line
         say(
             f"timing {self._stack} against {asked.over}: {second.steady_s:.3g} s against "
@@ -219,7 +252,7 @@ class GateGroup:
             say(f"{asked.marker.claim}: {projection.sentence}")
 
     def _on_pair(self, number: int, pair: Pair) -> None:
-        asked = self.asked[number]
+        asked = self._open[number]
         # A kind of its own, so that no reader counts it.
         kind = "pair" if pair.dropped is None else "dropped-pair"
         self._session.journal.write(kind, **self._identity(asked), **vars(pair))
@@ -234,7 +267,7 @@ class GateGroup:
         )
 
     def _on_result(self, number: int, measured: SpeedupResult) -> None:
-        asked = self.asked[number]
+        asked = self._open[number]
         assert asked.instance is not None
         found = gate_result(
             asked.marker,
@@ -243,6 +276,7 @@ class GateGroup:
             measured,
             first_calls=self._first_calls(asked),
             floor={} if self._floor is None else self._floor.figures(),
+            pairs_of=self._pairs_of,
         )
         asked.result = asked.instance.end(self._annotated(found))
         self._context.publish(asked.result)
@@ -250,60 +284,3 @@ class GateGroup:
     def _annotated(self, found: GateResult) -> GateResult:
         """The result with what else this block knows of its arms."""
         return found
-
-    def _record_stages(self) -> None:
-        """Only now: the verdicts are written, whatever these calls do."""
-        measured = [a for a in self.asked if a.counted and a.result is not None]
-        stages: dict[str, Any] = {}
-        for asked in measured:
-            for prepared in (asked.baseline, self._candidate):
-                assert prepared is not None
-                name = prepared.spec.stack.name
-                if name not in stages:
-                    stages[name] = _stages(prepared, self._session.clock)
-            ours = None
-            if stages[self._stack] is not None:
-                ours = {"baseline": stages[asked.over.name], "candidate": stages[self._stack]}
-            assert asked.result is not None
-            asked.result.figures["stages"] = ours
-            self._session.journal.write("stages", **self._identity(asked), stages=ours)
-
-    def _record_memory(self) -> None:
-        """The peak of one more call of each arm, where an allocator counts it."""
-        from ...accelerators.registry import allocator_of
-
-        allocator = allocator_of(self._session.device)
-        if allocator is None:
-            return
-        peaks: dict[str, Any] = {}
-        for asked in self.asked:
-            if asked.result is None:
-                continue
-            for prepared in (asked.baseline, self._candidate):
-                assert prepared is not None
-                name = prepared.spec.stack.name
-                if name not in peaks:
-                    try:
-                        require_countable(prepared)
-                        peaks[name] = vars(prepared.peak_memory(allocator))
-                    except Exception as error:  # the verdict is there, and stays
-                        peaks[name] = {"error": f"{type(error).__name__}: {error}"}
-            memory = {"baseline": peaks[asked.over.name], "candidate": peaks[self._stack]}
-            asked.result.figures["memory"] = memory
-            self._session.journal.write("memory", **self._identity(asked), memory=memory)
-
-
-def _stages(prepared: PreparedArm, clock: Clock) -> dict[str, Any] | None:
-    """Stage times of one more call; watching it cannot touch the pairs any more.
-
-    ``None`` where the clock times whole calls only.  The pairs have been paid for: a call that
-    raises now says so in the place of its stages and costs the verdict nothing.
-    """
-    from ...accelerators.clock import StampClock
-
-    if not isinstance(clock, StampClock):
-        return None
-    try:
-        return dict(prepared.stage_times(clock).as_dict())
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}

@@ -30,6 +30,7 @@ def gate_result(
     *,
     first_calls: tuple[float, float],
     floor: Mapping[str, Any],
+    pairs_of: str,
 ) -> GateResult:
     """The result of ``marker``.
 
@@ -40,6 +41,7 @@ def gate_result(
         measured: what the pairs showed.
         first_calls: seconds of the first call of both arms, compilation included.
         floor: figures of the baseline against itself.
+        pairs_of: what was called for a pair.
     """
     policy = context.session.options.inconclusive
     # Without a single new pair nothing was checked, and no policy makes that green.
@@ -63,6 +65,7 @@ def gate_result(
         figures={
             "over": over,
             "unit": marker.unit,
+            "pairs_of": pairs_of,
             "need": measured.min_ratio,
             "ratio": measured.ratio,
             "low": measured.low,

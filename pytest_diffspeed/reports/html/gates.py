@@ -128,6 +128,7 @@ def _facts(axis: Axis, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [
             ("interval", f"{_interval(figures)}{_coverage(coverage)}" if noise is not None else ""),
             ("pairs", _pairs(figures)),
+            ("a pair is of", "" if unit == "call" else word(figures.get("pairs_of")) or ""),
             ("noise a pair", "" if noise is None else percent(noise)),
             ("baseline against itself", _floor(figures)),
             ("process instances", whole("instances")),
