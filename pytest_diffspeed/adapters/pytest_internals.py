@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -64,6 +65,27 @@ def say_in_short_summary(report: Any, phrase: str) -> None:
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:
         crash.message = phrase
+
+
+def leave_out_arguments(report: Any, names: Collection[str]) -> None:
+    """Have a traceback not show the values of these arguments of its functions.
+
+    ``longrepr.chain[…][0].reprentries[…].reprfuncargs.args``, seen in pytest 8 and 9; where that is
+    gone, it shows them.
+    """
+    for traceback, *_ in getattr(report.longrepr, "chain", ()):
+        for entry in getattr(traceback, "reprentries", ()):
+            shown = getattr(entry, "reprfuncargs", None)
+            if shown is not None:
+                shown.args = [pair for pair in shown.args if pair[0] not in names]
+
+
+def asks_for_short_summary(config: Any) -> bool:
+    """Whether ``-r`` was given, with other letters than those that pytest takes without it.
+
+    ``config.option.reportchars`` is ``"fE"`` by default, seen in pytest 8 and 9.
+    """
+    return getattr(config.option, "reportchars", "fE") != "fE"
 
 
 def _function(item: Any, name: str) -> Any:

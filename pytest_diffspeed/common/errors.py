@@ -13,19 +13,21 @@ from collections.abc import Iterable
 class DiffspeedError(Exception):
     """Base of everything that this package raises on purpose.
 
-    For where there is one line of room: ``next_step`` is what to do about it, ``place`` the line of
-    code that it comes from (``file.py:18``) and ``source`` its text; ``None`` where nothing beside
-    the message is known.
+    For where there is one line of room: ``clause`` is the message in a few words, ``next_step``
+    what to do about it, ``place`` the line of code that it comes from (``file.py:18``) and
+    ``source`` its text; ``None`` where nothing beside the message is known.
     """
 
     def __init__(
         self,
         *args: object,
+        clause: str | None = None,
         next_step: str | None = None,
         place: str | None = None,
         source: str | None = None,
     ) -> None:
         super().__init__(*args)
+        self.clause = clause
         self.next_step = next_step
         self.place = place
         self.source = source

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 _BY_MESSAGE: tuple[tuple[str, str], ...] = (
     (
         r"Tensor\.(item|tolist)\(\)|_local_scalar_dense|Unsupported Tensor\.item",
-        "keep the value a tensor (`torch.where`, arithmetic on 0-d tensors), or read it before the "
-        "compiled call and pass it in",
+        "keep the value a tensor (`torch.where`), or read it before the compiled call",
     ),
     (
         r"Data-dependent branching|Data-dependent assertion|data-dependent expression",
@@ -25,14 +24,12 @@ _BY_MESSAGE: tuple[tuple[str, str], ...] = (
     ),
     (
         r"torch\.compiler\.disable",
-        "somebody asked for this break: take `torch.compiler.disable` off, move the call out of "
-        "the compiled part, or allow it with `max_breaks`",
+        "somebody asked for this break: take `torch.compiler.disable` off, or use `max_breaks`",
     ),
     (r"torch\._dynamo\.graph_break", "take the call of `torch._dynamo.graph_break()` out"),
     (
         r"[Dd]ynamic shape operator|data-dependent shape|aten\.nonzero|masked_select",
-        "its output's size depends on values: use a mask of fixed size, or do it before the "
-        "compiled call",
+        "its output's size depends on values: use a mask of fixed size, or do it before",
     ),
     (
         r"numpy\.random|random\.Random|Random number",
@@ -45,8 +42,7 @@ _BY_MESSAGE: tuple[tuple[str, str], ...] = (
     (
         r"Failed to trace builtin operator|Unsupported builtin|unsupported builtin|"
         r"marked as skipped|C/C\+\+|non-traceable",
-        "dynamo cannot look into this function: call it outside the compiled part, or write it "
-        "with torch operations",
+        "dynamo cannot look into this function: call it outside, or write it with torch",
     ),
 )
 _OUTPUT_CLASS = re.compile(r"(utils/outputs\.py|transformers/utils/generic\.py)$")
@@ -64,15 +60,9 @@ def remedy(
     ``lines`` are the source lines of ``stack``, ``source`` that of the break.
     """
     if any(_HOOKS_OF_LIBRARIES.search(file) for file, _, _ in stack):
-        return (
-            "an offload, cache or casting hook does this: compile without it, or only the blocks "
-            "inside it (`compile_repeated_blocks`)"
-        )
+        return "an offload, cache or casting hook: compile without it, or the repeated blocks only"
     if any(_HOOK_CALL.search(line) for line in lines):
-        return (
-            "a hook does this: take it off the module before compiling, or let it do tensor "
-            "operations only"
-        )
+        return "a hook does this: take it off before compiling, or let it do tensor operations only"
     if any(_OUTPUT_CLASS.search(file) for file, _, _ in stack) or "return_dict=True" in source:
         return "call it with `return_dict=False`: a tuple needs no output class"
     first = _CONTINUED.split(message, maxsplit=1)[0]

@@ -40,7 +40,7 @@ def cause_of_error(error: DiffspeedError, kind: str | None = None) -> Cause:
     where our messages say it.
     """
     own, usual = next(((name, step) for of, name, step in _KINDS if isinstance(error, of)), _OTHER)
-    found = first_line(error)
+    found = error.clause or first_line(error)
     remedy = error.next_step
     if remedy is None:
         before, _, after = found.rpartition("; ")

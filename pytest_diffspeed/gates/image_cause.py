@@ -92,7 +92,7 @@ def _too_far(report: SimilarityReport, preset: str, noun: str) -> Cause:
         f"needs {miss.bound:.4g}{unit}{named}; worst: {report.labels[miss.image]}"
     )
     wider = _passed(report)
-    step = f"{_LOOK[noun]}; then fix the stack, or set the limit to what is seen"
+    step = f"{_LOOK[noun]}; fix the stack, or set the limit to what is seen"
     if wider is not None:
         step = f"{_LOOK[noun]}; preset {wider!r} would pass"
     return Cause(f"{noun}s".upper(), found, step)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import linecache
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..common.errors import AbsentSourceError, DiffspeedError, SourceError, UsageError, nearest
 from ..common.extensions import extensions
+from ..common.paths import short_path
 from ..common.quiet import third_party
 from ..common.text import first_line
 from .cases import OWN, CallDefaults
@@ -308,15 +310,21 @@ class FactorySource(PipelineSource):
 
     def _raised(self, what: str, error: Exception) -> SourceError:
         """Names the line of the user's package that the error went through last."""
-        where = ""
+        where, place, source = "", None, None
         trace = error.__traceback__
         while trace is not None:
             module = str(trace.tb_frame.f_globals.get("__name__"))
             if module.partition(".")[0] == self.module.partition(".")[0]:
-                where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+                file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+                where, place = f" at {file}:{line}", f"{short_path(file)}:{line}"
+                source = linecache.getline(file, line).strip() or None
             trace = trace.tb_next
+        why = explain_load_error(error)
         return SourceError(
-            f"pipeline source {self.name!r}: {what} raised{where}: {explain_load_error(error)}"
+            f"pipeline source {self.name!r}: {what} raised{where}: {why}",
+            clause=f"{self.name!r}: {why}",
+            place=place,
+            source=source,
         )
 
 

@@ -22,7 +22,7 @@ from ..compilation.cache_folder import CompileCache, conditions
 from ..evidence.key import installed_version
 from .options import project_folder as _project
 from .pytest_sections import NAME as SECTIONS
-from .pytest_sections import PutBack, PytestSections
+from .pytest_sections import OthersSections, PytestSections
 from .stash import SESSION, STATE_GUARD
 from .state_guard import StateGuard
 from .summary import NAME as SUMMARY
@@ -60,9 +60,9 @@ def activate(config: pytest.Config, options: Options) -> None:
     config.stash[STATE_GUARD] = guard
     config.pluginmanager.register(guard, "diffspeed-state-guard")
     config.pluginmanager.register(summary, SUMMARY)
-    sections = PytestSections(summary)
+    sections = PytestSections(summary, config)
     config.pluginmanager.register(sections, SECTIONS)
-    config.pluginmanager.register(PutBack(sections), f"{SECTIONS}-put-back")
+    config.pluginmanager.register(OthersSections(sections), f"{SECTIONS}-of-others")
     if config.getoption("--diffspeed-strict") or config.getini("diffspeed_strict"):
         from .strict import NAME, Strict
 

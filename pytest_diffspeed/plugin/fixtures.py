@@ -56,6 +56,7 @@ class DiffspeedHandle:
 
         Returns images, ``1 × 3 × height × width`` in [0, 1].
         """
+        __tracebackhide__ = True
         from ..common.quiet import third_party
 
         with third_party():
@@ -72,6 +73,7 @@ class DiffspeedHandle:
         """:func:`pytest_diffspeed.measure_speedup` with the session's clock and budget, alone on
         the device.
         """
+        __tracebackhide__ = True
         from ..timing.speedup import measure_speedup
 
         options.setdefault("budget_s", self._session.options.budget_s)

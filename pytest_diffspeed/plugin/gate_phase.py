@@ -19,7 +19,7 @@ from ..reports.exports.junit import PREFIX, properties
 from ..reports.red_screen import cause_of, kinds_of
 from ..reports.terminal import failure
 from .plan import Plan
-from .stash import OUTCOME, PLAN, STATE_GUARD
+from .stash import OUTCOME, PICTURE_NOT_WRITTEN, PLAN, STATE_GUARD
 from .summary import NAME as SUMMARY
 from .summary import Summary
 
@@ -57,7 +57,7 @@ def check_gates(
     try:
         picture = _save_picture(item.nodeid, session, candidate)
     except Exception as error:  # a picture must not cost a verdict
-        outcome["images"].append(f"not written: {type(error).__name__}: {error}")
+        outcome["images"].append(f"{PICTURE_NOT_WRITTEN}: {type(error).__name__}: {error}")
     else:
         outcome["images"] += [] if picture is None else [str(picture)]
     failed = [failure(result) for result in results if result.blocking]

@@ -27,6 +27,8 @@ OUTCOME: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
 
 BODY_DID_NOT_END = "the body of the test did not end"
+PICTURE_NOT_WRITTEN = "not written"
+"""How an entry of ``images`` begins that is no path."""
 
 
 def new_outcome() -> dict[str, Any]:

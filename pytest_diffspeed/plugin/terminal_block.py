@@ -13,10 +13,11 @@ from ..gates.many_gates import over_many_gates
 from ..records.reader import RecordedGate, RecordedSession
 from ..records.verdict import GateResult, VerdictKind
 from ..reports.ladder import ladder_rows
-from ..reports.red_screen import WIDTH, is_red, red_lines, wrapped
+from ..reports.narrow import WIDTH, near, wrapped
+from ..reports.red_screen import headline, is_red, red_lines
 from ..reports.terminal import gate_lines, ladder_table
 from .next_command import github_lines, next_command
-from .stash import BODY_DID_NOT_END
+from .stash import BODY_DID_NOT_END, PICTURE_NOT_WRITTEN
 
 _COLOURS = {
     VerdictKind.PASS: {"green": True},
@@ -32,7 +33,7 @@ def is_verbose(config: pytest.Config) -> bool:
 
 class TerminalBlock:
     """Prints one session: all of it with ``-v``, and where nothing failed; of a red session its
-    failures, each once, in lines of at most a hundred columns.
+    failures, each once in three lines of at most a hundred columns, and one line for all else.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class TerminalBlock:
         self._config = config
         self._session = session
         self._shown_above = shown_above
-        self._is_red = is_red(session)
         self._is_verbose = is_verbose(config)
+        self._is_short = is_red(session) and not self._is_verbose
 
     def ladder(self) -> None:
         """The rows of the suite without a test file, where it ran."""
@@ -59,15 +60,15 @@ class TerminalBlock:
     def verdicts(self, nothing_checked: str | None) -> None:
         """Each gate, and the sentence that none reached a verdict, where that is so."""
         say, session = self._say, self._session
-        say.write_sep("=", "diffspeed")
-        if self._is_red and not self._is_verbose:
+        say.write_sep("=", headline(session) if self._is_short else "diffspeed")
+        if self._is_short:
             for verdict, line in red_lines(session, self._shown_above):
                 say.write_line(line, **({} if verdict is None else _COLOURS[verdict]))
         else:
             self._all_gates()
         if nothing_checked is not None:
             self._line(nothing_checked, red=True, bold=True)
-        if self._is_verbose or not self._is_red:
+        if not self._is_short:
             self._ratios()
 
     def _all_gates(self) -> None:
@@ -101,9 +102,12 @@ class TerminalBlock:
     ) -> None:
         """Pictures, what was written and could not be, and what to run next."""
         session = self._session
-        self._pictures()
-        for line in sentences:
-            self._say.write_line(line)
+        if self._is_short:
+            self._written(sentences)
+        else:
+            self._pictures()
+            for line in sentences:
+                self._say.write_line(line)
         for line in problems:
             self._say.write_line(line, red=True, bold=True)
         for line in github_lines(session):
@@ -112,6 +116,17 @@ class TerminalBlock:
         failed = [str(line["test"]) for line in session.failed_otherwise]
         again = next_command(self._config, results_of(session), unchecked, records, failed)
         for line in [again] if self._is_verbose else _folded(again):
+            self._say.write_line(line)
+
+    def _written(self, sentences: Sequence[str]) -> None:
+        """What is where, in one line; what to do with it stands below a green session."""
+        images = _images(self._session)
+        lost = [image for image in images if image.startswith(PICTURE_NOT_WRITTEN)]
+        drawn = [image for image in images if image not in lost]
+        pictures = [f"images: {len(drawn)} in {_folder(drawn)}"] if drawn else []
+        files = (sentence.partition("; ")[0] for sentence in sentences)
+        text = near("; ".join([*pictures, *lost, *files]), self._session.path)
+        for line in wrapped(text):
             self._say.write_line(line)
 
     def _pictures(self) -> None:
@@ -124,8 +139,7 @@ class TerminalBlock:
             for line in ("", head, *(f"    {image}" for image in images)):
                 self._say.write_line(line)
             return
-        folder = os.path.commonpath([image.rpartition("/")[0] for image in images])
-        self._say.write_line(f"{head} {len(images)} in {folder}")
+        self._say.write_line(f"{head} {len(images)} in {_folder(images)}")
 
     def _line(self, text: str, **colour: bool) -> None:
         for line in [text] if self._is_verbose else wrapped(text):
@@ -155,6 +169,11 @@ def results_of(session: RecordedSession) -> list[GateResult]:
 def _unchecked(session: RecordedSession) -> list[RecordedGate]:
     """Gates that were tried and could not be checked."""
     return [gate for gate in session.latest if gate.error is not None]
+
+
+def _folder(images: Sequence[str]) -> str:
+    """Where all of them are."""
+    return os.path.commonpath([image.rpartition("/")[0] for image in images])
 
 
 def _images(session: RecordedSession) -> list[str]:

@@ -86,6 +86,11 @@ class Metric:
     high: float | None = None
 
 
+ONE_LINE = 90
+"""Characters that a next step of ours has at most: a terminal of a hundred columns shows it whole,
+behind its word and the indentation."""
+
+
 @dataclass(frozen=True)
 class Cause:
     """Why something is red, for somebody who reads it for ten seconds; all of it stands elsewhere.
@@ -93,7 +98,7 @@ class Cause:
     Args:
         kind: of failure, as ``GPU SYNC``.
         found: one clause: what was found, and what is allowed.
-        next_step: what to do about it, without a full stop.
+        next_step: what to do about it, without a full stop, in :data:`ONE_LINE`.
         place: ``file.py:18``; ``None`` where it is no line of code.
         source: the line of code there.
     """

@@ -1,65 +1,82 @@
 """What a red session prints: each failure once, in a block that is read in ten seconds.
 
-GPU SYNC       test_fast.py::test_item[channels_last]
+diffspeed: 2 of 4 tests red; figures, logs: -v
+GPU SYNC       test_fast.py::test_item[channels_last]  up to 1 in a steady step, 0 allowed
     fastpipe.py:18  if model_output.abs().max().item() > 1e4:
-    up to 1 in a steady step, 0 allowed
     next: keep it a tensor (torch.where, or compare on the GPU), or read it after the loop
 SPEED          test_fast.py::test_fast[bf16]
     1.11× [1.04, 1.19] over fp32, needs 3×; 6 pairs
     next: see where the time goes (stages in the HTML report), or ask for less: min_speedup(1.04)
-green: test_other[bf16] (no_gpu_syncs, image_similarity)
-8 of 10 tests red; figures and whole messages: -v
+green: 2 tests, 3 gates PASS
 
-No line is wider than a hundred columns; what is longer stands in the record, and under ``-v``.
+A block has three lines, none wider than a hundred columns; what is longer ends in an ellipsis, and
+stands whole in the record, in the other reports, and under ``-v``.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from ..common.text import first_line, plural, shortened
+from ..common.text import first_line, plural
 from ..records.reader import RecordedGate, RecordedSession
 from ..records.verdict import Cause, GateResult, VerdictKind
+from .narrow import INDENT, WIDTH, clipped, indented, narrowed, near, wrapped
 from .terminal import describe, in_order
 
-WIDTH = 100
-"""Columns: what a log of CI and half of a screen show without wrapping."""
 _KIND = 15
-_INDENT = "    "
-_GREEN_LINES = 3
+_OWN = WIDTH - len(INDENT)
+_LEAST = 24
+"""Columns in which the beginning of a clause still says something."""
 _ALL_OF_IT = "-v has all of it"
 
 
 @dataclass(frozen=True)
 class Block:
-    """One failure.  ``shown_above``: pytest prints its traceback, so nothing of it is repeated."""
+    """One failure.
+
+    ``shown_above``: pytest prints its traceback, so nothing of it is repeated.  ``is_message``:
+    what was found is a sentence of an error, which may take two lines, and no clause of a gate.
+    """
 
     verdict: VerdictKind
     test: str
     claim: str
     cause: Cause
     shown_above: bool = False
+    is_message: bool = False
 
     def lines(self, *, with_claim: bool = False) -> list[str]:
         cause = self.cause
         kind = f"{cause.kind:<{_KIND - 1}} "
         head = kind + _test_id(self.test, WIDTH - len(kind))
-        claim = f"  {self.claim}" if with_claim and self.claim else ""
-        lines = [head + claim if len(head + claim) <= WIDTH else head]
-        if claim and claim not in lines[0]:
-            lines += _wrapped(self.claim, 1)
-        place = "  ".join(part for part in (cause.place, cause.source) if part)
-        found = "" if self.shown_above else cause.found
-        if place and found and len(_INDENT) + len(place) + len(found) + 4 <= WIDTH:
-            lines.append(f"{_INDENT}{place}  ({found})")
+        claim = self.claim if with_claim else ""
+        if self.shown_above:
+            return _beside_or_below(head, cause.next_step)
+        lines = _beside_or_below(head, claim) if claim else [head]
+        if cause.place is None:
+            lines += indented(cause.found, 2 if self.is_message else 1)
         else:
-            lines += [f"{_INDENT}{shortened(place, WIDTH - len(_INDENT))}"] if place else []
-            lines += _wrapped(found, 2 if place else 3)
-        return [*lines, *_wrapped(f"next: {cause.next_step}", 2)]
+            lines += self._of_place(lines, narrowed(cause.place))
+        return [*lines, *indented(f"next: {cause.next_step}", 2)]
+
+    def _of_place(self, above: list[str], place: str) -> list[str]:
+        """Place, line of code and clause in one line; where that is too long, the clause stands
+        behind the test, or shares the line with the code if a long name leaves it no room there.
+        """
+        found, source = self.cause.found, self.cause.source or ""
+        whole = len("  ".join(part for part in (place, source, f"({found})") if part))
+        behind = WIDTH - len(above[-1]) - 2
+        if whole > _OWN and behind >= min(len(found), _LEAST):
+            above[-1] += f"  {clipped(found, behind)}"
+            found = ""
+        room = _OWN - len(place) - (6 if found else 2)
+        code = clipped(source, max(room - len(found), room // 2))
+        clause = f"({clipped(found, room - len(code))})" if found else ""
+        return [INDENT + "  ".join(part for part in (place, code, clause) if part)]
 
 
 def blocks(session: RecordedSession, shown_above: Collection[str] = ()) -> list[Block]:
@@ -79,30 +96,34 @@ def blocks(session: RecordedSession, shown_above: Collection[str] = ()) -> list[
         elif result.verdict is VerdictKind.INCONCLUSIVE and gate.finished and not result.blocking:
             undecided.append(_of_gate(gate))
     otherwise = [_of_test(line, session, shown_above) for line in session.failed_otherwise]
-    return [*red, *otherwise, *undecided]
+    return [_near(block, session.path) for block in (*red, *otherwise, *undecided)]
 
 
 def is_red(session: RecordedSession) -> bool:
     return any(block.verdict is VerdictKind.FAIL for block in blocks(session))
 
 
+def headline(session: RecordedSession) -> str:
+    """How many tests are red, for the line above the blocks."""
+    red, tests = _red_tests(blocks(session)), {str(line["test"]) for line in session.tests}
+    return f"diffspeed: {len(red)} of {plural(len(tests | red), 'test')} red; figures, logs: -v"
+
+
 def red_lines(
     session: RecordedSession, shown_above: Collection[str] = ()
 ) -> list[tuple[VerdictKind | None, str]]:
-    """The screen, with the verdict that gives each line its colour."""
+    """The screen below its headline, with the verdict that gives each line its colour."""
     found = blocks(session, shown_above)
     many = Counter((block.test, block.cause.kind) for block in found)
     lines: list[tuple[VerdictKind | None, str]] = []
     for block in found:
         twice = many[block.test, block.cause.kind] > 1
         lines += [(block.verdict, line) for line in block.lines(with_claim=twice)]
-    red = {block.test for block in found if block.verdict is VerdictKind.FAIL}
-    lines += _of_others(session, red)
-    tests = {str(line["test"]) for line in session.tests} | red
-    lines.append(
-        (VerdictKind.FAIL, f"{len(red)} of {plural(len(tests), 'test')} red; figures, logs: -v")
-    )
-    return lines
+    return [*lines, *_of_others(session, _red_tests(found))]
+
+
+def _red_tests(found: Iterable[Block]) -> set[str]:
+    return {block.test for block in found if block.verdict is VerdictKind.FAIL}
 
 
 def kinds_of(causes: Iterable[Cause | None]) -> str:
@@ -128,7 +149,7 @@ def _of_gate(gate: RecordedGate) -> Block:
     if result.figures.get("remembered_from"):
         step = "change the tree; --diffspeed-fresh asks for another attempt on this one"
         cause = replace(cause, found=f"FAILed already for this tree: {cause.found}", next_step=step)
-    return Block(verdict, result.test, result.claim, cause)
+    return Block(verdict, result.test, result.claim, cause, is_message=gate.error is not None)
 
 
 def _of_test(
@@ -143,16 +164,22 @@ def _of_test(
         cause = Cause("TEST FAILED", first_line(error), "pytest's own report of it stands above")
     elif above:
         waiting = sum(str(lost["test"]) == test for lost in session.not_run)
-        gates = f"; {plural(waiting, 'gate')} of it did not run" if waiting else ""
-        cause = Cause(
-            cause.kind, "", f"its traceback stands above{gates}", cause.place, cause.source
-        )
-    return Block(VerdictKind.FAIL, test, "", cause, above)
+        gates = f"; {plural(waiting, 'gate')} did not run" if waiting else ""
+        cause = replace(cause, next_step=f"traceback above{gates}")
+    return Block(VerdictKind.FAIL, test, "", cause, above, is_message=True)
+
+
+def _near(block: Block, root: Path) -> Block:
+    """With files named from the root of the session on."""
+    cause = block.cause
+    place = None if cause.place is None else near(cause.place, root)
+    shorter = replace(cause, found=near(cause.found, root), place=place)
+    return replace(block, cause=shorter)
 
 
 def _of_others(session: RecordedSession, red: set[str]) -> Iterator[tuple[VerdictKind | None, str]]:
     """What is not red: what could not be asked, what was expected to fail, and what is green."""
-    green: dict[str, list[str]] = {}
+    green: Counter[str] = Counter()
     for gate in session.latest:
         result = gate.result
         if result.test in red:
@@ -161,7 +188,7 @@ def _of_others(session: RecordedSession, red: set[str]) -> Iterator[tuple[Verdic
             head = f"{result.verdict}  {result.test}  {result.claim}: {first_line(result.reason)}"
             yield from ((result.verdict, line) for line in wrapped(head))
         elif result.verdict is VerdictKind.PASS:
-            green.setdefault(result.test, []).append(result.gate)
+            green[result.test] += 1
         elif result.blocking:
             head = f"xfailed  {result.test}  {cause_of(result).kind}: as it was expected to"
             yield from ((None, line) for line in wrapped(head))
@@ -173,49 +200,13 @@ def _of_others(session: RecordedSession, red: set[str]) -> Iterator[tuple[Verdic
             head = f"not run  {lost['test']}  {lost['claim']}: {first_line(lost.get('reason', ''))}"
             yield from ((VerdictKind.INCONCLUSIVE, line) for line in wrapped(head))
     if green:
-        yield from ((VerdictKind.PASS, line) for line in _green(green))
+        gates = plural(sum(green.values()), "gate")
+        yield VerdictKind.PASS, f"green: {plural(len(green), 'test')}, {gates} PASS"
 
 
-def _green(tests: Mapping[str, Sequence[str]]) -> list[str]:
-    names = [
-        f"{test.rpartition('::')[2]} ({', '.join(dict.fromkeys(gates))})"
-        for test, gates in tests.items()
-    ]
-    for shown in range(len(names), 0, -1):
-        left = len(names) - shown
-        text = "green: " + ", ".join(names[:shown]) + (f", and {left} more" if left else "")
-        lines = wrapped(text)
-        if len(lines) <= _GREEN_LINES:
-            return lines
-    return [f"green: {plural(len(names), 'test')}"]
-
-
-def wrapped(text: str) -> list[str]:
-    """Lines of at most :data:`WIDTH` columns, the further ones indented; nothing is left out."""
-    return [
-        line
-        for one in text.splitlines()
-        for line in textwrap.wrap(
-            one,
-            WIDTH,
-            subsequent_indent=" " * (len(one) - len(one.lstrip())) + _INDENT,
-            break_on_hyphens=False,
-            drop_whitespace=True,
-        )
-    ]
-
-
-def _wrapped(text: str, most: int) -> list[str]:
-    """At most so many lines, indented; the last one ends in an ellipsis where words are left."""
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=_INDENT,
-        subsequent_indent=_INDENT + "  ",
-        max_lines=most,
-        placeholder=" …",
-        break_on_hyphens=False,
-    )
+def _beside_or_below(head: str, text: str) -> list[str]:
+    both = f"{head}  {text}"
+    return [both] if len(both) <= WIDTH else [head, *indented(text, 1)]
 
 
 def _test_id(test: str, most: int) -> str:

@@ -12,14 +12,10 @@ from .report import SyncSite
 _SEARCHES = ("index_for_timestep", "_init_step_index")
 _SCHEDULER = re.compile(r"(^|/)scheduling_\w+\.py$")
 _BY_KIND = {
-    SyncKind.VALUE_READ: (
-        "keep it a tensor (torch.where, or compare on the GPU), or read it after the loop"
-    ),
-    SyncKind.DATA_DEPENDENT_SHAPE: (
-        "use a mask of fixed size (torch.where) in place of nonzero or boolean indexing"
-    ),
-    SyncKind.BLOCKING_H2D: "make the tensor on the device, or copy it once before the loop",
-    SyncKind.BLOCKING_D2H: "leave it on the device, and copy it after the loop",
+    SyncKind.VALUE_READ: "keep it a tensor, or read it after the loop",
+    SyncKind.DATA_DEPENDENT_SHAPE: "use a mask of fixed size (torch.where)",
+    SyncKind.BLOCKING_H2D: "make it on the device, or copy it before the loop",
+    SyncKind.BLOCKING_D2H: "copy it after the loop",
     SyncKind.SYNCHRONIZE: "take the call that waits out of the steps",
     SyncKind.EMPTY_CACHE: "take empty_cache() out of the steps",
     SyncKind.MAY_BLOCK: "copy from pinned memory (pin_memory()), or take strict=True off",
@@ -34,7 +30,7 @@ def remedy(site: SyncSite) -> str:
         return _BY_KIND[SyncKind(site.kind)]
     allow = f"allow=('{installed.rpartition('/')[2]}:{site.line}  # why',)"
     if site.function in _SEARCHES:
-        return f"call set_begin_index(0) after set_timesteps (cpu_sigmas does), or {allow}"
+        return f"call set_begin_index(0) (cpu_sigmas does), or {allow}"
     if _SCHEDULER.search(installed):
-        return f"take another scheduler (Euler's steps never wait), or {allow}"
+        return f"take another scheduler (Euler's never waits), or {allow}"
     return f"call it outside the steps, or {allow}"

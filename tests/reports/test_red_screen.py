@@ -1,5 +1,6 @@
 """The red screen as text: what a session prints is what stands here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from pytest_diffspeed.common.errors import (
 from pytest_diffspeed.gates.causes import cause_of_error
 from pytest_diffspeed.records.reader import recorded_session
 from pytest_diffspeed.records.verdict import Cause, EvidenceKind, GateResult, VerdictKind
-from pytest_diffspeed.reports.red_screen import WIDTH, is_red, kinds_of, red_lines, wrapped
+from pytest_diffspeed.reports.narrow import WIDTH, clipped, narrowed, near, wrapped
+from pytest_diffspeed.reports.red_screen import headline, is_red, kinds_of, red_lines
 
 SYNC = Cause(
     "GPU SYNC",
     "up to 1 in a steady step, 0 allowed",
-    "keep it a tensor (torch.where, or compare on the GPU), or read it after the loop",
+    "keep it a tensor, or read it after the loop",
     "fastpipe.py:18",
     "if model_output.abs().max().item() > 1e4:",
 )
@@ -48,7 +50,7 @@ def ended(test, outcome, **more):
 def screen(*records, shown_above=()):
     session = recorded_session(records, Path())
     assert is_red(session)
-    lines = [line for _, line in red_lines(session, shown_above)]
+    lines = [headline(session), *(line for _, line in red_lines(session, shown_above))]
     assert max(map(len, lines)) <= WIDTH
     return "\n".join(lines)
 
@@ -71,20 +73,18 @@ def test_each_failure_once_gates_first_then_what_failed_before_them():
     )
     assert said == (
         """\
+diffspeed: 4 of 5 tests red; figures, logs: -v
 SPEED          test_fast.py::test_fast[bf16]
     1.11× [1.04, 1.19] over fp32, needs 3×; 6 pairs
     next: ask for less
 GPU SYNC       test_fast.py::test_item[bf16]
     fastpipe.py:18  if model_output.abs().max().item() > 1e4:  (up to 1 in a steady step, 0 allowed)
-    next: keep it a tensor (torch.where, or compare on the GPU), or read it after the loop
-TEST BODY      test_fast.py::test_body[bf16]
-    test_fast.py:58  assert x is None
-    next: its traceback stands above; 1 gate of it did not run
+    next: keep it a tensor, or read it after the loop
+TEST BODY      test_fast.py::test_body[bf16]  traceback above; 1 gate did not run
 NOT EFFECTIVE  test_fast.py::test_proof[bf16]
     bf16: expected bfloat16, found float32
     next: take the cast out
-green: test_ok[bf16] (no_gpu_syncs, image_similarity)
-4 of 5 tests red; figures, logs: -v"""
+green: 1 test, 2 gates PASS"""
     )
 
 
@@ -100,7 +100,7 @@ def test_what_is_not_red_is_said_in_a_line():
         ended("test_noisy[bf16]", "passed"),
         {"kind": "not-run", "test": "test_fast.py::test_b", "claim": "x", "reason": "it skipped"},
     )
-    assert said.splitlines()[3:] == [
+    assert said.splitlines()[4:] == [
         "NOT DECIDED    test_fast.py::test_noisy[bf16]",
         "    1.02×",
         "    next: take more pairs",
@@ -108,19 +108,47 @@ def test_what_is_not_red_is_said_in_a_line():
         "NOT_APPLICABLE  test_fast.py::test_gpu[bf16]  no_gpu_syncs: its markers are for another "
         "device",
         "not run  test_fast.py::test_b  x: it skipped",
-        "1 of 4 tests red; figures, logs: -v",
     ]
 
 
-def test_long_texts_end_in_an_ellipsis_and_long_lists_in_a_count():
+def test_long_texts_end_in_an_ellipsis_and_keep_test_file_and_line():
     long = Cause("IMAGES", "found " * 60, "do " * 100, "a" * 150 + ".py:3", "x = " * 50)
-    green = [gate(f"test_{'long' * 20}_{n}", "PASS") for n in range(9)]
-    said = screen(gate("t" * 120, cause=long), *green).splitlines()
-    assert said[0].endswith("t" * 80)
-    assert said[0].startswith("IMAGES         …")
-    assert [line[-1] for line in said[1:6]] == ["…", "d", "…", "o", "…"]
-    assert said[6].startswith("green: test_")
-    assert said[7:] == ["    (no_gpu_syncs), and 8 more", "1 of 1 test red; figures, logs: -v"]
+    _, head, place, step, rest = screen(gate("t" * 120, cause=long)).splitlines()
+    assert head == f"IMAGES         …{'t' * 84}"
+    assert place.startswith(f"    …{'a' * 42}.py:3  x = x")
+    assert place.endswith("=…  (found found found fou…)")
+    assert step.startswith("    next: do do")
+    assert rest.endswith(" …")
+
+
+def test_a_clause_without_room_beside_its_line_stands_behind_the_test():
+    wide = replace(SYNC, found="up to 11 in a steady step, 0 allowed")
+    _, head, place, _ = screen(gate("test_item[bf16]", cause=wide)).splitlines()
+    assert head.endswith("test_fast.py::test_item[bf16]  up to 11 in a steady step, 0 allowed")
+    assert place == "    fastpipe.py:18  if model_output.abs().max().item() > 1e4:"
+    long = f"test_{'long' * 13}[bf16]"
+    _, head, place, _ = screen(gate(long, cause=wide)).splitlines()
+    assert head.endswith(long)
+    assert place.endswith(".item() > 1e…  (up to 11 in a steady step, 0 allowed)")
+
+
+def test_files_are_named_from_the_root_or_the_package_on(tmp_path):
+    installed = "/venv/lib/python3.11/site-packages/diffusers/models/x.py:3"
+    cause = Cause("IMAGES", f"{tmp_path}/own.py:7 and {installed}", "look", f"{tmp_path}/a.py:2")
+    session = recorded_session([gate("test_it", cause=cause)], tmp_path)
+    lines = [line for _, line in red_lines(session)]
+    assert lines[1] == "    a.py:2  (own.py:7 and diffusers/models/x.py:3)"
+
+
+def test_what_is_cut_is_never_a_file_with_its_line():
+    place = "diffusers/models/transformers/transformer_flux.py:123"
+    assert narrowed(place, 60) == place
+    assert narrowed(place) == "diffusers/…/transformer_flux.py:123"
+    assert narrowed(place, 30) == "…/transformer_flux.py:123"
+    assert narrowed("/a/long/way/x.py:1", 12) == "/…/x.py:1"
+    assert clipped(f"at {place} it stops", 20) == "at…"
+    assert clipped(f"at {place} it stops", 60) == f"at {place} it…"
+    assert near("see /a/b.py", Path()) == "see /a/b.py"
 
 
 def test_two_gates_of_one_kind_say_which_they_are():
@@ -134,7 +162,7 @@ def test_two_gates_of_one_kind_say_which_they_are():
 def test_a_gate_without_a_cause_says_what_it_found():
     """Those of plug-ins, and records of earlier versions."""
     said = screen(gate("test_ops", claim="max_kernels", reason="12 kernels, allowed: 3\nmore"))
-    assert said.splitlines()[:3] == [
+    assert said.splitlines()[1:4] == [
         "max_kernels    test_fast.py::test_ops",
         "    a metric (counted); 12 kernels, allowed: 3",
         "    next: -v has all of it",
@@ -159,6 +187,10 @@ def test_a_gate_without_a_cause_says_what_it_found():
         (
             MeasurementError("the call failed"),
             Cause("NOT CHECKED", "the call failed", "-v has the whole message"),
+        ),
+        (
+            IncompatibleError("a long story; with an end", clause="it has no image", next_step="x"),
+            Cause("DOES NOT FIT", "it has no image", "x"),
         ),
     ],
 )

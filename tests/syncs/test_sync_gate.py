@@ -71,7 +71,7 @@ def test_a_clean_pipeline_passes(pytester, private_temp):
 def test_red_then_green(pytester, private_temp):
     red, text = run(pytester, "", "sources:broken")
     red.assert_outcomes(failed=1)
-    assert "6 in the first step, 0 allowed; up to 6 in a steady step, 0 allowed" in text
+    assert "6 at first, then up to 6 a step; 0 allowed" in text
     assert "scheduling_ddim.py:" in text
     assert "= self.alphas_cumprod[" in text
     green, _ = run(pytester, "", "sources:fixed")
@@ -81,7 +81,7 @@ def test_red_then_green(pytester, private_temp):
 def test_sigmas_on_the_device_are_red(pytester, private_temp):
     red, text = run(pytester, "", "sources:on_the_device")
     red.assert_outcomes(failed=1)
-    assert "2 in the first step, 0 allowed; up to 2 in a steady step, 0 allowed" in text
+    assert "2 at first, then up to 2 a step; 0 allowed" in text
     assert "next: take another scheduler" in text
     green, _ = run(pytester, "", "sources:on_the_host")
     green.assert_outcomes(passed=1)

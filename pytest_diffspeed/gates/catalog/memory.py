@@ -155,7 +155,7 @@ class MemoryGate(CountingGate):
 
 def _cause(peaks: Sequence[int], over: Stack, allowed: float, peak_at: str | None) -> Cause:
     share = peaks[1] / peaks[0]
-    found = f"{share:.0%} of {over} ({size(peaks[1])} of {size(peaks[0])}), {allowed:.0%} allowed"
+    found = f"{share:.0%} of {over}'s {size(peaks[0])}, {allowed:.0%} allowed"
     # Up, so that what was counted just now would pass.
     step = f"free what is alive at the peak, or allow max_memory({math.ceil(share * 100) / 100:g})"
     if peak_at is None:

@@ -13,7 +13,7 @@ from ...arms.probes import Probe
 from ...common.errors import UncountableError
 from ...common.paths import in_packages, path_in_tree, short_path
 from ...common.text import plural
-from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
+from ...records.verdict import ONE_LINE, Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import counted_with, simulable
@@ -170,17 +170,25 @@ def _result(
                 series="syncs a step" if report.per_step else None,
             ),
         ],
-        cause=_cause(guilty, problems, once, worst) if problems else None,
+        cause=_cause(guilty, _clause(problems, report, marker), once, worst) if problems else None,
     )
 
 
-def _cause(guilty: Sequence[SyncSite], problems: Sequence[str], once: int, worst: int) -> Cause:
+def _clause(problems: Sequence[str], report: SyncReport, marker: NoGpuSyncs) -> str:
+    """The problems in a few words, where both kinds of steps have one."""
+    allowed, worst = marker.per_step, max(report.per_step, default=0)
+    is_of_both = report.first_step > allowed < worst and not report.outside
+    if len(problems) == 2 and is_of_both and marker.first_step == allowed:
+        return f"{report.first_step} at first, then up to {worst} a step; {allowed} allowed"
+    return "; ".join(problems)
+
+
+def _cause(guilty: Sequence[SyncSite], found: str, once: int, worst: int) -> Cause:
     """The worst line; where it is the project's own, the budget that would allow it stands beside
-    the remedy.
+    the remedy if a line has room for both.
     """
     from ...syncs.remedies import remedy
 
-    found = "; ".join(problems)
     if not guilty:
         step = f"see which line with -v, or no_gpu_syncs(first_step={once}, per_step={worst})"
         return Cause("GPU SYNC", found, step)
@@ -189,7 +197,8 @@ def _cause(guilty: Sequence[SyncSite], problems: Sequence[str], once: int, worst
         found += f" ({len(guilty)} lines)"
     step = remedy(first)
     if in_packages(first.file) is None and (once or worst):
-        step += f"; or no_gpu_syncs(first_step={once}, per_step={worst})"
+        budget = f"; or no_gpu_syncs(first_step={once}, per_step={worst})"
+        step += budget if len(step + budget) <= ONE_LINE else ""
     place = f"{short_path(first.file)}:{first.line}"
     return Cause("GPU SYNC", found, step, place, first.source or None)
 

@@ -22,7 +22,7 @@ def ratio_cause(over: str, measured: SpeedupResult, *, whatever_policy: bool) ->
     if not measured.pairs:
         found = measured.reason.partition("; ")[0]
     if whatever_policy:
-        found += "; no pair was timed, which fails whatever the policy"
+        found = f"no pair was timed, which fails whatever the policy: {found}"
     if measured.verdict is VerdictKind.FAIL:
         kind = "SLOWDOWN" if measured.min_ratio < 1 else "SPEED"
         step = "see where the time goes (stages in the HTML report), or ask for less"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...accelerators.features import BFLOAT16, TF32, Feature
 from ...common.errors import NotEffectiveError
+from ...common.text import listed
 from ..casts import casting_line
 from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
@@ -54,6 +55,7 @@ def _prove_dtype(
     if wrong:
         raise _not_effective(
             f"{technique}: expected every parameter in {dtype_name}, found {wrong}",
+            f"parameters of {listed(list(wrong))} are not {dtype_name}",
             pipeline,
             wrong,
             dtype_name,
@@ -112,6 +114,7 @@ def _require_op_dtypes(
             f"{technique}: expected every matrix product and convolution of denoisers and VAE "
             f"in {dtype_name}, found {found}; a model that means it names the module in "
             "`_keep_in_fp32_modules`",
+            f"products of {listed(list(other) or ['no part'])} are not {dtype_name}",
             pipeline,
             (place.partition(".")[0] for place in other),
             dtype_name,
@@ -120,9 +123,16 @@ def _require_op_dtypes(
 
 
 def _not_effective(
-    message: str, pipeline: DiffusionPipeline, components: Iterable[str], dtype_name: str
+    message: str,
+    clause: str,
+    pipeline: DiffusionPipeline,
+    components: Iterable[str],
+    dtype_name: str,
 ) -> NotEffectiveError:
-    """With the line that casts, where the components' own code, or the pipeline's, has one."""
+    """With the line that casts, where the components' own code, or the pipeline's, has one.
+
+    That line was read, and not seen to run, which both the message and the next step say.
+    """
     from ...pipelines.components import modules
 
     parts = modules(pipeline)
@@ -131,11 +141,17 @@ def _not_effective(
     found = casting_line(code, dtype_name)
     if found is None:
         what = f"the code of {' and '.join(names)}" if names else "the pipeline's code"
-        step = f"search {what} for .float() and .to(dtype): something casts after it was applied"
-        return NotEffectiveError(message, next_step=step)
+        step = f"search {what} for .float() and .to(dtype), which undo it"
+        return NotEffectiveError(message, clause=clause, next_step=step)
     place, source = found
-    step = "take the cast out; a model that means it names the module in _keep_in_fp32_modules"
-    return NotEffectiveError(message, next_step=step, place=place, source=source)
+    step = "take the cast out, if it is this one (read, not seen to run); else search for another"
+    return NotEffectiveError(
+        f"{message}; the source has a cast at {place}, which was not seen to run: {source}",
+        clause=clause,
+        next_step=step,
+        place=place,
+        source=source,
+    )
 
 
 def _float32_by_design(pipeline: DiffusionPipeline, part: str, path: str, dtype_name: str) -> bool:
