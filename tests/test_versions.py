@@ -88,10 +88,13 @@ def test_the_lowest_python_is_the_one_that_ran(green, all_ran):
         assert PROJECT["requires-python"] == f">={ran}"
 
 
-def test_classifiers_name_the_pythons_of_the_environments(tool):
+def test_classifiers_name_the_pythons_that_tests_run_on(tool):
     start = "Programming Language :: Python :: 3."
     named = {one.rpartition(" ")[2] for one in PROJECT["classifiers"] if one.startswith(start)}
-    assert named == {one.python for one in tool["environments"].ENVIRONMENTS}
+    environments = tool["environments"]
+    ordinary = environments.ORDINARY_PYTHON
+    assert named == {ordinary, *(one.python for one in environments.ENVIRONMENTS)}
+    assert f"on Python {ordinary} with the newest torch" in tool["table"].PAGE.read_text("utf-8")
 
 
 def test_errors_name_the_versions_that_ran(results, all_ran):
@@ -151,5 +154,5 @@ def test_an_unknown_environment_is_one_sentence():
     )
     assert answer.returncode == 2
     assert answer.stderr.splitlines()[-1].endswith(
-        "error: no environment is called 'oldest'; valid: lowest, summer-2026, torch-2.11, newest"
+        "error: no environment is called 'oldest'; valid: lowest, torch-2.11, newest"
     )

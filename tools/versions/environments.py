@@ -1,6 +1,7 @@
 """The environments that the test suite runs in, as data.
 
-``lowest`` is what the bounds in ``pyproject.toml`` promise; the others are what people have.
+``lowest`` is what the bounds in ``pyproject.toml`` promise; the others are what people have.  The
+newest versions on another Python are what the ordinary suite runs on, so no environment repeats it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ class Environment:
 
     ``resolution`` is uv's word for which versions of the runtime dependencies to take: ``highest``
     or ``lowest-direct``.  Tools that only tests need are always the newest that fit.  ``pins`` are
-    constraints of both; ``until`` leaves out what was published after that day; ``words`` are given
-    to pytest.
+    constraints of both; ``words`` are given to pytest.
     """
 
     name: str
@@ -23,7 +23,6 @@ class Environment:
     what: str
     resolution: str = "highest"
     pins: tuple[str, ...] = ()
-    until: str | None = None
     words: tuple[str, ...] = ()
 
 
@@ -33,12 +32,6 @@ ENVIRONMENTS = (
         python="3.10",
         what="the lowest versions that `pyproject.toml` allows",
         resolution="lowest-direct",
-    ),
-    Environment(
-        "summer-2026",
-        python="3.11",
-        what="the newest at the end of July 2026",
-        until="2026-08-01",
     ),
     Environment(
         "torch-2.11",
@@ -56,6 +49,9 @@ ENVIRONMENTS = (
         words=("-W", "ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"),
     ),
 )
+
+ORDINARY_PYTHON = "3.11"
+"""Of ``make test``, with the newest torch; ``docs/versions.md`` says so too."""
 
 # What a row of the table names: what the plugin stands on, and where bounds are likely to be felt.
 SHOWN = (

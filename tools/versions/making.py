@@ -29,19 +29,18 @@ def make(environment: Environment, interpreter: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     pins, runtime = folder / "pins.txt", folder / "runtime.txt"
     pins.write_text("".join(f"{pin}\n" for pin in environment.pins))
-    until = ["--exclude-newer", environment.until] if environment.until else []
     # Two steps, since the lowest versions are asked of the product's dependencies only: with old
     # test tools other things would be tested.
     _uv(
         *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", interpreter),
-        *("--resolution", environment.resolution, "--constraints", str(pins), *until),
+        *("--resolution", environment.resolution, "--constraints", str(pins)),
         *("pyproject.toml", "--output-file", str(runtime)),
     )
     venv = folder / "venv"
     _uv("venv", "--quiet", "--clear", "--python", interpreter, str(venv))
     python = venv / "bin/python"
     _uv(
-        *("pip", "install", "--quiet", "--python", str(python), *until),
+        *("pip", "install", "--quiet", "--python", str(python)),
         *("--constraints", str(runtime), "--editable", ".[dev]"),
     )
     return python
