@@ -20,7 +20,8 @@ def test_text(capsys):
     kind = "FlowMatchEulerDiscreteScheduler"
     assert f"    stepped: scheduler ({kind}, 3 steps), <{kind}> ({kind}, 3 steps)" in text
     # The scheduler does not wait: its variance is drawn on the device. The denoiser does.
-    assert rows["random:DDPMPipeline"].split()[1:] == ["1", "1,", "1"]
+    # (In diffusers 0.39 its call copies the image, too, after the steps.)
+    assert rows["random:DDPMPipeline"].split()[1:4] == ["1", "1,", "1"]
     assert "unet_2d.py:" in text
     assert "timesteps = timesteps[None].to(sample.device)" in text
     assert "could not be run: AbsentSourceError: " in rows["no_such_module:build"]

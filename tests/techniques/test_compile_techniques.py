@@ -210,7 +210,11 @@ def test_a_recompile_limit_reached_at_once_is_told_without_a_trace(tiny, without
 
 def test_dynamo_switched_off_from_outside_is_noticed(pipeline, call, fresh_dynamo):
     """As ``TORCHDYNAMO_DISABLE=1`` in the environment does."""
-    expected = "compile: expected one graph per component, .* RuntimeError: .*no compiled frames"
+    expected = (
+        "compile: expected one graph per component, .* RuntimeError: .*no compiled frames"
+        # Torch 2.11 runs eagerly, also with fullgraph.
+        "|compile: expected compiled code to run in each call of unet, found it in 0 of 2"
+    )
     switched_off = torch._dynamo.config.patch(disable=True)
     with switched_off, pytest.raises(NotEffectiveError, match=expected):
         apply_stack(pipeline, "compile", call=call)

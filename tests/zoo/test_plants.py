@@ -51,7 +51,7 @@ def test_nothing_is_found_where_nothing_is_planted(
     from contextlib import nullcontext
 
     monkeypatch.setattr(tool.plants, "in_forward", lambda module, fault: nullcontext())
-    zoo, parts = built(tool, "DDIMPipeline")
+    zoo, parts = built(tool, "ConsistencyModelPipeline")
     for check in tool.plants.FAULTS.values():
         with pytest.raises(tool.checks.Wrong):
             check(zoo, "unet", parts["unet"])

@@ -99,7 +99,7 @@ def test_some_pipelines_are_chosen_by_patterns(tool: SimpleNamespace) -> None:
 def test_a_pipeline_is_checked(tool: SimpleNamespace) -> None:
     checks = ("syncs", "bf16", "fused_qkv", "breaks", "recompiles")
     with third_party():
-        pieces = list(tool.checks.checked("DDIMPipeline", wanted=checks))
+        pieces = list(tool.checks.checked("ConsistencyModelPipeline", wanted=checks))
     assert {"roles": {"unet": ["denoiser", 3]}} in pieces
     outcomes = {k: v for one in pieces for k, v in one.get("outcomes", {}).items()}
     verdicts = {check: outcome["verdict"] for check, outcome in outcomes.items()}
@@ -120,7 +120,7 @@ def test_a_technique_that_leaves_a_denoiser_out_or_changes_the_output_is_wrong(
     tool: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with third_party():
-        zoo = tool.checks.Zoo("DDIMPipeline")
+        zoo = tool.checks.Zoo("ConsistencyModelPipeline")
         with pytest.raises(tool.checks.Wrong, match="left out ran and is in float32"):
             monkeypatch.setattr(tool.checks, "mostly_bf16", lambda pipeline, name: name == "unet")
             zoo.technique("bf16", ["unet", "left out"])
