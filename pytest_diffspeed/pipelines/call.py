@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..accelerators.registry import accelerator_of
+from ..adapters.torch_noise import rounded_noise
 from ..common.errors import SourceError
 from .cases import CallDefaults, Case
 from .components import placement
 from .fingerprints import value_fingerprint
 from .latents import LatentsPlan, plan_latents
-from .outputs import Output, read_output
+from .outputs import Output, as_asked, read_output
 from .signature import call_signature, check_arguments, what_was_given
 from .sources import explain_load_error
 
@@ -41,8 +42,8 @@ class PipelineCall:
     - ``"drawn"``: that;
     - ``"generator"``: the pipeline takes no latents, or makes them of more than noise (of an image,
       say), as ``latents_reason`` tells.  It gets a CPU generator with the same seed in each call:
-      its draws in lower precision are the float32 stream, rounded.  So are those of a scheduler
-      that adds noise in its steps;
+      its draws of noise in lower precision are the float32 stream, rounded.  So are those of a
+      scheduler that adds noise in its steps;
     - ``"given"``: they are among the source's own arguments.
 
     Raises:
@@ -152,7 +153,10 @@ class PipelineCall:
 
         ``output="latent"`` leaves out the VAE; ``steps`` shortens a call that is not measured.
         """
-        return self._images(pipeline(**self.arguments(pipeline, output=output, steps=steps)))
+        arguments = self.arguments(pipeline, output=output, steps=steps)
+        with rounded_noise():
+            images: torch.Tensor = as_asked(pipeline(**arguments)[0])
+        return images
 
     def draw(self, pipeline: DiffusionPipeline) -> Drawn:
         """Run the pipeline once to compare what it draws; not for timing.
@@ -178,7 +182,7 @@ class PipelineCall:
             arguments[callback] = keep
             arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
         device, _ = placement(pipeline)
-        with accelerator_of(device).seeded(self.defaults.seed, device):
+        with accelerator_of(device).seeded(self.defaults.seed, device), rounded_noise():
             returned = pipeline(**arguments)
         final = latents[0].detach()[0] if latents else None
         return Drawn(read_output(returned, pipeline), final)
@@ -218,11 +222,6 @@ class PipelineCall:
         except Exception as error:
             said = explain_load_error(error, self.what_was_given())
             raise SourceError(f"the first call failed: {said}") from error
-
-    @staticmethod
-    def _images(output: Any) -> torch.Tensor:
-        images = output[0]
-        return images  # type: ignore[no-any-return]
 
 
 def _placed(name: str, value: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -68,6 +68,25 @@ def drawn(call, pipeline):
         return call(pipeline)
 
 
+def test_an_array_becomes_what_was_asked_for(unconditional):
+    """As DDIM's, DDPM's and DiT's calls of diffusers 0.39 give one, whatever was asked for."""
+
+    class GivesArrays(type(unconditional)):
+        def __call__(self, num_inference_steps, generator, output_type, return_dict):
+            return super().__call__(
+                num_inference_steps=num_inference_steps,
+                generator=generator,
+                output_type="np",
+                return_dict=return_dict,
+            )
+
+    pipeline = GivesArrays(**unconditional.components)
+    pipeline.set_progress_bar_config(disable=True)
+    images = drawn(call_of(pipeline), pipeline)
+    assert images.shape == (1, 3, 16, 16)
+    assert torch.equal(images, drawn(call_of(unconditional), unconditional))
+
+
 # --- arguments of the call, as values and as functions of the case
 
 
