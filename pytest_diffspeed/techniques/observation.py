@@ -53,11 +53,11 @@ class PartOps:
     """The ops that one part of a pipeline ran in an eager call, by aten name without overload.
 
     ``op_dtypes`` counts matrix products, convolutions and fused attention by their floating dtype;
-    ``gemms`` is the number of matrix products without the batched ones, which unfused attention
-    uses, and ``int8_products`` of those in int8; ``attention`` counts fused attention ops and
-    softmaxes.  ``op_places`` are the same ops as ``op_dtypes``, by dtype and by the path of the
-    innermost module that ran them (``"mid_block.resnets.0.conv1"``); ``sdpa_places`` are calls of
-    ``scaled_dot_product_attention`` by such paths.
+    ``gemms`` is the number of matrix products without the batched ones outside of linear layers,
+    which unfused attention uses, and ``int8_products`` of those in int8; ``attention`` counts fused
+    attention ops and softmaxes.  ``op_places`` are the same ops as ``op_dtypes``, by dtype and by
+    the path of the innermost module that ran them (``"mid_block.resnets.0.conv1"``);
+    ``sdpa_places`` are calls of ``scaled_dot_product_attention`` by such paths.
     """
 
     op_dtypes: Mapping[str, int] = field(default_factory=dict)

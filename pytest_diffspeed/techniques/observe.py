@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 # Exact names of aten ops: a substring such as "linear" would also match `upsample_bilinear2d`.
 GEMMS = frozenset({"mm", "addmm", "mv", "addmv", "linear", "matmul", "_addmm_activation"})
-BATCHED_GEMMS = frozenset({"bmm", "baddbmm", "addbmm"})  # those of unfused attention
+# Those of unfused attention.  In a linear layer they are its product: of an input that is not
+# contiguous and a weight without gradient torch 2.11 makes a batch.
+BATCHED_GEMMS = frozenset({"bmm", "baddbmm", "addbmm"})
 INT8_GEMMS = frozenset({"_int_mm"})
 CONVOLUTIONS = frozenset(
     {
@@ -66,7 +68,8 @@ class OpCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.inside: list[tuple[str, str]] = []  # part, and path of the module in it
+        # Part, path of the module in it, and whether that is a linear layer.
+        self.inside: list[tuple[str, str, bool]] = []
         self.op_dtypes: dict[str, Counter[str]] = {}
         self.attention: dict[str, Counter[str]] = {}
         self.gemms: Counter[str] = Counter()
@@ -89,13 +92,15 @@ class OpCounter(TorchDispatchMode):
             self._count(*self.inside[-1], _aten_name(func), args)
         return result
 
-    def _count(self, part: str, path: str, name: str, args: tuple[Any, ...]) -> None:
+    def _count(
+        self, part: str, path: str, in_linear: bool, name: str, args: tuple[Any, ...]
+    ) -> None:
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
         if name in INT8_GEMMS or (name == "out_dtype" and _all_int8(tensors)):
             self.gemms[part] += 1
             self.int8_products[part] += 1
             return
-        self.gemms[part] += name in GEMMS
+        self.gemms[part] += name in GEMMS or (in_linear and name in BATCHED_GEMMS)
         if name in _ATTENTION:
             self.attention.setdefault(part, Counter())[name] += 1
         if name in SDPA:
@@ -169,9 +174,10 @@ def _inside(ops: OpCounter, part: str, module: torch.nn.Module) -> Iterator[None
 
     handles = []
     for path, inner in module.named_modules():
+        is_linear = isinstance(inner, torch.nn.Linear)
 
-        def enter(*_: object, path: str = path) -> None:
-            ops.inside.append((part, path))
+        def enter(*_: object, here: tuple[str, str, bool] = (part, path, is_linear)) -> None:
+            ops.inside.append(here)
 
         handles += [
             inner.register_forward_pre_hook(enter),

@@ -88,7 +88,7 @@ def test_a_weight_of_the_source_that_is_channels_last_already_stays_so(pipeline,
 )
 def test_layouts_of_inputs_are_told_apart(shape, layer, counted):
     ops = OpCounter()
-    ops.inside.append(("denoiser", ""))
+    ops.inside.append(("denoiser", "", False))
     x = torch.ones(shape)
     with torch.no_grad(), ops:
         layer(x)

@@ -253,7 +253,7 @@ def test_int8_products_on_cuda_are_counted():
     """
     a = torch.ones(32, 16, dtype=torch.int8)
     with OpCounter() as watch:
-        watch.inside.append(("denoiser", ""))
+        watch.inside.append(("denoiser", "", False))
         out_dtype(torch.ops.aten.mm.default, torch.int32, a, a.t())
         torch.ops.aten._int_mm(a, a.t())
     assert watch.parts()["denoiser"].int8_products == 2
@@ -264,7 +264,7 @@ def test_int8_products_that_torch_refuses_are_not_counted():
     """Torchao catches what the refusal raises, and multiplies in float32 without a word."""
     a = torch.ones(32, 16, dtype=torch.int8)
     with OpCounter() as watch:
-        watch.inside.append(("denoiser", ""))
+        watch.inside.append(("denoiser", "", False))
         with pytest.raises(RuntimeError):
             torch.ops.aten._int_mm(a, a)  # inner sizes differ
         a.float() @ a.t().float()
@@ -274,7 +274,7 @@ def test_int8_products_that_torch_refuses_are_not_counted():
 
 def test_bilinear_upsampling_is_no_matrix_product():
     with OpCounter() as watch:
-        watch.inside.append(("vae", ""))
+        watch.inside.append(("vae", "", False))
         torch.nn.functional.interpolate(torch.ones(1, 1, 4, 4), scale_factor=2, mode="bilinear")
         torch.nn.functional.linear(torch.ones(2, 4), torch.ones(3, 4))
     part = watch.parts()["vae"]

@@ -10,6 +10,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from pytest_diffspeed import apply_stack
 from pytest_diffspeed.common.errors import IncompatibleError, NotEffectiveError, UnknownStackError
 from pytest_diffspeed.techniques.catalog.projections import FusedQkv
+from pytest_diffspeed.techniques.observe import OpCounter
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.techniques.undo import snapshot
 
@@ -32,6 +33,15 @@ def test_each_self_attention_saves_two_products_and_each_cross_attention_one(pip
     assert proof.figures["gemms_before"] - proof.figures["gemms"] == (
         2 * saved_per_step + in_the_decoder
     )
+
+
+def test_a_batched_product_counts_where_a_linear_layer_makes_it():
+    """As torch 2.11 does for an input that is not contiguous; elsewhere it is attention's."""
+    with OpCounter() as watch:
+        for in_linear in (True, False):
+            watch.inside.append(("denoiser", "", in_linear))
+            torch.bmm(torch.ones(2, 3, 4), torch.ones(2, 4, 5))
+    assert watch.parts()["denoiser"].gemms == 1
 
 
 def test_a_processor_swapped_back_is_noticed(pipeline, call, monkeypatch):
