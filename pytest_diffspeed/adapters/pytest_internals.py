@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -26,6 +26,22 @@ def fixture_place(item: Any, name: str) -> str:
         return "(unknown)"
     root = f"{item.config.rootpath}{os.sep}"
     return f"{str(code.co_filename).removeprefix(root)}:{code.co_firstlineno}"
+
+
+def group_by_value(items: Sequence[Any], argname: str) -> None:
+    """Have pytest order tests by what the parameter ``argname`` *is*, as it does since 9.2.
+
+    Before, it goes by the parameter's place in the list of each test, and a fixture that lives as
+    long as its parameter is made again and again.  ``item.callspec.indices``, seen in pytest 8.1
+    and 9.2; where it is gone, the order is pytest's.
+    """
+    places: dict[int, int] = {}
+    for item in items:
+        callspec: Any = getattr(item, "callspec", None)
+        indices = getattr(callspec, "indices", {})
+        if argname in indices:
+            value = id(callspec.params[argname])
+            indices[argname] = places.setdefault(value, len(places))
 
 
 def ini_value(config: Any, name: str) -> Any:

@@ -175,7 +175,7 @@ def parametrize(metafunc: pytest.Metafunc, options: Options) -> None:
     except UsageError:
         return
     # One object per arm: pytest keeps a session-scoped fixture for as long as the parameter *is*
-    # the same, and orders the tests of a session by it.
+    # the same, and orders the tests of a session by it (`group_by_value`).
     specs = metafunc.config.stash.setdefault(SPECS, {})
     chosen = [specs.setdefault((source, stack), ArmSpec(source, stack)) for stack in stacks]
     if chosen:

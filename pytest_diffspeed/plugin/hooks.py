@@ -10,6 +10,7 @@ from collections.abc import Generator
 
 import pytest
 
+from ..adapters.pytest_internals import group_by_value
 from . import declared_options as command_line
 from . import hookspecs
 from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
@@ -74,13 +75,17 @@ def pytest_make_collect_report(
     return report
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    group_by_value(items, STACK_FIXTURE)
+    yield  # pytest orders them here, and a conftest may add markers
     ours = [item for item in items if is_ours(item)]
     if ours:
         from .collection import plan_again
 
-        plan_again(ours, options_of(config))  # a conftest may have added markers
+        plan_again(ours, options_of(config))
     if not command_line.enabled(config):
         for item in ours:
             item.add_marker(pytest.mark.skip(reason=NEEDS_OPTION))
