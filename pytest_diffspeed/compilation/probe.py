@@ -182,6 +182,7 @@ def _run(
         raise CompileFailedError(
             f"{name}: torch.compile failed while it captured the graph, which is not a graph "
             f"break (the same call runs without compilation): {root_error(error)}"
+            + "".join(f"; {note}" for note in target.notes)
         ) from error
     refuse_unfinished(result, f"a call of {name}")
 

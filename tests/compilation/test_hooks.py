@@ -8,6 +8,7 @@ from diffusers.hooks import FirstBlockCacheConfig, apply_group_offloading
 from pytest_diffspeed import find_graph_breaks
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.compilation.probe import probe_breaks
+from pytest_diffspeed.compilation.report import CompileFailedError
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.capture import capture
 from pytest_diffspeed.pipelines.sources import parse_source
@@ -41,9 +42,16 @@ def test_group_offloading_is_told_with_what_to_do(flux):
 
 def test_accelerates_offloading_is_told_with_what_to_do(flux):
     from accelerate import cpu_offload
+    from accelerate.hooks import AlignDevicesHook
 
     cpu_offload(flux.text_encoder, CPU)
-    report = find_graph_breaks(flux.text_encoder, torch.zeros(1, 8, dtype=torch.long))
+    inputs = torch.zeros(1, 8, dtype=torch.long)
+    # Accelerate 1.0 does not switch dynamo off in its hooks, and dynamo fails inside itself.
+    if not hasattr(AlignDevicesHook.pre_forward, "__wrapped__"):
+        with pytest.raises(CompileFailedError, match="accelerate's AlignDevicesHook on "):
+            find_graph_breaks(flux.text_encoder, inputs)
+        return
+    report = find_graph_breaks(flux.text_encoder, inputs)
     assert any("accelerate/hooks.py" in found.file for found in report.breaks)
     assert any("offload, cache or casting hook" in found.remedy for found in report.breaks)
     assert any("accelerate's AlignDevicesHook on " in note for note in report.notes)
