@@ -68,7 +68,7 @@ demo: $(READY) ## run the example suite on the demo pipeline
 	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v --diffspeed-html=build/demo.html $(ARGS)
 
 ladder: $(READY) ## what every technique buys on the demo pipeline (about 20 minutes)
-	$(BIN)/python -m pytest --diffspeed -p no:benchmark --pyargs pytest_diffspeed.ladder $(ARGS)
+	$(BIN)/python -m pytest --diffspeed -p no:benchmark --pyargs pytest_diffspeed.ladder --diffspeed-ladder=full $(ARGS)
 
 test: lint ## lints, types, import direction, then the whole test suite
 	@echo '== pytest'

@@ -17,6 +17,7 @@ from ..common.errors import MeasurementError, UsageError
 from ..common.text import listed
 from ..pipelines.boundaries import is_compiled_whole, require_unit
 from ..pipelines.entries import FORWARD, Entry, chosen_entries
+from ..pipelines.observed import Role
 from ..pipelines.step_calls import StepCall, StepCalls, by_step, capture_steps
 from ..timing.arm import Arm, Shaped
 from ..timing.timer import Timed
@@ -32,6 +33,10 @@ The component does not know how many steps the call has."""
 
 MOST_STEPS = 4
 """Of a long call, which is made where a denoiser runs in late steps only."""
+
+
+ROLES = (Role.ENCODER.value, Role.DECODER.value)
+"""Words for all components of a role, which stages have no seconds of."""
 
 
 class NotAloneError(MeasurementError):
@@ -138,7 +143,8 @@ def _captured(arm: PreparedArm, unit: str) -> StepCalls:
 
 def _capture(arm: PreparedArm, unit: str) -> StepCalls:
     observed, in_steps = arm.observed()
-    require_unit(arm.pipeline, observed, unit)
+    if unit not in ROLES:
+        require_unit(arm.pipeline, observed, unit)
     try:
         entries = chosen_entries(observed, [unit], f"unit={unit!r}")
     except UsageError as error:  # unreachable because the unit was just checked

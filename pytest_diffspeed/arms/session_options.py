@@ -11,6 +11,9 @@ from ..techniques.stacks import Stack
 
 INCONCLUSIVE_POLICIES = ("fail", "warn", "skip")
 
+LADDERS = ("quick", "full")
+"""How the ladder measures: component calls, or whole calls and compiled rows."""
+
 MOST_INSTANCES = 16
 """Process instances of one arm; each loads the pipeline."""
 
@@ -23,6 +26,7 @@ class Options:
     process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``store`` is
     ``None`` where no history is kept.  ``base`` is a revision that git knows, ``base_python`` an
     interpreter, ``base_env`` names of environment variables that its workers see beside the usual.
+    ``ladder`` is one of :data:`LADDERS`.
     """
 
     device: str
@@ -41,6 +45,7 @@ class Options:
     base_python: str | None = None
     compile_cache: Path | None = None
     base_env: tuple[str, ...] = ()
+    ladder: str = "quick"
 
     def instances_of_arm(self, *, against_base: bool = False) -> int:
         """How many process instances each timed arm gets: one process cannot tell a change from

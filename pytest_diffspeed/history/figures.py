@@ -72,7 +72,11 @@ def _followed(gate: RecordedGate) -> Iterator[Metric]:
 
 
 def _of_ladder(row: Mapping[str, Any]) -> Iterator[FollowedFigure]:
-    """A row of the ladder has no test of its own: the ladder is one."""
+    """A row of the ladder has no test of its own: the ladder is one.
+
+    A call that is composed of its components' figures is a series of its own.
+    """
+    what = "composed call" if isinstance(row.get("composed"), Mapping) else "call"
     for name, over in (("over_baseline", "fp32"), ("over_previous", row.get("previous"))):
         measured = row.get(name)
         if not isinstance(measured, Mapping):
@@ -82,7 +86,7 @@ def _of_ladder(row: Mapping[str, Any]) -> Iterator[FollowedFigure]:
             yield FollowedFigure(
                 test="ladder",
                 stack=str(row["stack"]),
-                claim=f"ladder over {over} per call",
+                claim=f"ladder over {over} per {what}",
                 figure="ratio",
                 better=HIGHER,
                 is_counted=False,

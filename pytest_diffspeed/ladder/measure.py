@@ -51,34 +51,24 @@ def measure_row(
     from ..timing.speedup import SpeedupMeasurement
 
     source = candidate.spec.source
-    names = ["over_baseline"]
-    arms = [session.arms.other(ArmSpec(source, parse_stack(BASELINE_NAME)))]
-    if previous is not None:
-        names.append("over_previous")
-        arms.append(previous)
-    first_calls = arms[0].applied.first_call_s, candidate.applied.first_call_s
-    row |= {
-        "status": "measured",
-        "first_call_s": first_calls[1],
-        "proofs": {proof.technique: proof.found for proof in candidate.applied.proofs},
-        "proof_figures": {p.technique: dict(p.figures) for p in candidate.applied.proofs},
-        "known_slow": list(candidate.applied.known_slow),
-        "environment": session.environment(),
-    }
-
+    prepared, names = arms_of_row(candidate, previous, session)
+    arms = prepared[:-1]
+    row |= about_row(candidate, session)
+    compile_s = candidate.applied.first_call_s - arms[0].applied.first_call_s
     stack = candidate.spec.stack
 
     def on_result(number: int, result: SpeedupResult) -> None:
-        if not result.pairs:
-            raise MeasurementError(result.reason)
-        row[names[number]] = _ratio(result)
+        require_pairs(result)
+        row[names[number]] = ratio_of_result(result)
         if number == 0:
             row["call_s"] = result.candidate_s
             row["instances"] = result.instances
-            row["break_even_images"] = break_even(result, first_calls[1] - first_calls[0])
+            row["break_even_images"] = break_even(
+                str(result.verdict), result.ratio, result.baseline_s, compile_s
+            )
 
     # The device only once the workers are built: nobody else could time meanwhile.
-    with session.workers.instances([*arms, candidate], "call") as instances:
+    with session.workers.instances(prepared, "call") as instances:
         with session.exclusive_device():
             seed = random.SystemRandom().randrange(2**32)
             # Arms of workers are warmed up there.
@@ -108,19 +98,48 @@ def measure_row(
             row["peak_bytes"] = candidate.peak_memory(allocator).allocated_bytes
 
 
-def break_even(result: SpeedupResult, compile_s: float) -> float | None:
+def arms_of_row(
+    candidate: PreparedArm, previous: PreparedArm | None, session: Session
+) -> tuple[list[PreparedArm], list[str]]:
+    """The baseline, the step before if there is one, and the candidate; and what a row calls its
+    ratios to those before it.
+    """
+    baseline = ArmSpec(candidate.spec.source, parse_stack(BASELINE_NAME))
+    arms = [session.arms.other(baseline), *([] if previous is None else [previous]), candidate]
+    return arms, ["over_baseline", "over_previous"][: len(arms) - 1]
+
+
+def about_row(candidate: PreparedArm, session: Session) -> dict[str, Any]:
+    """What a measured row says beside its ratios."""
+    return {
+        "status": "measured",
+        "first_call_s": candidate.applied.first_call_s,
+        "proofs": {proof.technique: proof.found for proof in candidate.applied.proofs},
+        "proof_figures": {p.technique: dict(p.figures) for p in candidate.applied.proofs},
+        "known_slow": list(candidate.applied.known_slow),
+        "environment": session.environment(),
+    }
+
+
+def require_pairs(result: SpeedupResult) -> None:
+    """Raises: MeasurementError: the budget held no pair."""
+    if not result.pairs:
+        raise MeasurementError(result.reason)
+
+
+def break_even(verdict: str, ratio: float, baseline_s: float, compile_s: float) -> float | None:
     """Images after which the longer first call has paid for itself; ``None`` where the pairs do not
     show that the stack is faster.
 
     Of the ratio, and not of the difference of the two medians, which can have the other sign.
     """
-    if result.verdict is not VerdictKind.PASS or result.ratio <= 1.0:
+    if verdict != str(VerdictKind.PASS) or ratio <= 1.0:
         return None
-    saved_s = result.baseline_s * (1.0 - 1.0 / result.ratio)
+    saved_s = baseline_s * (1.0 - 1.0 / ratio)
     return max(0.0, compile_s / saved_s)
 
 
-def _ratio(result: SpeedupResult) -> dict[str, Any]:
+def ratio_of_result(result: SpeedupResult) -> dict[str, Any]:
     """``verdict`` is on "at least as fast": INCONCLUSIVE means that the pairs cannot tell."""
     return {
         "verdict": str(result.verdict),

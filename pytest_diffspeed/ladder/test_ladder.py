@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ from ..common.errors import (
 from ..plugin.fixtures import session_of
 from ..plugin.stash import OUTCOME, new_outcome, options_of
 from ..techniques.stacks import Stack
+from ..techniques.technique import Family
+from .composed import measure_composed
 from .measure import measure_row, row_of
+from .progress import RowsLeft
 from .steps import ResolvedStep, Step, climb, steps_of
 
 if TYPE_CHECKING:
@@ -44,10 +48,15 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
     outcome["about"] = session.about
     outcome["ladder"].append(row)
     spec = ArmSpec(source, resolved.stack)
+    session.progress.line(f"{resolved.stack}: {_rows_left(request, session)}")
     candidate = None
     try:
+        left_out = _left_to_full(session, resolved.stack)
+        if left_out is not None:
+            row |= {"status": "left out", "reason": left_out}
+            pytest.skip(left_out)
         candidate = session.arms.prepare(spec)
-        measure_row(candidate, _previous(session, source, resolved, row), session, row)
+        _measure(candidate, _previous(session, source, resolved, row), session, row)
     except MissingHardwareError as error:
         row |= {"status": "missing hardware", "reason": str(error)}
         pytest.skip(f"NOT_APPLICABLE: {error}")
@@ -65,6 +74,40 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
         session.arms.release(candidate)
 
 
+def _measure(
+    candidate: PreparedArm, previous: PreparedArm | None, session: Session, row: dict[str, Any]
+) -> None:
+    """By component calls, or by whole calls where these were asked for or nothing else is right."""
+    from ..arms.component_calls import NotAloneError
+
+    if session.options.ladder == "quick":
+        in_workers = session.options.instances_of_arm() > 1
+        try:
+            if in_workers:
+                raise NotAloneError("worker processes time these only")
+            return measure_composed(candidate, previous, session, row)
+        except NotAloneError as error:
+            row["why_whole_calls"] = str(error)
+            session.progress.line(f"{candidate.spec.stack} is timed in whole calls: {error}")
+    measure_row(candidate, previous, session, row)
+
+
+def _left_to_full(session: Session, stack: Stack) -> str | None:
+    """Why the quick ladder leaves ``stack`` out; stacks that the user names are all measured."""
+    asked = session.options.ladder == "full" or session.options.techniques
+    if asked or all(t.family is not Family.COMPILE for t in stack.techniques()):
+        return None
+    return "it compiles, which takes minutes: --diffspeed-ladder=full"
+
+
+def _rows_left(request: pytest.FixtureRequest, session: Session) -> str:
+    ours = [item for item in request.session.items if item.path == request.node.path]
+    rows: RowsLeft = session.memo.setdefault(
+        "rows of the ladder", RowsLeft(len(ours), time.monotonic())
+    )
+    return rows.next_row(time.monotonic())
+
+
 def _misfits(session: Session) -> dict[ArmSpec, str]:
     """Stacks that turned out not to fit when they were applied, and why."""
     found: dict[ArmSpec, str] = session.memo.setdefault("incompatible stacks", {})
@@ -78,6 +121,9 @@ def _why_not(session: Session, source: str) -> Callable[[Stack], str | None]:
     baseline = session.arms.baseline(source)
 
     def why_not(stack: Stack) -> str | None:
+        left_out = _left_to_full(session, stack)
+        if left_out is not None:
+            return left_out
         try:
             check_compatible(stack, baseline.pipeline, session.device)
             if any(technique.watches for technique in stack.techniques()):

@@ -101,6 +101,12 @@ _VALUES = (
         "what an INCONCLUSIVE gate does to its test: fail (default of min_speedup), warn (default "
         "of max_slowdown) or skip",
     ),
+    (
+        "ladder",
+        "HOW",
+        "of the ladder: quick (default) times components and composes a call of them, without rows "
+        "that compile; full times whole calls, compiled rows too",
+    ),
 )
 
 

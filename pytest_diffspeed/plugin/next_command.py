@@ -23,6 +23,7 @@ _MATTERING = (
     "budget",
     "instances",
     "inconclusive",
+    "ladder",
     "base",
     "base-python",
 )

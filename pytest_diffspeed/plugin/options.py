@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import pytest
 
 from ..accelerators.registry import check_device_word
 from ..adapters.pytest_internals import ini_value
-from ..arms.session_options import INCONCLUSIVE_POLICIES, MOST_INSTANCES, Options
+from ..arms.session_options import INCONCLUSIVE_POLICIES, LADDERS, MOST_INSTANCES, Options
 from ..common.errors import DiffspeedError, UsageError, nearest
 from ..common.files import check_output
 from ..common.text import shortened
@@ -40,7 +40,9 @@ def read_options(config: pytest.Config) -> Options:
         steps=_optional(config, "steps", _steps),
         prompts=_prompts(config),
         budget_s=_checked(config, "budget", "auto", _budget),
-        inconclusive=_optional(config, "inconclusive", _policy),
+        inconclusive=_optional(
+            config, "inconclusive", functools.partial(_one_of, INCONCLUSIVE_POLICIES)
+        ),
         fresh=bool(config.getoption("--diffspeed-fresh")),
         instances=_optional(config, "instances", _instances),
         save_counts=bool(config.getoption("--diffspeed-save-counts")),
@@ -50,6 +52,7 @@ def read_options(config: pytest.Config) -> Options:
         base_python=_word(config, "base-python"),
         base_env=_base_env(config),
         compile_cache=_optional(config, "compile-cache", _folder),
+        ladder=_checked(config, "ladder", LADDERS[0], functools.partial(_one_of, LADDERS)),
     )
 
 
@@ -147,9 +150,9 @@ def _folder(text: str) -> Path:
     return path
 
 
-def _policy(text: str) -> str:
-    if text not in INCONCLUSIVE_POLICIES:
-        raise UsageError(f"does not know {text!r}; {nearest(text, INCONCLUSIVE_POLICIES)}")
+def _one_of(words: Sequence[str], text: str) -> str:
+    if text not in words:
+        raise UsageError(f"does not know {text!r}; {nearest(text, words)}")
     return text
 
 

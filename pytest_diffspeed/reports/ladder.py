@@ -19,6 +19,12 @@ NOISE = "≈"
 """Marks a ratio that cannot be told from 1."""
 
 
+COMPOSED = (
+    "~ composed of the parts below, called with inputs of a real call; guidance and scheduler are "
+    "not in it: --diffspeed-ladder=full times whole calls"
+)
+
+
 def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of the ladder in the order of ``rows``, footnotes and proofs below it."""
     if not rows:
@@ -38,6 +44,8 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             lines.append(next(cells))
             if "reason" in row:
                 lines.append(f"{'':<{width}}  then failed: {row['reason']}")
+            if "why_whole_calls" in row:
+                lines.append(f"{'':<{width}}  whole calls: {row['why_whole_calls']}")
             if "without_previous" in row:
                 lines.append(f"{'':<{width}}  no step before: {row['without_previous']}")
         else:
@@ -47,10 +55,15 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     if any(ratio is not None and _is_noise(ratio) for ratio in ratios):
         lines.append(f"{NOISE} cannot be told from 1 with this many pairs")
+    if any(row.get("composed") for row in measured):
+        lines.append(COMPOSED)
     slow = dict.fromkeys(sentence for row in rows for sentence in row.get("known_slow", ()))
     lines += [f"known to be slow: {sentence}" for sentence in slow]
     if any("stopped" in row for row in rows):
         lines.append("stopped before the end: a row that was being timed shows the pairs so far")
+    parts = [line for row in measured for line in _parts(row)]
+    if parts:
+        lines += ["", "parts, timed alone:", *parts]
     proofs = [line for row in measured for line in _proofs(row)]
     return [*lines, "", "proofs:", *proofs] if proofs else lines
 
@@ -61,7 +74,7 @@ def _cells(row: Mapping[str, Any], has_memory: bool) -> list[str]:
         str(row["stack"]),
         _format(_ratio_of(row, "over_baseline")),
         _format(_ratio_of(row, "over_previous")),
-        f"{row['call_s']:.3g} s",
+        f"{'~' if row.get('composed') else ''}{row['call_s']:.3g} s",
         f"{row['first_call_s']:.3g} s",
         break_even(baseline.get("verdict"), row.get("break_even_images")),
     ]
@@ -96,6 +109,16 @@ def break_even(verdict: object, images: float | None) -> str:
     if verdict == "INCONCLUSIVE":
         return "not told"
     return "never" if images is None else plural(math.ceil(images), "image")
+
+
+def _parts(row: Mapping[str, Any]) -> list[str]:
+    """``bf16: encoder 1.02× [0.98, 1.05]; 20 × denoiser 1.41× [1.38, 1.44]``."""
+    parts: Mapping[str, Mapping[str, Any]] = row.get("composed") or {}
+    found = [
+        f"{'' if part['times'] == 1 else str(part['times']) + ' × '}{role} {_format(part)}"
+        for role, part in parts.items()
+    ]
+    return [f"    {row['stack']}: {'; '.join(found)}"] if found else []
 
 
 def _proofs(row: Mapping[str, Any]) -> list[str]:

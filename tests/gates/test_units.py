@@ -82,35 +82,19 @@ def test_each_unit_gets_a_verdict_and_the_stages_stand_beside_it(
         assert line["figures"]["discard_warm_call"] is False
 
 
-STATEFUL = """
-def build():
-    from pytest_diffspeed.pipelines.sources import parse_source
-
-    pipeline = parse_source("random:sdxl-tiny").build()
-    pipeline.unet.register_forward_hook(count)
-    return pipeline
-
-
-def count(module, args, output):
-    module.calls_so_far = getattr(module, "calls_so_far", 0) + 1
-"""
-
-
 @pytest.mark.usefixtures("verbose")
 def test_a_component_with_a_state_is_timed_in_whole_calls_and_the_line_says_so(
     pytester, run_diffspeed, counting_clock
 ):
     pytester.makepyfile(
-        factory=STATEFUL,
         test_it="""
         import pytest
 
-        @pytest.mark.diffspeed("channels_last", pipeline="factory:build")
+        @pytest.mark.diffspeed("channels_last", pipeline="tests.stateful_pipeline:build")
         @pytest.mark.min_speedup(0.5, unit="denoiser")
         def test_it(optimized_pipeline): ...
         """,
     )
-    pytester.syspathinsert()
     outcome = run_diffspeed()
     outcome.assert_outcomes(passed=1)
     outcome.stdout.fnmatch_lines(

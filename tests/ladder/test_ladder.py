@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from pytest_diffspeed.ladder.composed import composed_ratio
 from pytest_diffspeed.ladder.measure import break_even
+from pytest_diffspeed.ladder.progress import RowsLeft
 from pytest_diffspeed.ladder.steps import GUIDE, ResolvedStep, Step, climb, default_steps, steps_of
 from pytest_diffspeed.records.reader import read_journal
-from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.reports.ladder import ladder_rows
 from pytest_diffspeed.techniques.registry import techniques
 from pytest_diffspeed.techniques.stacks import parse_stack, parse_stacks
@@ -97,10 +98,7 @@ def ratio(value, verdict="PASS", pairs=24):
 )
 def test_break_even_never_contradicts_the_ratio(verdict, ratio, images):
     """The medians of the two arms may differ the other way than the pairs do."""
-    found = SimpleNamespace(
-        verdict=VerdictKind(verdict), ratio=ratio, baseline_s=1.0, candidate_s=1.0 - 1e-3
-    )
-    assert break_even(found, compile_s=5.0) == images
+    assert break_even(verdict, ratio, baseline_s=1.0, compile_s=5.0) == images
 
 
 def test_break_even_is_not_told_where_the_ratio_is_not():
@@ -154,9 +152,77 @@ def test_the_table_tells_ratios_noise_first_calls_and_reasons():
     assert ladder_rows([]) == []
 
 
+def part(ratio, candidate_s, spread=0.0, coverage=0.97):
+    return SimpleNamespace(
+        ratio=ratio,
+        low=ratio - spread,
+        high=ratio + spread,
+        candidate_s=candidate_s,
+        coverage=coverage,
+        pairs=8,
+        noise=0.01,
+        seed=3,
+    )
+
+
+def test_a_call_is_composed_of_its_parts_as_often_as_they_run():
+    """20 steps of 0.1 s at 1.5×, and a second of decoding that stays what it was: 4 s ÷ 3 s."""
+    found = composed_ratio([(20, part(1.5, 0.1, 0.1)), (1, part(1.0, 1.0, 0.05))])
+    assert found["ratio"] == pytest.approx((20 * 0.15 + 1.0) / (20 * 0.1 + 1.0))
+    assert found["baseline_s"] == pytest.approx(4.0)
+    assert found["low"] == pytest.approx((20 * 0.14 + 0.95) / 3.0)
+    assert found["high"] == pytest.approx((20 * 0.16 + 1.05) / 3.0)
+    assert found["coverage"] == pytest.approx(0.94)
+    assert (found["verdict"], found["pairs"]) == ("PASS", 16)
+    assert composed_ratio([(1, part(1.0, 1.0, 0.05))])["verdict"] == "INCONCLUSIVE"
+    assert composed_ratio([(1, part(0.9, 1.0, 0.05))])["verdict"] == "FAIL"
+
+
+def test_progress_says_which_row_it_is_and_how_long_the_rest_takes():
+    left = RowsLeft(9, began=100.0)
+    assert left.next_row(100.0) == "row 1 of 9"
+    assert left.next_row(102.0) == "row 2 of 9, about 20 s left"
+    assert left.next_row(140.0) == "row 3 of 9, about 2 min left"
+    assert left.next_row(140.0) == "row 4 of 9, about 80 s left"
+
+
+def test_the_quick_ladder_composes_a_call_and_says_so(pytester, run_diffspeed, constant_clock):
+    result = run_diffspeed(
+        *LADDER,
+        "--diffspeed-techniques=channels_last",
+        "--diffspeed-steps=4",
+        "--diffspeed-json=out.jsonl",
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "diffspeed: channels_last: row 1 of 1",
+            "channels_last  1.000× * ~6 s *",  # encoders, four steps, decoder: a second each
+            "~ composed of the parts below, *--diffspeed-ladder=full times whole calls",
+            "parts, timed alone:",
+            "    channels_last: encoder 1.000× *; 4 × denoiser 1.000× *; decoder 1.000× *",
+        ]
+    )
+    (row,) = read_journal(pytester.path / "out.jsonl").ladder
+    assert {name: part["times"] for name, part in row["composed"].items()} == {
+        "encoder": 1,
+        "denoiser": 4,
+        "decoder": 1,
+    }
+    assert row["call_s"] == row["over_baseline"]["baseline_s"] == pytest.approx(6.0)
+    assert row["composed"]["denoiser"]["pairs_of"].startswith("denoiser calls of steps 1, 2, 3 ")
+
+
+def test_the_quick_ladder_leaves_out_what_compiles(pytester, run_diffspeed, constant_clock):
+    result = run_diffspeed(*LADDER, "-k", "test_ladder[+compile]")
+    result.assert_outcomes(skipped=1, deselected=len(default_steps()) - 1)
+    result.stdout.fnmatch_lines(["bf16+channels_last+compile  not run: it compiles, *=full"])
+
+
 def test_the_ladder_runs_without_a_test_file(pytester, run_diffspeed, constant_clock):
     result = run_diffspeed(
         *LADDER,
+        "--diffspeed-ladder=full",
         "--diffspeed-techniques=channels_last,tf32,bf16+channels_last,int8_dynamic",
         "--diffspeed-json=out.jsonl",
     )
@@ -209,6 +275,7 @@ def test_a_ladder_that_the_user_stops_ends_with_its_table(pytester, private_temp
     words = ["--diffspeed", *LADDER, "-p", "no:cacheprovider"]
     words += ["--diffspeed-pipeline=random:sdxl-tiny", "--diffspeed-steps=1"]
     words += ["--diffspeed-techniques=channels_last,bf16", "--diffspeed-budget=3"]
+    words += ["--diffspeed-ladder=full"]
     program = (
         "import signal, sys, pytest\n"
         # A process that was started in the background ignores SIGINT, and so do its children.
@@ -294,3 +361,27 @@ def test_a_ladder_of_the_baseline_alone_is_a_usage_error(pytester, run_diffspeed
     assert result.ret != pytest.ExitCode.OK
     text = "\n".join([*result.outlines, *result.errlines])
     assert "names fp32 only, which every row of the ladder is compared with" in text
+
+
+def test_a_row_that_cannot_be_timed_alone_is_timed_in_whole_calls_and_says_so(
+    pytester, run_diffspeed, constant_clock
+):
+    words = (
+        "--diffspeed-pipeline=tests.stateful_pipeline:build",
+        "--diffspeed-techniques=channels_last",
+    )
+    result = run_diffspeed(*LADDER, *words)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "channels_last  1.000× * 1 s *",
+            "*whole calls: denoiser keeps a state between calls (calls_so_far changed in one)",
+        ]
+    )
+
+
+def test_an_unknown_way_to_climb_is_a_usage_error(pytester, run_diffspeed):
+    result = run_diffspeed(*LADDER, "--diffspeed-ladder=fulll")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = "\n".join([*result.outlines, *result.errlines])
+    assert "--diffspeed-ladder: does not know 'fulll'; did you mean 'full'?" in text

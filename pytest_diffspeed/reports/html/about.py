@@ -96,6 +96,7 @@ def rerun_command(line: Mapping[str, Any], *tests: str) -> str:
         ("budget_s", "budget"),
         ("instances", "instances"),
         ("inconclusive", "inconclusive"),
+        ("ladder", "ladder"),
     ):
         if options.get(name) is not None:
             words.append(f"--diffspeed-{option}={_value(options[name])}")

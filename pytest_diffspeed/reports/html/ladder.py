@@ -101,6 +101,8 @@ def _label(gate: GateView) -> str:
 def _row(record: Mapping[str, Any]) -> LadderRow:
     baseline = mapping(record.get("over_baseline"))
     why = word(record.get("reason")) or word(record.get("without_previous")) or ""
+    if not why and word(record.get("why_whole_calls")):
+        why = f"whole calls: {word(record.get('why_whole_calls'))}"
     images = number(record.get("break_even_images"))
     if not baseline and not why:
         why = "stopped before it was measured"
@@ -109,7 +111,8 @@ def _row(record: Mapping[str, Any]) -> LadderRow:
         over_baseline=_format(baseline),
         over_previous=_format(mapping(record.get("over_previous"))),
         key=number(baseline.get("ratio")),
-        call=seconds(number(record.get("call_s"))),
+        call=("~" if mapping(record.get("composed")) else "")
+        + seconds(number(record.get("call_s"))),
         first_call=seconds(number(record.get("first_call_s"))),
         break_even=break_even(baseline.get("verdict"), images) if baseline else "",
         memory=bytes_of(number(record.get("peak_bytes"))),

@@ -1,0 +1,146 @@
+"""A row of the quick ladder: components timed alone, and a whole call composed of them.
+
+A call is one of all encoders, as many steps of the denoisers as it has, and one of all decoders.
+What lies between (guidance, the scheduler, copies to the host) is not in it, and the row says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..records.verdict import VerdictKind
+from .measure import PRECISION, about_row, arms_of_row, break_even, ratio_of_result, require_pairs
+
+if TYPE_CHECKING:
+    from ..arms.prepared_arm import PreparedArm
+    from ..arms.session import Session
+    from ..timing.comparison import SpeedupResult
+
+BUDGET_S = 4.0
+"""Seconds of rounds of the denoiser for each ratio, or what 12 rounds take, if that is more."""
+BUDGET_OF_OTHERS_S = 1.0
+"""The same of encoders and decoders, which are a few hundredths of a call."""
+ALPHA = 0.05
+
+
+def measure_composed(
+    candidate: PreparedArm, previous: PreparedArm | None, session: Session, row: dict[str, Any]
+) -> None:
+    """Fill ``row`` with ratios of a composed call, and with those of its parts.
+
+    Raises:
+        NotAloneError: a component has to be timed in whole calls; the row is as it was.
+        MeasurementError: an arm could not be timed.
+    """
+    from ..arms.component_calls import component_arms
+
+    prepared, names = arms_of_row(candidate, previous, session)
+    parts = parts_of_call(prepared[0])
+    alone = {role: component_arms(prepared, role) for role in parts}
+    found: dict[str, list[SpeedupResult]] = {}
+    with session.exclusive_device():
+        for role, arms in alone.items():
+            found[role] = _measured(role, arms.arms, len(parts), session, candidate)
+    row |= about_row(candidate, session)
+    for number, name in enumerate(names):
+        results = {role: ratios[number] for role, ratios in found.items()}
+        row[name] = composed_ratio([(parts[role], result) for role, result in results.items()])
+        if number == 0:
+            row["composed"] = {
+                role: {
+                    "times": parts[role],
+                    "pairs_of": alone[role].pairs_of,
+                    "candidate_s": result.candidate_s,
+                    **ratio_of_result(result),
+                }
+                for role, result in results.items()
+            }
+            row["call_s"] = sum(
+                parts[role] * result.candidate_s for role, result in results.items()
+            )
+            row["instances"] = 1
+            first_s = candidate.applied.first_call_s - prepared[0].applied.first_call_s
+            row["break_even_images"] = break_even(**_of(row[name]), compile_s=first_s)
+
+
+def parts_of_call(arm: PreparedArm) -> dict[str, int]:
+    """The roles that run in a call, and how often what is timed of them runs in one: once, or as
+    many times as the call has steps.
+    """
+    observed, in_steps = arm.observed()
+    steps = round(observed.steps * arm.call.defaults.steps / in_steps) or 1
+    roles = {
+        "encoder": (observed.encoders, 1),
+        "denoiser": (observed.denoisers, steps),
+        "decoder": (observed.decoders, 1),
+    }
+    return {role: times for role, (components, times) in roles.items() if components}
+
+
+def _measured(
+    role: str, arms: Sequence[Any], parts: int, session: Session, candidate: PreparedArm
+) -> list[SpeedupResult]:
+    """The ratios of the last arm to each arm before it."""
+    from ..accelerators.registry import disturbances_of
+    from ..timing.comparison import Hypothesis
+    from ..timing.speedup import SpeedupMeasurement
+
+    last = len(arms) - 1
+    stack = candidate.spec.stack
+    session.progress.transient(f"{stack}: timing the {role} alone")
+    results = SpeedupMeasurement(
+        [arms],
+        # The errors of the parts add up in the whole.
+        [Hypothesis(1.0, n, last, ALPHA / parts, precision=PRECISION) for n in range(last)],
+        budget_s=session.options.budget_s,
+        auto_s=BUDGET_S if role == "denoiser" else BUDGET_OF_OTHERS_S,
+        clock=session.clock,
+        seed=random.SystemRandom().randrange(2**32),
+        disturbances=disturbances_of(session.device),
+        on_pair=lambda number, pair: session.progress.transient(
+            f"{stack}: {role}, round {pair.index + 1}, {pair.baseline_s / pair.candidate_s:.3f}×"
+        ),
+    ).run()
+    for result in results:
+        require_pairs(result)
+    return results
+
+
+def composed_ratio(parts: Sequence[tuple[int, SpeedupResult]]) -> dict[str, Any]:
+    """The ratio of composed calls, of how often each part runs and what was found of it.
+
+    The parts' ratios, and the ends of their intervals, weigh as the candidate's seconds in them.
+    Their rates of error add up, so the interval holds with what is left.
+    """
+    weights = [times * result.candidate_s for times, result in parts]
+    results = [result for _, result in parts]
+
+    def whole(values: Sequence[float]) -> float:
+        pairs = zip(weights, values, strict=True)
+        return sum(weight * value for weight, value in pairs) / sum(weights)
+
+    ratio = whole([result.ratio for result in results])
+    low = whole([result.low for result in results])
+    high = whole([result.high for result in results])
+    verdict = VerdictKind.INCONCLUSIVE
+    if low >= 1.0:
+        verdict = VerdictKind.PASS
+    elif high < 1.0:
+        verdict = VerdictKind.FAIL
+    return {
+        "verdict": str(verdict),
+        "ratio": ratio,
+        "low": low,
+        "high": high,
+        "coverage": 1.0 - sum(1.0 - result.coverage for result in results),
+        "pairs": sum(result.pairs for result in results),
+        "noise": max(result.noise for result in results),
+        "baseline_s": ratio * sum(weights),
+        "seed": results[0].seed,
+    }
+
+
+def _of(ratio: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: ratio[name] for name in ("verdict", "ratio", "baseline_s")}
