@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..common.text import first_line
 from ..records.verdict import Cause
-from ..similarity.presets import METRICS, PRESETS_OF, met, metric_of
+from ..reports.metric_names import short_metric_name
+from ..similarity.presets import IN_DECIBELS, METRICS, PRESETS_OF, met, metric_of
 
 if TYPE_CHECKING:
     from ..similarity import Finding, Miss, SimilarityReport
@@ -21,7 +22,6 @@ _LOOK = {
     "video": "look at the strips of frames, worst first",
     "sound": "look at the spectrograms, worst first",
 }
-_DECIBELS = {"psnr": "PSNR", "snr": "SNR", "ssim": "SSIM"}
 
 
 def image_cause(report: SimilarityReport, drawn: Outputs, preset: str) -> Cause:
@@ -86,9 +86,10 @@ def _too_far(report: SimilarityReport, preset: str, noun: str) -> Cause:
     named = f" ({preset!r})" if preset in PRESETS_OF[report.medium] else ""
     metric = metric_of(miss.limit)
     of_what = miss.limit.rpartition("_")[2]
-    unit = " dB" if metric in ("psnr", "snr") else ""
+    unit = " dB" if metric in IN_DECIBELS else ""
+    name = short_metric_name(metric, {"output": report.medium})
     found = (
-        f"{of_what} {_DECIBELS.get(metric, metric)} {miss.found:.4g}{unit}, "
+        f"{of_what} {name} {miss.found:.4g}{unit}, "
         f"needs {miss.bound:.4g}{unit}{named}; worst: {report.labels[miss.image]}"
     )
     wider = _passed(report)

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..reports.metric_names import short_metric_name
+
 if TYPE_CHECKING:
     from ..similarity import SimilarityReport
     from .baseline_images import BaselineImages
-
-_NAMES = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "ssim_full": "at full size",
-    "ms_ssim": "MS-SSIM",
-    "mae": "MAE",
-    "max_abs": "max",
-    "snr": "SNR",
-    "spectral_distance": "spectral distance",
-    "log_spectral_distance": "spectral levels",
-    "rank1": "rank-1",
-    "latent_l2": "latents",
-    "denoiser_l2": "denoiser",
-}
 
 
 def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
@@ -35,7 +22,10 @@ def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
     many = f"{len(reference.cases)} {noun}s"
     if report.medium == VIDEO:
         many += f" of {reference.drawn.data.shape[1]} frames"
-    metrics = ", ".join(_metric_text(name, noun, *pair) for name, pair in report.metrics.items())
+    metrics = ", ".join(
+        _metric_text(name, short_metric_name(name, {"output": report.medium}), *pair)
+        for name, pair in report.metrics.items()
+    )
     parts = [f"{many}: {metrics}" if metrics else report.reason]
     if report.medium == VIDEO and metrics:
         first = report.order[0]
@@ -51,8 +41,7 @@ def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
     return "; ".join(parts)
 
 
-def _metric_text(name: str, noun: str, mean: float, worst: float) -> str:
-    word = f"other-{noun} ratio" if name == "other_image_ratio" else _NAMES.get(name, name)
+def _metric_text(name: str, word: str, mean: float, worst: float) -> str:
     if name in ("psnr", "snr"):
         return f"{word} {mean:.1f} ({worst:.1f}) dB"
     if name == "log_spectral_distance":

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..common.text import plural
 from .terminal import align, interval
+from .units import bytes_of
 
 NOISE = "≈"
 """Marks a ratio that cannot be told from 1."""
@@ -79,8 +80,7 @@ def _cells(row: Mapping[str, Any], has_memory: bool) -> list[str]:
         break_even(baseline.get("verdict"), row.get("break_even_images")),
     ]
     if has_memory:
-        peak = row.get("peak_bytes")
-        cells.append("" if peak is None else f"{peak / 2**30:.2f} GiB")
+        cells.append(bytes_of(row.get("peak_bytes")))
     return cells
 
 

@@ -55,7 +55,12 @@ def gate_lines(
         head = f"{result.verdict.value:<{_WIDTH}}  {result.test}  {result.claim}"
         is_short = result.verdict is VerdictKind.PASS and not verbose and not _came_late(result)
         found = _short(result) if is_short else describe(result)
-        below = [] if is_short else [*result.reason.splitlines(), *next_step(result.cause)]
+        reason = [] if is_short else result.reason.splitlines()
+        words = str(result.figures.get("found", ""))
+        if reason and " " in words and reason[0].endswith(words):  # it need not be said twice
+            reason[0] += found.removeprefix(words)
+            found = ""
+        below = [] if is_short else [*reason, *next_step(result.cause)]
         if is_short and found and "\n" not in found:
             head += f"  {found}"
         elif found:

@@ -148,7 +148,7 @@ def test_the_table_tells_ratios_noise_first_calls_and_reasons():
     ]
     rows[0]["peak_bytes"] = 3 * 2**29
     assert "peak memory" in ladder_rows(rows)[0]
-    assert ladder_rows(rows)[1].endswith("1.50 GiB")
+    assert ladder_rows(rows)[1].endswith("1.5 GiB")
     assert ladder_rows([]) == []
 
 
