@@ -83,6 +83,13 @@ class RecordedSession:
         return tuple(failed.values())
 
     @property
+    def xfailed(self) -> frozenset[str]:
+        """Tests of which a gate failed, as they were expected to: pytest saw none of them fail."""
+        failed = {str(line["test"]) for line in self.tests if line["outcome"] == "failed"}
+        ended = {str(line["test"]) for line in self.tests} - failed
+        return frozenset(ended & {g.result.test for g in self.latest if g.result.blocking})
+
+    @property
     def pipelines(self) -> tuple[str, ...]:
         """The sources that its gates looked at, each once; where none says it, the session's."""
         named = dict.fromkeys(gate.result.source for gate in self.gates if gate.result.source)

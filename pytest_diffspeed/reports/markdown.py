@@ -106,8 +106,10 @@ def markdown(session: RecordedSession, *, limit: int = LIMIT_BYTES) -> str:
 
 def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
     unchecked = _unchecked(session)
-    counts = Counter(result.verdict for result in results if id(result) not in unchecked)
+    expected = _expected(session, results)
+    counts = Counter(r.verdict for r in results if id(r) not in unchecked | expected)
     many = [f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind]]
+    many += [f"{len(expected)} xfailed"] if expected else []
     many += [f"{len(unchecked)} not checked"] if unchecked else []
     many += [f"{len(session.not_run)} not run"] if session.not_run else []
     failed = len(session.failed_otherwise)
@@ -130,6 +132,12 @@ def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _expected(session: RecordedSession, results: Sequence[GateResult]) -> set[int]:
+    """Results, by identity, that fail a test as it was expected to: there is nothing to do."""
+    tests = session.xfailed
+    return {id(result) for result in results if result.blocking and result.test in tests}
+
+
 def _unchecked(session: RecordedSession) -> set[int]:
     """Results, by identity, of gates that could not be checked."""
     return {id(gate.result) for gate in session.latest if gate.error is not None}
@@ -147,13 +155,16 @@ _MARKS = {
     VerdictKind.NOT_APPLICABLE: "⏭️ NOT_APPLICABLE",
     VerdictKind.PASS: "✅ PASS",
 }
+_XFAILED = "☑️ xfailed"
 _TABLE = "| verdict | test | gate | found |\n|---|---|---|---|\n"
 
 
 def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterable[_Section]:
     """From what matters most to what matters least: cuts begin at the end."""
-    loud = [r for r in results if r.verdict in (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)]
-    quiet = [r for r in results if r not in loud]
+    bad = (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)
+    expected = _expected(session, results)
+    loud = [r for r in results if r.verdict in bad and id(r) not in expected]
+    quiet = [r for r in results if r.verdict not in bad or id(r) in expected]
     unchecked = _unchecked(session)
     yield _Section(
         "tests that failed otherwise",
@@ -182,12 +193,15 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
         [f"{block(line)}\n" for line in ladder_rows(session.ladder)],
         "</pre>\n\n",
     )
-    many = Counter(r.verdict for r in quiet)
-    summary = ", ".join(f"{many[kind]} {kind}" for kind in _ORDER if many[kind])
+    many = Counter(r.verdict for r in quiet if id(r) not in expected)
+    summary = ", ".join(
+        [f"{many[kind]} {kind}" for kind in _ORDER if many[kind]]
+        + ([f"{len(expected)} xfailed"] if expected else [])
+    )
     yield _Section(
         "gates that passed or do not apply",
         f"<details><summary>{summary}</summary>\n\n{_TABLE}",
-        [_row(r, _MARKS[r.verdict]) for r in quiet],
+        [_row(r, _XFAILED if id(r) in expected else _MARKS[r.verdict]) for r in quiet],
         "\n</details>\n\n",
     )
     environment = session.about.get("environment")

@@ -97,6 +97,8 @@ def test_the_headline_counts_what_is_wrong(page):
     assert "1 not checked of 1 gate" in words_of(page([error]))
     both = [error, *ratio(OTHER, "bf16", "INCONCLUSIVE")]
     assert "1 INCONCLUSIVE and 1 not checked of 2 gates" in words_of(page(both))
+    expected = [*ratio(TEST, "bf16", "FAIL"), told(TEST, "skipped")]
+    assert "1 gate PASS , 1 xfailed" in words_of(page([*expected, *ratio(OTHER, "bf16", "PASS")]))
     only = [gate(TEST, "bf16", "max_memory", "NOT_APPLICABLE")]
     assert "No gate reached a verdict" in words_of(page(only))
 

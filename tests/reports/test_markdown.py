@@ -121,6 +121,14 @@ def test_failures_stand_in_a_table_with_their_reasons_below():
     assert set(seen.tags) <= OURS
 
 
+def test_a_failure_that_was_expected_is_no_failure():
+    ended = {"kind": "test", "test": "t.py::t[bf16]", "outcome": "skipped"}
+    text = report(gate(), gate("PASS", test="t.py::u[bf16]"), ended)
+    assert text.startswith("## diffspeed: 1 PASS, 1 xfailed\n")
+    assert "FAIL" not in text
+    assert "<details><summary>1 PASS, 1 xfailed</summary>" in text
+
+
 def test_a_cell_of_images_has_what_was_missed_and_not_every_metric():
     dump = "8 images: PSNR 34.1 (20.3) dB, SSIM 0.981 (0.940), MAE 0.01; floor: identical"
     figures = {

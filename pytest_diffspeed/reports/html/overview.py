@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...common.text import plural
@@ -15,6 +15,8 @@ from ..terminal import next_step
 from ..units import seconds
 from .axes import AXES, FAILED, Axis, severity, worst
 from .gates import GateView
+
+_XFAILED = "it fails as it was expected to (xfail)"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Overview:
     """``counts`` are gates by verdict; ``without_gates`` are tests that asked for none.
 
     ``unchecked`` gates, which could not be checked, are INCONCLUSIVE among ``counts``.
+    ``xfailed`` FAILs, of tests that were expected to fail, are among ``counts`` too.
     ``failed_otherwise`` are tests that failed and have no gate that says so: their set-up, a proof,
     their body.
     """
@@ -48,6 +51,7 @@ class Overview:
     not_run: int
     unchecked: int
     failed_otherwise: int
+    xfailed: int
     without_gates: int
     unfinished: int
 
@@ -64,7 +68,7 @@ class Overview:
         bad = [
             (f"{many} {words}", verdict)
             for many, words, verdict in (
-                (self.counts["FAIL"], "FAIL", "FAIL"),
+                (self.counts["FAIL"] - self.xfailed, "FAIL", "FAIL"),
                 (undecided, "INCONCLUSIVE", "INCONCLUSIVE"),
                 (self.unchecked, "not checked", FAILED),
             )
@@ -79,6 +83,8 @@ class Overview:
             message.append((f"{plural(self.counts['PASS'], 'gate')} PASS", "PASS"))
             if rest := self.counts["NOT_APPLICABLE"]:
                 message.append((f", {rest} NOT_APPLICABLE", None))
+        if self.xfailed:
+            message.append((f"{', ' if message else ''}{self.xfailed} xfailed", None))
         if self.failed_otherwise:
             failed = f"{plural(self.failed_otherwise, 'test')} failed otherwise"
             message += [*([(", ", None)] if message else []), (failed, FAILED)]
@@ -105,11 +111,13 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
         before = lines.get(str(line["test"]))
         if before is None or before["outcome"] != "failed" or line["outcome"] == "failed":
             lines[str(line["test"])] = line
+    xfailed = session.xfailed
     rows = [
         _row(test, lines.get(test, {}), of_test.get(test, []), not_run.get(test, []), axes)
         for test in dict.fromkeys([*lines, *of_test, *not_run])
         if test in of_test or test in not_run or lines[test]["outcome"] == "failed"
     ]
+    rows = [replace(row, error=_XFAILED) if row.test in xfailed else row for row in rows]
     counts = Counter(gate.verdict for gate in gates)
     return Overview(
         axes=axes,
@@ -121,6 +129,7 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
         not_run=sum(map(len, not_run.values())),
         unchecked=sum(gate.is_unchecked for gate in gates),
         failed_otherwise=len(session.failed_otherwise),
+        xfailed=sum(gate.verdict == "FAIL" and gate.result.test in xfailed for gate in gates),
         without_gates=len(lines) - sum(row.test in lines for row in rows),
         unfinished=sum(not gate.finished for gate in gates),
     )
