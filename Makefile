@@ -26,7 +26,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
+.PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-real-clocks \
         benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
@@ -95,6 +95,9 @@ lint: $(READY) ## ruff, mypy and import-linter
 
 import-graph: $(READY) ## print who imports whom: folders by level, arrows, circles
 	$(BIN)/python tools/import_graph.py $(ARGS)
+
+renew-texts: $(READY) ## write again what each report says of one session (tests/reports/whole); look at the difference
+	DIFFSPEED_RENEW_TEXTS=1 $(BIN)/python -m pytest -n 0 -q tests/reports/test_whole_reports.py
 
 format: $(READY) ## let ruff format and fix
 	$(BIN)/ruff check --fix .
