@@ -39,13 +39,14 @@ def figures(pytester):
 def test_the_same_call_again_and_another_prompt_compile_nothing(run, pytester):
     outcome = run("no_recompiles(prompts=['a much longer prompt about an owl in the snow'])")
     outcome.assert_outcomes(passed=1)
-    in_one_line(outcome).fnmatch_lines(
-        [
-            "*PASS *no_recompiles 0 recompilations over 2 calls after warm-up; "
-            "not compiled, so not looked at: text_encoder (ran 1 ×), text_encoder_2 (ran 1 ×) "
-            "(counted)*"
-        ]
-    )
+    (record,) = read_journal(pytester.path / "records.jsonl").gates
+    assert (record.result.verdict, record.result.evidence) == ("PASS", "counted")
+    found = record.result.figures
+    assert (found["recompiles"], len(found["report"]["calls"])) == (0, 2)
+    left_out = ["text_encoder (ran 1 ×)", "text_encoder_2 (ran 1 ×)"]
+    assert found["not_looked_at"] == left_out
+    # Whoever reads the PASS is told what it does not cover.
+    in_one_line(outcome).fnmatch_lines([f"*PASS *not looked at: {', '.join(left_out)}*"])
 
 
 @pytest.mark.usefixtures("verbose")
@@ -54,11 +55,12 @@ def test_other_sizes_batches_and_guidance_compile_again_with_their_reason(run, p
     outcome.assert_outcomes(failed=1)
     outcome.stdout.fnmatch_lines(
         [
-            "*FAIL no_recompiles: * recompilations over 4 calls after warm-up*",
-            "*size 16 × 24: UNet2DConditionModel.forward (*unet_2d_condition.py:*) compiled again: "
-            "*size mismatch at index 3. expected 16, actual 24*",
+            "*FAIL no_recompiles: * recompilations over 4 calls *",
+            "*size 16 × 24: UNet2DConditionModel.forward (*unet_2d_condition.py:*) compiled again*",
         ]
     )
+    whys = [one["why"] for one in figures(pytester)["report"]["recompiles"]]
+    assert any("size mismatch at index 3. expected 16, actual 24" in why for why in whys)
     found = {one["when"] for one in figures(pytester)["report"]["recompiles"]}
     assert "size 16 × 24" in found
     assert found <= {"size 16 × 24", "batch of 2", "guidance 1"}
@@ -68,12 +70,9 @@ def test_of_chosen_components_alone_is_told_what_compiles_again(run, pytester):
     """Guidance switched off halves the UNet's batch, and not the VAE's."""
     outcome = run("no_recompiles(components=['vae'], guidance=[1.0])")
     outcome.assert_outcomes(passed=1)
-    outcome.stdout.fnmatch_lines(
-        [
-            "PASS *no_recompiles  0 recompilations over 2 calls after warm-up; not looked at: unet "
-            "(ran 2 ×); not compiled, so not looked at: text_encoder (ran 1 ×)*"
-        ]
-    )
+    outcome.stdout.fnmatch_lines(["PASS *no_recompiles  0 *not looked at: unet (ran 2 ×);*"])
+    assert len(figures(pytester)["report"]["calls"]) == 2
+    assert figures(pytester)["not_looked_at"][:2] == ["unet (ran 2 ×)", "text_encoder (ran 1 ×)"]
     assert figures(pytester)["report"]["components"] == ["vae.decode"]
 
 
@@ -114,8 +113,7 @@ def test_a_graph_break_of_another_call_is_told_with_its_place(run, monkeypatch):
     outcome.assert_outcomes(failed=1)
     outcome.stdout.fnmatch_lines(
         [
-            "*no_recompiles could not be checked: guidance 1: it compiled during warm-up and does *"
-            "unet: 2 graphs, 1 break*",
+            "*no_recompiles could not be checked: guidance 1: *unet: 2 graphs, 1 break*",
             "*test_no_recompiles.py:* in get_time_embed: Failed to trace builtin operator*",
             '*print("unguided")*',
             "*remedy: *",
@@ -153,16 +151,15 @@ def test_a_number_that_changes_on_every_call_is_seen(run, pytester, monkeypatch)
 def test_a_stack_that_compiles_nothing_is_an_error(run):
     outcome = run("no_recompiles()", stack="channels_last")
     outcome.assert_outcomes(failed=1)
-    outcome.stdout.fnmatch_lines(["*nothing of the pipeline is compiled, so nothing could ever*"])
+    outcome.stdout.fnmatch_lines(["*nothing of the pipeline is compiled*"])
 
 
 def test_a_cold_start_within_its_limit(run, pytester):
     outcome = run("max_compile_time(1000)")
     outcome.assert_outcomes(passed=1)
-    in_one_line(outcome).fnmatch_lines(
-        ["*PASS *max_compile_time first call * s (unused cache), then * s; *pays off*(measured)*"]
-    )
+    in_one_line(outcome).fnmatch_lines(["*PASS *max_compile_time first call *(measured)*"])
     found = figures(pytester)
+    assert found["cache"] == "unused"
     assert found["graphs"] == 2
     assert found["first_call_s"] > found["steady_s"] > 0
 

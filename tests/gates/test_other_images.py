@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.journals import journaled
+
 UNCONDITIONAL = """
     import torch
     from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
@@ -50,29 +52,35 @@ def run(pytester, run_diffspeed):
             f"--diffspeed-pipeline=unconditional:{factory}", "--diffspeed-steps=3"
         )
         result.assert_outcomes(passed=1)
-        return result.stdout
+        (gate,) = journaled(pytester, "gate")
+        assert gate["verdict"] == "PASS"
+        return result.stdout, gate["figures"]
 
     return run
 
 
 def test_seeds_are_the_others_where_there_is_no_prompt(run):
-    said = run("ddim")
-    said.fnmatch_lines(
-        ["PASS *8 images: PSNR 100.0 (100.0) dB*rank-1 100%*other images differ by*"]
-    )
+    said, figures = run("ddim")
+    assert len(figures["cases"]) == 8
+    assert figures["metrics"]["psnr"] == [100.0, 100.0]
+    assert figures["metrics"]["rank1"] == [1.0, 1.0]
+    assert figures["denominator_rmse"] > 0
+    assert figures["skipped"] == {}
     said.no_fnmatch_line("*NOT CHECKED*")
 
 
 def test_where_all_cases_draw_the_same_image_nothing_is_held_to_it(run):
-    run("same_images").fnmatch_lines(
-        [
-            "PASS *PSNR 100.0 (100.0) dB*NOT CHECKED: other_image_ratio_mean, *rank1_worst, since "
-            "rank-1 and the other-image ratio are not used: * by 0.0000 RMSE at most*"
-        ]
-    )
+    said, figures = run("same_images")
+    assert figures["metrics"]["psnr"] == [100.0, 100.0]
+    names = ("other_image_ratio", "rank1")
+    of_others = [f"{name}_{part}" for name in names for part in ("mean", "worst")]
+    assert sorted(figures["skipped"]) == of_others
+    assert all("by 0.0000 RMSE at most" in why for why in figures["skipped"].values())
+    said.fnmatch_lines([f"PASS *NOT CHECKED: {of_others[0]}, *"])
 
 
 def test_images_of_8_pixels_a_side_are_compared_without_ssim(run):
-    run("tiny").fnmatch_lines(
-        ["PASS *NOT CHECKED: ssim_mean, ssim_worst, since *window has 11 pixels a side*are 8 × 8*"]
-    )
+    said, figures = run("tiny")
+    assert set(figures["skipped"]) == {"ssim_mean", "ssim_worst"}
+    assert all("are 8 × 8" in why for why in figures["skipped"].values())
+    said.fnmatch_lines(["PASS *NOT CHECKED: ssim_mean, ssim_worst, *"])
