@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,19 +18,20 @@ from ..common.text import plural
 from ..common.workdir import NAME
 from ..history.exchange import Imported, export_lines, import_file
 from ..history.prune import prune
-from ..history.series import LAST, holds, in_order, iso, read_series, tests_like
-from ..history.store import Store
+from ..history.series import LAST, holds, in_order, iso
 from ..history.tables import POINT, SERIES, SESSION
-from ..history.url import DEFAULT, check_store, parse_store
-from .history_text import is_worse, number, plain, series_lines, short
+from ..history.url import DEFAULT
+from .history_place import Place
+from .history_show import show
+from .history_text import number, plain
 
 
 def main(argv: Sequence[str]) -> int:
     """The exit status: 0, or 2 where what was asked could not be done."""
     arguments = _parser().parse_args(argv)
     try:
-        run: Callable[[argparse.Namespace, _Place], None] = arguments.run
-        run(arguments, _Place(arguments))
+        run: Callable[[argparse.Namespace, Place], None] = arguments.run
+        run(arguments, Place(arguments))
         sys.stdout.flush()
     except DiffspeedError as error:
         print(f"diffspeed: {error}", file=sys.stderr)
@@ -40,36 +40,6 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
-
-
-class _Place:
-    """The store that the command line names, and how to name it in the next command."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        rootdir: Path = arguments.rootdir or _rootdir(Path.cwd())
-        try:
-            url = parse_store(arguments.store)
-            if url is None:
-                raise UsageError("'none' keeps no history, so there is nothing to look at")
-            check_store(url, rootdir)
-        except UsageError as error:
-            raise UsageError(f"--store: {error}") from None
-        self.store = Store(url, rootdir)
-        self.name = str(self.store.url.path if url.backend == "sqlite" else url)
-        self._args = [] if url.is_default else ["--store", str(url)]
-        self._args += [] if arguments.rootdir is None else ["--rootdir", str(arguments.rootdir)]
-
-    def then(self, what: str, *args: str) -> None:
-        """Print the next useful command."""
-        print(f"{what}: {shlex.join(['diffspeed', 'history', *map(plain, args), *self._args])}")
-
-
-def _rootdir(start: Path) -> Path:
-    """The nearest folder, from ``start`` upwards, that holds a folder of ours."""
-    for folder in (start, *start.parents):
-        if (folder / NAME).is_dir():
-            return folder
-    return start
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,20 +70,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     listing.set_defaults(run=_list)
 
-    show = commands.add_parser(
+    showing = commands.add_parser(
         "show", parents=[shared], help="one test's series, with jumps and drift"
     )
-    show.add_argument(
+    showing.add_argument(
         "test", metavar="TEST", help="a test's name, or a part of it: the first test that has it"
     )
-    show.add_argument("--stack", help="of this stack only")
-    show.add_argument("--environment", metavar="DIGEST", help="of this environment only")
-    show.add_argument("--anchor", metavar="COMMIT", help="tell drift against this commit's level")
-    show.add_argument(
+    showing.add_argument("--stack", help="of this stack only")
+    showing.add_argument("--environment", metavar="DIGEST", help="of this environment only")
+    showing.add_argument(
+        "--anchor", metavar="COMMIT", help="tell drift against this commit's level"
+    )
+    showing.add_argument(
         "--last", type=_whole, default=LAST, metavar="N", help=f"the newest N points ({LAST})"
     )
-    show.add_argument("--points", action="store_true", help="print every point too")
-    show.set_defaults(run=_show)
+    showing.add_argument("--points", action="store_true", help="print every point too")
+    showing.set_defaults(run=show)
 
     export = commands.add_parser("export", parents=[shared], help="all records as JSON lines")
     export.add_argument("file", metavar="FILE", help="a path, or - for standard output")
@@ -137,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(arguments: argparse.Namespace, place: _Place) -> None:
+def _list(arguments: argparse.Namespace, place: Place) -> None:
     own = POINT.alias()
     of_series = own.c.series_id == SERIES.c.id
     many = select(func.count()).select_from(own).where(of_series).correlate(SERIES)
@@ -206,69 +178,7 @@ def _print_folded(figures: list[str]) -> None:
     figures.clear()
 
 
-def _show(arguments: argparse.Namespace, place: _Place) -> None:
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    changes: list[tuple[bool, str, str]] = []
-    shown = anchored = 0
-    with place.store.reading() as connection:
-        tests = tests_like(connection, arguments.test)
-        if not tests:
-            raise UsageError(
-                f"no test of this history is called {plain(arguments.test)!r}, nor holds that in "
-                "its name; diffspeed history list names them"
-            )
-        found = read_series(
-            connection,
-            tests[0],
-            arguments.stack,
-            arguments.environment,
-            arguments.last,
-            arguments.anchor,
-        )
-        for series in found:
-            if shown:
-                print()
-            for line in series_lines(series, points=arguments.points, encoding=encoding):
-                print(line)
-            shown += 1
-            anchored += series.drift is not None
-            changes += [
-                (is_worse(series, change), change.after_commit, change.by_commit)
-                for change in series.changes
-                if change.after_commit and change.by_commit
-            ]
-    if not shown:
-        raise UsageError(
-            f"{plain(tests[0])} has no series of that stack and environment; without --stack and "
-            "--environment all are shown"
-        )
-    if arguments.anchor is not None and not anchored:
-        raise UsageError(
-            f"no measured series of {plain(tests[0])} has a point at commit {arguments.anchor!r} "
-            "from a clean tree, so none can be told against it; --points lists the commits"
-        )
-    print()
-    if len(tests) > 1:
-        print(_others(arguments.test, tests[1:]))
-    if changes:
-        # The last one, but what got worse first.
-        worse, after, by = max(enumerate(changes), key=lambda entry: (entry[1][0], entry[0]))[1]
-        what = f"what made it {'worse' if worse else 'better'}"
-        print(f"{what}: git log --oneline {short(after)}..{short(by)}")
-    elif not arguments.points:
-        place.then("every point", "show", "--points", tests[0])
-    else:
-        place.then("all tests", "list")
-
-
-def _others(asked: str, others: Sequence[str]) -> str:
-    few = [plain(test) for test in others[:10]]
-    more = f" and {len(others) - 10} more" if len(others) > 10 else ""
-    names = f"{', '.join(few)}{more}"
-    return f"{plural(len(others), 'other test')} with {plain(asked)!r} in the name: {names}"
-
-
-def _export(arguments: argparse.Namespace, place: _Place) -> None:
+def _export(arguments: argparse.Namespace, place: Place) -> None:
     if arguments.file == "-":
         for line in export_lines(place.store):
             sys.stdout.write(line)
@@ -294,7 +204,7 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _import(arguments: argparse.Namespace, place: _Place) -> None:
+def _import(arguments: argparse.Namespace, place: Place) -> None:
     refused = 0
     for path in arguments.files:
         try:
@@ -330,7 +240,7 @@ def _progress() -> Callable[[Imported], None]:
     return tell
 
 
-def _prune(arguments: argparse.Namespace, place: _Place) -> None:
+def _prune(arguments: argparse.Namespace, place: Place) -> None:
     keep, days = arguments.keep, arguments.keep_days
     if keep is None and days is None:
         raise UsageError("prune needs --keep N or --keep-days DAYS (with both, either keeps)")

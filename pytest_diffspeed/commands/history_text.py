@@ -6,9 +6,12 @@ import statistics
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from ..history.environments import Difference
 from ..records.series import Change, Point, Series
 
 WIDTH = 64
+MOST_DIFFERENCES = 8
+"""Lines of what differs between two environments; the rest is named in one more."""
 _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN = "_.-:=+*#"
 
@@ -56,6 +59,27 @@ def series_lines(series: Series, *, points: bool, encoding: str) -> Iterator[str
         yield f"    {series.drift.sentence}"
     if points:
         yield from point_lines(series)
+
+
+def goes_on_lines(before: Series, after: Series, differing: Sequence[Difference]) -> Iterator[str]:
+    """What differs between the environments of two series of one figure, shown between them."""
+    if after.points[0].at >= before.points[-1].at:
+        how = "it goes on in another environment"
+    else:
+        how = "the same figure in another environment, in part of the same time"
+    digests = f"({plain(before.machine[:8])} → {plain(after.machine[:8])})"
+    if not differing:
+        yield f"{how} {digests}; the records of their sessions do not say what differs"
+        return
+    yield f"{how} {digests}. What differs:"
+    shown = differing[:MOST_DIFFERENCES]
+    width = max(len(plain(one.name)) for one in shown)
+    for one in shown:
+        ends = ("none" if end is None else plain(end) for end in (one.before, one.after))
+        yield f"    {plain(one.name):<{width}}  {' → '.join(ends)}"
+    rest = [plain(one.name) for one in differing[MOST_DIFFERENCES:]]
+    if rest:
+        yield f"    and {len(rest)} more: {', '.join(rest)}"
 
 
 def change_line(series: Series, change: Change) -> str:

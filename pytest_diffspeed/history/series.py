@@ -65,10 +65,10 @@ def read_series(
     last: int = LAST,
     anchor: str | None = None,
 ) -> Iterator[Series]:
-    """As :func:`series_of`, one at a time."""
+    """As :func:`series_of`, one at a time; those of one test stand as they go on in time."""
     wanted = in_order(select(SERIES))
     if test is not None:
-        wanted = wanted.where(SERIES.c.test == test)
+        wanted = _as_they_go_on(select(SERIES)).where(SERIES.c.test == test)
     if stack is not None:
         wanted = wanted.where(SERIES.c.stack == stack)
     if machine is not None:
@@ -90,6 +90,17 @@ def in_order(query: Select[Any]) -> Select[Any]:
         columns.stack,
         columns.claim,
         columns.figure,
+    )
+
+
+def _as_they_go_on(query: Select[Any]) -> Select[Any]:
+    """One figure's series in all environments stand together, in the order in which they end."""
+    columns = SERIES.c
+    newest = select(func.max(POINT.c.order_s)).where(POINT.c.series_id == columns.id)
+    return query.order_by(
+        *(columns.stack, columns.claim, columns.figure, columns.condition),
+        newest.correlate(SERIES).scalar_subquery(),
+        columns.id,
     )
 
 

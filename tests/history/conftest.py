@@ -6,9 +6,10 @@ import os
 import pytest
 from servers import RunningServer, binaries
 
+from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.record import add_session
 from pytest_diffspeed.history.store import Store
-from pytest_diffspeed.history.url import parse_store
+from pytest_diffspeed.history.url import DEFAULT, parse_store
 
 REQUIRED = "DIFFSPEED_REQUIRE_SERVICES"
 _numbers = itertools.count()
@@ -65,3 +66,20 @@ def add(store):
         return stored
 
     return add
+
+
+@pytest.fixture
+def history(tmp_path, monkeypatch, capsys):
+    """Run a command in a folder whose default store holds some sessions; lines, error, status."""
+    monkeypatch.chdir(tmp_path)
+    store = Store(parse_store(DEFAULT), tmp_path)
+
+    def run(*words, sessions=()):
+        for records in sessions:
+            with store.writing() as connection:
+                add_session(connection, records)
+        status = main(["history", *words])
+        out, err = capsys.readouterr()
+        return out.splitlines(), err, status
+
+    return run

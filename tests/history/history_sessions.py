@@ -73,3 +73,19 @@ def example():
     for number in range(90):
         ratio = (1.72 if number < 61 else 1.51) * shuffle.gauss(1, 0.015)
         yield session(number, ratio=ratio, breaks=2 if number == 40 else 0)
+
+
+UPGRADED = {**ENVIRONMENT, "threads": 4, "torch": "2.14.1", "torchao": "0.18.0"}
+
+
+def moved():
+    """The history that ``docs/history.md`` shows for a change of the environment: after eight
+    commits a newer torch on more threads, and a torchao.
+    """
+    from random import Random
+
+    shuffle = Random(7)
+    for number in range(16):
+        ratio = (1.72 if number < 8 else 1.61) * shuffle.gauss(1, 0.015)
+        where = {} if number < 8 else {"environment": UPGRADED, "machine": "cd34" * 8}
+        yield session(number, ratio=ratio, breaks=None, **where)

@@ -10,30 +10,9 @@ import pytest
 from history_sessions import commit_name, gate_lines, session, session_line
 from servers import PASSWORD
 
-from pytest_diffspeed.commands.cli import main
-from pytest_diffspeed.history.record import add_session
-from pytest_diffspeed.history.store import Store
-from pytest_diffspeed.history.url import DEFAULT, parse_store
 from pytest_diffspeed.records.journal import as_line, write_all
 
 TEST = "test_sdxl.py::test_fast[compile]"
-
-
-@pytest.fixture
-def history(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder whose default store holds some sessions; lines, error, status."""
-    monkeypatch.chdir(tmp_path)
-    store = Store(parse_store(DEFAULT), tmp_path)
-
-    def run(*words, sessions=()):
-        for records in sessions:
-            with store.writing() as connection:
-                add_session(connection, records)
-        status = main(["history", *words])
-        out, err = capsys.readouterr()
-        return out.splitlines(), err, status
-
-    return run
 
 
 def jumping(count=40, at=25):

@@ -1,10 +1,11 @@
 """``docs/history.md`` shows what is printed, and its code runs."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
-from history_sessions import example
+from history_sessions import example, moved
 
 from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.record import add_session
@@ -14,22 +15,33 @@ from pytest_diffspeed.history.url import DEFAULT, parse_store
 DOCS = (Path(__file__).parents[2] / "docs" / "history.md").read_text(encoding="utf-8")
 
 
+EXAMPLES = {"list": example, "show": example, "environments": moved}
+
+
 @pytest.fixture
-def history(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for records in example():
+def stored(tmp_path, monkeypatch):
+    """Store a history, all of it in one transaction."""
+
+    def stored(sessions):
+        monkeypatch.chdir(tmp_path)
         with Store(parse_store(DEFAULT), tmp_path).writing() as connection:
-            add_session(connection, records)
+            for records in sessions:
+                add_session(connection, records)
+
+    return stored
 
 
-@pytest.mark.parametrize("words", [("list",), ("show", "test_fast")])
-def test_the_documentation_shows_what_is_printed(history, capsys, tmp_path, words):
-    (shown,) = re.findall(rf"<!-- {words[0]} -->\n```text\n(.*?)```", DOCS, re.S)
-    assert main(["history", *words]) == 0
-    assert capsys.readouterr().out.replace(str(tmp_path), "/project") == shown
+@pytest.mark.parametrize("shown", EXAMPLES)
+def test_the_documentation_shows_what_is_printed(stored, capsys, tmp_path, shown):
+    block = rf"```console\n\$ diffspeed ([^\n]*)\n```\n\n<!-- {shown} -->\n```text\n(.*?)```"
+    ((words, text),) = re.findall(block, DOCS, re.S)
+    stored(EXAMPLES[shown]())
+    assert main(shlex.split(words)) == 0
+    assert capsys.readouterr().out.replace(str(tmp_path), "/project") == text
 
 
-def test_the_code_of_the_documentation_runs(history, capsys):
+def test_the_code_of_the_documentation_runs(stored, capsys):
+    stored(example())
     (code,) = re.findall(r"^```python\n(.*?)^```", DOCS, re.M | re.S)
     exec(compile(code, "docs/history.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
