@@ -11,6 +11,7 @@ import json
 import pkgutil
 import tempfile
 
+import hypothesis
 import pytest
 
 import pytest_diffspeed
@@ -20,6 +21,10 @@ from pytest_diffspeed.records.schema import fits, kinds, schema
 from tests.clocks import ReplayingClock
 
 pytest_plugins = ["pytester"]
+
+# An example that takes long on a busy machine is no failure.
+hypothesis.settings.register_profile("diffspeed", deadline=None)
+hypothesis.settings.load_profile("diffspeed")
 
 TINY = "random:sdxl-tiny"
 """A real pipeline with all its parts, random weights, and calls of a fraction of a second."""

@@ -121,7 +121,7 @@ def test_half_a_character_is_written_and_read(tmp_path):
 
 
 @given(st.lists(damaged(), max_size=6))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_records_that_fit_can_be_shown_and_exported(records):
     fitting = [{"kind": kind, **record} for kind, record in records if fits(kind, record)]
     session = recorded_session(fitting, path=os.curdir)
@@ -139,7 +139,7 @@ def test_any_records_that_fit_can_be_shown_and_exported(records):
 
 
 @given(content=st.binary(max_size=300))
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 def test_any_bytes_are_read(tmp_path, content):
     path = tmp_path / "r.jsonl"
     path.write_bytes(content)

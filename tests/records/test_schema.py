@@ -40,7 +40,7 @@ def test_an_example_fits_and_lacks_nothing_it_needs(kind):
 
 
 @given(damaged())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_two_validators_agree(drawn):
     kind, record = drawn
     validator = jsonschema.Draft7Validator(schema())

@@ -178,7 +178,7 @@ def test_hostile_words_are_shown_and_nothing_else(text):
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_is_one_cell(text):
     seen = rendered(f"| a | b |\n|-|-|\n| {code(text)} | end |\n")
     assert len(seen.cells) == 4 and seen.cells[3] == "end"

@@ -79,7 +79,6 @@ def run(program, seed, device):
 @given(program=st.lists(instruction, max_size=12), seed=st.integers(0, 99))
 @settings(
     max_examples=150,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -98,7 +97,6 @@ def test_same_values_as_on_the_cpu(gpu, program, seed):
 )
 @settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -26,7 +26,7 @@ def times_of(run: list[tuple[int, list[int]]]) -> list[float]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(run=runs, min_ratio=st.sampled_from([1.0, 1.5, 0.7, 1 / 1.05]))
 def test_the_interval_agrees_with_the_decision_after_every_pair(
     method: str, run: list[tuple[int, list[int]]], min_ratio: float
@@ -46,7 +46,7 @@ def test_the_interval_agrees_with_the_decision_after_every_pair(
         low, high = estimate.low, estimate.high
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(run=runs, theta=st.sampled_from([k / 200 for k in range(-60, 61, 3)] + [0.0]))
 @pytest.mark.parametrize("evidence", [SignEvidence, BetEvidence])
 def test_a_threshold_lies_outside_exactly_if_its_own_gate_excludes_it(
@@ -65,7 +65,7 @@ def test_a_threshold_lies_outside_exactly_if_its_own_gate_excludes_it(
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_sign_bounds_are_order_statistics(xs: list[float]) -> None:
     evidence = SignEvidence(0.05, 0.1)
     low, high = -math.inf, math.inf

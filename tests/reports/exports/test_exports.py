@@ -183,7 +183,7 @@ def test_the_command_of_pytest_benchmark_is_there():
 
 
 @given(st.lists(st.floats(min_value=1e-6, max_value=1e6), min_size=1, max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_statistics_are_those_of_pytest_benchmark(values):
     theirs = Stats()
     for value in values:
