@@ -8,7 +8,7 @@ another order, and must give what the pipeline got from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +50,25 @@ class ComponentArms:
     ``pairs_of`` says what a pair is of, for the line of a verdict.
     """
 
+    prepared: tuple[PreparedArm, ...]
     arms: tuple[Arm, ...]
     pairs_of: str
+    unit: str
+
+    def arm_of(self, prepared: PreparedArm) -> Arm:
+        """That of ``prepared``, which need not be one of those that were given.
+
+        Raises:
+            NotAloneError: see :func:`component_arms`.
+        """
+        for known, arm in zip(self.prepared, self.arms, strict=True):
+            if known.spec == prepared.spec:
+                return arm
+        return component_arms([prepared], self.unit).arms[0]
+
+    def open(self) -> AbstractContextManager[Sequence[Sequence[Arm]]]:
+        """The arms, ready to be timed."""
+        return nullcontext([self.arms])
 
 
 class ComponentArm(Arm):
@@ -105,7 +122,8 @@ def component_arms(prepared: Sequence[PreparedArm], unit: str) -> ComponentArms:
         for one, calls in zip(prepared, captured, strict=True)
     )
     names = [one.spec.stack.name for one in prepared]
-    return ComponentArms(arms, _what(unit, captured, numbers, names))
+    what = _what(unit, captured, numbers, names)
+    return ComponentArms(tuple(prepared), arms, what, unit)
 
 
 def _what(

@@ -95,6 +95,26 @@ def capture_steps(
     return StepCalls(steps, tuple(recorder.ran_in), None if shape is None else tuple(shape))
 
 
+class StepEnds:
+    """Tells which calls of ``scheduler.step`` end a denoising step of their own.
+
+    Schedulers that step one after the other, with no denoiser between, end one step (the video and
+    the audio of LTX-2).
+    """
+
+    def __init__(self) -> None:
+        self._ended_by: list[Any] = []
+
+    def is_new(self, scheduler: Any, has_run: bool = False) -> bool:
+        """``has_run``: whether a denoiser is known to have run since the last one."""
+        again = any(scheduler is one for one in self._ended_by)
+        new = again or has_run or not self._ended_by
+        if new:
+            self._ended_by.clear()
+        self._ended_by.append(scheduler)
+        return new
+
+
 @dataclass
 class _Recorder:
     wanted: Collection[int] | None
@@ -105,18 +125,12 @@ class _Recorder:
     _has_run: bool = False
     _running: bool = False
     _bytes: int = 0
-    _ended_by: list[Any] = field(default_factory=list)
+    _ends: StepEnds = field(default_factory=StepEnds)
 
     def step_ended(self, scheduler: Any) -> None:
-        """Schedulers that step one after the other, with no denoiser between, end one step."""
-        if not self.steps or self._running:
-            return
-        again = any(scheduler is one for one in self._ended_by)
-        if again or self._has_run or not self._ended_by:
+        if self.steps and not self._running and self._ends.is_new(scheduler, self._has_run):
             self._now += 1
             self._has_run = False
-            self._ended_by.clear()
-        self._ended_by.append(scheduler)
 
     def around(self, entry: Entry) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def wrap(function: Callable[..., Any]) -> Callable[..., Any]:

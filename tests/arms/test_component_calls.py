@@ -5,37 +5,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pytest_diffspeed.accelerators.registry import resolve_device
 from pytest_diffspeed.adapters.torch_internals import around_calls
-from pytest_diffspeed.arms.builder import Builder
 from pytest_diffspeed.arms.component_calls import NotAloneError, component_arms, spread
 from pytest_diffspeed.arms.prepared_arm import PreparedArm
-from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.errors import SourceError
-from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.records.verdict import VerdictKind
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.timing.speedup import measure_speedup
+from tests.arms.small_arms import OneSecond, prepared
 
 STEPS = 20
 SDXL = "random:sdxl-tiny"
 
 
-def built(source):
-    with third_party():
-        pipeline = parse_source(source).build()
-        builder = Builder(resolve_device("cpu"), steps=STEPS)
-        call = builder.call(parse_source(source), pipeline)
-        stack = parse_stack("fp32")
-        # Without the first call of twenty steps.
-        short = builder.prepare(ArmSpec(source, stack), pipeline, call.varied(steps=1))
-    return PreparedArm(short.spec, pipeline, call, short.applied)
-
-
 @pytest.fixture(scope="module")
 def sdxl():
-    return built(SDXL)
+    return prepared(SDXL, steps=STEPS)
 
 
 @pytest.fixture
@@ -76,11 +61,6 @@ class Seen:
 
     def __exit__(self, *error):
         self._context.__exit__(*error)
-
-
-class OneSecond:
-    def time(self, call):
-        return 1.0, call()
 
 
 def verdict_of(first, second, min_ratio=0.5):
@@ -209,7 +189,7 @@ def test_a_component_that_is_not_the_same_each_time_is_not_timed_alone(arm, hook
 def test_a_cache_of_diffusers_is_told_by_its_hook():
     from diffusers import FirstBlockCacheConfig
 
-    flux = built("random:flux-tiny")
+    flux = prepared("random:flux-tiny", steps=STEPS)
     flux.pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.05))
     with pytest.raises(NotAloneError, match=r"transformer keeps a state between calls \(hook 'fbc"):
         component_arms([flux], "denoiser")

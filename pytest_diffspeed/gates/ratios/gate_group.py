@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ...common.errors import DiffspeedError, UnexpectedError
@@ -13,12 +13,13 @@ from ...records.verdict import GateResult
 from ..gate import GateContext, why_unchecked
 from .beside_pairs import record_memory, record_stages
 from .evidence_key import attempt_of
-from .marker import UNITS, SpeedMarker
+from .marker import STEP, WHOLE_CALL, SpeedMarker
 from .pending import PendingGate, is_timed_alone
 from .result import gate_result
 
 if TYPE_CHECKING:
     from ...arms.component_calls import ComponentArms
+    from ...arms.lockstep import StepArms
     from ...arms.prepared_arm import PreparedArm
     from ...evidence.noise import KnownFloor
     from ...timing.arm import TimedArm
@@ -52,8 +53,8 @@ def decided(block: GateGroup) -> Iterator[tuple[SpeedMarker, GateResult | Diffsp
 class GateGroup:
     """The gates of one test and unit, measured together.
 
-    Pairs are calls of the component alone where that is known to be the same as in a whole call;
-    where it is not, they are whole calls, and the line says why.
+    Pairs are calls of the component alone, or single steps, where those are known to be the same as
+    in a whole call; where they are not, pairs are whole calls, and the line says why.
     """
 
     def __init__(self, unit: str, asked: list[PendingGate], context: GateContext) -> None:
@@ -64,7 +65,7 @@ class GateGroup:
         self._candidate = context.candidate
         self._overs = list(dict.fromkeys(a.over for a in asked))
         self._floor: KnownFloor | None = None
-        self._alone: ComponentArms | None = None
+        self._alone: ComponentArms | StepArms | None = None
         self._why_whole_calls = ""
         self._open: list[PendingGate] = []
 
@@ -116,22 +117,26 @@ class GateGroup:
             self.unit,
             beside=beside,
             seed=seed,
-            alone=None if self._alone is None else self._arm_alone,
+            alone=None if self._alone is None else self._alone.arm_of,
         )
 
     def _choose_pairs(self) -> None:
-        """Take calls of the component alone, if that can be; else whole calls, as another gate:
-        its earlier pairs and its FAIL are those of whole calls.
+        """Take calls of the component alone or single steps, if that can be; else whole calls, as
+        another gate: its earlier pairs and its FAIL are those of whole calls.
         """
         from ...arms.component_calls import NotAloneError, component_arms
+        from ...arms.lockstep import step_arms
 
-        if self.unit in UNITS:
+        if self.unit == WHOLE_CALL:
             return
         if not all(is_timed_alone(asked.marker, self._context) for asked in self.asked):
             self._why_whole_calls = "worker processes time these only"
             return
         try:
-            self._alone = component_arms(self._arms(), self.unit)
+            if self.unit == STEP:
+                self._alone = step_arms(self._arms())
+            else:
+                self._alone = component_arms(self._arms(), self.unit)
         except NotAloneError as error:
             self._why_whole_calls = str(error)
             self._session.progress.line(f"{self.unit} is timed in whole calls: {error}")
@@ -139,15 +144,6 @@ class GateGroup:
                 asked.attempt = attempt_of(asked.marker, self._context, asked.over)
                 if asked.attempt.verdict is not None:
                     asked.result = self._context.publish(asked.attempt.verdict)
-
-    def _arm_alone(self, prepared: PreparedArm) -> TimedArm:
-        from ...arms.component_calls import component_arms
-
-        assert self._alone is not None
-        timed = dict(zip((arm.spec for arm in self._arms()), self._alone.arms, strict=True))
-        if prepared.spec in timed:
-            return timed[prepared.spec]
-        return component_arms([prepared], self.unit).arms[0]
 
     def _arms(self) -> list[PreparedArm]:
         """Those of ``over``, then the candidate."""
@@ -158,7 +154,7 @@ class GateGroup:
     def _instances(self) -> AbstractContextManager[Sequence[Sequence[TimedArm]]]:
         """The arms, once for each process instance."""
         if self._alone is not None:
-            return nullcontext([self._alone.arms])
+            return self._alone.open()
         return self._session.workers.instances(self._arms(), self.unit)
 
     def _afterwards(self) -> None:

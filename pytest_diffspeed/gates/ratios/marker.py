@@ -17,7 +17,7 @@ from ..marker_values import (
     as_stack,
 )
 
-UNITS = ("call", "step")
+WHOLE_CALL, STEP = UNITS = ("call", "step")
 METHODS = ("sign", "bet")
 
 

@@ -11,7 +11,7 @@ from ...records.verdict import GateResult
 from ...techniques.stacks import PREVIOUS, Stack
 from ..gate import GateContext
 from .evidence_key import attempt_of
-from .marker import UNITS, SpeedMarker
+from .marker import WHOLE_CALL, SpeedMarker
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -49,6 +49,6 @@ def ask(marker: SpeedMarker, context: GateContext) -> PendingGate | GateResult:
 
 
 def is_timed_alone(marker: SpeedMarker, context: GateContext) -> bool:
-    """Whether pairs are calls of a component alone, as far as is known before it is looked at."""
+    """Whether pairs are steps, or calls of a component alone, as far as is known beforehand."""
     in_workers = context.session.options.instances_of_arm() > 1
-    return marker.unit not in UNITS and not marker.is_against_base and not in_workers
+    return marker.unit != WHOLE_CALL and not marker.is_against_base and not in_workers

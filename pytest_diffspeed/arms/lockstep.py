@@ -1,0 +1,261 @@
+"""Arms that are timed by single denoising steps, each with guidance and ``scheduler.step``.
+
+A step cannot be called alone: its code stands in the middle of a pipeline's call.  So each arm's
+call runs in a thread of its own that is held whenever a scheduler's ``step`` has ended, and only
+one of them runs at a time: that whose step is timed.  Both arms are at the same step of their call,
+with generators and scheduler states of their own, so nothing has to be captured or replayed.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.diffusers_internals import stateful_hooks
+from ..common.errors import MeasurementError
+from ..pipelines.boundaries import require_unit
+from ..pipelines.scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
+from ..pipelines.step_calls import StepEnds
+from ..timing.arm import Arm
+from ..timing.timer import Timed
+from .component_calls import NotAloneError
+
+if TYPE_CHECKING:
+    from ..accelerators.clock import Clock
+    from .prepared_arm import PreparedArm
+
+ONE_STEP = (
+    "unit='step': a call with one denoising step has no steady step; use --diffspeed-steps=2 or "
+    "more"
+)
+
+
+class _Abandoned(BaseException):
+    """Ends a call that nobody waits for any more; no ``except Exception`` holds it up."""
+
+
+class HeldCall:
+    """Calls of one arm, one after the other, each held at the end of every step.
+
+    Only one thread runs at a time: whoever calls :meth:`advance` waits for it.
+    """
+
+    def __init__(self, call: Callable[[], object], name: str) -> None:
+        self._call = call
+        self._name = name
+        self._go = threading.Semaphore(0)
+        self._held = threading.Semaphore(0)
+        self._ends = StepEnds()
+        self._thread: threading.Thread | None = None
+        self._abandoned = False
+        self._error: BaseException | None = None
+        self.steps_ended = 0
+        """Of the call that is held."""
+        self.is_running = False
+
+    def advance(self) -> bool:
+        """Go on to the end of the next step; false where the call ended instead.
+
+        Raises:
+            Exception: what the call raised.
+        """
+        if self._thread is None:
+            self._begin()
+        self._go.release()
+        self._held.acquire()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self.is_running
+
+    def end(self) -> None:
+        """Give the call up where it is held; the next advance begins another one."""
+        thread = self._thread
+        if thread is not None:
+            self._abandoned = True
+            self._go.release()
+            thread.join()
+            self._held.acquire(blocking=False)  # told of its end, for which nobody waits
+            self._thread = self._error = None
+
+    def owns(self, thread: int) -> bool:
+        return self._thread is not None and self._thread.ident == thread
+
+    def scheduler_stepped(self, scheduler: Any) -> None:
+        """Told in the call's own thread; returns when the next step is wanted.
+
+        Raises:
+            _Abandoned: no further one is.
+        """
+        if self._ends.is_new(scheduler):
+            self.steps_ended += 1
+            self._hold()
+
+    def _hold(self) -> None:
+        self._held.release()
+        self._go.acquire()
+        if self._abandoned:
+            raise _Abandoned
+
+    def _begin(self) -> None:
+        self._ends = StepEnds()
+        self._abandoned = False
+        self.steps_ended = 0
+        self.is_running = True
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._run,), name=f"diffspeed-{self._name}", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._go.acquire()
+        try:
+            if not self._abandoned:
+                self._call()
+        except _Abandoned:
+            pass
+        except BaseException as error:
+            self._error = error
+        self.is_running = False
+        self._thread = None
+        self._held.release()
+
+
+class StepArm(Arm):
+    """An arm whose timed call is its next steady step.
+
+    The first step of a call, with what comes before it, and what follows the last one run outside
+    of what is timed.
+    """
+
+    def __init__(self, prepared: PreparedArm, lengths: dict[str, int]) -> None:
+        name = prepared.spec.stack.name
+        self.held = HeldCall(lambda: prepared.call(prepared.pipeline), name)
+        super().__init__(name, self._next_step, prepared.running, self._timed)
+        self._lengths = lengths
+
+    def _timed(self, clock: Clock, _: Callable[[], object]) -> Timed:
+        for _attempt in range(2):
+            self._to_a_steady_step()
+            seconds, is_step = clock.time(self.held.advance)
+            if is_step:
+                return Timed(seconds, seconds, None)
+            self._ended()
+        raise AssertionError("unreachable because a call of known length is not run to its end")
+
+    def _next_step(self) -> None:
+        """Off the clock."""
+        for _attempt in range(2):
+            self._to_a_steady_step()
+            if self.held.advance():
+                return
+            self._ended()
+
+    def _to_a_steady_step(self) -> None:
+        if self.held.is_running and self.held.steps_ended == self._lengths.get(self.name):
+            while self.held.advance():
+                raise MeasurementError(f"unit='step': the calls of {self.name} differ in steps")
+        if not self.held.is_running and not self.held.advance():
+            raise MeasurementError("unit='step': no scheduler stepped in a call")
+
+    def _ended(self) -> None:
+        """The call had no further step: now it is known how many it has."""
+        self._lengths[self.name] = self.held.steps_ended
+        if self.held.steps_ended == 1:
+            raise MeasurementError(ONE_STEP)
+        if len(set(self._lengths.values())) > 1:
+            each = ", ".join(f"{steps} in {name}" for name, steps in self._lengths.items())
+            raise MeasurementError(
+                f"unit='step': calls of the arms have other numbers of steps ({each}), so no step "
+                "of the one is that of the other"
+            )
+
+
+class StepArms:
+    """The arms of a measurement by steps; threads and watches live while :meth:`open` is."""
+
+    pairs_of = "steps of calls in lockstep"
+
+    def __init__(self, prepared: Sequence[PreparedArm]) -> None:
+        self._prepared = prepared
+        self._lengths: dict[str, int] = {}
+        self._arms = {arm.spec: StepArm(arm, self._lengths) for arm in prepared}
+
+    @property
+    def arms(self) -> tuple[StepArm, ...]:
+        return tuple(self._arms[arm.spec] for arm in self._prepared)
+
+    def arm_of(self, prepared: PreparedArm) -> StepArm:
+        """That of ``prepared``, which need not be one of those that were given first."""
+        if prepared.spec not in self._arms:
+            self._arms[prepared.spec] = StepArm(prepared, self._lengths)
+        return self._arms[prepared.spec]
+
+    @contextmanager
+    def open(self) -> Iterator[Sequence[Sequence[StepArm]]]:
+        """The arms, ready to be timed; afterwards no call of theirs runs any more."""
+        schedulers = {
+            id(one): one for arm in self._prepared for one in schedulers_of(arm.pipeline).values()
+        }
+        with ExitStack() as stack:
+            stack.enter_context(watch_schedulers(self._around, schedulers.values(), ENDS_STEP))
+            stack.callback(self._end)
+            yield [self.arms]
+
+    def _around(self, scheduler: Any, _: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def stepping(*args: Any, **kwargs: Any) -> Any:
+            stepped = function(*args, **kwargs)
+            here = threading.get_ident()
+            for arm in list(self._arms.values()):
+                if arm.held.owns(here):
+                    arm.held.scheduler_stepped(scheduler)
+            return stepped
+
+        return stepping
+
+    def _end(self) -> None:
+        for arm in self._arms.values():
+            arm.held.end()
+
+
+def step_arms(prepared: Sequence[PreparedArm]) -> StepArms:
+    """Arms that time single steps, one for each of ``prepared``.
+
+    Raises:
+        NotAloneError: their steps can be timed in whole calls only; the sentence says why.
+        SourceError: no scheduler steps in a call.
+    """
+    for arm in prepared:
+        require_unit(arm.pipeline, arm.observed()[0], "step")
+        if arm.applied.cuda_graph_launches:
+            raise NotAloneError(
+                f"{arm.spec.stack} replays CUDA graphs, which belong to the thread that recorded "
+                "them"
+            )
+    shared = _shared_state(prepared)
+    if shared is not None:
+        raise NotAloneError(f"the arms share {shared}, whose state belongs to one call at a time")
+    return StepArms(prepared)
+
+
+def _shared_state(prepared: Sequence[PreparedArm]) -> str | None:
+    """What two of the arms share that keeps a state through a call: calls that take turns would
+    disturb each other.
+    """
+    seen: dict[int, str] = {}
+    for arm in prepared:
+        stateful: dict[str, object] = {**schedulers_of(arm.pipeline)}
+        for component in arm.observed()[0].denoisers:
+            module = component.module
+            if module is not None and next(stateful_hooks(module), None) is not None:
+                stateful[component.name] = module
+        own = {id(thing): name for name, thing in stateful.items()}
+        for thing, name in own.items():
+            if thing in seen:
+                return name
+        seen |= own
+    return None
