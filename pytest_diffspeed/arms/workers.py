@@ -22,12 +22,13 @@ from ..records.journal import Journal
 from ..techniques.stacks import BASELINE_NAME, parse_stack
 from ..timing.arm import TimedArm
 from .base_commit.base import Base
-from .base_commit.place import Place, this_process
+from .base_commit.place import Place
 from .base_commit.variables import of_base, of_both
 from .prepared_arm import PreparedArm
 from .session_options import Options
 from .spec import ArmSpec
 from .worker.arm import WorkerArm, worker_arms
+from .worker.kept import KeptWorkers
 from .worker.protocol import BuildOrder
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Workers:
         self._weights = weights
         self._journal = journal
         self._progress = progress
+        self._kept = KeptWorkers()
         self._incomparable: dict[str | ArmSpec, DiffspeedError] = {}
 
     @contextmanager
@@ -86,9 +88,11 @@ class Workers:
 
     @contextmanager
     def base_and_head(
-        self, candidate: PreparedArm, unit: str
+        self, spec: ArmSpec, unit: str, instances: int
     ) -> Iterator[Sequence[Sequence[WorkerArm]]]:
-        """The base's arm and this tree's with the candidate's stack, for each process instance.
+        """The base's arm and this tree's with the same stack, for each process instance.
+
+        The processes stay for the next arms of this source; see :class:`.worker.kept.KeptWorkers`.
 
         Raises:
             AbsentArmError: the base has no such pipeline source.
@@ -96,38 +100,36 @@ class Workers:
             MeasurementError: a worker could not build its arm.
             UsageError: the base cannot be checked out.
         """
-        spec = candidate.spec
-        count = self._options.instances_of_arm(against_base=True)
+        assert self._base is not None, "a gate against a base asks for one first"
         base, place = self.order_in_base(spec, unit)
-        orders = [("base", base), ("head", self.order(spec, unit))]
-        variables = of_both(os.environ, self._options.base_env)
-        head = replace(this_process(), variables=variables)
+        own = replace(self._base.own_place(), variables=of_both(os.environ, self._options.base_env))
+        orders = [("base", base, place), ("head", self.order(spec, unit), own)]
+        # A technique of the project's may be the only thing that a pipeline takes from the tree.
+        added = frozenset(f"technique {name}" for name in spec.stack.names)
+        kept_for = (spec.source, added & set(extensions().added_by))
         with ExitStack() as stack:
             with (
                 self._comparable(spec),
-                self._progress.phase(f"building {spec.stack} in {count} worker processes each"),
+                self._progress.phase(f"building {spec.stack} in worker processes, here and there"),
             ):
-                workers = stack.enter_context(worker_arms(orders, count, [place, head]))
+                workers = stack.enter_context(self._kept.arms(kept_for, orders, instances))
+            yield workers
+
+    @contextmanager
+    def timed_base_and_head(
+        self, spec: ArmSpec, unit: str
+    ) -> Iterator[Sequence[Sequence[WorkerArm]]]:
+        """:meth:`base_and_head` in as many process instances as the session's options ask for."""
+        count = self._options.instances_of_arm(against_base=True)
+        with self.base_and_head(spec, unit, count) as workers:
             for number, arms in enumerate(workers):
                 for arm in arms:
                     self._write_worker(arm, spec, number)
             yield workers
 
-    @contextmanager
-    def base_arm(self, spec: ArmSpec) -> Iterator[WorkerArm]:
-        """The base's arm in one worker process, to be looked at.
-
-        Raises:
-            AbsentArmError, MeasurementError, UsageError: see :meth:`base_and_head`.
-        """
-        base, place = self.order_in_base(spec, "call")
-        with ExitStack() as stack:
-            with (
-                self._comparable(spec),
-                self._progress.phase(f"building {spec.stack} of the base"),
-            ):
-                ((arm,),) = stack.enter_context(worker_arms([("base", base)], 1, [place]))
-            yield arm
+    def close(self) -> None:
+        """End the processes that were kept."""
+        self._kept.close()
 
     def order(self, spec: ArmSpec, unit: str) -> BuildOrder:
         """What a worker process is told to build.

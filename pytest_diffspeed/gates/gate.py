@@ -6,7 +6,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..common.errors import DiffspeedError, UnexpectedError
 from ..common.paths import short_path
@@ -105,8 +105,17 @@ class BaseClaim:
     claim: str
 
 
-ArmOfBase = Callable[["PreparedArm"], "WorkerArm"]
-"""Gives the base's arm with the same stack as an arm of this tree."""
+class BothArms(NamedTuple):
+    """The base's arm and this tree's with the same stack, each in a process of its own: what the
+    tests of this tree patch in their process changes neither.
+    """
+
+    base: WorkerArm
+    head: WorkerArm
+
+
+ArmsOfBoth = Callable[["PreparedArm"], BothArms]
+"""Gives the arms of both trees with the same stack as an arm of this process."""
 
 
 class Gate(ABC):
@@ -149,18 +158,18 @@ class Gate(ABC):
         return ()
 
     def check_against_base(
-        self, claim: BaseClaim, context: GateContext, of_base: ArmOfBase
+        self, claim: BaseClaim, context: GateContext, of_both: ArmsOfBoth
     ) -> GateResult:
         """The verdict on one of :meth:`base_claims`; whoever calls this publishes it."""
         raise NotImplementedError
 
     def check_all_against_base(
-        self, claims: Sequence[BaseClaim], context: GateContext, of_base: ArmOfBase
+        self, claims: Sequence[BaseClaim], context: GateContext, of_both: ArmsOfBoth
     ) -> Iterator[tuple[BaseClaim, GateResult | DiffspeedError]]:
         """Check :meth:`base_claims`, each as if it were alone."""
         for claim in claims:
             try:
-                found = self.check_against_base(claim, context, of_base)
+                found = self.check_against_base(claim, context, of_both)
                 checked: GateResult | DiffspeedError = context.publish(found)
             except Exception as error:
                 checked = why_unchecked(error)

@@ -7,20 +7,19 @@ belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import AbsentArmError, DiffspeedError, SelfComparisonError, UncountableError
 from ..records.verdict import GateResult
-from .gate import BaseClaim, Gate, GateContext
+from .gate import ArmsOfBoth, BaseClaim, BothArms, Gate, GateContext
 from .marker import GateMarker
 from .registry import gates
 
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
     from ..arms.spec import ArmSpec
-    from ..arms.worker.arm import WorkerArm
 
 NO_BASE = "it compares with a base, and this session has none; give one with --diffspeed-base REV"
 
@@ -61,37 +60,40 @@ def _checks(
     claims: dict[Gate, Sequence[BaseClaim]], context: GateContext
 ) -> Iterator[tuple[BaseClaim, GateResult | DiffspeedError]]:
     for times in (False, True):
-        with _Arms(context) as of_base:  # gone before anything is timed
+        with _Arms(context) as of_both:  # let go before anything is timed
             for gate, of_gate in claims.items():
                 if gate.times is times:
-                    yield from gate.check_all_against_base(of_gate, context, of_base)
+                    yield from gate.check_all_against_base(of_gate, context, of_both)
 
 
 class _Arms:
-    """The base's arms that gates of one test look at: one at a time lives, and none afterwards."""
+    """The arms of both trees that gates of one test look at: those of one stack at a time."""
 
     def __init__(self, context: GateContext) -> None:
         self._context = context
         self._stack = ExitStack()
-        self._arm: tuple[ArmSpec, WorkerArm] | None = None
+        self._arms: tuple[ArmSpec, BothArms] | None = None
         self._failed: dict[ArmSpec, DiffspeedError] = {}
 
-    def __enter__(self) -> Callable[[PreparedArm], WorkerArm]:
+    def __enter__(self) -> ArmsOfBoth:
         return self._of
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
-    def _of(self, arm: PreparedArm) -> WorkerArm:
+    def _of(self, arm: PreparedArm) -> BothArms:
         if arm.spec in self._failed:  # not once for each gate
             raise self._failed[arm.spec]
-        if self._arm is None or self._arm[0] != arm.spec:
+        if self._arms is None or self._arms[0] != arm.spec:
             self._stack.close()
-            self._arm = None
+            self._arms = None
+            workers = self._context.session.workers
             try:
-                built = self._stack.enter_context(self._context.session.workers.base_arm(arm.spec))
+                ((base, head),) = self._stack.enter_context(
+                    workers.base_and_head(arm.spec, "call", 1)
+                )
             except DiffspeedError as error:
                 self._failed[arm.spec] = error
                 raise
-            self._arm = arm.spec, built
-        return self._arm[1]
+            self._arms = arm.spec, BothArms(base, head)
+        return self._arms[1]

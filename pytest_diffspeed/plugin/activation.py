@@ -50,6 +50,7 @@ def activate(config: pytest.Config, options: Options) -> None:
     @functools.cache
     def session() -> Session:
         made = Session(options, device, _project(config), _progress(config), base)
+        config.add_cleanup(made.workers.close)  # before the base's, whose folder they run in
         made.arm_listeners.append(functools.partial(add_arm, config))
         summary.journal = made.journal.path
         return made

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import UsageError
 from .checkout import BaseCommit, Checkout, find_commit
 from .environment import versions_of
-from .place import Place, base_place
+from .place import Place, base_place, this_process
 
 
 class Base:
@@ -86,7 +87,7 @@ class Base:
                 self._checkout = checkout
             tree = self._checkout.tree
         place = base_place(
-            top=self._rootdir if self.commit is None else self.commit.top,
+            top=self.top,
             tree=tree,
             python=self._python,
             entries=sys.path,
@@ -95,6 +96,17 @@ class Base:
         if tree is not None:  # started in a folder that the base does not have yet
             place.folder.mkdir(parents=True, exist_ok=True)
         return place
+
+    def own_place(self) -> Place:
+        """Where workers of this tree run: as this process, and places are named from the top of
+        the repository, as in the base.
+        """
+        return replace(this_process(), root=self.top)
+
+    @property
+    def top(self) -> Path:
+        """The top of the tree that this process works on."""
+        return self._rootdir if self.commit is None else self.commit.top
 
     def close(self) -> None:
         """Remove what was checked out."""

@@ -1,4 +1,4 @@
-"""The worker process: builds one arm, then calls it whenever it is told to.
+"""The worker process: builds an arm, calls it whenever it is told to, and lets go of it.
 
     python diffspeed_worker.py [PIPE]
 
@@ -8,6 +8,7 @@ end of the pipe with the number ``PIPE`` for as long as it lives.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -26,35 +27,73 @@ def main() -> None:
     if len(sys.argv) > 1:
         end_with_parent(int(sys.argv[1]), Path(sys.argv[0]).parent)
     answers = _private_output()
-    orders = sys.stdin.buffer
-    first = from_line(orders.readline())
-    if first is None:
-        return  # the parent is gone already
-    build = BuildOrder.from_dict(first)
-    try:
-        if build.not_from is not None:
-            drop_from_path(Path(build.not_from))
-        prepared, clock, facts = _build(build)
-        if build.not_from is not None:
-            assert_not_imported(Path(build.not_from), shared=not build.own_environment)
-        if build.tree is not None and not build.own_environment:
-            assert_uses_base(Path(build.tree), build.source)
-    except Exception as error:
-        _answer(answers, _failed(error))
-        return
-    _answer(answers, {"ready": facts})
-    checked = len(sys.modules)
-    for line in orders:
-        order = from_line(line) or {}
+    worker = _Worker()
+    for line in sys.stdin.buffer:
         try:
-            answer = _obey(order, prepared, build.unit, clock)
-            if build.not_from is not None and len(sys.modules) != checked:
-                # Imports inside functions come with the calls.
-                assert_not_imported(Path(build.not_from), shared=not build.own_environment)
-                checked = len(sys.modules)
-            _answer(answers, answer)
+            answer = worker.obey(from_line(line) or {})
         except Exception as error:
-            _answer(answers, _failed(error))
+            answer = _failed(error)
+        _answer(answers, answer)
+
+
+class _Worker:
+    """Holds one arm at a time."""
+
+    def __init__(self) -> None:
+        self._order: BuildOrder | None = None
+        self._arm: PreparedArm | None = None
+        self._clock: Clock | None = None
+        self._checked = 0
+
+    def obey(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Do what an order says; what it gives is the answer.
+
+        Raises:
+            Exception: it cannot be done.
+        """
+        do = order.get("do")
+        if do == "build":
+            return {"ready": self._build(BuildOrder.from_dict(order["order"]))}
+        if self._order is None or self._arm is None or self._clock is None:
+            raise ValueError(f"{do!r} was asked of a worker that has built nothing")
+        if do == "release":
+            return self._release(self._order)
+        answer = _obey(order, self._arm, self._order.unit, self._clock)
+        self._check_imports(self._order)
+        return answer
+
+    def _build(self, order: BuildOrder) -> dict[str, Any]:
+        if order.not_from is not None and self._order is None:
+            drop_from_path(Path(order.not_from))
+        self._order, self._arm = order, None
+        self._arm, self._clock, facts = _build(order)
+        self._check_imports(order)
+        if order.tree is not None and not order.own_environment:
+            assert_uses_base(Path(order.tree), order.source)
+        return facts
+
+    def _release(self, order: BuildOrder) -> dict[str, Any]:
+        """The next arm finds the process as this one did: dynamo compiles code, not modules, and
+        would run for it what was compiled for this one.
+        """
+        from ...accelerators.registry import accelerator_of, resolve_device
+        from ...common.quiet import third_party
+
+        self._arm = None
+        if "torch._dynamo" in sys.modules:
+            import torch
+
+            with third_party():
+                torch.compiler.reset()
+        gc.collect()  # compiled modules are parts of reference cycles
+        accelerator_of(resolve_device(order.device)).release_memory()
+        return {}
+
+    def _check_imports(self, order: BuildOrder) -> None:
+        """Imports inside functions come with the calls."""
+        if order.not_from is not None and len(sys.modules) != self._checked:
+            assert_not_imported(Path(order.not_from), shared=not order.own_environment)
+            self._checked = len(sys.modules)
 
 
 def _private_output() -> BinaryIO:

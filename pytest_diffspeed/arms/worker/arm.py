@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
-import queue
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...common.errors import AbsentArmError, MeasurementError, SelfComparisonError
-from ...history.url import PASSWORD_VARIABLE
 from ...timing.arm import Shaped
-from ..base_commit.place import Place, this_process
+from ..base_commit.place import Place
 from ..counts import Counts
 from ..probes import Probe
 from . import answers
-from .protocol import BuildOrder, as_line, from_line
+from .process import WorkerProcess
+from .protocol import BuildOrder
 
 if TYPE_CHECKING:
     from ...accelerators.clock import Clock
@@ -33,12 +24,6 @@ BUILD_S = 3600.0
 """Longer than any model takes to load and to compile; who hangs longer will not come back."""
 CALL_S = 1800.0
 """The same for one call."""
-END_S = 10.0
-"""A worker that was told to end may finish the call that it is in."""
-_PACKAGE = Path(__file__).resolve().parents[2]
-_OF_AN_INTERPRETER = ("PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
-TAIL_CHARACTERS = 600
-"""Of what a crashed worker printed last, for the message."""
 
 
 class WorkerArm:
@@ -54,9 +39,11 @@ class WorkerArm:
         order: BuildOrder,
         *,
         place: Place | None = None,
+        process: WorkerProcess | None = None,
         call_s: float = CALL_S,
     ) -> None:
-        self._place = place = place or this_process()
+        """Built in a new process at ``place``, or in ``process``, which has no other arm then."""
+        self.process = WorkerProcess(name, place) if process is None else process
         self.name = name
         self.last_call_s = math.nan
         self.last_output: object = None
@@ -66,42 +53,11 @@ class WorkerArm:
         self.inputs: dict[str, Any] = {}
         self.proofs: list[str] = []
         self._call_s = call_s
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by end()
-        self._shim = tempfile.TemporaryDirectory(prefix="diffspeed-worker-")
-        self._alive: int | None
-        watched, self._alive = os.pipe()  # closed when this process ends, however it does
-        # Windows passes no such descriptors on.
-        inherits: dict[str, Any] = {"pass_fds": (watched,)} if hasattr(os, "killpg") else {}
-        args = [str(watched)] if inherits else []
-        try:
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                [place.python, str(_script(Path(self._shim.name))), *args],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                cwd=place.folder,
-                env=_environment(place),
-                start_new_session=True,  # so that what it starts itself can be ended with it
-                **inherits,
-            )
-        except OSError as error:
-            os.close(self._alive)
-            self._errors.close()
-            self._shim.cleanup()
-            raise MeasurementError(
-                f"worker process of arm {name!r}: {place.python} cannot be started in "
-                f"{place.folder} ({error.strerror})"
-            ) from None
-        finally:
-            os.close(watched)
-        self._answers: queue.Queue[bytes | None] = queue.Queue()
-        reader = threading.Thread(target=self._read, name="diffspeed-worker", daemon=True)
-        reader.start()
-        self._send(order.as_dict())
+        self.process.send({"do": "build", "order": order.as_dict()})
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self.process.pid
 
     def wait_until_ready(self, *, build_s: float = BUILD_S) -> None:
         """Wait until the arm is built and proven.
@@ -133,80 +89,31 @@ class WorkerArm:
         Raises:
             MeasurementError: it could not be counted, or the worker ended.
         """
-        root = str(self._place.root)
-        self._send({"do": "probe", "at": probe.at, "root": root, "with": args})
+        root = str(self.process.place.root)
+        self.process.send({"do": "probe", "at": probe.at, "root": root, "with": args})
         doing = f"looking at {probe.name}"
         return self._read_as(answers.counts, doing, self._answer(doing, BUILD_S))
 
+    def release(self) -> None:
+        """Let go of the pipeline and of what was compiled for it; the process stays.
+
+        Raises:
+            MeasurementError: the worker ended.
+        """
+        self.process.send({"do": "release"})
+        self._answer("releasing it", self._call_s)
+
     def end(self) -> None:
         """End the process, however busy it is; safe to call twice."""
-        process = self._process
-        try:
-            if process.stdin is not None:
-                process.stdin.close()
-        except OSError:  # it is gone, and its pipe with it
-            pass
-        try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            process.wait()
-        except BaseException:  # a second Ctrl-C: nobody waits any more, and nothing stays
-            self._kill()
-            raise
-        finally:
-            self._let_go()
-            self._errors.close()
-            self._shim.cleanup()
-
-    def _let_go(self) -> None:
-        alive, self._alive = self._alive, None
-        if alive is not None:
-            os.close(alive)
-
-    def _kill(self) -> None:
-        """End the process and what it started, as inductor's compiling processes."""
-        if hasattr(os, "killpg"):
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-        else:
-            self._process.kill()
+        self.process.end()
 
     def _call(self, order: str) -> dict[str, Any]:
         self.calls += 1
-        self._send({"do": order})
+        self.process.send({"do": order})
         return self._answer(f"call number {self.calls}", self._call_s)
 
-    def _send(self, content: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(as_line(content))
-            self._process.stdin.flush()
-        except (OSError, ValueError):
-            pass  # it has ended: the answer that does not come says why
-
     def _answer(self, doing: str, wait_s: float) -> dict[str, Any]:
-        try:
-            line = self._answers.get(timeout=wait_s)
-        except queue.Empty:
-            self._kill()
-            raise self._failure(doing, f"no answer within {wait_s:.0f} s") from None
-        if line is None:
-            self._answers.put(None)  # whoever asks next must not wait for an answer either
-            code = self._process.wait()
-            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-            if code == -9:
-                how += ", as when memory runs out"
-            raise self._failure(doing, f"it ended ({how})")
-        answer = from_line(line)
-        if answer is None:
-            raise self._failure(doing, f"it answered {line[:80]!r}, which is no JSON object")
-        if answer.get("itself") is True:
-            raise SelfComparisonError(str(answer.get("error")))
-        if "error" in answer:
-            error = AbsentArmError if answer.get("absent") is True else MeasurementError
-            raise error(f"worker process of arm {self.name!r}: {answer['error']}")
-        return answer
+        return self.process.answer(doing, wait_s)
 
     def _read_as(
         self, kind: Callable[[dict[str, Any]], T], doing: str, answer: dict[str, Any]
@@ -214,23 +121,7 @@ class WorkerArm:
         try:
             return kind(answer)
         except answers.WrongAnswerError as error:
-            raise self._failure(doing, str(error)) from None
-
-    def _failure(self, doing: str, what: str) -> MeasurementError:
-        self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, self._errors.tell() - TAIL_CHARACTERS))
-        last = self._errors.read().decode("utf-8", "replace").strip()
-        sentence = f"; the last it printed: {last}" if last else ""
-        return MeasurementError(
-            f"worker process of arm {self.name!r} (pid {self.pid}), {doing}: {what}{sentence}"
-        )
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as stream:
-            for line in stream:
-                self._answers.put(line)
-        self._answers.put(None)
+            raise self.process.failure(doing, str(error)) from None
 
 
 @contextmanager
@@ -259,34 +150,3 @@ def worker_arms(
                 arm.wait_until_ready()
                 built[-1].append(arm)
         yield built
-
-
-def _script(folder: Path) -> Path:
-    """What a worker's interpreter runs: this very package, and nothing that lies beside it.
-
-    Another environment needs not have it, and one that has another version of it must not use it:
-    both arms are measured by the same code.
-    """
-    (folder / _PACKAGE.name).symlink_to(_PACKAGE, target_is_directory=True)
-    script = folder / "diffspeed_worker.py"
-    script.write_text(
-        # Python puts a script's folder first, unless PYTHONSAFEPATH tells it not to.
-        f"import runpy\nimport sys\n\nsys.path.insert(0, {str(folder)!r})\n"
-        f"runpy.run_module({__package__!r}, run_name='__main__')\n",
-        encoding="utf-8",
-    )
-    return script
-
-
-def _environment(place: Place) -> dict[str, str]:
-    """That of the worker's place, or this process's, with the place's import path.
-
-    No worker needs the password of the store.
-    """
-    variables = os.environ if place.variables is None else place.variables
-    environment = {**variables, "PYTHONPATH": os.pathsep.join(place.path)}
-    environment.pop(PASSWORD_VARIABLE, None)
-    if place.python != sys.executable:
-        for name in _OF_AN_INTERPRETER:
-            environment.pop(name, None)
-    return environment

@@ -1,7 +1,8 @@
 """What a worker process and its parent tell each other: one JSON object a line.
 
-The parent writes to the worker's standard input: an order (:class:`BuildOrder`), then any number of
-``{"do": "call"}``, ``{"do": "discard"}`` or ``{"do": "probe", "at": …}`` (:mod:`..probes`).  The
+The parent writes to the worker's standard input: ``{"do": "build", "order": …}`` (a
+:class:`BuildOrder`), then any number of ``{"do": "call"}``, ``{"do": "discard"}`` or ``{"do":
+"probe", "at": …}`` (:mod:`..probes`).  After ``{"do": "release"}`` it may build another arm.  The
 worker answers each line with one on a pipe of its own; what libraries print goes to its standard
 error, which the parent keeps for the case of a crash.  The end of its input ends a worker, so none
 outlives its parent.

@@ -6,14 +6,13 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...arms.counts import PEAK_BYTES, CountedLine, Counts
 from ...arms.probes import Probe
 from ...records.verdict import Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from ..countable import counted_with
-from ..gate import ArmOfBase, BaseClaim, Gate, GateContext
+from ..gate import ArmsOfBoth, BaseClaim, Gate, GateContext
 from ..marker import GateMarker
 
 if TYPE_CHECKING:
@@ -54,13 +53,15 @@ class CountingGate(Gate):
         return [BaseClaim(marker, claim) for claim, marker in claims.items()]
 
     def check_against_base(
-        self, claim: BaseClaim, context: GateContext, of_base: ArmOfBase
+        self, claim: BaseClaim, context: GateContext, of_both: ArmsOfBoth
     ) -> GateResult:
         asked = self.base_probe(claim.marker, context)
         probe, arm = asked.probe, asked.arm
         with context.session.progress.phase(f"{probe.name} of {arm.spec.stack} against the base"):
-            head = probe.count(arm, str(_root(context)), asked.args)
-            base = of_base(arm).probe(probe, **asked.args)
+            arm.require_unchanged()
+            of_base, of_head = of_both(arm)
+            head = of_head.probe(probe, **asked.args)
+            base = of_base.probe(probe, **asked.args)
         return _result(claim, context, asked, base, head)
 
 
@@ -75,12 +76,6 @@ class CountDifference:
     better: tuple[str, ...]
     new: tuple[CountedLine, ...]
     gone: tuple[CountedLine, ...]
-
-
-def _root(context: GateContext) -> Path:
-    base = context.session.base
-    assert base is not None
-    return context.session.rootdir if base.commit is None else base.commit.top
 
 
 def difference(base: Counts, head: Counts, percent: float = 0.0) -> CountDifference:

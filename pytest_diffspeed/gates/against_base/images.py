@@ -1,4 +1,4 @@
-"""What the base draws: a worker writes them into a file."""
+"""What both trees draw: each worker writes it into a file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from ..compare_outputs import Outputs
 
 
-def drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Outputs:
-    """The outputs of ``cases`` as the base's arm draws them.
+def drawn_by(arm: WorkerArm, like: Outputs, cases: tuple[Case, ...]) -> Outputs:
+    """The outputs of ``cases`` as the arm of a worker draws them.
+
+    ``like`` is what this process drew of the pipeline: media of the same kinds are read alike.
 
     Raises:
-        MeasurementError: it could not, or the file cannot be read.
+        MeasurementError: it could not, gave other media, or the file cannot be read.
     """
     import numpy as np
     import torch
-
-    from ..compare_outputs import Outputs
 
     with tempfile.TemporaryDirectory(prefix="diffspeed-images-") as folder:
         path = Path(folder) / "images.npz"
@@ -37,10 +37,18 @@ def drawn_by(arm: WorkerArm, cases: tuple[Case, ...]) -> Outputs:
         try:
             with np.load(path, allow_pickle=False) as file:
                 media = [torch.from_numpy(file[f"arr_{at}"]) for at in range(len(file.files))]
-            images, *beside = (Outputs(one, None) for one in media)
         except (OSError, ValueError, KeyError) as error:
-            raise MeasurementError(f"the base's images cannot be read: {error}") from None
-    return replace(images, beside=tuple(beside))
+            raise MeasurementError(f"the images of {arm.name} cannot be read: {error}") from None
+    known = (like, *like.beside)
+    if len(media) != len(known):
+        raise MeasurementError(
+            f"a call gives {len(media)} media in the worker process of {arm.name} and "
+            f"{len(known)} in this process; only outputs of the same kinds can be compared"
+        )
+    first, *beside = (
+        replace(one, data=data, latents=None) for one, data in zip(known, media, strict=True)
+    )
+    return replace(first, beside=tuple(beside))
 
 
 def draw_images(arm: PreparedArm, root: Path, *, cases: Iterable[Any], path: str) -> Counts:

@@ -32,7 +32,7 @@ from ...similarity.presets import (
 from ...techniques.stacks import Stack
 from .. import several_media
 from ..against_base.images import drawn_by
-from ..gate import ArmOfBase, BaseClaim, Gate, GateContext
+from ..gate import ArmsOfBoth, BaseClaim, Gate, GateContext
 from ..image_cause import image_cause
 from ..image_limits_file import NAME as LIMITS_FILE
 from ..image_limits_file import limits_for
@@ -130,21 +130,26 @@ class SimilarityGate(Gate):
         return [BaseClaim(marker, f"{marker.claim} against base") for marker in markers]
 
     def check_against_base(
-        self, claim: BaseClaim, context: GateContext, of_base: ArmOfBase
+        self, claim: BaseClaim, context: GateContext, of_both: ArmsOfBoth
     ) -> GateResult:
         """Draw the same cases with both and compare, within the marker's limits."""
-        from ..baseline_images import draw, reference
+        from ..baseline_images import reference
 
         session, candidate, marker = context.session, context.candidate, claim.marker
         assert isinstance(marker, ImageSimilarity)
-        arm = of_base(candidate)
+        base, head = of_both(candidate)
         candidate.require_unchanged()
         preset, limits = limits_of_marker(marker, session, candidate)
         with session.shared_device():  # drawing beside somebody's timing would disturb it
             own = reference(session, candidate.spec.source)
-            drawn = draw(session, candidate, own.cases)
-            base_drew = drawn_by(arm, own.cases)
-            theirs = replace(own, drawn=base_drew, beside=_beside(own, base_drew))
+            drawn = drawn_by(head, own.drawn, own.cases)
+            base_drew = drawn_by(base, own.drawn, own.cases)
+            beside = zip(own.beside, base_drew.beside, strict=True)
+            theirs = replace(
+                own,
+                drawn=base_drew,
+                beside=tuple(replace(one, drawn=drew) for one, drew in beside),
+            )
         compared = compare_all(session, theirs, drawn, None, preset=preset, **limits)
         against = session.base
         assert against is not None
@@ -211,21 +216,6 @@ def draw_both(
         drawn = draw(session, candidate, wanted.cases)
         errors = denoiser_errors(session, candidate, wanted)
     return wanted, drawn, errors
-
-
-def _beside(own: BaselineImages, base_drew: Outputs) -> tuple[BaselineImages, ...]:
-    """What the base's calls gave besides, each with the floor that this tree has there.
-
-    Raises:
-        MeasurementError: they gave other media.
-    """
-    if len(own.beside) != len(base_drew.beside):
-        raise MeasurementError(
-            f"a call gives {1 + len(own.beside)} media here and {1 + len(base_drew.beside)} in the "
-            "base; only outputs of the same kinds can be compared"
-        )
-    pairs = zip(own.beside, base_drew.beside, strict=True)
-    return tuple(replace(one, drawn=drawn) for one, drawn in pairs)
 
 
 def compare_all(

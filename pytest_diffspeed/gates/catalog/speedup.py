@@ -13,7 +13,7 @@ from typing import ClassVar
 from ...common.errors import DiffspeedError
 from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
-from ..gate import ArmOfBase, BaseClaim, Checked, Gate, GateContext, why_unchecked
+from ..gate import ArmsOfBoth, BaseClaim, Checked, Gate, GateContext, why_unchecked
 from ..marker import GateMarker
 from ..marker_values import MOST_RATIO, as_number, as_ratio
 from ..ratios.against_base import speed_against_base
@@ -134,7 +134,7 @@ class SpeedupGates(Gate):
         return [BaseClaim(marker, marker.claim) for marker in (*own, *of_ours)]
 
     def check_all_against_base(
-        self, claims: Sequence[BaseClaim], context: GateContext, of_base: ArmOfBase
+        self, claims: Sequence[BaseClaim], context: GateContext, of_both: ArmsOfBoth
     ) -> Iterator[tuple[BaseClaim, GateResult | DiffspeedError]]:
         markers = [claim.marker for claim in claims if isinstance(claim.marker, SpeedMarker)]
         for marker, checked in speed_against_base(markers, context):

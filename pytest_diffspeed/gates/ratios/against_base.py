@@ -55,7 +55,7 @@ class _BaseGateGroup(GateGroup):
     def _instances(self) -> Iterator[Sequence[Sequence[TimedArm]]]:
         with ExitStack() as stack:
             self._workers = stack.enter_context(
-                self._session.workers.base_and_head(self._candidate, self.unit)
+                self._session.workers.timed_base_and_head(self._candidate.spec, self.unit)
             )
             base, head = self._workers[0]
             self._differing = differing(base, head)
@@ -81,7 +81,7 @@ class _BaseGateGroup(GateGroup):
         return replace(found, reason=f"against {base.name}: {found.reason}{notes}", figures=figures)
 
     def _afterwards(self) -> None:
-        """The workers are gone."""
+        """Nothing of the workers' arms is left."""
 
 
 def differing(base: WorkerArm, head: WorkerArm) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ The pipeline is a real one with random weights.  Workers are real processes in a
 
 import pytest
 
+from pytest_diffspeed.arms.worker.process import WorkerProcess
+
 PIPELINE = '''
 """A pipeline whose speed, structure, syncs and images a commit can change."""
 import time
@@ -83,12 +85,41 @@ def edit(project, change):
     project.commit(change)
 
 
+PATCHED = """
+import fast_pipeline
+from diffusers import EulerDiscreteScheduler
+
+def step(self, model_output, timestep, sample, **rest):
+    float(sample.mean())
+    return EulerDiscreteScheduler.step(self, model_output, timestep, sample, **rest)
+
+fast_pipeline.Scheduler.step = step
+"""
+"""What a conftest patches is no part of either tree: a sync in this process alone."""
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The worker processes that are started, by the names of their arms."""
+    names = []
+
+    def start(self, name, place=None):
+        names.append(name)
+        return initialize(self, name, place)
+
+    initialize = WorkerProcess.__init__
+    monkeypatch.setattr(WorkerProcess, "__init__", start)
+    return names
+
+
 @pytest.mark.slow
-def test_docs_only_passes(project, against_main):
+def test_docs_only_passes(project, pytester, against_main, started):
     (project.path / "README.md").write_text("Fast, and explained.\n")
+    pytester.makeconftest(PATCHED)
     project.commit("Explain")
     result, gates = against_main()
     result.assert_outcomes(passed=3)
+    assert started == ["base", "head"]  # for three tests and four gates
     assert {claim: str(gate.verdict) for claim, gate in gates.items()} == {
         "max_slowdown over base per call": "PASS",
         "no_graph_breaks against base": "PASS",

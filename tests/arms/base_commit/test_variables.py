@@ -77,7 +77,7 @@ def test_a_worker_sees_what_its_place_has_and_never_the_stores_password(monkeypa
     for variables, secret in ((of_both(os.environ), False), (None, True)):
         place = replace(this_process(), python=str(python), variables=variables)
         arm = WorkerArm("base", ORDER, place=place)
-        arm._process.wait(60)
+        arm.process._process.wait(60)
         arm.end()
         names = {line.partition("=")[0] for line in seen.read_text().splitlines()}
         assert ("MY_SECRET" in names) is secret

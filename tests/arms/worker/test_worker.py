@@ -17,6 +17,7 @@ from pytest_diffspeed.arms.counts import CountedLine, Counts
 from pytest_diffspeed.arms.probes import Probe
 from pytest_diffspeed.arms.worker import answers
 from pytest_diffspeed.arms.worker.arm import WorkerArm, worker_arms
+from pytest_diffspeed.arms.worker.kept import KeptWorkers
 from pytest_diffspeed.arms.worker.protocol import BuildOrder, as_line, from_line
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.gates.catalog.graph_breaks import count_breaks
@@ -55,7 +56,7 @@ def worker(monkeypatch, tmp_path):
         package.mkdir()
         (package / "__init__.py").touch()
         (package / "__main__.py").write_text("import json, os, sys, time\n" + program)
-        monkeypatch.setattr("pytest_diffspeed.arms.worker.arm.__package__", "bad_worker")
+        monkeypatch.setattr("pytest_diffspeed.arms.worker.process.__package__", "bad_worker")
         monkeypatch.syspath_prepend(tmp_path)
         arm = WorkerArm("bf16", ORDER, **options)
         started.append(arm)
@@ -65,6 +66,24 @@ def worker(monkeypatch, tmp_path):
     for arm in started:
         arm.end()
         assert not is_running(arm.pid)
+
+
+SPEAKS = """
+ready = {'ready': {'first_call_s': 1.0, 'weights': {}}}
+for line in sys.stdin:
+    print(json.dumps(ready if json.loads(line)['do'] == 'build' else {}), flush=True)
+"""
+
+
+@pytest.fixture
+def speaking(monkeypatch, tmp_path):
+    """Workers that build nothing and answer every order."""
+    package = tmp_path / "speaking_worker"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import json, sys\n" + SPEAKS)
+    monkeypatch.setattr("pytest_diffspeed.arms.worker.process.__package__", "speaking_worker")
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 READY = "print(json.dumps({'ready': {'first_call_s': 1.0, 'weights': {}}}), flush=True)\n"
@@ -93,6 +112,65 @@ def test_an_arm_is_built_proven_and_timed_in_its_own_process(pair):
         arm.untimed_call()
         assert arm.first_call_s > 0
     assert pair[0].weights == pair[1].weights != {}
+
+
+@pytest.fixture
+def kept():
+    workers = KeptWorkers()
+    yield workers
+    workers.close()
+
+
+def test_a_process_that_is_kept_builds_one_arm_after_the_other(kept):
+    pids, weights = [], []
+    for stack in ("fp32", "bf16"):
+        with kept.arms("tiny", [("head", order(stack=stack), this_process())], 1) as ((arm,),):
+            assert arm.timed_call(WallClock()) > 0
+            pids.append(arm.pid)
+            weights.append(arm.weights)
+    assert pids[0] == pids[1]
+    assert weights[0] == weights[1]
+    with pytest.raises(MeasurementError, match="'call' was asked of a worker that has built not"):
+        arm.timed_call(WallClock())  # it is gone, and its process is not
+
+
+@pytest.mark.usefixtures("speaking")
+def test_who_keeps_a_process_and_when_it_ends(kept):
+    here = this_process()
+
+    def pids(kept_for, *names, place=here):
+        orders = [(name, ORDER, place) for name in names]
+        with kept.arms(kept_for, orders, 1) as (arms,):
+            return {arm.name: arm.pid for arm in arms}
+
+    first = pids("one source", "base", "head")
+    assert pids("one source", "head")["head"] == first["head"]
+    assert pids("one source", "base", "head") == first
+    moved = pids("one source", "head", place=replace(here, path=(*here.path, "/elsewhere")))
+    assert moved["head"] != first["head"]
+    assert not is_running(first["head"])
+    other = pids("another source", "head")
+    assert not is_running(first["base"])  # that nobody asked for
+    assert not is_running(moved["head"])
+    with (
+        pytest.raises(ZeroDivisionError),
+        kept.arms("another source", [("head", ORDER, here)], 1) as ((arm,),),
+    ):
+        assert arm.pid == other["head"]
+        raise ZeroDivisionError
+    assert not is_running(other["head"])
+    last = pids("another source", "head")
+    kept.close()
+    assert not is_running(last["head"])
+
+
+@pytest.mark.usefixtures("speaking")
+def test_a_process_that_dies_meanwhile_is_replaced(kept):
+    orders = [("head", ORDER, this_process())]
+    with kept.arms("tiny", orders, 1) as ((arm,),):
+        os.kill(arm.pid, signal.SIGKILL)
+    with kept.arms("tiny", orders, 1) as ((new,),):
+        assert new.pid != arm.pid
 
 
 def test_workers_can_be_measured_against_each_other(pair):
@@ -239,7 +317,7 @@ def test_a_worker_that_hangs_is_killed(worker):
         arm.timed_call(WallClock())
     deadline = time.monotonic() + 30
     while is_running(arm.pid) and time.monotonic() < deadline:
-        arm._process.poll()
+        arm.process._process.poll()
         time.sleep(0.01)
     assert not is_running(arm.pid)
 
