@@ -21,6 +21,7 @@ from ..history.prune import prune
 from ..history.series import LAST, holds, in_order, iso
 from ..history.tables import POINT, SERIES, SESSION
 from ..history.url import DEFAULT
+from .history_index import index
 from .history_place import Place
 from .history_show import show
 from .history_text import number, plain
@@ -86,6 +87,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     showing.add_argument("--points", action="store_true", help="print every point too")
     showing.set_defaults(run=show)
+
+    indexing = commands.add_parser(
+        "index", parents=[shared], help="speed over commits, from comparisons with a base"
+    )
+    indexing.add_argument(
+        "test", metavar="TEST", nargs="?", help="only tests with it in their names"
+    )
+    indexing.add_argument("--anchor", metavar="COMMIT", help="the index is 1 at this commit")
+    indexing.add_argument(
+        "--all", action="store_true", help="all curves of a test, where no comparison joins them"
+    )
+    indexing.add_argument("--points", action="store_true", help="print every commit too")
+    indexing.set_defaults(run=index)
 
     export = commands.add_parser("export", parents=[shared], help="all records as JSON lines")
     export.add_argument("file", metavar="FILE", help="a path, or - for standard output")

@@ -12,6 +12,7 @@ from ..common.errors import UsageError
 from ..common.text import plural
 from ..history.environments import differences, environment_of
 from ..history.series import read_series, tests_like
+from ..history.speed_index import read_indexes
 from ..records.series import Series
 from .history_place import Place
 from .history_text import goes_on_lines, is_worse, plain, series_lines, short
@@ -57,6 +58,7 @@ def show(arguments: argparse.Namespace, place: Place) -> None:
                 for change in series.changes
                 if change.after_commit and change.by_commit
             ]
+        indexed = sum(len(one.points) for one in read_indexes(connection, tests[0]))
     if not shown:
         raise UsageError(
             f"{plain(tests[0])} has no series of that stack and environment; without --stack and "
@@ -70,6 +72,8 @@ def show(arguments: argparse.Namespace, place: Place) -> None:
     print()
     if len(tests) > 1:
         print(_others(arguments.test, tests[1:]))
+    if indexed:
+        place.then(f"speed index over {plural(indexed, 'commit')}", "index", tests[0])
     if changes:
         # The last one, but what got worse first.
         worse, after, by = max(enumerate(changes), key=lambda entry: (entry[1][0], entry[0]))[1]

@@ -139,11 +139,15 @@ def curve(values: Sequence[float], changed: Sequence[int], *, encoding: str) -> 
 
 
 def _value(point: Point) -> str:
-    interval = ""
-    if point.low is not None or point.high is not None:
-        ends = ["open" if end is None else number(end) for end in (point.low, point.high)]
-        interval = f" [{ends[0]}, {ends[1]}]"
-    return f"{number(point.value)}{interval} {plain(point.verdict)}"
+    is_counted = point.low is None and point.high is None
+    value = number(point.value) if is_counted else with_ends(point.value, point.low, point.high)
+    return f"{value} {plain(point.verdict)}"
+
+
+def with_ends(value: float, low: float | None, high: float | None) -> str:
+    """Such as ``1.52 [1.49, open]``."""
+    ends = ["open" if end is None else number(end) for end in (low, high)]
+    return f"{number(value)} [{ends[0]}, {ends[1]}]"
 
 
 def _many(count: int, what: str) -> str:

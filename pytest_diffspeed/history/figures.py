@@ -41,7 +41,7 @@ def figures_of(session: RecordedSession) -> list[FollowedFigure]:
     found: dict[tuple[str, str, str, str], FollowedFigure] = {}
     for gate in session.gates:
         for metric in _followed(gate):
-            number, result = _number(metric.value), gate.result
+            number, result = finite_number(metric.value), gate.result
             if number is not None:
                 name = str(metric.series)
                 found[result.test, result.stack, result.claim, name] = FollowedFigure(
@@ -52,8 +52,8 @@ def figures_of(session: RecordedSession) -> list[FollowedFigure]:
                     better=metric.better,
                     is_counted=metric.is_counted,
                     value=number,
-                    low=_number(metric.low),
-                    high=_number(metric.high),
+                    low=finite_number(metric.low),
+                    high=finite_number(metric.high),
                     verdict=str(result.verdict),
                     source=result.source,
                 )
@@ -81,7 +81,7 @@ def _of_ladder(row: Mapping[str, Any]) -> Iterator[FollowedFigure]:
         measured = row.get(name)
         if not isinstance(measured, Mapping):
             continue
-        ratio = _number(measured.get("ratio"))
+        ratio = finite_number(measured.get("ratio"))
         if ratio is not None:
             yield FollowedFigure(
                 test="ladder",
@@ -91,14 +91,14 @@ def _of_ladder(row: Mapping[str, Any]) -> Iterator[FollowedFigure]:
                 better=HIGHER,
                 is_counted=False,
                 value=ratio,
-                low=_number(measured.get("low")),
-                high=_number(measured.get("high")),
+                low=finite_number(measured.get("low")),
+                high=finite_number(measured.get("high")),
                 verdict=str(measured.get("verdict", "")),
                 source=row["source"] if isinstance(row.get("source"), str) else None,
             )
 
 
-def _number(value: object) -> float | None:
+def finite_number(value: object) -> float | None:
     """A finite number; anything else that a hostile file may hold there is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

@@ -148,21 +148,21 @@ class _About:
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> _About:
-        at_s = _seconds(about["at"])
+        at_s = seconds(about["at"])
         name = str(about["session"])
         return cls(
             # A name that no session of ours has is not trusted to fit the column.
             name=name if re.fullmatch(r"[0-9A-Za-z-]{1,64}", name) else _digest_of(name),
             at=_storable(about["at"]),
             at_s=0.0 if at_s is None else at_s,
-            committed_s=_seconds(about.get("committed_at")),
+            committed_s=seconds(about.get("committed_at")),
             commit=_optional(about.get("commit")),
             subject=_optional(about.get("subject")),
             dirty=bool(about.get("dirty")),
             machine=_storable(machine_of(about)),
             machine_name=_storable(about["device"].get("name", "unknown device")),
             pipeline=str(about.get("pipeline", "unknown pipeline")),
-            call=_call(about),
+            call=call_of(about) + _base_of(about),
         )
 
     def condition(self, figure: FollowedFigure) -> str:
@@ -183,20 +183,26 @@ class _About:
         )
 
 
-def _call(about: Mapping[str, Any]) -> str:
+def call_of(about: Mapping[str, Any]) -> str:
     """Such as ``, 4 steps``; what the user left to the source is not named."""
     options = about.get("options")
     options = options if isinstance(options, Mapping) else {}
     parts = [""]
-    steps, prompts, base = options.get("steps"), options.get("prompts"), about.get("base")
+    steps, prompts = options.get("steps"), options.get("prompts")
     if steps is not None:
         parts.append(f"{steps} step{'' if steps == 1 else 's'}")
     if prompts:
         parts.append(f"prompts {_digest_of(prompts)[:8]}")
-    if isinstance(base, Mapping):
-        python = base.get("python")
-        parts.append(f"base {base.get('rev')}{'' if python is None else f' with {python}'}")
     return ", ".join(parts)
+
+
+def _base_of(about: Mapping[str, Any]) -> str:
+    """Such as ``, base main``; nothing of a session without one."""
+    base = about.get("base")
+    if not isinstance(base, Mapping):
+        return ""
+    python = base.get("python")
+    return f", base {base.get('rev')}{'' if python is None else f' with {python}'}"
 
 
 def _series_ids(
@@ -287,7 +293,7 @@ def _kept(url: StoreUrl, finished: FinishedSession) -> str:
     return f"Nothing is lost; store it later with: {shlex.join(args)}"
 
 
-def _seconds(text: object) -> float | None:
+def seconds(text: object) -> float | None:
     """Seconds since 1970 of an ISO 8601 time; ``None`` where it is none."""
     if not isinstance(text, str):
         return None

@@ -89,3 +89,45 @@ def moved():
         ratio = (1.72 if number < 8 else 1.61) * shuffle.gauss(1, 0.015)
         where = {} if number < 8 else {"environment": UPGRADED, "machine": "cd34" * 8}
         yield session(number, ratio=ratio, breaks=None, **where)
+
+
+def base_line(
+    head,
+    base,
+    ratio,
+    *,
+    half=0.03,
+    test="test_sdxl.py::test_fast[compile]",
+    claim="max_slowdown over base per call",
+    about=(),
+    **figures,
+):
+    """The line of a gate of speed of commit ``head`` against commit ``base``."""
+    start = session_line(base)
+    against = {"rev": "main", "commit": start["commit"], "committed_at": start["committed_at"]}
+    against |= {"subject": start["subject"], "python": None, "environment": None, **dict(about)}
+    figures = {"over": "base", "unit": "call", "ratio": ratio, "pairs": 12, **figures}
+    figures = {"low": ratio * (1 - half), "high": ratio * (1 + half), **figures}
+    who = {"gate": claim.partition(" ")[0], "claim": claim, "test": test, "stack": "compile"}
+    verdict = {"verdict": "PASS", "reason": "", "evidence": "measured", "blocking": False}
+    return {"kind": "gate", **who, **verdict, "figures": {"against_base": against, **figures}}
+
+
+def compared(head, base, ratio, *, about=(), **line):
+    """The session of commit ``head``, compared with commit ``base``."""
+    return [session_line(head, **dict(about)), base_line(head, base, ratio, **line)]
+
+
+def chained():
+    """The history that ``docs/history.md`` shows for a speed index: 20 commits, each compared with
+    the one before, of which the eighth made all stacks slower; a newer torch from the tenth on.
+    Nobody compared the 16th.
+    """
+    from random import Random
+
+    shuffle = Random(3)
+    for number in range(1, 21):
+        where = {} if number < 10 else {"environment": UPGRADED, "machine": "cd34" * 8}
+        ratio = (0.91 if number == 8 else 1.0) * shuffle.gauss(1, 0.006)
+        if number != 16:
+            yield compared(number, number - 1, ratio, half=0.015, coverage=0.9, about=where)

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from history_sessions import example, moved
+from history_sessions import chained, example, moved
 
 from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.record import add_session
@@ -15,7 +15,7 @@ from pytest_diffspeed.history.url import DEFAULT, parse_store
 DOCS = (Path(__file__).parents[2] / "docs" / "history.md").read_text(encoding="utf-8")
 
 
-EXAMPLES = {"list": example, "show": example, "environments": moved}
+EXAMPLES = {"list": example, "show": example, "environments": moved, "index": chained}
 
 
 @pytest.fixture
@@ -49,5 +49,5 @@ def test_the_code_of_the_documentation_runs(stored, capsys):
 
 
 def test_every_command_stands_in_the_documentation():
-    for command in ("list", "show", "export", "import", "prune"):
+    for command in ("list", "show", "index", "export", "import", "prune"):
         assert f"diffspeed history {command}" in DOCS

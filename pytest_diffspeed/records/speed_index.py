@@ -1,0 +1,68 @@
+"""A speed index: one test's speed over commits, from comparisons of one commit with another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A commit against its base: ``ratio`` is base seconds by head seconds, over 1 is faster.
+
+    ``low`` and ``high`` are ``None`` where the interval is open.  ``sessions`` stand behind it, and
+    ``notes`` say what else they found different: weights, or inputs of the call.
+    """
+
+    base: str
+    head: str
+    subject: str | None
+    ratio: float
+    low: float | None
+    high: float | None
+    sessions: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_drop(self) -> bool:
+        """Whether all of its interval says slower."""
+        return self.high is not None and self.high < 1
+
+
+@dataclass(frozen=True)
+class IndexPoint:
+    """A commit.  ``value`` is its speed by that of the commit where the index is 1; ``at`` is its
+    time (ISO 8601).
+    """
+
+    commit: str
+    at: str
+    subject: str | None
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class SpeedIndex:
+    """Commits that comparisons join, in the order of their times.
+
+    ``unit`` is what a timed call is of, ``condition`` what was called (pipeline, steps, prompts),
+    ``device_kind`` as ``cpu``; ``environments`` many took part.  Of equal code, ``by_chance``
+    comparisons at most are expected to look like a drop.
+    """
+
+    test: str
+    stack: str
+    unit: str
+    condition: str
+    device_kind: str
+    points: Sequence[IndexPoint]
+    comparisons: Sequence[Comparison]
+    environments: int
+    by_chance: float
+
+    @property
+    def drops(self) -> list[Comparison]:
+        """Comparisons that are slower by more than their interval, the largest first."""
+        return sorted((c for c in self.comparisons if c.is_drop), key=lambda c: c.ratio)
