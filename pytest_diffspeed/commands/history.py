@@ -22,7 +22,7 @@ from ..history.series import LAST, holds, in_order, iso
 from ..history.tables import POINT, SERIES, SESSION
 from ..history.url import DEFAULT
 from .history_index import index
-from .history_place import Place
+from .history_place import HistoryPlace
 from .history_show import show
 from .history_text import number, plain
 
@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
     """The exit status: 0, or 2 where what was asked could not be done."""
     arguments = _parser().parse_args(argv)
     try:
-        run: Callable[[argparse.Namespace, Place], None] = arguments.run
-        run(arguments, Place(arguments))
+        run: Callable[[argparse.Namespace, HistoryPlace], None] = arguments.run
+        run(arguments, HistoryPlace(arguments))
         sys.stdout.flush()
     except DiffspeedError as error:
         print(f"diffspeed: {error}", file=sys.stderr)
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(arguments: argparse.Namespace, place: Place) -> None:
+def _list(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     own = POINT.alias()
     of_series = own.c.series_id == SERIES.c.id
     many = select(func.count()).select_from(own).where(of_series).correlate(SERIES)
@@ -192,7 +192,7 @@ def _print_folded(figures: list[str]) -> None:
     figures.clear()
 
 
-def _export(arguments: argparse.Namespace, place: Place) -> None:
+def _export(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     if arguments.file == "-":
         for line in export_lines(place.store):
             sys.stdout.write(line)
@@ -218,7 +218,7 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _import(arguments: argparse.Namespace, place: Place) -> None:
+def _import(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     refused = 0
     for path in arguments.files:
         try:
@@ -254,7 +254,7 @@ def _progress() -> Callable[[Imported], None]:
     return tell
 
 
-def _prune(arguments: argparse.Namespace, place: Place) -> None:
+def _prune(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     keep, days = arguments.keep, arguments.keep_days
     if keep is None and days is None:
         raise UsageError("prune needs --keep N or --keep-days DAYS (with both, either keeps)")

@@ -12,7 +12,7 @@ from ..common.text import plural
 from ..history.series import tests_like
 from ..history.speed_index import read_indexes
 from ..records.speed_index import Comparison, IndexPoint, SpeedIndex
-from .history_place import Place
+from .history_place import HistoryPlace
 from .history_text import curve, number, plain, short, with_ends
 
 MOST_DROPS = 3
@@ -20,7 +20,7 @@ MOST_CURVES = 3
 """Of a test, the newest: a branch that was squashed leaves its commits beside all others."""
 
 
-def index(arguments: argparse.Namespace, place: Place) -> None:
+def index(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     """Print the speed indexes of all tests, or of those whose names hold what was asked.
 
     Raises:

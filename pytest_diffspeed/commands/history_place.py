@@ -13,7 +13,7 @@ from ..history.url import check_store, parse_store
 from .history_text import plain
 
 
-class Place:
+class HistoryPlace:
     """The store that the command line names, and how to name it in the next command."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:

@@ -14,11 +14,11 @@ from ..history.environments import differences, environment_of
 from ..history.series import read_series, tests_like
 from ..history.speed_index import read_indexes
 from ..records.series import Series
-from .history_place import Place
+from .history_place import HistoryPlace
 from .history_text import goes_on_lines, is_worse, plain, series_lines, short
 
 
-def show(arguments: argparse.Namespace, place: Place) -> None:
+def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     """Print the series of the first test whose name holds what was asked.
 
     Raises:
