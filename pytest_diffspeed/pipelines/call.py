@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..accelerators.registry import accelerator_of
-from ..adapters.torch_noise import rounded_noise
 from ..common.errors import SourceError
 from .cases import CallDefaults, Case
 from .components import placement
@@ -153,6 +152,8 @@ class PipelineCall:
 
         ``output="latent"`` leaves out the VAE; ``steps`` shortens a call that is not measured.
         """
+        from ..adapters.torch_noise import rounded_noise
+
         arguments = self.arguments(pipeline, output=output, steps=steps)
         with rounded_noise():
             images: torch.Tensor = as_asked(pipeline(**arguments)[0])
@@ -167,6 +168,8 @@ class PipelineCall:
         Raises:
             MeasurementError: what it returned is not one image, video or sound.
         """
+        from ..adapters.torch_noise import rounded_noise
+
         latents: list[torch.Tensor] = []
 
         def keep(_: object, __: int, ___: object, given: dict[str, torch.Tensor]) -> dict[str, Any]:
