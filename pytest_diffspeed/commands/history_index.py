@@ -11,7 +11,7 @@ from ..common.errors import UsageError
 from ..common.text import plural
 from ..history.series import tests_like
 from ..history.speed_index import read_indexes
-from ..records.speed_index import Comparison, IndexPoint, SpeedIndex
+from ..records.speed_index import BaseComparison, IndexPoint, SpeedIndex
 from .history_place import HistoryPlace
 from .history_text import curve, number, plain, short, with_ends
 
@@ -108,7 +108,7 @@ def index_lines(index: SpeedIndex, *, points: bool, encoding: str) -> Iterator[s
             yield f"    {point.at}  {short(point.commit):<10} {_value(point)}{_subject(point)}"
 
 
-def _drop_lines(drops: Sequence[Comparison], index: SpeedIndex) -> Iterator[str]:
+def _drop_lines(drops: Sequence[BaseComparison], index: SpeedIndex) -> Iterator[str]:
     for drop in drops[:MOST_DROPS]:
         ends = [
             "open" if end is None else f"{100 * (end - 1):+.1f}" for end in (drop.low, drop.high)

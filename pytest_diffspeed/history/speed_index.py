@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select
 
-from ..records.speed_index import Comparison, IndexPoint, SpeedIndex
+from ..records.speed_index import BaseComparison, IndexPoint, SpeedIndex
 from ..statistics.chain import LogRatio, Reached, chained, combined
 from .figures import finite_number
 from .record import call_of, seconds
@@ -137,9 +137,9 @@ class _Curve:
             high=total.high,
         )
 
-    def _comparison(self, link: tuple[str, str], ratio: LogRatio) -> Comparison:
+    def _comparison(self, link: tuple[str, str], ratio: LogRatio) -> BaseComparison:
         several = self.links[link]
-        return Comparison(
+        return BaseComparison(
             *link,
             subject=self.commits[link[1]].subject,
             ratio=ratio.ratio,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BaseComparison:
     """A commit against its base: ``ratio`` is base seconds by head seconds, over 1 is faster.
 
     ``low`` and ``high`` are ``None`` where the interval is open.  ``sessions`` stand behind it, and
@@ -58,11 +58,11 @@ class SpeedIndex:
     condition: str
     device_kind: str
     points: Sequence[IndexPoint]
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[BaseComparison]
     environments: int
     by_chance: float
 
     @property
-    def drops(self) -> list[Comparison]:
+    def drops(self) -> list[BaseComparison]:
         """Comparisons that are slower by more than their interval, the largest first."""
         return sorted((c for c in self.comparisons if c.is_drop), key=lambda c: c.ratio)
