@@ -272,7 +272,10 @@ def agreement_table(rows: list[dict]):
     yield "|---|---|---|---|---|---|"
     for row in rows:
         estimates = {kind: estimate(pairs) for kind, pairs in row["pairs"].items()}
-        parts = [(times, estimates[role]) for role, times in row["parts"].items()]
+        parts = [
+            (times, estimates[STEP if role == "denoiser" else role])
+            for role, times in row["parts"].items()
+        ]
         whole = composed_ratio(parts)
         denoiser = vars_of(estimates["denoiser"])
         for what, first, second in (

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.diffusers_internals import stateful_hooks
 from ..common.errors import MeasurementError
 from ..pipelines.boundaries import require_unit
 from ..pipelines.scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 from ..pipelines.step_calls import StepEnds
 from ..timing.arm import Arm
 from ..timing.timer import Timed
-from .component_calls import NotAloneError
+from .component_calls import NotAloneError, component_arms
 
 if TYPE_CHECKING:
     from ..accelerators.clock import Clock
@@ -236,26 +235,27 @@ def step_arms(prepared: Sequence[PreparedArm]) -> StepArms:
                 f"{arm.spec.stack} replays CUDA graphs, which belong to the thread that recorded "
                 "them"
             )
-    shared = _shared_state(prepared)
-    if shared is not None:
-        raise NotAloneError(f"the arms share {shared}, whose state belongs to one call at a time")
+    _require_own_state(prepared)
     return StepArms(prepared)
 
 
-def _shared_state(prepared: Sequence[PreparedArm]) -> str | None:
-    """What two of the arms share that keeps a state through a call: calls that take turns would
-    disturb each other.
+def _require_own_state(prepared: Sequence[PreparedArm]) -> None:
+    """Calls that take turns must not disturb each other through what two arms share.
+
+    Raises:
+        NotAloneError: they share a scheduler, or a denoiser that keeps a state between calls.
     """
-    seen: dict[int, str] = {}
+    seen: set[int] = set()
     for arm in prepared:
-        stateful: dict[str, object] = {**schedulers_of(arm.pipeline)}
-        for component in arm.observed()[0].denoisers:
-            module = component.module
-            if module is not None and next(stateful_hooks(module), None) is not None:
-                stateful[component.name] = module
-        own = {id(thing): name for name, thing in stateful.items()}
-        for thing, name in own.items():
-            if thing in seen:
-                return name
-        seen |= own
-    return None
+        schedulers = {id(one): name for name, one in schedulers_of(arm.pipeline).items()}
+        denoisers = {id(one.module): one.name for one in arm.observed()[0].denoisers}
+        for shared in seen & schedulers.keys():
+            raise NotAloneError(
+                f"the arms share {schedulers[shared]}, whose state belongs to one call at a time"
+            )
+        for shared in seen & denoisers.keys():
+            try:
+                component_arms([arm], denoisers[shared])
+            except NotAloneError as error:
+                raise NotAloneError(f"the arms share {denoisers[shared]}, and {error}") from None
+        seen |= schedulers.keys() | denoisers.keys()

@@ -1,7 +1,7 @@
 """A row of the quick ladder: components timed alone, and a whole call composed of them.
 
-A call is one of all encoders, as many steps of the denoisers as it has, and one of all decoders.
-What lies between (guidance, the scheduler, copies to the host) is not in it, and the row says so.
+A call is one of all encoders, as many steady steps as it has, and one of all decoders.  Where steps
+cannot be timed alone the denoisers' calls stand in for them, without guidance and scheduler.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from ..records.verdict import VerdictKind
 from .measure import PRECISION, about_row, arms_of_row, break_even, ratio_of_result, require_pairs
 
 if TYPE_CHECKING:
+    from ..arms.component_calls import ComponentArms
+    from ..arms.lockstep import StepArms
     from ..arms.prepared_arm import PreparedArm
     from ..arms.session import Session
     from ..timing.comparison import SpeedupResult
 
+ENCODER, STEP, DENOISER, DECODER = "encoder", "step", "denoiser", "decoder"
+
 BUDGET_S = 4.0
-"""Seconds of rounds of the denoiser for each ratio, or what 12 rounds take, if that is more."""
+"""Seconds of rounds of the steps for each ratio, or what 12 rounds take, if that is more."""
 BUDGET_OF_OTHERS_S = 1.0
 """The same of encoders and decoders, which are a few hundredths of a call."""
 ALPHA = 0.05
@@ -34,15 +38,13 @@ def measure_composed(
         NotAloneError: a component has to be timed in whole calls; the row is as it was.
         MeasurementError: an arm could not be timed.
     """
-    from ..arms.component_calls import component_arms
-
     prepared, names = arms_of_row(candidate, previous, session)
-    parts = parts_of_call(prepared[0])
-    alone = {role: component_arms(prepared, role) for role in parts}
+    alone, parts = _timed_alone(prepared)
     found: dict[str, list[SpeedupResult]] = {}
     with session.exclusive_device():
         for role, arms in alone.items():
-            found[role] = _measured(role, arms.arms, len(parts), session, candidate)
+            with arms.open() as (timed,):
+                found[role] = _measured(role, timed, len(parts), session, candidate)
     row |= about_row(candidate, session)
     for number, name in enumerate(names):
         results = {role: ratios[number] for role, ratios in found.items()}
@@ -65,6 +67,30 @@ def measure_composed(
             row["break_even_images"] = break_even(**_of(row[name]), compile_s=first_s)
 
 
+def _timed_alone(
+    prepared: Sequence[PreparedArm],
+) -> tuple[dict[str, ComponentArms | StepArms], dict[str, int]]:
+    """The arms of each part of a call, and how often a call has it."""
+    from ..arms.component_calls import NotAloneError, component_arms
+    from ..arms.lockstep import step_arms
+
+    parts = parts_of_call(prepared[0])
+    steps = parts.pop(DENOISER, 0)
+    alone: dict[str, ComponentArms | StepArms] = {}
+    if steps:
+        try:
+            if steps == 1:
+                raise NotAloneError("a call with one step has no steady one")
+            alone[STEP] = step_arms(prepared)
+        except NotAloneError:
+            alone[DENOISER] = component_arms(prepared, DENOISER)
+    parts = {**parts, **dict.fromkeys(alone, steps)}
+    alone |= {role: component_arms(prepared, role) for role in parts if role not in alone}
+    return {
+        role: alone[role] for role in (ENCODER, STEP, DENOISER, DECODER) if role in alone
+    }, parts
+
+
 def parts_of_call(arm: PreparedArm) -> dict[str, int]:
     """The roles that run in a call, and how often what is timed of them runs in one: once, or as
     many times as the call has steps.
@@ -72,9 +98,9 @@ def parts_of_call(arm: PreparedArm) -> dict[str, int]:
     observed, in_steps = arm.observed()
     steps = round(observed.steps * arm.call.defaults.steps / in_steps) or 1
     roles = {
-        "encoder": (observed.encoders, 1),
-        "denoiser": (observed.denoisers, steps),
-        "decoder": (observed.decoders, 1),
+        ENCODER: (observed.encoders, 1),
+        DENOISER: (observed.denoisers, steps),
+        DECODER: (observed.decoders, 1),
     }
     return {role: times for role, (components, times) in roles.items() if components}
 
@@ -95,7 +121,7 @@ def _measured(
         # The errors of the parts add up in the whole.
         [Hypothesis(1.0, n, last, ALPHA / parts, precision=PRECISION) for n in range(last)],
         budget_s=session.options.budget_s,
-        auto_s=BUDGET_S if role == "denoiser" else BUDGET_OF_OTHERS_S,
+        auto_s=BUDGET_S if role in (STEP, DENOISER) else BUDGET_OF_OTHERS_S,
         clock=session.clock,
         seed=random.SystemRandom().randrange(2**32),
         disturbances=disturbances_of(session.device),

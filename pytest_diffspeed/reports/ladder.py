@@ -21,8 +21,8 @@ NOISE = "≈"
 
 
 COMPOSED = (
-    "~ composed of the parts below, called with inputs of a real call; guidance and scheduler are "
-    "not in it: --diffspeed-ladder=full times whole calls"
+    "~ composed of the parts below, a denoiser without guidance and scheduler: "
+    "--diffspeed-ladder=full times whole calls"
 )
 
 

@@ -169,6 +169,24 @@ def test_arms_that_share_a_scheduler_are_not_interleaved(sdxl):
         step_arms([sdxl, named(sdxl, "channels_last")])
 
 
+def test_a_denoiser_that_is_shared_must_keep_no_state(sdxl, second_sdxl, monkeypatch):
+    monkeypatch.setattr(second_sdxl.pipeline, "unet", sdxl.pipeline.unet)
+    sharing = named(second_sdxl, "no_sdpa")
+    sharing.memo["observed"] = sdxl.observed()
+    assert step_arms([sdxl, sharing]).arms
+    sharing.memo.clear()
+    sharing.memo["observed"] = sdxl.observed()
+    count = sdxl.pipeline.unet.register_forward_hook(
+        lambda module, *_: setattr(module, "calls_so_far", getattr(module, "calls_so_far", 0) + 1)
+    )
+    try:
+        with pytest.raises(NotAloneError, match="the arms share unet, and unet keeps a state"):
+            step_arms([sdxl, sharing])
+    finally:
+        count.remove()
+        del sdxl.pipeline.unet.calls_so_far
+
+
 def test_cuda_graphs_are_replayed_in_whole_calls_only(sdxl):
     graphs = PreparedArm(
         sdxl.spec, sdxl.pipeline, sdxl.call, replace(sdxl.applied, cuda_graph_launches=3)

@@ -200,17 +200,17 @@ def test_the_quick_ladder_composes_a_call_and_says_so(pytester, run_diffspeed, c
             "channels_last  1.000× * ~6 s *",  # encoders, four steps, decoder: a second each
             "~ composed of the parts below, *--diffspeed-ladder=full times whole calls",
             "parts, timed alone:",
-            "    channels_last: encoder 1.000× *; 4 × denoiser 1.000× *; decoder 1.000× *",
+            "    channels_last: encoder 1.000× *; 4 × step 1.000× *; decoder 1.000× *",
         ]
     )
     (row,) = read_journal(pytester.path / "out.jsonl").ladder
     assert {name: part["times"] for name, part in row["composed"].items()} == {
         "encoder": 1,
-        "denoiser": 4,
+        "step": 4,
         "decoder": 1,
     }
     assert row["call_s"] == row["over_baseline"]["baseline_s"] == pytest.approx(6.0)
-    assert row["composed"]["denoiser"]["pairs_of"].startswith("denoiser calls of steps 1, 2, 3 ")
+    assert row["composed"]["step"]["pairs_of"] == "steps of calls in lockstep"
 
 
 def test_the_quick_ladder_leaves_out_what_compiles(pytester, run_diffspeed, constant_clock):
