@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class DiffspeedError(Exception):
@@ -15,8 +16,13 @@ class DiffspeedError(Exception):
 
     For where there is one line of room: ``clause`` is the message in a few words, ``next_step``
     what to do about it, ``place`` the line of code that it comes from (``file.py:18``) and
-    ``source`` its text; ``None`` where nothing beside the message is known.
+    ``source`` its text; ``None`` where nothing beside the message is known.  A class says with
+    ``KIND`` what such a line begins with, and with ``NEXT_STEP`` what to do where an error itself
+    does not.
     """
+
+    KIND: ClassVar[str] = "NOT CHECKED"
+    NEXT_STEP: ClassVar[str] = "-v has the whole message"
 
     def __init__(
         self,
@@ -36,9 +42,15 @@ class DiffspeedError(Exception):
 class UsageError(DiffspeedError, ValueError):
     """An option, a marker or an argument has a value that makes no sense."""
 
+    KIND = "USAGE"
+    NEXT_STEP = "correct the marker or the option that it names"
+
 
 class SourceError(DiffspeedError):
     """A pipeline source did not give a pipeline."""
+
+    KIND = "NO PIPELINE"
+    NEXT_STEP = "see that the pipeline's source can be built and called"
 
 
 class AbsentSourceError(SourceError):
@@ -48,9 +60,14 @@ class AbsentSourceError(SourceError):
 class UnknownStackError(UsageError):
     """A stack names a technique that does not exist, or two that contradict each other."""
 
+    NEXT_STEP = "correct the stack's name"
+
 
 class IncompatibleError(DiffspeedError):
     """A technique cannot be applied to this *pipeline* (its hardware is there)."""
+
+    KIND = "DOES NOT FIT"
+    NEXT_STEP = "name another stack or another pipeline"
 
 
 class MissingHardwareError(DiffspeedError):
@@ -68,9 +85,17 @@ class UncountableError(DiffspeedError):
 class NotEffectiveError(DiffspeedError):
     """A technique was applied, and its proof shows that it did not take hold."""
 
+    KIND = "NOT EFFECTIVE"
+    NEXT_STEP = (
+        "find what undoes it: code of the pipeline that runs after the technique was applied"
+    )
+
 
 class NotUndoneError(DiffspeedError):
     """A stack cannot be undone, or the pipeline is not what it was before."""
+
+    KIND = "NOT UNDONE"
+    NEXT_STEP = "let the body put back what it changes in the pipeline"
 
 
 class MeasurementError(DiffspeedError):
@@ -82,6 +107,9 @@ class UnexpectedError(DiffspeedError):
 
     ``__cause__`` is what was raised, with its traceback.
     """
+
+    KIND = "RAISED"
+    NEXT_STEP = "see its traceback"
 
 
 class AbsentArmError(MeasurementError):

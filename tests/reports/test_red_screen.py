@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from pytest_diffspeed.common.errors import (
+    DiffspeedError,
     IncompatibleError,
     MeasurementError,
     NotEffectiveError,
 )
+from pytest_diffspeed.compilation import fix_hints, recompile_hints
 from pytest_diffspeed.gates.causes import cause_of_error
 from pytest_diffspeed.records.reader import recorded_session
-from pytest_diffspeed.records.verdict import Cause, EvidenceKind, GateResult, VerdictKind
+from pytest_diffspeed.records.verdict import ONE_LINE, Cause, EvidenceKind, GateResult, VerdictKind
 from pytest_diffspeed.reports.narrow import WIDTH, clipped, narrowed, near, wrapped
 from pytest_diffspeed.reports.red_screen import headline, is_red, kinds_of, red_lines
 
@@ -196,6 +198,16 @@ def test_a_gate_without_a_cause_says_what_it_found():
 )
 def test_an_error_says_what_to_do(error, cause):
     assert cause_of_error(error) == cause
+
+
+def test_our_next_steps_fit_a_line():
+    kinds = [DiffspeedError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    hints = (*fix_hints._BY_MESSAGE, *recompile_hints._BY_GUARD)
+    steps = [kind.NEXT_STEP for kind in kinds] + [step for _, step in hints]
+    assert [step for step in steps if len(step) > ONE_LINE] == []
+    assert ONE_LINE + len("    next: ") <= WIDTH
 
 
 def test_a_cause_survives_the_record_and_a_bad_one_is_none():
