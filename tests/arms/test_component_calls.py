@@ -7,6 +7,7 @@ import torch
 
 from pytest_diffspeed.adapters.torch_internals import around_calls
 from pytest_diffspeed.arms.component_calls import NotAloneError, component_arms, spread
+from pytest_diffspeed.arms.lockstep import step_arms
 from pytest_diffspeed.arms.prepared_arm import PreparedArm
 from pytest_diffspeed.common.errors import SourceError
 from pytest_diffspeed.records.verdict import VerdictKind
@@ -203,6 +204,25 @@ def test_weights_that_are_moved_between_calls_are_told(arm, monkeypatch):
     with pytest.raises(NotAloneError, match="accelerate's CpuOffload moves vae between calls"):
         component_arms([arm], "vae.decode")
     assert component_arms([arm], "unet").arms
+
+
+def test_nothing_compiles_again_for_inputs_that_are_copies():
+    """Strides, aliases and modes are those that the pipeline's own call had."""
+    torch.compiler.reset()
+    compiled = prepared("tests.compilation.small_pipeline:attending", steps=2)
+    compiled.pipeline.unet.compile(backend="eager", fullgraph=True)
+    try:
+        with compiled.running():
+            compiled.call(compiled.pipeline)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            (alone,) = component_arms([compiled], "denoiser").arms
+            for turn in range(2):
+                alone.turn = turn
+                alone.timed_call(OneSecond())
+            with step_arms([compiled]).open() as ((step,),):
+                step.timed_call(OneSecond())
+    finally:
+        torch.compiler.reset()
 
 
 def test_all_calls_of_a_step_are_timed_where_one_arm_makes_more_of_them(arm, other):
