@@ -61,7 +61,7 @@ class Summary:
         self._waiting: dict[str, list[str]] = {}
         """Claims of tests that began and have not ended."""
         self._shown_above: set[str] = set()
-        """Tests whose traceback pytest prints."""
+        """Tests whose report pytest prints, as a rule a traceback."""
         self.journal: Path | None = None
         """Where the session of this process writes; the controller of xdist has none."""
         self._about: dict[str, Any] | None = None
@@ -122,7 +122,7 @@ class Summary:
         self.take(report.nodeid, ours)
         if report.when == "call" or report.outcome != "passed":
             self._records.setdefault(report.nodeid, []).append(record_of_test(report, ours))
-            if ours["has_traceback"]:
+            if _is_printed(report, ours) and _prints_reports(self._config):
                 self._shown_above.add(report.nodeid)
 
     def _take_crashed(self, report: pytest.TestReport) -> None:
@@ -227,6 +227,16 @@ class Summary:
                 0, f"compile cache {cache.folder}: {found}; {megabytes(cache.size_bytes())} now"
             )
         block.closing(sentences, self._problems, records=self._options.json_path or self.journal)
+
+
+def _is_printed(report: pytest.TestReport, ours: Mapping[str, Any]) -> bool:
+    """Whether pytest's own sections have it: what the block explains stands there no more."""
+    return report.failed and (ours["has_traceback"] or not ours["kinds"])
+
+
+def _prints_reports(config: pytest.Config) -> bool:
+    """Whether pytest has such sections: ``--tb=no`` and ``--no-summary`` leave them out."""
+    return config.getoption("--tb") != "no" and not config.getoption("--no-summary")
 
 
 def _reached(result: GateResult) -> bool:

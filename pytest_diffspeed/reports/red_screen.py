@@ -158,11 +158,11 @@ def _of_test(
     """A test that failed where no gate did: a proof, a fixture, its own body."""
     test = str(line["test"])
     cause = Cause.from_dict(line.get("cause"))
-    above = cause is None or test in shown_above
+    above = test in shown_above
     if cause is None:
         error = str(line.get("error") or "it failed after its gates")
-        cause = Cause("TEST FAILED", first_line(error), "pytest's own report of it stands above")
-    elif above:
+        cause = Cause("TEST FAILED", first_line(error), "see its report with -v")
+    if above:
         waiting = sum(str(lost["test"]) == test for lost in session.not_run)
         gates = f"; {plural(waiting, 'gate')} did not run" if waiting else ""
         cause = replace(cause, next_step=f"traceback above{gates}")

@@ -48,13 +48,21 @@ WHY = {
 }
 
 
-ABOVE = "traceback above; 1 gate did not run"
 SHOWN = {
-    "test_it.py::test_proof[broken]": ("NOT EFFECTIVE", ""),
-    "test_it.py::test_body[channels_last]": ("TEST BODY", f"  {ABOVE}"),
-    "test_it.py::test_fixture[channels_last]": ("SETUP", f"  {ABOVE}"),
+    "test_it.py::test_proof[broken]": (
+        "NOT EFFECTIVE",
+        "broken: expected 12 convolutions, found 0",
+    ),
+    "test_it.py::test_body[channels_last]": (
+        "TEST BODY",
+        """test_it.py:10  assert False, "<b>someone's own</b>\"""",
+    ),
+    "test_it.py::test_fixture[channels_last]": (
+        "SETUP",
+        'test_it.py:14  raise ValueError("nothing here")',
+    ),
 }
-"""On the terminal: the kind, and what stands behind the test."""
+"""On the terminal: the kind, and the line below it."""
 
 
 @pytest.fixture
@@ -64,7 +72,7 @@ def failed(pytester, run_diffspeed, monkeypatch):
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_it=TESTS)
     outputs = ("--diffspeed-json=r.jsonl", "--diffspeed-markdown=r.md", "--diffspeed-html=r.html")
-    result = run_diffspeed(*outputs, "-rfEs")
+    result = run_diffspeed(*outputs, "-rfEs", "--tb=no")
     result.assert_outcomes(failed=1, errors=2)
     return result
 
@@ -75,11 +83,12 @@ def test_each_reader_is_told_which_and_why(pytester, failed):
     assert {str(line["test"]): line["reason"] for line in session.not_run} == WHY
 
     lines = failed.outlines
-    for test, (kind, behind) in SHOWN.items():
-        place = lines.index(f"{kind:<14} {test}{behind}")
-        if not behind:
-            assert lines[place + 1] == "    broken: expected 12 convolutions, found 0"
-            assert lines[place + 2].startswith("    next: ")
+    assert "E       AssertionError" not in failed.stdout.str()  # --tb=no, so the block has it all
+    for test, (kind, second) in SHOWN.items():
+        head = f"{kind:<14} {test}"
+        (place,) = (n for n, line in enumerate(lines) if line.startswith(head))
+        assert lines[place + 1].startswith(f"    {second}")
+        assert lines[place + 2].startswith("    next: ")
         annotation = next(x for x in lines if x.startswith("::error ") and f"::{test}%0A" in x)
         assert annotation.startswith("::error file=test_it.py,line=")
         assert f"{WHY[test]}%0Anext: " in annotation

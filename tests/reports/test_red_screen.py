@@ -161,6 +161,14 @@ def test_two_gates_of_one_kind_say_which_they_are():
     assert "SPEED          test_fast.py::test_fast  min_speedup over bf16 per call\n" in said
 
 
+def test_what_pytest_prints_is_not_repeated_and_what_it_does_not_is_said():
+    """A teardown that fails has no cause of ours; with --tb=no pytest prints nothing of it."""
+    failed = ended("test_fast", "failed", error="teardown failed: ValueError: x")
+    printed = screen(failed, shown_above={"test_fast.py::test_fast"}).splitlines()
+    assert printed[1:] == ["TEST FAILED    test_fast.py::test_fast  traceback above"]
+    assert "    teardown failed: ValueError: x" in screen(failed).splitlines()
+
+
 def test_a_gate_without_a_cause_says_what_it_found():
     """Those of plug-ins, and records of earlier versions."""
     said = screen(gate("test_ops", claim="max_kernels", reason="12 kernels, allowed: 3\nmore"))

@@ -27,6 +27,7 @@ from pytest_diffspeed.reports.html import render
 from pytest_diffspeed.reports.ladder import ladder_rows
 from pytest_diffspeed.reports.markdown import markdown
 from pytest_diffspeed.reports.narrow import WIDTH
+from pytest_diffspeed.reports.terminal import failure
 
 WHOLE = Path(__file__).parent / "whole"
 RENEW = "DIFFSPEED_RENEW_TEXTS"
@@ -109,6 +110,11 @@ def test_properties_in_junits_xml():
     known = (gate.result for gate in session(whole_session()).latest if gate.finished)
     lines = (f"{of} = {value}\n" for of, value in properties(list(known)))
     expect("junit_properties.txt", "".join(lines))
+
+
+def test_failures_in_junits_xml():
+    known = (gate.result for gate in session(whole_session()).latest if gate.result.blocking)
+    expect("junit_failures.txt", "".join(f"{failure(result)}\n" for result in known))
 
 
 @pytest.mark.parametrize("format_name", formats())
