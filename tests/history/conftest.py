@@ -57,13 +57,11 @@ def store(store_url, tmp_path):
 
 @pytest.fixture
 def add(store):
-    """Store sessions, each a list of records."""
+    """Store sessions, each a list of records, in one transaction; what became of the last one."""
 
     def add(*sessions):
-        for records in sessions:
-            with store.writing() as connection:
-                stored = add_session(connection, records)
-        return stored
+        with store.writing() as connection:
+            return [add_session(connection, records) for records in sessions][-1]
 
     return add
 
@@ -75,9 +73,10 @@ def history(tmp_path, monkeypatch, capsys):
     store = Store(parse_store(DEFAULT), tmp_path)
 
     def run(*words, sessions=()):
-        for records in sessions:
+        if sessions:
             with store.writing() as connection:
-                add_session(connection, records)
+                for records in sessions:
+                    add_session(connection, records)
         status = main(["history", *words])
         out, err = capsys.readouterr()
         return out.splitlines(), err, status

@@ -15,6 +15,7 @@ JUMP, DRIFTING, FLAT, BREAKS = "test_jump", "test_drift", "test_flat", "test_bre
 def history(store, add, tmp_path):
     """100 commits of 23 tests: 20 flat ones, one that jumps, one that drifts, one that counts."""
     shuffle = np.random.default_rng(11)
+    sessions = []
     for number in range(COMMITS):
         noise = 1 + 0.02 * shuffle.standard_t(3, size=22)
         ratios = {f"{FLAT}_{i}": 1.8 * noise[i] for i in range(20)}
@@ -24,7 +25,8 @@ def history(store, add, tmp_path):
         for test, ratio in ratios.items():
             records += gate_lines(test=test, ratio=float(ratio), pairs=1)
         records += gate_lines(test=BREAKS, breaks=2 if 30 <= number < 33 else 0)
-        add(records)
+        sessions.append(records)
+    add(*sessions)
     return {series.test: series for series in series_of(store.url, tmp_path)}
 
 
