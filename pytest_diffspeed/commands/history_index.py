@@ -11,11 +11,10 @@ from ..common.errors import UsageError
 from ..common.text import plural
 from ..history.series import tests_like
 from ..history.speed_index import read_indexes
-from ..records.speed_index import BaseComparison, IndexPoint, SpeedIndex
+from ..records.speed_index import MOST_DROPS, BaseComparison, IndexPoint, SpeedIndex
 from .history_place import HistoryPlace
 from .history_text import curve, number, plain, short, with_ends
 
-MOST_DROPS = 3
 MOST_CURVES = 3
 """Of a test, the newest: a branch that was squashed leaves its commits beside all others."""
 

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select
@@ -19,10 +20,31 @@ from ..statistics.chain import LogRatio, Reached, chained, combined
 from .figures import finite_number
 from .record import call_of, seconds
 from .series import iso
+from .store import Store
 from .tables import POINT, RECORD, SERIES, SESSION
+from .url import StoreUrl, parse_store
 
 _OVER_BASE = " over base per "
 """In the claim of each gate of speed against a base."""
+
+
+def indexes_of(store_url: StoreUrl | str, rootdir: Path) -> list[SpeedIndex]:
+    """The speed indexes of a store; empty where nothing was stored yet.
+
+    Args:
+        store_url: as ``--diffspeed-store``.
+        rootdir: from where a relative path in it starts.
+
+    Raises:
+        UsageError: no store can be meant.
+        StoreError: the store cannot be read.
+    """
+    url = parse_store(store_url) if isinstance(store_url, str) else store_url
+    store = None if url is None else Store(url, rootdir)
+    if store is None or not store.is_there:
+        return []
+    with store.reading() as connection:
+        return read_indexes(connection)
 
 
 def read_indexes(

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..common.text import plural
+from .series import Change, Point, Series
+from .verdict import HIGHER
+
+MOST_DROPS = 3
+"""The largest are told: of many comparisons some look like a drop by chance."""
+
 
 @dataclass(frozen=True)
 class BaseComparison:
@@ -66,3 +73,35 @@ class SpeedIndex:
     def drops(self) -> list[BaseComparison]:
         """Comparisons that are slower by more than their interval, the largest first."""
         return sorted((c for c in self.comparisons if c.is_drop), key=lambda c: c.ratio)
+
+    def as_series(self) -> Series:
+        """The index as reports draw series; its largest drops are the changes."""
+        places = {point.commit: place for place, point in enumerate(self.points)}
+        largest = sorted(self.drops[:MOST_DROPS], key=lambda drop: places[drop.head])
+        before = [self.points[places[drop.base]].value for drop in largest]
+        return Series(
+            test=self.test,
+            stack=self.stack,
+            claim=f"per {self.unit}, of {plural(len(self.comparisons), 'comparison')} with a base "
+            f"in {plural(self.environments, 'environment')}",
+            figure="speed index",
+            better=HIGHER,
+            machine="",
+            points=[
+                Point(
+                    at=point.at,
+                    commit=point.commit,
+                    subject=point.subject,
+                    value=point.value,
+                    low=point.low,
+                    high=point.high,
+                    verdict="",
+                )
+                for point in self.points
+            ],
+            changes=[
+                Change(places[drop.head], value, value * drop.ratio, drop.base, drop.head)
+                for drop, value in zip(largest, before, strict=True)
+            ],
+            condition=self.condition,
+        )

@@ -56,16 +56,25 @@ def write_outputs(
 
 
 def with_history(finished: FinishedSession, store: Target | None) -> FinishedSession:
-    """The same session with the history of its tests, in the environment that it ran in.
+    """The same session with the history of its tests: series of the environment that it ran in, and
+    speed indexes of its kind of device, of each the newest curve.
 
     Raises:
         StoreError: the store cannot be read.
     """
     from ..history.series import series_of
+    from ..history.speed_index import indexes_of
 
     machine = finished.session.about.get("machine")
     if store is None or not machine:
         return finished
     tests = {gate.result.test for gate in finished.session.gates}
     known = series_of(store, finished.rootdir, machine=machine)
-    return replace(finished, series=[one for one in known if one.test in tests])
+    kind = finished.session.about["device"].get("kind")
+    newest = {
+        (index.test, index.stack, index.unit, index.condition): index.as_series()
+        for index in indexes_of(store, finished.rootdir)
+        if index.device_kind == kind
+    }
+    shown = [one for one in (*known, *newest.values()) if one.test in tests]
+    return replace(finished, series=shown)

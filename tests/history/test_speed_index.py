@@ -13,6 +13,9 @@ from history_sessions import (
 )
 
 from pytest_diffspeed.history.speed_index import read_indexes
+from pytest_diffspeed.records.finished import FinishedSession
+from pytest_diffspeed.reports.html.page import render
+from pytest_diffspeed.reports.writers import with_history
 
 TEST = "test_sdxl.py::test_fast[compile]"
 ELSEWHERE = {"environment": UPGRADED, "machine": "cd34" * 8}
@@ -130,6 +133,28 @@ def test_open_intervals_stay_open(indexes):
     last = index.points[-1]
     assert (last.low < 0.9, last.high) == (True, None)
     assert len(index.drops) == 1
+
+
+def test_reports_get_the_newest_curve_of_their_tests_and_draw_it(store, add, tmp_path):
+    sessions = list(chained())
+    add(compared(30, 29, 1.0, test="test_other"), *sessions)
+    before = with_history(FinishedSession(sessions[5], tmp_path), store.url)
+    (index,) = (one for one in before.series if one.figure == "speed index")
+    assert index.points[0].commit == commit_name(16)  # joined to no earlier one
+    assert (index.test, index.better, index.changes) == (TEST, "higher", [])
+
+    add(compared(16, 15, 0.9, about=ELSEWHERE))
+    after = with_history(FinishedSession(sessions[5], tmp_path), store.url)
+    (index,) = (one for one in after.series if one.figure == "speed index")
+    assert index.claim == "per call, of 20 comparisons with a base in 2 environments"
+    assert [(c.after_commit, c.by_commit) for c in index.changes] == [
+        (commit_name(n - 1), commit_name(n)) for n in (8, 16)
+    ]
+    change = index.changes[1]
+    assert index.points[change.index].value == pytest.approx(change.after)
+    html = render(after.session, tmp_path, after.series)
+    assert "speed index: per call, of 20 comparisons with a base in 2 environments" in html
+    assert f"(worse), with a commit after {commit_name(15)[:9]} and not after" in html
 
 
 # --- what is printed
