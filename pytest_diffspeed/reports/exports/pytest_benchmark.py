@@ -12,6 +12,7 @@ Read off pytest-benchmark 5.3.1: ``compare`` takes ``benchmarks``, and of each `
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -94,8 +95,10 @@ def _rows(gate: RecordedGate, milliseconds: bool) -> Iterator[dict[str, Any]]:
 def _stats(values: Sequence[float]) -> dict[str, Any]:
     """The fields that pytest-benchmark derives from the values; quartiles are its own too."""
     data = sorted(values)
-    mean, total = statistics.mean(data), sum(data)
-    deviation = statistics.stdev(data) if len(data) > 1 else 0.0
+    # `sum` and `statistics.stdev` end in other digits on other Pythons.
+    mean, total = statistics.mean(data), math.fsum(data)
+    squares = math.fsum((x - mean) ** 2 for x in data)
+    deviation = math.sqrt(squares / (len(data) - 1)) if len(data) > 1 else 0.0
     q1, q3 = _quartiles(data)
     iqr = q3 - q1
     fence = (q1 - 1.5 * iqr, q3 + 1.5 * iqr)
