@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from ..reports.terminal import gate_lines, ladder_table
 from .next_command import github_lines, next_command
 from .stash import BODY_DID_NOT_END, PICTURE_NOT_WRITTEN
 
-_COLOURS = {
+_COLOURS: Mapping[VerdictKind | None, Mapping[str, bool]] = {
+    None: {},
     VerdictKind.PASS: {"green": True},
     VerdictKind.FAIL: {"red": True, "bold": True},
     VerdictKind.INCONCLUSIVE: {"yellow": True},
@@ -63,7 +64,7 @@ class TerminalBlock:
         say.write_sep("=", headline(session) if self._is_short else "diffspeed")
         if self._is_short:
             for verdict, line in red_lines(session, self._shown_above):
-                say.write_line(line, **({} if verdict is None else _COLOURS[verdict]))
+                say.write_line(line, **_COLOURS[verdict])
         else:
             self._all_gates()
         if nothing_checked is not None:
@@ -77,7 +78,8 @@ class TerminalBlock:
             self._say.write_line(f"not checked     {test}  {claim}", red=True, bold=True)
             for line in str(gate.error).splitlines():
                 self._say.write_line(f"                {line}", red=True)
-        for verdict, line in gate_lines(results_of(self._session), verbose=self._is_verbose):
+        results, xfailed = results_of(self._session), self._session.xfailed
+        for verdict, line in gate_lines(results, verbose=self._is_verbose, xfailed=xfailed):
             self._say.write_line(line, **_COLOURS[verdict])
         for lost in self._session.not_run:
             self._say.write_line(f"not run         {lost['test']}  {lost['claim']}", yellow=True)
@@ -114,7 +116,9 @@ class TerminalBlock:
             self._say.write_line(line)
         unchecked = [gate.result.test for gate in _unchecked(session)]
         failed = [str(line["test"]) for line in session.failed_otherwise]
-        again = next_command(self._config, results_of(session), unchecked, records, failed)
+        expected = session.xfailed
+        results = [r for r in results_of(session) if r.test not in expected]
+        again = next_command(self._config, results, unchecked, records, failed)
         for line in [again] if self._is_verbose else _folded(again):
             self._say.write_line(line)
 

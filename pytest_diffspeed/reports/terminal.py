@@ -17,7 +17,7 @@ compile  fp32  1.612× [1.548, 1.671]  0.28 s  61.2 s      9      PASS
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..records.older import axis_of
@@ -44,15 +44,18 @@ def reliability(result: GateResult) -> int:
 
 
 def gate_lines(
-    results: Iterable[GateResult], *, verbose: bool = False
-) -> list[tuple[VerdictKind, str]]:
+    results: Iterable[GateResult], *, verbose: bool = False, xfailed: Collection[str] = ()
+) -> list[tuple[VerdictKind | None, str]]:
     """Lines of the block with the verdict they belong to, in the order of printing.
 
-    A PASS is one line; ``verbose`` gives it everything that other verdicts say.
+    A PASS is one line; ``verbose`` gives it everything that other verdicts say.  What fails one of
+    the tests ``xfailed`` was expected to, and has the colour of no verdict.
     """
-    lines: list[tuple[VerdictKind, str]] = []
+    lines: list[tuple[VerdictKind | None, str]] = []
     for result in in_order(results):
-        head = f"{result.verdict.value:<{_WIDTH}}  {result.test}  {result.claim}"
+        expected = result.blocking and result.test in xfailed
+        verdict = None if expected else result.verdict
+        head = f"{verdict or 'xfailed':<{_WIDTH}}  {result.test}  {result.claim}"
         is_short = result.verdict is VerdictKind.PASS and not verbose and not _came_late(result)
         found = _short(result) if is_short else describe(result)
         reason = [] if is_short else result.reason.splitlines()
@@ -65,8 +68,8 @@ def gate_lines(
             head += f"  {found}"
         elif found:
             below = [*found.splitlines(), *below]
-        lines.append((result.verdict, head))
-        lines += [(result.verdict, " " * (_WIDTH + 2) + line) for line in below]
+        lines.append((verdict, head))
+        lines += [(verdict, " " * (_WIDTH + 2) + line) for line in below]
     return lines
 
 

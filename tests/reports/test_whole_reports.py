@@ -82,7 +82,9 @@ def test_a_red_terminal_with_v(terminal):
 
 
 def test_a_green_terminal(terminal):
-    expect("green_terminal.txt", terminal(green_session()))
+    said = terminal(green_session())
+    assert not any(line.startswith("FAIL") for line in said.splitlines())
+    expect("green_terminal.txt", said)
 
 
 def test_the_ladder():

@@ -181,5 +181,5 @@ def not_run(test, reason):
 
 def green_session():
     """The part of it that did not fail."""
-    fine = (name("test_fine"), name("test_noisy"))
+    fine = (name("test_fine"), name("test_noisy"), name("test_later"))
     return [line for line in whole_session() if line.get("test", fine[0]) in fine]
