@@ -26,7 +26,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-real-clocks \
+.PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-real-clocks \
         benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
@@ -123,6 +123,9 @@ benchmark-startup: $(READY) ## what the plugin costs a pytest run that does not 
 
 benchmark-real-clocks: $(READY) ## the gate in fresh processes on the demo pipeline: false verdicts and power (40 minutes)
 	$(BIN)/python benchmarks/real_clocks.py $(ARGS)
+
+benchmark-base-instances: $(READY) ## two trees with the same code, timed as against a base: how often a verdict is wrong (an hour)
+	$(BIN)/python benchmarks/base_instances.py $(ARGS)
 
 benchmark-component-pairs: $(READY) ## component calls beside whole calls: seconds to a verdict, agreement (PARTs of 10 to 60 minutes)
 	$(BIN)/python benchmarks/component_pairs.py $(ARGS)
