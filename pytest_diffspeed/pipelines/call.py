@@ -238,5 +238,5 @@ def _placed(name: str, value: Any, device: torch.device, dtype: torch.dtype) -> 
         return placed if isinstance(value, list) else tuple(placed)
     if not isinstance(value, torch.Tensor):
         return value
-    for_denoiser = value.is_floating_point() and ("embeds" in name or name.endswith("latents"))
+    for_denoiser = value.is_floating_point() and ("embed" in name or name.endswith("latents"))
     return value.to(device, dtype) if for_denoiser else value.to(device)

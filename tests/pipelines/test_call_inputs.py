@@ -133,6 +133,16 @@ def test_embeddings_go_where_the_denoiser_is_and_get_its_dtype(text_to_image):
     assert torch.allclose(drawn(text, text_to_image), drawn(embedded, text_to_image), atol=1e-5)
 
 
+def test_so_do_those_that_have_another_name():
+    """The decoder of Stable Cascade hands ``image_embeddings`` to its denoiser as they are."""
+    source = parse_source("random:StableCascadeDecoderPipeline")
+    with third_party():
+        pipeline = source.build().to(torch.bfloat16)
+        call = PipelineCall(pipeline, source.defaults(pipeline))
+    assert call.own_arguments["image_embeddings"].dtype == torch.float32
+    assert call.arguments(pipeline)["image_embeddings"].dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize(
     ("own", "said"),
     [
