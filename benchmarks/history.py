@@ -90,6 +90,7 @@ def session(number: int) -> Iterator[Mapping[str, Any]]:
         figures: dict[str, Any] = {"over": over, "unit": "call", "ratio": ratio, "pairs": PAIRS}
         figures |= {"low": ratio * 0.97, "high": ratio * 1.03, "environment": environment}
         if over == "base":
+            figures |= {"need": 1.1, "alpha": 0.05, "coverage": 0.9, "method": "sign"}
             figures["against_base"] = {"rev": "HEAD~1", "commit": commit(number - 1)}
         gate = {"gate": "min_speedup", **who, **verdict, "evidence": "measured"}
         yield {"kind": "gate", **gate, "figures": figures}

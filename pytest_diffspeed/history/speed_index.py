@@ -17,6 +17,7 @@ from sqlalchemy import Connection, and_, or_, select
 
 from ..records.speed_index import BaseComparison, IndexPoint, SpeedIndex
 from ..statistics.chain import LogRatio, Reached, chained, combined
+from ..statistics.unstopped import unstopped_median
 from .figures import finite_number
 from .record import call_of, seconds
 from .series import iso
@@ -181,7 +182,10 @@ def _measured(connection: Connection, test: str | None) -> Iterator[_Measured]:
     )
     if test is not None:
         of_base = of_base.where(SERIES.c.test == test)
-    is_gate = and_(RECORD.c.kind == "gate", RECORD.c.content.contains(_OVER_BASE, autoescape=True))
+    is_of_gate = and_(
+        RECORD.c.kind.in_(("gate", "gate-start", "pair")),
+        RECORD.c.content.contains(_OVER_BASE, autoescape=True),
+    )
     lines = (
         select(
             RECORD.c.kind,
@@ -191,24 +195,38 @@ def _measured(connection: Connection, test: str | None) -> Iterator[_Measured]:
         )
         .join(SESSION, SESSION.c.id == RECORD.c.session_id)
         .where(SESSION.c.id.in_(of_base), ~SESSION.c.dirty, SESSION.c.commit_name.is_not(None))
-        .where(or_(RECORD.c.kind == "session", is_gate))
+        .where(or_(RECORD.c.kind == "session", is_of_gate))
         .order_by(SESSION.c.at_s, SESSION.c.id, RECORD.c.position)
     )
     about: Mapping[str, Any] = {}
+    pairs: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in connection.execute(lines.execution_options(yield_per=1000)):
         record = json.loads(row.content)
         if row.kind == "session":
-            about = record
-        elif test is None or record["test"] == test:
+            about, pairs = record, {}
+            continue
+        if test is not None and record["test"] != test:
+            continue
+        identity = record["test"], record["stack"], record["claim"]
+        if row.kind == "pair":
+            pairs.setdefault(identity, []).append(record)
+            continue
+        own = pairs.pop(identity, [])  # a gate that runs again starts again
+        if row.kind == "gate":
             at_s = row.at_s if row.committed_s is None else row.committed_s
             head = _Commit(row.commit_name, at_s, row.subject)
-            found = _link(record, about, row.id, row.machine, head)
+            found = _link(record, own, about, row.id, row.machine, head)
             if found is not None:
                 yield found
 
 
 def _link(
-    gate: Mapping[str, Any], about: Mapping[str, Any], session: int, machine: str, head: _Commit
+    gate: Mapping[str, Any],
+    pairs: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+    session: int,
+    machine: str,
+    head: _Commit,
 ) -> _Measured | None:
     """``None`` of what says nothing about two commits."""
     figures = gate["figures"]
@@ -241,13 +259,36 @@ def _link(
         ),
         head=head,
         ratio=LogRatio.of(
-            ratio, finite_number(figures.get("low")), finite_number(figures.get("high"))
+            _without_luck(figures, pairs) or ratio,
+            finite_number(figures.get("low")),
+            finite_number(figures.get("high")),
         ),
         pairs=finite_number(figures.get("pairs")) or 0,
         holds_earlier=bool(finite_number(figures.get("earlier_pairs"))),
         error=(1 - (0.9 if coverage is None else coverage)) / 2,
         notes=_texts(differing),
     )
+
+
+def _without_luck(figures: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> float | None:
+    """The ratio of a gate as if it had not stopped at lucky pairs: what a chain must be made of.
+
+    ``None`` where that cannot be told: the record has not all of its pairs, or other bets.
+    """
+    need, alpha, coverage = (
+        finite_number(figures.get(name)) for name in ("need", "alpha", "coverage")
+    )
+    counted = [pair for pair in pairs if pair["dropped"] is None]
+    if figures.get("method") != "sign" or len(counted) != figures.get("pairs"):
+        return None
+    if need is None or alpha is None or coverage is None or need <= 0:
+        return None
+    beta = 1 - alpha - coverage
+    if not (0 < alpha < 0.5 and 0 < beta < 0.5):
+        return None
+    xs = [math.log(pair["baseline_s"] / pair["candidate_s"] / need) for pair in counted]
+    median = unstopped_median(xs, alpha, beta)
+    return None if median is None else need * math.exp(median)
 
 
 def _texts(several: object) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The speed index: gates against a base, chained over commits."""
 
+import math
+
 import pytest
 from history_sessions import (
     UPGRADED,
@@ -16,6 +18,7 @@ from pytest_diffspeed.history.speed_index import read_indexes
 from pytest_diffspeed.records.finished import FinishedSession
 from pytest_diffspeed.reports.html.page import render
 from pytest_diffspeed.reports.writers import with_history
+from pytest_diffspeed.statistics.unstopped import unstopped_median
 
 TEST = "test_sdxl.py::test_fast[compile]"
 ELSEWHERE = {"environment": UPGRADED, "machine": "cd34" * 8}
@@ -133,6 +136,35 @@ def test_open_intervals_stay_open(indexes):
     last = index.points[-1]
     assert (last.low < 0.9, last.high) == (True, None)
     assert len(index.drops) == 1
+
+
+def test_a_gate_that_stopped_at_lucky_pairs_counts_without_its_luck(indexes):
+    """Its median is 0.985; in the orders that end there the losses came first."""
+    who = {"test": TEST, "stack": "compile", "claim": "max_slowdown over base per call"}
+    ratios = [0.94, 0.98, 0.985, 0.94, 0.99, 0.985, 0.99, 0.98, 0.99, 0.985, 0.99, 0.99]
+    rest = {"candidate_first": True, "dropped": None, "baseline_s": 1.0}
+    pairs = [
+        {"kind": "pair", **who, **rest, "index": index, "candidate_s": 1 / ratio}
+        for index, ratio in enumerate(ratios)
+    ]
+    dropped = [{**pairs[0], "candidate_s": 9.0, "dropped": "it began on a busy machine"}]
+    figures = {"need": 0.95, "alpha": 0.05, "coverage": 0.9, "method": "sign"}
+    line = base_line(1, 0, 0.985, **figures)
+    lucky = unstopped_median([math.log(ratio / 0.95) for ratio in ratios], 0.05, 0.05)
+    (index,) = indexes([session_line(1), *pairs, *dropped, line])
+    assert index.points[1].value == pytest.approx(0.95 * math.exp(lucky))
+    assert index.points[1].value < 0.985
+    assert index.points[1].low == pytest.approx(0.985 * 0.97)
+    # Another kind of bet, and pairs that are elsewhere: the ratio of the record.
+    for change in ({"method": "bet"}, {"pairs": 13}, {"need": None}, {"coverage": 0.95}):
+        name = {"name": f"{len(change)}{next(iter(change))}"}
+        again = base_line(3, 2, 0.985, **{**figures, **change})
+        (*_, index) = indexes([session_line(3, **name), *pairs, again])
+        assert index.points[1].value == pytest.approx(0.985)
+    # A gate that runs again starts again.
+    start = {"kind": "gate-start", **who, "seed": 1}
+    (*_, index) = indexes([session_line(5), *pairs, start, *pairs, base_line(5, 4, 2.0, **figures)])
+    assert index.points[1].value == pytest.approx(0.95 * math.exp(lucky))
 
 
 def test_reports_get_the_newest_curve_of_their_tests_and_draw_it(store, add, tmp_path):
