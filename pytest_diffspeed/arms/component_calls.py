@@ -54,6 +54,8 @@ class ComponentArms:
     arms: tuple[Arm, ...]
     pairs_of: str
     unit: str
+    ran_in: tuple[int, ...] = ()
+    """The numbers of all steps that the component runs in."""
 
     def arm_of(self, prepared: PreparedArm) -> Arm:
         """That of ``prepared``, which need not be one of those that were given.
@@ -123,7 +125,7 @@ def component_arms(prepared: Sequence[PreparedArm], unit: str) -> ComponentArms:
     )
     names = [one.spec.stack.name for one in prepared]
     what = _what(unit, captured, numbers, names)
-    return ComponentArms(tuple(prepared), arms, what, unit)
+    return ComponentArms(tuple(prepared), arms, what, unit, captured[0].ran_in)
 
 
 def _what(

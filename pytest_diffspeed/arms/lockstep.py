@@ -178,6 +178,7 @@ class StepArms:
     """The arms of a measurement by steps; threads and watches live while :meth:`open` is."""
 
     pairs_of = "steps of calls in lockstep"
+    ran_in: tuple[int, ...] = ()
 
     def __init__(self, prepared: Sequence[PreparedArm]) -> None:
         self._prepared = prepared

@@ -326,13 +326,13 @@ def test_two_process_instances_stand_behind_the_verdict(
     disturbed machine would shift that.
     """
     monkeypatch.setattr("pytest_diffspeed.accelerators.registry.disturbances_of", lambda kind: ())
-    pytester.makepyfile(ONE_GATE.format(ratio=0.01))
+    pytester.makepyfile(ONE_GATE.format(ratio='0.01, unit="denoiser"'))
     result = run_diffspeed("--diffspeed-instances=2")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [
             "diffspeed: building fp32 and channels_last in 2 worker processes each *",
-            "*6 pairs, 2 process instances (measured)",
+            "*6 pairs of denoiser calls of step 1 (inputs of a real call), 2 process instances *",
         ]
     )
     pairs = journaled(pytester, "pair")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,6 +21,7 @@ from .watch import end_with_parent
 
 if TYPE_CHECKING:
     from ...accelerators.clock import Clock
+    from ...timing.arm import Arm
     from ..prepared_arm import PreparedArm
 
 
@@ -44,6 +46,9 @@ class _Worker:
         self._arm: PreparedArm | None = None
         self._clock: Clock | None = None
         self._checked = 0
+        self._alone: Arm | None = None
+        self._held = ExitStack()
+        """What :attr:`_alone` runs in."""
 
     def obey(self, order: dict[str, Any]) -> dict[str, Any]:
         """Do what an order says; what it gives is the answer.
@@ -58,7 +63,15 @@ class _Worker:
             raise ValueError(f"{do!r} was asked of a worker that has built nothing")
         if do == "release":
             return self._release(self._order)
-        answer = _obey(order, self._arm, self._order.unit, self._clock)
+        if do == "alone":
+            answer = {"alone": self._time_alone(self._arm, self._order.unit)}
+        elif do == "whole":
+            answer = self._time_whole_calls()
+        elif do == "probe":
+            answer = _probed(order, self._arm)
+        else:
+            arm = self._alone or self._arm.arm_of(self._order.unit)
+            answer = _called(order, arm, self._clock)
         self._check_imports(self._order)
         return answer
 
@@ -79,6 +92,7 @@ class _Worker:
         from ...accelerators.registry import accelerator_of, resolve_device
         from ...common.quiet import third_party
 
+        self._time_whole_calls()
         self._arm = None
         if "torch._dynamo" in sys.modules:
             import torch
@@ -87,6 +101,23 @@ class _Worker:
                 torch.compiler.reset()
         gc.collect()  # compiled modules are parts of reference cycles
         accelerator_of(resolve_device(order.device)).release_memory()
+        return {}
+
+    def _time_alone(self, prepared: PreparedArm, unit: str) -> dict[str, Any]:
+        from ..alone import arms_alone
+        from ..component_calls import NotAloneError
+
+        self._time_whole_calls()
+        try:
+            arms = arms_alone([prepared], unit)
+        except NotAloneError as error:
+            return {"why_not": str(error)}
+        ((self._alone,),) = self._held.enter_context(arms.open())
+        return {"pairs_of": arms.pairs_of, "ran_in": list(arms.ran_in)}
+
+    def _time_whole_calls(self) -> dict[str, Any]:
+        self._alone = None
+        self._held.close()
         return {}
 
     def _check_imports(self, order: BuildOrder) -> None:
@@ -139,15 +170,19 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
     return prepared, clock_for(device), facts
 
 
-def _obey(order: dict[str, Any], prepared: PreparedArm, unit: str, clock: Clock) -> dict[str, Any]:
-    do = order.get("do")
-    if do == "probe":
-        from ..probes import probe_at
+def _probed(order: dict[str, Any], prepared: PreparedArm) -> dict[str, Any]:
+    from ..probes import probe_at
 
-        probe = probe_at(str(order["at"]))
-        seen = probe.count(prepared, str(order["root"]), order.get("with") or {})
-        return {"seen": seen.as_dict()}
-    arm = prepared.arm_of(unit)
+    probe = probe_at(str(order["at"]))
+    seen = probe.count(prepared, str(order["root"]), order.get("with") or {})
+    return {"seen": seen.as_dict()}
+
+
+def _called(order: dict[str, Any], arm: Arm, clock: Clock) -> dict[str, Any]:
+    from ...timing.arm import in_turn
+
+    do = order.get("do")
+    in_turn(arm, int(order.get("turn", 0)))
     if do == "discard":
         arm.untimed_call()
         return {}

@@ -36,6 +36,26 @@ class Timed:
     shape: tuple[int, ...] | None
 
 
+@dataclass(frozen=True)
+class Alone:
+    """What pairs of the unit alone are of, and in which steps of a call it runs; or ``why_not``."""
+
+    pairs_of: str
+    ran_in: tuple[int, ...]
+    why_not: str | None
+
+
+def alone(answer: Mapping[str, Any]) -> Alone:
+    """Raises: WrongAnswerError: it is no such answer."""
+    given = _mapping(answer.get("alone"), "alone")
+    why_not = given.get("why_not")
+    return Alone(
+        _text(given.get("pairs_of", ""), "pairs_of"),
+        tuple(_count(step, "a step") for step in _list(given.get("ran_in", []), "ran_in")),
+        None if why_not is None else _text(why_not, "why_not"),
+    )
+
+
 def ready(answer: Mapping[str, Any]) -> Ready:
     """Raises: WrongAnswerError: it is no such answer."""
     facts = _mapping(answer.get("ready"), "ready")

@@ -47,6 +47,7 @@ class WorkerArm:
         self.name = name
         self.last_call_s = math.nan
         self.last_output: object = None
+        self.turn = 0
         self.calls = 0
         self.first_call_s = math.nan
         self.weights: dict[str, str] = {}
@@ -83,6 +84,25 @@ class WorkerArm:
     def untimed_call(self) -> None:
         self._call("discard")
 
+    def time_alone(self) -> answers.Alone:
+        """Have its unit timed alone from now on, if it can be: see :mod:`..alone`.
+
+        Raises:
+            MeasurementError: its pipeline could not be called, or the worker ended.
+        """
+        self.process.send({"do": "alone"})
+        doing = "trying its component alone"
+        return self._read_as(answers.alone, doing, self._answer(doing, BUILD_S))
+
+    def time_whole_calls(self) -> None:
+        """Have whole calls made from now on, of which the unit's seconds count.
+
+        Raises:
+            MeasurementError: the worker ended.
+        """
+        self.process.send({"do": "whole"})
+        self._answer("going back to whole calls", self._call_s)
+
     def probe(self, probe: Probe, **args: Any) -> Counts:
         """What the worker counts of its arm; ``args`` are those of the probe's function.
 
@@ -109,7 +129,7 @@ class WorkerArm:
 
     def _call(self, order: str) -> dict[str, Any]:
         self.calls += 1
-        self.process.send({"do": order})
+        self.process.send({"do": order, "turn": self.turn})
         return self._answer(f"call number {self.calls}", self._call_s)
 
     def _answer(self, doing: str, wait_s: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...evidence.key import COMPONENT_CALLS, EvidenceKey
 from ...techniques.stacks import BASE
+from .marker import WHOLE_CALL
 
 if TYPE_CHECKING:
     from ...evidence.verdict_store import Attempt
@@ -15,22 +16,25 @@ if TYPE_CHECKING:
 
 
 def attempt_of(
-    marker: SpeedMarker, context: GateContext, over: Stack, *, alone: bool = False
+    marker: SpeedMarker, context: GateContext, over: Stack, *, whole_calls: bool = False
 ) -> Attempt:
     """The attempt that this gate is at; ``over`` is the stack that ``marker.over`` means here.
 
     Raises:
         RecordError: the evidence was written by another major version of this package.
     """
-    return context.session.evidence.attempt(evidence_key(marker, context, over, alone=alone))
+    return context.session.evidence.attempt(
+        evidence_key(marker, context, over, whole_calls=whole_calls)
+    )
 
 
 def evidence_key(
-    marker: SpeedMarker, context: GateContext, over: Stack, *, alone: bool = False
+    marker: SpeedMarker, context: GateContext, over: Stack, *, whole_calls: bool = False
 ) -> EvidenceKey:
     """Everything that a verdict of this gate depends on, save luck.
 
-    ``alone``: a pair is of calls of the component alone, which add nothing to pairs of whole calls.
+    ``whole_calls``: its unit cannot be timed alone.  Pairs of single steps or calls of a component
+    and pairs of whole calls add nothing to each other.
     The test is part of it, since its body may do things to the pipeline.
     """
     session, candidate = context.session, context.candidate
@@ -54,6 +58,6 @@ def evidence_key(
             "environment": session.environment(),
             "code": session.code_beside_the_tree.as_dict(),
             **base,
-            **({"pair": COMPONENT_CALLS} if alone else {}),
+            **({} if whole_calls or marker.unit == WHOLE_CALL else {"pair": COMPONENT_CALLS}),
         }
     )

@@ -13,8 +13,8 @@ from ...records.verdict import GateResult
 from ..gate import GateContext, why_unchecked
 from .beside_pairs import record_memory, record_stages
 from .evidence_key import attempt_of
-from .marker import STEP, WHOLE_CALL, SpeedMarker
-from .pending import PendingGate, is_timed_alone
+from .marker import WHOLE_CALL, SpeedMarker
+from .pending import PendingGate
 from .result import gate_result
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ...timing.comparison import Hypothesis, SpeedupResult
     from ...timing.rounds import Pair
     from ...timing.warm_up import WarmUp
+
+
+WHOLE_CALLS = "whole calls"
 
 
 def decided(block: GateGroup) -> Iterator[tuple[SpeedMarker, GateResult | DiffspeedError]]:
@@ -66,7 +69,8 @@ class GateGroup:
         self._overs = list(dict.fromkeys(a.over for a in asked))
         self._floor: KnownFloor | None = None
         self._alone: ComponentArms | StepArms | None = None
-        self._why_whole_calls = ""
+        self._pairs_of = WHOLE_CALLS
+        """What a pair is of, for the line and the record."""
         self._open: list[PendingGate] = []
 
     def measure(self) -> None:
@@ -80,12 +84,15 @@ class GateGroup:
 
         session = self._session
         seed = random.SystemRandom().randrange(2**32)
-        self._choose_pairs()
-        self._open = [asked for asked in self.asked if asked.result is None]
-        if not self._open:
-            return
+        if not self._in_workers:
+            self._choose_pairs()
         with ExitStack() as held:
             with self._instances() as instances:
+                if self._in_workers:
+                    self._choose_pairs_in(instances)
+                self._open = [asked for asked in self.asked if asked.result is None]
+                if not self._open:
+                    return
                 # Only now: workers may build for minutes, and nobody else could time meanwhile.
                 held.enter_context(session.exclusive_device())
                 self._floor = self._noise_floor(instances[0], seed)
@@ -110,6 +117,8 @@ class GateGroup:
         """What is known of the baseline; where it is measured now, ``arms`` are called as often."""
         from ...arms.noise_floor import noise_floor_of
 
+        if self._in_workers and self._is_alone:
+            return None  # this process's baseline makes no such pairs
         beside = () if self._in_workers else arms  # those of workers are warmed up there
         return noise_floor_of(
             self._session,
@@ -124,26 +133,47 @@ class GateGroup:
         """Take calls of the component alone or single steps, if that can be; else whole calls, as
         another gate: its earlier pairs and its FAIL are those of whole calls.
         """
-        from ...arms.component_calls import NotAloneError, component_arms
-        from ...arms.lockstep import step_arms
+        from ...arms.alone import arms_alone
+        from ...arms.component_calls import NotAloneError
 
         if self.unit == WHOLE_CALL:
             return
-        if not all(is_timed_alone(asked.marker, self._context) for asked in self.asked):
-            self._why_whole_calls = "worker processes time these only"
-            return
         try:
-            if self.unit == STEP:
-                self._alone = step_arms(self._arms())
-            else:
-                self._alone = component_arms(self._arms(), self.unit)
+            self._alone = arms_alone(self._arms(), self.unit)
         except NotAloneError as error:
-            self._why_whole_calls = str(error)
-            self._session.progress.line(f"{self.unit} is timed in whole calls: {error}")
-            for asked in self.asked:
-                asked.attempt = attempt_of(asked.marker, self._context, asked.over)
-                if asked.attempt.verdict is not None:
-                    asked.result = self._context.publish(asked.attempt.verdict)
+            self._fall_back(str(error))
+        else:
+            self._pairs_of = self._alone.pairs_of
+
+    def _choose_pairs_in(self, workers: Sequence[Sequence[TimedArm]]) -> None:
+        """The same of arms in worker processes; all of them time the same."""
+        from ...arms.worker.arm import WorkerArm
+
+        arms = [arm for instance in workers for arm in instance if isinstance(arm, WorkerArm)]
+        if self.unit == WHOLE_CALL:
+            return
+        found = [arm.time_alone() for arm in arms]
+        why_not = next((one.why_not for one in found if one.why_not is not None), None)
+        if why_not is None and any(one != found[0] for one in found):
+            why_not = f"the arms do not run {self.unit} in the same steps"
+        if why_not is None:
+            self._pairs_of = found[0].pairs_of
+            return
+        for arm in arms:
+            arm.time_whole_calls()
+        self._fall_back(why_not)
+
+    def _fall_back(self, why: str) -> None:
+        self._pairs_of = f"{WHOLE_CALLS}, since {why}"
+        self._session.progress.line(f"{self.unit} is timed in whole calls: {why}")
+        for asked in self.asked:
+            asked.attempt = attempt_of(asked.marker, self._context, asked.over, whole_calls=True)
+            if asked.attempt.verdict is not None:
+                asked.result = self._context.publish(asked.attempt.verdict)
+
+    @property
+    def _is_alone(self) -> bool:
+        return not self._pairs_of.startswith(WHOLE_CALLS)
 
     def _arms(self) -> list[PreparedArm]:
         """Those of ``over``, then the candidate."""
@@ -162,7 +192,7 @@ class GateGroup:
 
         It takes whole calls, which are all that is saved where pairs are calls of a component.
         """
-        if self._alone is not None:
+        if self._is_alone:
             return
         measured = [asked for asked in self.asked if asked.counted and asked.result is not None]
         record_stages(measured, self._candidate, self._session, self._identity)
@@ -197,14 +227,6 @@ class GateGroup:
     def _first_calls(self, asked: PendingGate) -> tuple[float, float]:
         assert asked.baseline is not None
         return asked.baseline.applied.first_call_s, self._candidate.applied.first_call_s
-
-    @property
-    def _pairs_of(self) -> str:
-        """What a pair is of, for the line and the record."""
-        if self._alone is not None:
-            return self._alone.pairs_of
-        why = self._why_whole_calls
-        return "whole calls" + (f", since {why}" if why else "")
 
     @property
     def _in_workers(self) -> bool:

@@ -11,7 +11,7 @@ from ...records.verdict import GateResult
 from ...techniques.stacks import PREVIOUS, Stack
 from ..gate import GateContext
 from .evidence_key import attempt_of
-from .marker import WHOLE_CALL, SpeedMarker
+from .marker import SpeedMarker
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -39,16 +39,10 @@ def ask(marker: SpeedMarker, context: GateContext) -> PendingGate | GateResult:
     over = context.previous if marker.over == PREVIOUS else marker.over
     if over == candidate.spec.stack:
         raise SelfComparisonError(f"it would compare {over} with itself")
-    attempt = attempt_of(marker, context, over, alone=is_timed_alone(marker, context))
+    attempt = attempt_of(marker, context, over)
     if attempt.verdict is not None:
         return attempt.verdict
     baseline = context.session.arms.other(ArmSpec(candidate.spec.source, over))
     for arm in (baseline, candidate):
         arm.require_unchanged()
     return PendingGate(marker, over, baseline, attempt)
-
-
-def is_timed_alone(marker: SpeedMarker, context: GateContext) -> bool:
-    """Whether pairs are steps, or calls of a component alone, as far as is known beforehand."""
-    in_workers = context.session.options.instances_of_arm() > 1
-    return marker.unit != WHOLE_CALL and not marker.is_against_base and not in_workers

@@ -130,10 +130,13 @@ def test_docs_only_passes(project, pytester, against_main, started):
 
 @pytest.mark.slow
 def test_slower_fails_its_test(project, against_main):
+    """By single steps of both trees, each in the calls of its own workers."""
+    project.replace("test_fast.py", 'over="base")', 'over="base", unit="step")')
     edit(project, "slower")
-    result, gates = against_main("test_fast.py::test_speed")
+    result, gates = against_main("test_fast.py::test_speed", "--diffspeed-steps=2")
     result.assert_outcomes(failed=1)
     (gate,) = gates.values()
+    assert gate.figures["pairs_of"] == "steps of calls in lockstep"
     assert str(gate.verdict) == "FAIL"
     assert gate.figures["against_base"]["subject"] == "The base"
     assert gate.reason.startswith("against main (")

@@ -114,6 +114,37 @@ def test_an_arm_is_built_proven_and_timed_in_its_own_process(pair):
     assert pair[0].weights == pair[1].weights != {}
 
 
+def test_a_worker_times_a_component_or_steps_alone_and_goes_back_to_whole_calls():
+    """One process builds the three arms, since most of a worker is its start."""
+
+    def next_arm(process=None, **changes):
+        arm = WorkerArm("unet", order(**changes), process=process)
+        arm.wait_until_ready()
+        return arm
+
+    unet = next_arm(unit="unet", steps=3)
+    try:
+        assert unet.time_alone() == answers.Alone(
+            "unet calls of steps 1, 2, 3 (inputs of a real call)", (0, 1, 2), None
+        )
+        for turn in (0, 2):
+            unet.turn = turn
+            assert unet.timed_call(WallClock()) == unet.last_call_s > 0
+            unet.untimed_call()
+        unet.time_whole_calls()
+        assert 0 < unet.timed_call(WallClock()) < unet.last_call_s
+        unet.release()
+        step = next_arm(unet.process, unit="step", steps=3)
+        assert step.time_alone().pairs_of == "steps of calls in lockstep"
+        assert step.timed_call(WallClock()) == step.last_call_s > 0
+        step.release()  # in the middle of a call
+        stateful = next_arm(unet.process, source="tests.stateful_pipeline:build", unit="unet")
+        assert "keeps a state between calls (calls_so_far" in stateful.time_alone().why_not
+        assert 0 < stateful.timed_call(WallClock()) < stateful.last_call_s
+    finally:
+        unet.end()
+
+
 @pytest.fixture
 def kept():
     workers = KeptWorkers()
