@@ -123,15 +123,15 @@ class _Curve:
         ratios = {
             link: combined([one.ratio for one in several]) for link, several in self.links.items()
         }
-        at_s = {name: commit.at_s for name, commit in self.commits.items()}
+        order = self._order()
         start = None
         if anchor is not None:
             start = next((name for name in self.commits if name.startswith(anchor)), None)
-        for chain in chained(ratios, at_s.__getitem__, start):
+        for chain in chained(ratios, order.__getitem__, start):
             inside = {reached.node for reached in chain}
             links = sorted(
                 ((link, ratio) for link, ratio in ratios.items() if link[0] in inside),
-                key=lambda entry: (at_s[entry[0][1]], entry[0]),
+                key=lambda entry: (order[entry[0][1]], entry[0]),
             )
             behind = [one for link, _ in links for one in self.links[link]]
             test, stack, unit, condition, device_kind = identity
@@ -148,6 +148,23 @@ class _Curve:
                     max(one.error for one in self.links[link]) for link, _ in links
                 ),
             )
+
+    def _order(self) -> dict[str, int]:
+        """The places of commits by their times; of one second, a base before its heads."""
+        after = dict.fromkeys(self.commits, 0)
+        links = [
+            (base, head)
+            for base, head in self.links
+            if self.commits[base].at_s == self.commits[head].at_s
+        ]
+        for _ in links:  # so often at most, even if they go in a circle
+            before = dict(after)
+            for base, head in links:
+                after[head] = max(after[head], after[base] + 1)
+            if after == before:
+                break
+        names = sorted(after, key=lambda name: (self.commits[name].at_s, after[name], name))
+        return {name: place for place, name in enumerate(names)}
 
     def _point(self, reached: Reached) -> IndexPoint:
         commit, total = self.commits[reached.node], reached.total

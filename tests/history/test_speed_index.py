@@ -1,6 +1,7 @@
 """The speed index: gates against a base, chained over commits."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from history_sessions import (
@@ -71,6 +72,18 @@ def test_commits_are_nodes_and_not_an_order(indexes):
     )
     assert values(first) == [0.9, 1, 1.1]
     assert values(second) == [1, 1]
+
+
+def test_of_commits_of_one_second_the_base_stands_first(indexes):
+    now = {"committed_at": session_line(0)["committed_at"]}
+    order = [3, 1, 2, 0]
+    (index,) = indexes(
+        *(
+            [session_line(head, **now), base_line(head, base, 1.0, about=now)]
+            for base, head in pairwise(order)
+        )
+    )
+    assert [point.commit for point in index.points] == [commit_name(n) for n in order]
 
 
 def test_what_is_no_comparison_of_two_commits(indexes):

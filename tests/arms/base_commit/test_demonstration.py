@@ -6,6 +6,8 @@ The pipeline is a real one with random weights.  Workers are real processes in a
 import pytest
 
 from pytest_diffspeed.arms.worker.process import WorkerProcess
+from pytest_diffspeed.history.speed_index import indexes_of
+from pytest_diffspeed.history.url import DEFAULT
 
 PIPELINE = '''
 """A pipeline whose speed, structure, syncs and images a commit can change."""
@@ -140,6 +142,14 @@ def test_slower_fails_its_test(project, against_main):
     assert str(gate.verdict) == "FAIL"
     assert gate.figures["against_base"]["subject"] == "The base"
     assert gate.reason.startswith("against main (")
+    # And the history's speed index says by how much, and with which commit.
+    (index,) = indexes_of(DEFAULT, project.path)
+    assert [point.subject for point in index.points] == ["The base", "slower"]
+    assert [point.commit for point in index.points] == [
+        project.git("rev-parse", name).strip() for name in ("main", "change")
+    ]
+    (drop,) = index.drops
+    assert drop.ratio < 0.7
 
 
 @pytest.mark.slow
