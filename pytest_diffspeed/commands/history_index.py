@@ -27,8 +27,10 @@ def index(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     """
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     with place.store.reading() as connection:
-        asked = [None] if arguments.test is None else tests_like(connection, arguments.test)
-        found = [one for test in asked for one in read_indexes(connection, test, arguments.anchor)]
+        tests = None if arguments.test is None else tests_like(connection, arguments.test)
+        only = tests[0] if tests is not None and len(tests) == 1 else None
+        every = read_indexes(connection, only, arguments.anchor)
+        found = [one for one in every if tests is None or one.test in tests]
     of_what = "" if arguments.test is None else f" of a test with {plain(arguments.test)!r} in it"
     if not found:
         raise UsageError(

@@ -224,6 +224,17 @@ def test_index_prints_curves_ends_and_drops(history):
     assert sum(line.startswith("    2026-01-01T") for line in lines) == 21
 
 
+def test_index_takes_all_tests_with_a_word_in_their_names(history):
+    names = ("test_a", "test_b", "other")
+    sessions = [compared(n + 1, n, 1.0, test=name) for n, name in enumerate(names)]
+    lines, _, _ = history("index", "TEST_", sessions=sessions)
+    assert [line for line in lines if ", stack" in line] == [
+        "test_a, stack compile",
+        "test_b, stack compile",
+    ]
+    assert not [line for line in lines if "no base comparison joins" in line]
+
+
 def test_index_names_what_the_arms_did_not_share(history):
     note = "its call has steps 4 in the base and 8 here"
     sessions = [compared(1, 0, 0.5, differing=[note])]
