@@ -65,7 +65,7 @@ def _told(series: Series) -> Told:
     said = drift.sentence if drift is not None and drift.is_shown else ""
     skipped = max(0, len(series.points) - MOST_POINTS)
     values = [point.value for point in series.points]
-    summary = f"{plural(len(values), 'session')} of {series.figure}"
+    summary = f"{plural(len(values), 'point')} of {series.figure}"
     if values:
         summary += f" from {_value(values[0])} to {_value(values[-1])}"
     summary += f", {plural(len(changes), 'change point')}."
