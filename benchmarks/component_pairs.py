@@ -49,6 +49,7 @@ from pytest_diffspeed.ladder.composed import composed_ratio, parts_of_call
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.statistics import SpeedupGate, binomial_upper_bound
 from pytest_diffspeed.techniques.stacks import parse_stack
+from pytest_diffspeed.timing.budget import AUTO_BUDGET_S
 from pytest_diffspeed.timing.comparison import Hypothesis
 from pytest_diffspeed.timing.rounds import measure_rounds
 from pytest_diffspeed.timing.speedup import SpeedupMeasurement
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/component_pairs.jsonl"))
     parser.add_argument("--stacks", nargs="*", default=STACKS)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--side", type=int, default=32, help="of the latents of sdxl")
     parser.add_argument("--whole-rounds", type=int, default=24)
     parser.add_argument("--rounds-a-call", type=int, default=5, help="of components, a whole round")
     parser.add_argument("--trials", type=int, default=40, help="trials in the file, in the end")
@@ -79,7 +81,7 @@ def main() -> None:
         return
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     if arguments.part in ("demo", "sdxl"):
-        source = "demo" if arguments.part == "demo" else sdxl()
+        source = "demo" if arguments.part == "demo" else sdxl(arguments.side)
         for stack in arguments.stacks:
             append(arguments.out, measured(source, arguments.part, stack, arguments))
     while arguments.part == "trials" and len(read(arguments.out, "trials")) < arguments.trials:
@@ -88,13 +90,15 @@ def main() -> None:
         print(line)
 
 
-def sdxl() -> str:
-    """Its source; latents of 32 × 32, since a step at 128 × 128 takes many seconds on a CPU."""
+def sdxl(side: int) -> str:
+    """Its source, with latents of ``side`` × ``side``: a step at 128 × 128 takes many seconds on a
+    CPU.
+    """
     sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "gpu_check" / "bench"))
     import sdxl_cut
 
     sdxl_cut.place(Path(tempfile.mkdtemp(prefix="sdxl-cut-")), small=False, device="cpu")
-    sdxl_cut.pipeline.call_defaults |= {"height": 32, "width": 32}
+    sdxl_cut.pipeline.call_defaults |= {"height": side, "width": side}
     return "sdxl_cut:pipeline"
 
 
@@ -138,7 +142,7 @@ def in_turns(timed: dict, short: list[str], what: str, arguments: argparse.Names
     warm_s = {}
     for kind, pair in timed.items():
         began = time.perf_counter()
-        warm_up(pair, clock)
+        warm_up(pair, clock, most_s=AUTO_BUDGET_S)  # as a session does
         warm_s[kind] = time.perf_counter() - began
     for arm in timed[STEP]:
         arm.held.end()
