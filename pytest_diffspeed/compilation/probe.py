@@ -178,7 +178,9 @@ def _run(
     except Exception as error:
         with target.uncompiled() as eager:
             restart()
-            call.run(eager)  # what it raises without compilation too is the user's to see
+            plain = call.run(eager)  # what it raises without compilation too is the user's to see
+        # Torch 2.11 on Python 3.12 fails inside itself at a coroutine.
+        refuse_unfinished(plain, f"a call of {name}")
         raise CompileFailedError(
             f"{name}: torch.compile failed while it captured the graph, which is not a graph "
             f"break (the same call runs without compilation): {root_error(error)}"
