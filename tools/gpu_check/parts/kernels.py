@@ -119,7 +119,7 @@ def _chosen(part: Part, shape: Shape, forced: str | None) -> tuple[str, str]:
 
     given, mask = attention_choice.inputs(shape, part.device)
     watch = OpCounter()
-    watch.inside.append(("denoiser", ""))
+    watch.inside.append(("denoiser", "", False))
     with _kept_to(shape, forced):
         chosen: Any = torch._fused_sdp_choice  # torch's stub leaves out its arguments
         choice = int(chosen(*given, mask, 0.0, False))
