@@ -174,6 +174,8 @@ def main() -> None:
         name: value
         for name, value in os.environ.items()
         if name not in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+        # Nobody compiles all modules in each run; some containers set it, and our folder is new.
+        and name != "PYTHONDONTWRITEBYTECODE"
     }
     done = 0
 

@@ -20,13 +20,20 @@ def literals(folder: ModuleType, name: str) -> Iterator[tuple[str, list[str] | N
     ``None`` in their place where the module assigns something else than a string, or nothing, or
     has no source here: whoever needs it has to import it.
     """
-    assigned = re.compile(rf"^[ \t]*{name}\b[^=\n]*=(?!=)", re.MULTILINE)
+    # Begins with the name, for which regular expressions search fast: a line's beginning is slow.
+    assigned = re.compile(rf"{name}\b[^=\n]*=(?!=)")
     for found in pkgutil.iter_modules(folder.__path__):
         module = f"{folder.__name__}.{found.name}"
         source = _source(found)
-        texts = [_string(source[at.end() :]) for at in assigned.finditer(source)]
+        found_at = [at for at in assigned.finditer(source) if _begins_line(source, at.start())]
+        texts = [_string(source[at.end() :]) for at in found_at]
         strings = [text for text in texts if text is not None]
         yield module, strings if strings and len(strings) == len(texts) else None
+
+
+def _begins_line(source: str, at: int) -> bool:
+    """Whether nothing but blanks stands before ``at`` in its line."""
+    return not source[source.rfind("\n", 0, at) + 1 : at].strip(" \t")
 
 
 def _source(found: pkgutil.ModuleInfo) -> str:
@@ -53,7 +60,8 @@ def _string(text: str) -> str | None:
         end = _past(_PART, text, at)
         if end == at:
             break
-        parts.append(ast.literal_eval(text[at:end]))
+        part = text[at:end]
+        parts.append(ast.literal_eval(part) if "\\" in part else part[1:-1])
         at = end
     ends = text.startswith(")", at) if in_brackets else _ENDED.match(text, at) is not None
     return "".join(parts) if parts and ends else None
