@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from ..adapters.dynamo import (
     TORCH_FOLDER,
@@ -60,6 +61,13 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     grad: bool = True
     surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def anew(self) -> Call:
+        """The same call with lists and dicts of its own, since a function may take out of those
+        that it is given (HunyuanDiT pops the residuals of its ControlNet); tensors are the same.
+        """
+        args, kwargs = pytree.tree_map(lambda leaf: leaf, (self.args, dict(self.kwargs)))
+        return replace(self, args=args, kwargs=kwargs)
 
     def run(self, fn: Callable[..., Any]) -> Any:
         with nullcontext() if self.grad else torch.no_grad(), self.surroundings():
@@ -149,7 +157,8 @@ def probe_breaks(
         if sites:
             with _quiet(), _same_random_numbers(), target.uncompiled() as eager:
                 restart()
-                runs = count_lines(lambda: calls[-1].run(eager), {(s.file, s.line) for s in sites})
+                lines = {(site.file, site.line) for site in sites}
+                runs = count_lines(lambda: calls[-1].anew().run(eager), lines)
             sites = [_with_runs(site, runs) for site in sites]
     return GraphBreakReport(
         name=name,
@@ -174,11 +183,12 @@ def _run(
 ) -> None:
     """One call; tells a failing compilation from a failing call."""
     try:
-        result = call.run(compiled)
+        result = call.anew().run(compiled)
     except Exception as error:
         with target.uncompiled() as eager:
             restart()
-            plain = call.run(eager)  # what it raises without compilation too is the user's to see
+            # What it raises without compilation too is the user's to see.
+            plain = call.anew().run(eager)
         # Torch 2.11 on Python 3.12 fails inside itself at a coroutine.
         refuse_unfinished(plain, f"a call of {name}")
         raise CompileFailedError(

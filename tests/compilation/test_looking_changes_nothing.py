@@ -216,3 +216,21 @@ def test_what_was_captured_is_not_captured_twice(x):
     report = probe_breaks(planted.InTheMiddle(), [Call((x,), grad=False)] * 4)
     assert report.graphs_by_call == (2, 0, 0, 0)
     assert len(report.breaks) == 1
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_what_a_call_takes_out_of_a_list_is_there_for_the_next(is_broken):
+    """HunyuanDiT's transformer pops the residuals of its ControlNet from the list it is given."""
+
+    def add(x, *, residuals):
+        if is_broken:
+            torch._dynamo.graph_break()
+        while residuals["down"]:
+            x = x + residuals["down"].pop()
+        return x
+
+    residuals = {"down": [torch.ones(2), torch.ones(2)]}
+    report = find_graph_breaks(add, torch.zeros(2), residuals=residuals)
+    assert len(report.breaks) == is_broken
+    assert report.ops == 2
+    assert len(residuals["down"]) == 2
