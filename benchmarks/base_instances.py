@@ -17,21 +17,16 @@ are printed from the file.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
 import random
 import statistics
-import sys
-from datetime import datetime, timezone
 from pathlib import Path
 
-from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
+from trials import collect, measured_on, moment, spread
+
 from pytest_diffspeed.accelerators.registry import disturbances_of, resolve_device
 from pytest_diffspeed.arms.worker.arm import worker_arms
 from pytest_diffspeed.arms.worker.protocol import BuildOrder
-from pytest_diffspeed.evidence.key import installed_version
 from pytest_diffspeed.statistics import binomial_upper_bound, min_ratio_for_slowdown
 from pytest_diffspeed.timing.comparison import Hypothesis
 from pytest_diffspeed.timing.rounds import Pair
@@ -54,13 +49,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1, help="denoising steps of a call")
     parser.add_argument("--budget", type=float, default=8.0, help="seconds of pairs a gate")
     arguments = parser.parse_args()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    while len(read(arguments.out)) < arguments.trials:
-        line = json.dumps(trial(arguments.source, arguments.steps, arguments.budget))
-        with arguments.out.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        print(f"trial {len(read(arguments.out))}: {line[:200]} …", file=sys.stderr, flush=True)
-    for line in report(read(arguments.out), arguments):
+    done = collect(
+        arguments.out,
+        arguments.trials,
+        lambda: trial(arguments.source, arguments.steps, arguments.budget),
+    )
+    for line in report(done, arguments):
         print(line)
 
 
@@ -69,11 +63,7 @@ def trial(source: str, steps: int, budget_s: float) -> dict:
     order = BuildOrder(source, "fp32", "call", "cpu", steps, (), 1)
     with worker_arms([("base", order), ("head", order)], max(INSTANCES)) as instances:
         found = {str(count): judged(instances[:count], budget_s) for count in INSTANCES}
-    return {
-        "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "load": os.getloadavg()[0],
-        "instances": found,
-    }
+    return {**moment(), "instances": found}
 
 
 def judged(instances: list, budget_s: float) -> dict:
@@ -109,12 +99,6 @@ def judged(instances: list, budget_s: float) -> dict:
     }
 
 
-def read(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def report(trials: list[dict], arguments: argparse.Namespace):
     many = len(trials)
     columns = ("gate", "process instances", "PASS", "FAIL", "INCONCLUSIVE", "wrong (true share ≤)")
@@ -146,16 +130,7 @@ def report(trials: list[dict], arguments: argparse.Namespace):
         f"processes have a standard deviation of {statistics.stdev(medians):.2%}; load of the "
         f"machine {spread([trial['load'] for trial in trials])}"
     )
-    versions = ", ".join(
-        f"{name} {installed_version(name)}" for name in ("torch", "diffusers", "pytest-diffspeed")
-    )
-    yield f"measured on {cpu_name()}; {versions}; Python {platform.python_version()}"
-
-
-def spread(values: list[float]) -> str:
-    ordered = sorted(values)
-    low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.1, 0.9))
-    return f"{low:.3g}–{high:.3g}"
+    yield measured_on()
 
 
 if __name__ == "__main__":

@@ -24,19 +24,17 @@ import argparse
 import itertools
 import json
 import math
-import os
-import platform
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
-from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
+from trials import append, measured_on, moment, read
+
 from pytest_diffspeed.accelerators.registry import clock_for, disturbances_of, resolve_device
 from pytest_diffspeed.arms.builder import Builder
 from pytest_diffspeed.arms.component_calls import component_arms
@@ -44,7 +42,6 @@ from pytest_diffspeed.arms.lockstep import step_arms
 from pytest_diffspeed.arms.prepared_arm import PreparedArm
 from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.quiet import third_party
-from pytest_diffspeed.evidence.key import installed_version
 from pytest_diffspeed.ladder.composed import composed_ratio, parts_of_call
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.statistics import SpeedupGate, binomial_upper_bound
@@ -79,12 +76,11 @@ def main() -> None:
     if arguments.one_trial:
         print(json.dumps(trial(arguments)))
         return
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     if arguments.part in ("demo", "sdxl"):
         source = "demo" if arguments.part == "demo" else sdxl(arguments.side)
         for stack in arguments.stacks:
             append(arguments.out, measured(source, arguments.part, stack, arguments))
-    while arguments.part == "trials" and len(read(arguments.out, "trials")) < arguments.trials:
+    while arguments.part == "trials" and len(of_parts(arguments.out, "trials")) < arguments.trials:
         append(arguments.out, in_a_fresh_process(arguments))
     for line in report(arguments.out):
         print(line)
@@ -132,7 +128,7 @@ def measured(source: str, part: str, stack: str, arguments: argparse.Namespace) 
         "parts": parts,
         "fixed_s": {kind: fixed_s[kind] + warm_s[kind] for kind in pairs},
         "pairs": pairs,
-        **about(),
+        **moment(),
     }
 
 
@@ -184,7 +180,7 @@ def trial(arguments: argparse.Namespace) -> dict:
             name: {"verdict": str(one.verdict), "ratio": one.ratio, "pairs": one.pairs}
             for name, one in zip(names, results, strict=True)
         },
-        **about(),
+        **moment(),
     }
 
 
@@ -196,36 +192,22 @@ def in_a_fresh_process(arguments: argparse.Namespace) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def about() -> dict:
-    at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"at": at, "load": os.getloadavg()[0]}
-
-
-def append(path: Path, content: dict) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(content) + "\n")
-
-
-def read(path: Path, *parts: str) -> list[dict]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [one for line in lines if (one := json.loads(line))["part"] in parts]
+def of_parts(path: Path, *parts: str) -> list[dict]:
+    return [one for one in read(path) if one["part"] in parts]
 
 
 def report(path: Path):
-    rows = read(path, "demo", "sdxl")
+    rows = of_parts(path, "demo", "sdxl")
     if rows:
         yield from seconds_table(rows)
         yield ""
         yield from agreement_table(rows)
-    trials = read(path, "trials")
+    trials = of_parts(path, "trials")
     if trials:
         yield ""
         yield from trials_table(trials)
-    versions = ", ".join(
-        f"{name} {installed_version(name)}" for name in ("torch", "diffusers", "pytest-diffspeed")
-    )
     yield ""
-    yield f"measured on {cpu_name()}; {versions}; Python {platform.python_version()}"
+    yield measured_on()
 
 
 def seconds_table(rows: list[dict]):
@@ -281,10 +263,10 @@ def agreement_table(rows: list[dict]):
             for role, times in row["parts"].items()
         ]
         whole = composed_ratio(parts)
-        denoiser = vars_of(estimates["denoiser"])
+        denoiser = vars(estimates["denoiser"])
         for what, first, second in (
-            ("the denoiser", vars_of(estimates[IN_WHOLE]), denoiser),
-            ("a call (composed)", vars_of(estimates[WHOLE]), whole),
+            ("the denoiser", vars(estimates[IN_WHOLE]), denoiser),
+            ("a call (composed)", vars(estimates[WHOLE]), whole),
         ):
             meet = first["low"] <= second["high"] and second["low"] <= first["high"]
             yield (
@@ -299,7 +281,6 @@ def estimate(pairs: list):
     for pair in pairs:
         gate.update(*pair)
     found = gate.estimate()
-
     return SimpleNamespace(
         ratio=found.ratio,
         low=found.low,
@@ -310,10 +291,6 @@ def estimate(pairs: list):
         pairs=len(pairs),
         seed=0,
     )
-
-
-def vars_of(found) -> dict:
-    return {"ratio": found.ratio, "low": found.low, "high": found.high}
 
 
 def interval(found: dict) -> str:

@@ -18,20 +18,16 @@ printed from the file.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import random
 import statistics
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 
-from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
+from trials import collect, measured_on, moment, spread
+
 from pytest_diffspeed.accelerators.registry import disturbances_of, resolve_device
 from pytest_diffspeed.arms.worker.arm import worker_arms
 from pytest_diffspeed.arms.worker.protocol import BuildOrder
-from pytest_diffspeed.evidence.key import installed_version
 from pytest_diffspeed.statistics import (
     binomial_lower_bound,
     binomial_upper_bound,
@@ -62,13 +58,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="torch's threads in each worker")
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))  # workers find the sources there
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    while len(read(arguments.out)) < arguments.trials:
-        line = json.dumps(trial(arguments.budget, arguments.threads))
-        with arguments.out.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        print(f"trial {len(read(arguments.out))}: {line[:200]} …", file=sys.stderr, flush=True)
-    for line in report(read(arguments.out), arguments):
+    done = collect(
+        arguments.out, arguments.trials, lambda: trial(arguments.budget, arguments.threads)
+    )
+    for line in report(done, arguments):
         print(line)
 
 
@@ -89,9 +82,8 @@ def trial(budget_s: float, threads: int) -> dict:
             disturbances=disturbances_of(resolve_device("cpu")),
         ).run()
     return {
-        "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **moment(),
         "seed": seed,
-        "load": os.getloadavg()[0],
         "call_s": results[0].baseline_s,
         "overhead_s": results[0].round_overhead_s,
         "gates": {
@@ -104,12 +96,6 @@ def trial(budget_s: float, threads: int) -> dict:
             for name, result in zip(GATES, results, strict=True)
         },
     }
-
-
-def read(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def report(trials: list[dict], arguments: argparse.Namespace):
@@ -135,10 +121,7 @@ def report(trials: list[dict], arguments: argparse.Namespace):
         f"harness {1000 * statistics.median(overheads):.2g} ms a round of four calls; load of the "
         f"machine {spread([trial['load'] for trial in trials])}"
     )
-    versions = ", ".join(
-        f"{name} {installed_version(name)}" for name in ("torch", "diffusers", "pytest-diffspeed")
-    )
-    yield f"measured on {cpu_name()}; {versions}; Python {platform.python_version()}"
+    yield measured_on()
 
 
 def says(name: str, verdicts: list[str]) -> str:
@@ -156,12 +139,6 @@ def says(name: str, verdicts: list[str]) -> str:
         f"wrong PASS {wrong[0]} (true share ≤ {bounds[0]:.0%}), wrong FAIL {wrong[1]} (≤ "
         f"{bounds[1]:.0%})"
     )
-
-
-def spread(values: list[float]) -> str:
-    ordered = sorted(values)
-    low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.1, 0.9))
-    return f"{low:.3g}–{high:.3g}"
 
 
 if __name__ == "__main__":
