@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
+
+from .attributes import replaced
 
 _HALF = (torch.bfloat16, torch.float16)
 _RANDN, _RANDN_LIKE = torch.randn, torch.randn_like
@@ -27,10 +28,7 @@ def rounded_noise() -> Iterator[None]:
     Not so inside compiled code, which draws as it was compiled to.
     """
     # Always the same two functions: code that was compiled with one of them is compiled once.
-    with (
-        mock.patch.object(torch, "randn", _randn),
-        mock.patch.object(torch, "randn_like", _randn_like),
-    ):
+    with replaced(torch, "randn", _randn), replaced(torch, "randn_like", _randn_like):
         yield
 
 

@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.diffusers_internals import stateful_hooks
+from ..adapters.offload_hooks import offload_hooks
 from ..common.errors import MeasurementError, UsageError
 from ..common.text import listed
 from ..pipelines.boundaries import is_compiled_whole, require_unit
-from ..pipelines.entries import FORWARD, Entry, chosen_entries
+from ..pipelines.entries import Entry, chosen_entries
 from ..pipelines.observed import Role
 from ..pipelines.step_calls import StepCall, StepCalls, by_step, capture_steps
 from ..timing.arm import Arm, Shaped
 from ..timing.timer import Timed
-from .kept_state import is_like, marks_of, moved_between_calls
+from .kept_state import is_like, marks_of
 
 if TYPE_CHECKING:
     from ..accelerators.clock import Clock
@@ -200,10 +201,9 @@ def spread(numbers: Sequence[int], most: int) -> list[int]:
 def _why_not_alone(entry: Entry) -> str | None:
     module = entry.component.module
     assert module is not None, "unreachable because it was seen to run"
-    if entry.how != FORWARD and is_compiled_whole(entry):
+    if is_compiled_whole(entry):
         return f"{entry.name} is part of a module that is compiled as a whole"
-    moved = moved_between_calls(module)
-    if moved is not None:
+    for moved in offload_hooks(module):
         return f"{moved} moves {entry.component.name} between calls"
     for hook in stateful_hooks(module):
         return f"{entry.component.name} keeps a state between calls (hook {hook!r})"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..adapters.module_state import edits, library_hooks
+from ..adapters.module_state import edits
 from ..pipelines.copied_inputs import tensors_in
 
 TOLERANCE = 1e-3
@@ -78,12 +78,3 @@ def _mark(value: Any) -> object:
     if isinstance(value, (list, tuple, set)):
         return f"{len(value)} {[id(one) for one in value]}"
     return f"object {id(value)}"
-
-
-def moved_between_calls(module: torch.nn.Module) -> str | None:
-    """Who moves the weights of ``module`` onto the device and off it again, if anybody does."""
-    for inner in module.modules():
-        for hook in library_hooks(inner):
-            if hook.startswith("accelerate"):
-                return hook
-    return None

@@ -56,14 +56,16 @@ def stage_boundaries(pipeline: DiffusionPipeline, observed: ObservedCall) -> Bou
 
 
 def _watch(stack: ExitStack, entry: Entry, around: Around) -> None:
-    if entry.how != FORWARD and is_compiled_whole(entry):
+    if is_compiled_whole(entry):
         return  # what stands on the module is in the guards of its compiled code
     part = Part(entry.name, _stage(entry))
     stack.enter_context(entry.watched(lambda function: around(part, function)))
 
 
 def is_compiled_whole(entry: Entry) -> bool:
-    """Whether the module that is entered, and not only this way into it, is compiled."""
+    """Whether a method is entered whose whole module is compiled, and not only this way into it."""
+    if entry.how == FORWARD:
+        return False
     module = entry.component.module
     assert module is not None, "unreachable because it was seen to run"
     return any(mark.is_whole(module) for mark in outermost_marks(module))

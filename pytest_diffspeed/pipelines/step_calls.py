@@ -157,9 +157,10 @@ class _Recorder:
         return wrap
 
     def _keeps(self, step: int) -> bool:
-        if step in self.kept or not self.kept:  # whole steps, and one at least
-            return self.wanted is None or step in self.wanted
-        return (self.wanted is None or step in self.wanted) and self._bytes < MOST_BYTES
+        if self.wanted is not None and step not in self.wanted:
+            return False
+        # Whole steps, and one at least.
+        return step in self.kept or not self.kept or self._bytes < MOST_BYTES
 
     @staticmethod
     def _call(entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:

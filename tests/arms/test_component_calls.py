@@ -198,7 +198,7 @@ def test_a_cache_of_diffusers_is_told_by_its_hook():
 
 def test_weights_that_are_moved_between_calls_are_told(arm, monkeypatch):
     monkeypatch.setattr(
-        "pytest_diffspeed.arms.kept_state.library_hooks",
+        "pytest_diffspeed.arms.component_calls.offload_hooks",
         lambda module: ["accelerate's CpuOffload"] if module is arm.pipeline.vae else [],
     )
     with pytest.raises(NotAloneError, match="accelerate's CpuOffload moves vae between calls"):
