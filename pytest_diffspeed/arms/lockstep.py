@@ -138,26 +138,27 @@ class StepArm(Arm):
         self._lengths = lengths
 
     def _timed(self, clock: Clock, _: Callable[[], object]) -> Timed:
-        for _attempt in range(2):
-            self._to_a_steady_step()
-            seconds, is_step = clock.time(self.held.advance)
-            if is_step:
-                return Timed(seconds, seconds, None)
-            self._ended()
-        raise AssertionError("unreachable because a call of known length is not run to its end")
+        seconds = self._stepped(lambda: clock.time(self.held.advance))
+        return Timed(seconds, seconds, None)
 
     def _next_step(self) -> None:
         """Off the clock."""
+        self._stepped(lambda: (0.0, self.held.advance()))
+
+    def _stepped(self, advance: Callable[[], tuple[float, bool]]) -> float:
+        """Seconds of the next steady step, as ``advance`` tells them, and whether it was one."""
         for _attempt in range(2):
             self._to_a_steady_step()
-            if self.held.advance():
-                return
+            seconds, is_step = advance()
+            if is_step:
+                return seconds
             self._ended()
+        raise AssertionError("unreachable because a call of known length is not run to its end")
 
     def _to_a_steady_step(self) -> None:
-        if self.held.is_running and self.held.steps_ended == self._lengths.get(self.name):
-            while self.held.advance():
-                raise MeasurementError(f"unit='step': the calls of {self.name} differ in steps")
+        is_last = self.held.is_running and self.held.steps_ended == self._lengths.get(self.name)
+        if is_last and self.held.advance():
+            raise MeasurementError(f"unit='step': the calls of {self.name} differ in steps")
         if not self.held.is_running and not self.held.advance():
             raise MeasurementError("unit='step': no scheduler stepped in a call")
 
@@ -178,12 +179,13 @@ class StepArms:
     """The arms of a measurement by steps; threads and watches live while :meth:`open` is."""
 
     pairs_of = "steps of calls in lockstep"
-    ran_in: tuple[int, ...] = ()
 
     def __init__(self, prepared: Sequence[PreparedArm]) -> None:
         self._prepared = prepared
         self._lengths: dict[str, int] = {}
         self._arms = {arm.spec: StepArm(arm, self._lengths) for arm in prepared}
+        self.ran_in = tuple(range(prepared[0].steps_of_call()))
+        """The numbers of the steps of a call: arms in other processes must have the same."""
 
     @property
     def arms(self) -> tuple[StepArm, ...]:

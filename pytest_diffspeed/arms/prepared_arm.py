@@ -90,6 +90,11 @@ class PreparedArm:
         found: tuple[ObservedCall, int] = self.memo[key]
         return found
 
+    def steps_of_call(self) -> int:
+        """How many steps a whole call has, which may be more than were asked for; 0: none."""
+        observed, in_steps = self.observed()
+        return round(observed.steps * self.call.defaults.steps / in_steps)
+
     def not_looked_at(self, looked_at: Iterable[str]) -> tuple[str, ...]:
         """What runs in a call and is not among the names in ``looked_at``, and denoisers that did
         not run at all: ``"controlnet (ran 4 ×)"``, ``"transformer_2 (did not run in 4 steps)"``.

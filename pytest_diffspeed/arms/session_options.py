@@ -11,7 +11,7 @@ from ..techniques.stacks import Stack
 
 INCONCLUSIVE_POLICIES = ("fail", "warn", "skip")
 
-LADDERS = ("quick", "full")
+QUICK, FULL = LADDERS = ("quick", "full")
 """How the ladder measures: component calls, or whole calls and compiled rows."""
 
 MOST_INSTANCES = 16
@@ -45,7 +45,7 @@ class Options:
     base_python: str | None = None
     compile_cache: Path | None = None
     base_env: tuple[str, ...] = ()
-    ladder: str = "quick"
+    ladder: str = QUICK
 
     def instances_of_arm(self, *, against_base: bool = False) -> int:
         """How many process instances each timed arm gets: one process cannot tell a change from

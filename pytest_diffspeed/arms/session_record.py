@@ -12,7 +12,7 @@ from ..evidence.key import EvidenceKey, environment
 from ..evidence.tree import Tree, checked_out
 from ..evidence.verdict_store import utc_now
 from .base_commit.base import Base
-from .session_options import LADDERS, Options
+from .session_options import QUICK, Options
 
 
 def about_session(
@@ -51,7 +51,7 @@ def about_session(
             "budget_s": options.budget_s,
             "instances": options.instances,
             "inconclusive": options.inconclusive,
-            "ladder": None if options.ladder == LADDERS[0] else options.ladder,
+            "ladder": None if options.ladder == QUICK else options.ladder,
             "fresh": options.fresh,
         },
     }

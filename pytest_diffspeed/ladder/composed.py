@@ -7,7 +7,8 @@ cannot be timed alone the denoisers' calls stand in for them, without guidance a
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..records.verdict import VerdictKind
@@ -38,6 +39,10 @@ def measure_composed(
         NotAloneError: a component has to be timed in whole calls; the row is as it was.
         MeasurementError: an arm could not be timed.
     """
+    from ..arms.component_calls import NotAloneError
+
+    if session.options.instances_of_arm() > 1:
+        raise NotAloneError("worker processes time these only")
     prepared, names = arms_of_row(candidate, previous, session)
     alone, parts = _timed_alone(prepared)
     found: dict[str, list[SpeedupResult]] = {}
@@ -47,24 +52,26 @@ def measure_composed(
                 found[role] = _measured(role, timed, len(parts), session, candidate)
     row |= about_row(candidate, session)
     for number, name in enumerate(names):
-        results = {role: ratios[number] for role, ratios in found.items()}
-        row[name] = composed_ratio([(parts[role], result) for role, result in results.items()])
-        if number == 0:
-            row["composed"] = {
-                role: {
-                    "times": parts[role],
-                    "pairs_of": alone[role].pairs_of,
-                    "candidate_s": result.candidate_s,
-                    **ratio_of_result(result),
-                }
-                for role, result in results.items()
-            }
-            row["call_s"] = sum(
-                parts[role] * result.candidate_s for role, result in results.items()
-            )
-            row["instances"] = 1
-            first_s = candidate.applied.first_call_s - prepared[0].applied.first_call_s
-            row["break_even_images"] = break_even(**_of(row[name]), compile_s=first_s)
+        row[name] = composed_ratio([(parts[role], one[number]) for role, one in found.items()])
+    over_baseline = {role: ratios[0] for role, ratios in found.items()}
+    row["composed"] = {
+        role: {
+            "times": parts[role],
+            "pairs_of": alone[role].pairs_of,
+            "candidate_s": result.candidate_s,
+            **ratio_of_result(result),
+        }
+        for role, result in over_baseline.items()
+    }
+    row["call_s"] = sum(parts[role] * one.candidate_s for role, one in over_baseline.items())
+    row["instances"] = 1
+    whole = row[names[0]]
+    row["break_even_images"] = break_even(
+        whole["verdict"],
+        whole["ratio"],
+        whole["baseline_s"],
+        compile_s=candidate.applied.first_call_s - prepared[0].applied.first_call_s,
+    )
 
 
 def _timed_alone(
@@ -77,13 +84,11 @@ def _timed_alone(
     parts = parts_of_call(prepared[0])
     steps = parts.pop(DENOISER, 0)
     alone: dict[str, ComponentArms | StepArms] = {}
-    if steps:
-        try:
-            if steps == 1:
-                raise NotAloneError("a call with one step has no steady one")
+    if steps > 1:  # a call with one step has no steady one
+        with suppress(NotAloneError):
             alone[STEP] = step_arms(prepared)
-        except NotAloneError:
-            alone[DENOISER] = component_arms(prepared, DENOISER)
+    if steps and STEP not in alone:
+        alone[DENOISER] = component_arms(prepared, DENOISER)
     parts = {**parts, **dict.fromkeys(alone, steps)}
     alone |= {role: component_arms(prepared, role) for role in parts if role not in alone}
     return {
@@ -95,8 +100,8 @@ def parts_of_call(arm: PreparedArm) -> dict[str, int]:
     """The roles that run in a call, and how often what is timed of them runs in one: once, or as
     many times as the call has steps.
     """
-    observed, in_steps = arm.observed()
-    steps = round(observed.steps * arm.call.defaults.steps / in_steps) or 1
+    observed, _ = arm.observed()
+    steps = arm.steps_of_call() or 1
     roles = {
         ENCODER: (observed.encoders, 1),
         DENOISER: (observed.denoisers, steps),
@@ -166,7 +171,3 @@ def composed_ratio(parts: Sequence[tuple[int, SpeedupResult]]) -> dict[str, Any]
         "baseline_s": ratio * sum(weights),
         "seed": results[0].seed,
     }
-
-
-def _of(ratio: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: ratio[name] for name in ("verdict", "ratio", "baseline_s")}

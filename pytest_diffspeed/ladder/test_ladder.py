@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ..arms.session_options import FULL, QUICK
 from ..arms.spec import ArmSpec
 from ..common.errors import (
     DiffspeedError,
@@ -80,11 +81,8 @@ def _measure(
     """By component calls, or by whole calls where these were asked for or nothing else is right."""
     from ..arms.component_calls import NotAloneError
 
-    if session.options.ladder == "quick":
-        in_workers = session.options.instances_of_arm() > 1
+    if session.options.ladder == QUICK:
         try:
-            if in_workers:
-                raise NotAloneError("worker processes time these only")
             return measure_composed(candidate, previous, session, row)
         except NotAloneError as error:
             row["why_whole_calls"] = str(error)
@@ -94,7 +92,7 @@ def _measure(
 
 def _left_to_full(session: Session, stack: Stack) -> str | None:
     """Why the quick ladder leaves ``stack`` out; stacks that the user names are all measured."""
-    asked = session.options.ladder == "full" or session.options.techniques
+    asked = session.options.ladder == FULL or session.options.techniques
     if asked or all(t.family is not Family.COMPILE for t in stack.techniques()):
         return None
     return "it compiles, which takes minutes: --diffspeed-ladder=full"

@@ -14,7 +14,7 @@ import pytest
 
 from ..accelerators.registry import check_device_word
 from ..adapters.pytest_internals import ini_value
-from ..arms.session_options import INCONCLUSIVE_POLICIES, LADDERS, MOST_INSTANCES, Options
+from ..arms.session_options import INCONCLUSIVE_POLICIES, LADDERS, MOST_INSTANCES, QUICK, Options
 from ..common.errors import DiffspeedError, UsageError, nearest
 from ..common.files import check_output
 from ..common.text import shortened
@@ -52,7 +52,7 @@ def read_options(config: pytest.Config) -> Options:
         base_python=_word(config, "base-python"),
         base_env=_base_env(config),
         compile_cache=_optional(config, "compile-cache", _folder),
-        ladder=_checked(config, "ladder", LADDERS[0], functools.partial(_one_of, LADDERS)),
+        ladder=_checked(config, "ladder", QUICK, functools.partial(_one_of, LADDERS)),
     )
 
 

@@ -50,6 +50,11 @@ def held_threads():
     return [one.name for one in threading.enumerate() if one.name.startswith("diffspeed-")]
 
 
+def test_arms_say_which_steps_they_have_so_that_other_processes_can_be_held_against_them(sdxl):
+    fewer = named(sdxl, "bf16", sdxl.call.varied(steps=STEPS - 1))
+    assert [step_arms([arm]).ran_in for arm in (sdxl, fewer)] == [(0, 1, 2, 3), (0, 1, 2)]
+
+
 class Timesteps:
     """The denoiser calls while the clock runs: the thread that made them, and the timestep."""
 

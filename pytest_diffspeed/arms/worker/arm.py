@@ -146,15 +146,12 @@ class WorkerArm:
 
 @contextmanager
 def worker_arms(
-    orders: Sequence[tuple[str, BuildOrder]],
-    instances: int,
-    places: Sequence[Place | None] | None = None,
+    orders: Sequence[tuple[str, BuildOrder]], instances: int
 ) -> Iterator[list[list[WorkerArm]]]:
     """The arms of ``orders``, ``instances`` times, each in a process of its own.
 
-    ``places`` says where each of them runs; without it, as this process does.  They are built one
-    after the other, so that compiling one does not slow another's first call down; all of them end
-    with this context.
+    They run as this process does and are built one after the other, so that compiling one does not
+    slow another's first call down; all of them end with this context.
 
     Raises:
         AbsentArmError: the pipeline source of one does not exist in its place.
@@ -164,8 +161,8 @@ def worker_arms(
         built: list[list[WorkerArm]] = []
         for _ in range(instances):
             built.append([])
-            for (name, order), place in zip(orders, places or [None] * len(orders), strict=True):
-                arm = WorkerArm(name, order, place=place)
+            for name, order in orders:
+                arm = WorkerArm(name, order)
                 stack.callback(arm.end)
                 arm.wait_until_ready()
                 built[-1].append(arm)

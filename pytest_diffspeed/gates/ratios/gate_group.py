@@ -71,6 +71,8 @@ class GateGroup:
         self._alone: ComponentArms | StepArms | None = None
         self._pairs_of = WHOLE_CALLS
         """What a pair is of, for the line and the record."""
+        self._is_alone = False
+        """Whether that is less than a whole call."""
         self._open: list[PendingGate] = []
 
     def measure(self) -> None:
@@ -84,11 +86,11 @@ class GateGroup:
 
         session = self._session
         seed = random.SystemRandom().randrange(2**32)
-        if not self._in_workers:
+        if self.unit != WHOLE_CALL and not self._in_workers:
             self._choose_pairs()
         with ExitStack() as held:
             with self._instances() as instances:
-                if self._in_workers:
+                if self.unit != WHOLE_CALL and self._in_workers:
                     self._choose_pairs_in(instances)
                 self._open = [asked for asked in self.asked if asked.result is None]
                 if not self._open:
@@ -136,32 +138,31 @@ class GateGroup:
         from ...arms.alone import arms_alone
         from ...arms.component_calls import NotAloneError
 
-        if self.unit == WHOLE_CALL:
-            return
         try:
             self._alone = arms_alone(self._arms(), self.unit)
         except NotAloneError as error:
             self._fall_back(str(error))
         else:
-            self._pairs_of = self._alone.pairs_of
+            self._time_alone(self._alone.pairs_of)
 
     def _choose_pairs_in(self, workers: Sequence[Sequence[TimedArm]]) -> None:
         """The same of arms in worker processes; all of them time the same."""
         from ...arms.worker.arm import WorkerArm
 
         arms = [arm for instance in workers for arm in instance if isinstance(arm, WorkerArm)]
-        if self.unit == WHOLE_CALL:
-            return
         found = [arm.time_alone() for arm in arms]
         why_not = next((one.why_not for one in found if one.why_not is not None), None)
         if why_not is None and any(one != found[0] for one in found):
             why_not = f"the arms do not run {self.unit} in the same steps"
         if why_not is None:
-            self._pairs_of = found[0].pairs_of
+            self._time_alone(found[0].pairs_of)
             return
         for arm in arms:
             arm.time_whole_calls()
         self._fall_back(why_not)
+
+    def _time_alone(self, pairs_of: str) -> None:
+        self._is_alone, self._pairs_of = True, pairs_of
 
     def _fall_back(self, why: str) -> None:
         self._pairs_of = f"{WHOLE_CALLS}, since {why}"
@@ -170,10 +171,6 @@ class GateGroup:
             asked.attempt = attempt_of(asked.marker, self._context, asked.over, whole_calls=True)
             if asked.attempt.verdict is not None:
                 asked.result = self._context.publish(asked.attempt.verdict)
-
-    @property
-    def _is_alone(self) -> bool:
-        return not self._pairs_of.startswith(WHOLE_CALLS)
 
     def _arms(self) -> list[PreparedArm]:
         """Those of ``over``, then the candidate."""

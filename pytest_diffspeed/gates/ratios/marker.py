@@ -17,7 +17,8 @@ from ..marker_values import (
     as_stack,
 )
 
-WHOLE_CALL, STEP = UNITS = ("call", "step")
+WHOLE_CALL = "call"
+UNITS = (WHOLE_CALL, "step")
 METHODS = ("sign", "bet")
 
 

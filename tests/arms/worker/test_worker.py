@@ -401,8 +401,12 @@ def test_a_safe_import_path_changes_nothing(monkeypatch):
     """PYTHONSAFEPATH keeps a script's folder off the path: another version could be imported."""
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     bare = replace(this_process(), path=())
-    with worker_arms([("fp32", ORDER)], 1, [bare]) as ((arm,),):
+    arm = WorkerArm("fp32", ORDER, place=bare)
+    try:
+        arm.wait_until_ready()
         assert arm.first_call_s > 0
+    finally:
+        arm.end()
 
 
 PARENT = """
