@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -13,7 +12,7 @@ from ..history.series import tests_like
 from ..history.speed_index import read_indexes
 from ..records.speed_index import MOST_DROPS, BaseComparison, IndexPoint, SpeedIndex
 from .history_place import HistoryPlace
-from .history_text import curve, number, plain, short, with_ends
+from .history_text import curve, number, plain, short, stdout_encoding, with_ends
 
 MOST_CURVES = 3
 """Of a test, the newest: a branch that was squashed leaves its commits beside all others."""
@@ -25,7 +24,7 @@ def index(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     Raises:
         UsageError: there is none, or none with the commit of ``--anchor``.
     """
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    encoding = stdout_encoding()
     with place.store.reading() as connection:
         tests = None if arguments.test is None else tests_like(connection, arguments.test)
         only = tests[0] if tests is not None and len(tests) == 1 else None
@@ -43,7 +42,7 @@ def index(arguments: argparse.Namespace, place: HistoryPlace) -> None:
             f"no comparison{of_what} has a commit {anchor!r}; --points lists the commits"
         )
     first = True
-    for _, group in groupby(found, key=_identity):
+    for _, group in groupby(found, key=lambda one: one.curve):
         curves = list(group)
         left_out = 0 if arguments.all else max(0, len(curves) - MOST_CURVES)
         for position, one in enumerate(curves[left_out:]):
@@ -60,9 +59,9 @@ def index(arguments: argparse.Namespace, place: HistoryPlace) -> None:
                 f"to these {'is' if left_out == 1 else 'are'} left out; --all prints all"
             )
     print()
-    drops = sorted((drop for one in found for drop in one.drops), key=lambda drop: drop.ratio)
-    if drops:
-        worst = drops[0]
+    drops = (drop for one in found for drop in one.drops)
+    worst = min(drops, key=lambda drop: drop.ratio, default=None)
+    if worst is not None:
         what = "what made it slower" if len(found) == 1 else "the largest drop of all"
         print(f"{what}: git log --oneline {short(worst.base)}..{short(worst.head)}")
     elif not arguments.points:
@@ -71,10 +70,6 @@ def index(arguments: argparse.Namespace, place: HistoryPlace) -> None:
         )
     else:
         place.then("all tests", "list")
-
-
-def _identity(index: SpeedIndex) -> tuple[str, ...]:
-    return index.test, index.stack, index.unit, index.condition, index.device_kind
 
 
 def _no_way(before: SpeedIndex, after: SpeedIndex) -> str:
@@ -93,9 +88,7 @@ def index_lines(index: SpeedIndex, *, points: bool, encoding: str) -> Iterator[s
         f"{plain(index.device_kind)}, in {plural(index.environments, 'environment')}, "
         f"{plain(index.condition)}; higher is faster"
     )
-    drops = index.drops
-    shown = {drop.head for drop in drops[:MOST_DROPS]}
-    dropped = [place for place, point in enumerate(seen) if point.commit in shown]
+    dropped = [change.index for change in index.as_series().changes]
     values = [point.value for point in seen]
     bars, marks = curve(values, dropped, encoding=encoding)
     yield f"    {bars}  {number(min(values))} … {number(max(values))}"
@@ -103,7 +96,7 @@ def index_lines(index: SpeedIndex, *, points: bool, encoding: str) -> Iterator[s
         yield f"    {marks}"
     for end in (seen[0], seen[-1]):
         yield f"    {_value(end)} at {_commit(end)}"
-    yield from _drop_lines(drops, index)
+    yield from _drop_lines(index.drops, index)
     if points:
         for point in seen:
             yield f"    {point.at}  {short(point.commit):<10} {_value(point)}{_subject(point)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection
@@ -15,7 +14,14 @@ from ..history.series import read_series, tests_like
 from ..history.speed_index import read_indexes
 from ..records.series import Series
 from .history_place import HistoryPlace
-from .history_text import goes_on_lines, is_worse, plain, series_lines, short
+from .history_text import (
+    goes_on_lines,
+    is_worse,
+    plain,
+    series_lines,
+    short,
+    stdout_encoding,
+)
 
 
 def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
@@ -24,7 +30,7 @@ def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     Raises:
         UsageError: there is none, or no series of that stack, environment or anchor.
     """
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    encoding = stdout_encoding()
     changes: list[tuple[bool, str, str]] = []
     shown = anchored = 0
     with place.store.reading() as connection:
@@ -58,7 +64,8 @@ def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
                 for change in series.changes
                 if change.after_commit and change.by_commit
             ]
-        indexed = sum(len(one.points) for one in read_indexes(connection, tests[0]))
+        indexes = read_indexes(connection, tests[0])
+        indexed = len({point.commit for one in indexes for point in one.points})
     if not shown:
         raise UsageError(
             f"{plain(tests[0])} has no series of that stack and environment; without --stack and "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -117,6 +118,11 @@ def point_lines(series: Series) -> Iterator[str]:
         subject = plain(point.subject or "")[:50]
         place = f"{point.at}  {short(point.commit):<10}{marks}"
         yield f"    {place} {_value(point)}  {subject}".rstrip()
+
+
+def stdout_encoding() -> str:
+    """In which what is printed has to be written."""
+    return getattr(sys.stdout, "encoding", None) or "ascii"
 
 
 def curve(values: Sequence[float], changed: Sequence[int], *, encoding: str) -> tuple[str, str]:

@@ -134,13 +134,8 @@ class _Curve:
                 key=lambda entry: (order[entry[0][1]], entry[0]),
             )
             behind = [one for link, _ in links for one in self.links[link]]
-            test, stack, unit, condition, device_kind = identity
             yield SpeedIndex(
-                test=test,
-                stack=stack,
-                unit=unit,
-                condition=condition,
-                device_kind=device_kind,
+                *identity,
                 points=[self._point(reached) for reached in chain],
                 comparisons=[self._comparison(link, ratio) for link, ratio in links],
                 environments=len({one.machine for one in behind}),

@@ -37,17 +37,11 @@ class BaseComparison:
 
 
 @dataclass(frozen=True)
-class IndexPoint:
-    """A commit.  ``value`` is its speed by that of the commit where the index is 1; ``at`` is its
-    time (ISO 8601).
-    """
+class IndexPoint(Point):
+    """A commit.  ``value`` is its speed by that of the commit where the index is 1."""
 
     commit: str
-    at: str
-    subject: str | None
-    value: float
-    low: float | None
-    high: float | None
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,11 @@ class SpeedIndex:
     by_chance: float
 
     @property
+    def curve(self) -> tuple[str, ...]:
+        """What it is the speed of; curves of one are several where no comparison joins them."""
+        return self.test, self.stack, self.unit, self.condition, self.device_kind
+
+    @property
     def drops(self) -> list[BaseComparison]:
         """Comparisons that are slower by more than their interval, the largest first."""
         return sorted((c for c in self.comparisons if c.is_drop), key=lambda c: c.ratio)
@@ -87,18 +86,7 @@ class SpeedIndex:
             figure="speed index",
             better=HIGHER,
             machine="",
-            points=[
-                Point(
-                    at=point.at,
-                    commit=point.commit,
-                    subject=point.subject,
-                    value=point.value,
-                    low=point.low,
-                    high=point.high,
-                    verdict="",
-                )
-                for point in self.points
-            ],
+            points=self.points,
             changes=[
                 Change(places[drop.head], value, value * drop.ratio, drop.base, drop.head)
                 for drop, value in zip(largest, before, strict=True)

@@ -72,7 +72,7 @@ def with_history(finished: FinishedSession, store: Target | None) -> FinishedSes
     known = series_of(store, finished.rootdir, machine=machine)
     kind = finished.session.about["device"].get("kind")
     newest = {
-        (index.test, index.stack, index.unit, index.condition): index.as_series()
+        index.curve: index.as_series()
         for index in indexes_of(store, finished.rootdir)
         if index.device_kind == kind
     }

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .eprocess import CriticalCount
+from .eprocess import TIE_TOLERANCE, CriticalCount
 from .gate import fewest_pairs
 
 
@@ -31,8 +31,11 @@ def unstopped_median(xs: Sequence[float], alpha: float, beta: float) -> float | 
 
     Returns:
         on the scale of ``xs``, from the pairs up to the verdict; without a verdict from all, since
-        a budget does not look at them.  ``None`` for fewer pairs than give any verdict.
+        a budget does not look at them.  ``None`` for fewer pairs than give any verdict, and where
+        there are ties, which the gate counts for neither side.
     """
+    if any(abs(x) < TIE_TOLERANCE for x in xs):
+        return None
     above, below = CriticalCount(alpha), CriticalCount(beta)
     least = fewest_pairs(max(alpha, beta))
     need = [(above.advance(), below.advance()) for _ in xs]

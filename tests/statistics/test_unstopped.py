@@ -76,6 +76,7 @@ def test_pairs_after_the_verdict_do_not_count_and_few_say_nothing():
     assert unstopped_median([*unanimous, 9.0, 9.0], ALPHA, BETA) == pytest.approx(0.3)
     assert unstopped_median([-x for x in unanimous], ALPHA, BETA) == pytest.approx(-0.3)
     assert unstopped_median(unanimous[:4], ALPHA, BETA) is None
+    assert unstopped_median([*unanimous[:4], 0.0, 0.3], ALPHA, BETA) is None  # a tie is no loss
     # Thousands of pairs are no matter.
     many = [0.1 if n % 2 else -0.1 for n in range(3000)]
     assert abs(unstopped_median(many, ALPHA, BETA)) < 0.1
