@@ -74,11 +74,11 @@ class RecordedSession:
     @property
     def failed_otherwise(self) -> tuple[Mapping[str, Any], ...]:
         """Lines of tests that failed and have no gate that says so, each once."""
-        blocking = {gate.result.test for gate in self.latest if gate.result.blocking}
+        blocked = self._blocked
         failed = {
             str(line["test"]): line
             for line in self.tests
-            if line["outcome"] == "failed" and str(line["test"]) not in blocking
+            if line["outcome"] == "failed" and str(line["test"]) not in blocked
         }
         return tuple(failed.values())
 
@@ -87,7 +87,12 @@ class RecordedSession:
         """Tests of which a gate failed, as they were expected to: pytest saw none of them fail."""
         failed = {str(line["test"]) for line in self.tests if line["outcome"] == "failed"}
         ended = {str(line["test"]) for line in self.tests} - failed
-        return frozenset(ended & {g.result.test for g in self.latest if g.result.blocking})
+        return frozenset(ended & self._blocked)
+
+    @property
+    def _blocked(self) -> set[str]:
+        """Tests with a gate that fails them, expected or not."""
+        return {gate.result.test for gate in self.latest if gate.result.blocking}
 
     @property
     def pipelines(self) -> tuple[str, ...]:

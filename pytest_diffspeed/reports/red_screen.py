@@ -85,13 +85,13 @@ def blocks(session: RecordedSession, shown_above: Collection[str] = ()) -> list[
     INCONCLUSIVE gates stand last where they do not fail their test.  ``shown_above`` are tests of
     which a traceback is printed.
     """
-    outcomes = {str(line["test"]): line["outcome"] for line in session.tests}
+    xfailed = session.xfailed
     by_result = {id(gate.result): gate for gate in session.latest}
     red: list[Block] = []
     undecided: list[Block] = []
     for result in in_order(gate.result for gate in session.latest):
         gate = by_result[id(result)]
-        if result.blocking and outcomes.get(result.test, "failed") == "failed":
+        if result.blocking and result.test not in xfailed:
             red.append(_of_gate(gate))
         elif result.verdict is VerdictKind.INCONCLUSIVE and gate.finished and not result.blocking:
             undecided.append(_of_gate(gate))

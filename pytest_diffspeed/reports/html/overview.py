@@ -38,8 +38,9 @@ class TestRow:
 class Overview:
     """``counts`` are gates by verdict; ``without_gates`` are tests that asked for none.
 
-    ``unchecked`` gates, which could not be checked, are INCONCLUSIVE among ``counts``.
-    ``xfailed`` FAILs, of tests that were expected to fail, are among ``counts`` too.
+    ``unchecked`` gates, which could not be checked, are INCONCLUSIVE among ``counts``.  So are, by
+    their verdicts, ``xfailed`` ones, which failed a test that was expected to fail, and which
+    ``unchecked`` leaves out.
     ``failed_otherwise`` are tests that failed and have no gate that says so: their set-up, a proof,
     their body.
     """
@@ -51,7 +52,7 @@ class Overview:
     not_run: int
     unchecked: int
     failed_otherwise: int
-    xfailed: int
+    xfailed: Mapping[str, int]
     without_gates: int
     unfinished: int
 
@@ -64,11 +65,12 @@ class Overview:
     def headline_parts(self) -> tuple[tuple[str, str | None], ...]:
         """Its words, and the verdict whose colour they have."""
         total = sum(self.counts.values())
-        undecided = self.counts["INCONCLUSIVE"] - self.unchecked
+        failed = self.counts["FAIL"] - self.xfailed["FAIL"]
+        undecided = self.counts["INCONCLUSIVE"] - self.xfailed["INCONCLUSIVE"] - self.unchecked
         bad = [
             (f"{many} {words}", verdict)
             for many, words, verdict in (
-                (self.counts["FAIL"] - self.xfailed, "FAIL", "FAIL"),
+                (failed, "FAIL", "FAIL"),
                 (undecided, "INCONCLUSIVE", "INCONCLUSIVE"),
                 (self.unchecked, "not checked", FAILED),
             )
@@ -83,8 +85,8 @@ class Overview:
             message.append((f"{plural(self.counts['PASS'], 'gate')} PASS", "PASS"))
             if rest := self.counts["NOT_APPLICABLE"]:
                 message.append((f", {rest} NOT_APPLICABLE", None))
-        if self.xfailed:
-            message.append((f"{', ' if message else ''}{self.xfailed} xfailed", None))
+        if xfailed := sum(self.xfailed.values()):
+            message.append((f"{', ' if message else ''}{xfailed} xfailed", None))
         if self.failed_otherwise:
             failed = f"{plural(self.failed_otherwise, 'test')} failed otherwise"
             message += [*([(", ", None)] if message else []), (failed, FAILED)]
@@ -118,6 +120,10 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
         if test in of_test or test in not_run or lines[test]["outcome"] == "failed"
     ]
     rows = [replace(row, error=_XFAILED) if row.test in xfailed else row for row in rows]
+
+    def is_expected(gate: GateView) -> bool:
+        return gate.result.blocking and gate.result.test in xfailed
+
     counts = Counter(gate.verdict for gate in gates)
     return Overview(
         axes=axes,
@@ -127,9 +133,9 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
             (axis, Counter(gate.verdict for gate in gates if gate.axis is axis)) for axis in axes
         ),
         not_run=sum(map(len, not_run.values())),
-        unchecked=sum(gate.is_unchecked for gate in gates),
+        unchecked=sum(gate.is_unchecked for gate in gates if not is_expected(gate)),
         failed_otherwise=len(session.failed_otherwise),
-        xfailed=sum(gate.verdict == "FAIL" and gate.result.test in xfailed for gate in gates),
+        xfailed=Counter(gate.verdict for gate in gates if is_expected(gate)),
         without_gates=len(lines) - sum(row.test in lines for row in rows),
         unfinished=sum(not gate.finished for gate in gates),
     )
