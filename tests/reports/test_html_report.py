@@ -155,6 +155,13 @@ def test_a_killed_session_shows_what_was_flushed(page):
     assert '"pairs":{"gate-1":' in html
 
 
+def test_a_composed_call_is_marked_and_the_mark_explained(page):
+    composed = [{**ladder()[1], "composed": {"step": {"times": 20}}}]
+    assert "~0.387 s" in words_of(page(composed))
+    assert "~ marks seconds of a call that is composed" in words_of(page(composed))
+    assert "~" not in words_of(page([ladder()[1]]))
+
+
 def test_a_ladder_alone_has_no_table_of_tests(page):
     html = page(ladder())
     assert 'id="ladder"' in html and 'id="tests"' not in html
