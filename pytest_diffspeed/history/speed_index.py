@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select
 
-from ..records.speed_index import BaseComparison, IndexPoint, SpeedIndex
+from ..records.speed_index import BaseComparison, Curve, IndexPoint, SpeedIndex
 from ..statistics.chain import LogRatio, Reached, chained, combined
 from ..statistics.unstopped import unstopped_median
 from .figures import finite_number
@@ -61,7 +61,7 @@ def read_indexes(
         anchor: the beginning of the name of the commit where the index is 1; where it is not in a
             chain, and without it, that is the chain's first commit.
     """
-    curves: dict[tuple[str, ...], _Curve] = {}
+    curves: dict[Curve, _Curve] = {}
     for measured in _measured(connection, test):
         curves.setdefault(measured.curve, _Curve()).add(measured)
     return [
@@ -80,9 +80,9 @@ class _Commit:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A gate against a base.  ``curve``: test, stack, unit, condition and kind of device."""
+    """A gate against a base."""
 
-    curve: tuple[str, ...]
+    curve: Curve
     session: int
     machine: str
     base: _Commit
@@ -119,7 +119,7 @@ class _Curve:
         ]
         link.append(new)
 
-    def indexes(self, identity: tuple[str, ...], anchor: str | None) -> Iterator[SpeedIndex]:
+    def indexes(self, identity: Curve, anchor: str | None) -> Iterator[SpeedIndex]:
         ratios = {
             link: combined([one.ratio for one in several]) for link, several in self.links.items()
         }
@@ -259,8 +259,11 @@ def _link(
     differing = figures.get("differing")
     return _Measured(
         curve=(
-            *(gate["test"], gate["stack"], str(figures.get("unit", "call"))),
-            *(f"{source}{call_of(about)}", str(about["device"].get("kind", "unknown device"))),
+            gate["test"],
+            gate["stack"],
+            str(figures.get("unit", "call")),
+            f"{source}{call_of(about)}",
+            str(about["device"].get("kind", "unknown device")),
         ),
         session=session,
         machine=machine,

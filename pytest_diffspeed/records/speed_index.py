@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..common.text import plural
 from .series import Change, Point, Series
@@ -11,6 +12,9 @@ from .verdict import HIGHER
 
 MOST_DROPS = 3
 """The largest are told: of many comparisons some look like a drop by chance."""
+
+Curve: TypeAlias = tuple[str, str, str, str, str]
+"""What an index is of: test, stack, unit, condition and kind of device."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class SpeedIndex:
     by_chance: float
 
     @property
-    def curve(self) -> tuple[str, ...]:
+    def curve(self) -> Curve:
         """What it is the speed of; curves of one are several where no comparison joins them."""
         return self.test, self.stack, self.unit, self.condition, self.device_kind
 

@@ -88,8 +88,8 @@ class Overview:
         if xfailed := sum(self.xfailed.values()):
             message.append((f"{', ' if message else ''}{xfailed} xfailed", None))
         if self.failed_otherwise:
-            failed = f"{plural(self.failed_otherwise, 'test')} failed otherwise"
-            message += [*([(", ", None)] if message else []), (failed, FAILED)]
+            otherwise = f"{plural(self.failed_otherwise, 'test')} failed otherwise"
+            message += [*([(", ", None)] if message else []), (otherwise, FAILED)]
         if self.not_run:
             message.append(
                 (f"{', ' if message else ''}{plural(self.not_run, 'gate')} not run", None)
