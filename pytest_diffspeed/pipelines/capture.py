@@ -12,13 +12,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ..adapters.diffusers_internals import cache_surroundings, forget_cached
 from ..common.errors import MeasurementError
 from ..compilation.probe import Call
-from .copied_inputs import copied
 from .entries import FORWARD, SCHEDULER_STEP, Entry, chosen_entries, default_entries
+from .kept_call import Surroundings, kept_call
 from .observed import ObservedCall, observe_call
 from .scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 
@@ -162,14 +160,12 @@ class _Schedulers:
 def _keeping(
     kept: Captured,
     most: int | None = None,
-    surroundings: Callable[[], Callable[[], AbstractContextManager[Any]]] = lambda: nullcontext,
+    surroundings: Callable[[], Surroundings] = lambda: nullcontext,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         def calling(*args: Any, **kwargs: Any) -> Any:
             if most is None or len(kept.calls) < most:
-                args_kept, kwargs_kept = copied((args, kwargs))
-                grad = torch.is_grad_enabled()
-                kept.calls.append(Call(args_kept, kwargs_kept, grad, surroundings()))
+                kept.calls.append(kept_call(args, kwargs, surroundings()))
             return function(*args, **kwargs)
 
         return calling

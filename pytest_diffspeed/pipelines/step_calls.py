@@ -7,8 +7,8 @@ A denoiser's calls are told apart by the steps that they belong to: those before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..adapters.diffusers_internals import cache_surroundings
 from ..compilation.probe import Call
 from .copied_inputs import bytes_in, copied, tensors_in
 from .entries import FORWARD, Entry
+from .kept_call import kept_call
 from .observed import Role
 from .scheduler_watch import ENDS_STEP, schedulers_of, telling, watch_schedulers
 
@@ -164,30 +165,6 @@ class _Recorder:
 
     @staticmethod
     def _call(entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        args, kwargs = copied((args, kwargs))
         module, method = entry.target()
-        inner = cache_surroundings(module) if method == FORWARD else None
-        modes = _modes()
-
-        @contextmanager
-        def surroundings() -> Iterator[None]:
-            with ExitStack() as stack:
-                for enter in (*modes, *(() if inner is None else (inner,))):
-                    stack.enter_context(enter())
-                yield
-
-        return Call(args, kwargs, torch.is_grad_enabled(), surroundings)
-
-
-def _modes() -> tuple[Callable[[], AbstractContextManager[Any]], ...]:
-    """Makes the modes of torch in which we are right now: inference, and autocast."""
-    found: list[Callable[[], AbstractContextManager[Any]]] = []
-    if torch.is_inference_mode_enabled():
-        found.append(torch.inference_mode)
-    accelerator = torch.accelerator.current_accelerator()
-    kinds = dict.fromkeys(("cpu", *(() if accelerator is None else (accelerator.type,))))
-    for kind in kinds:
-        if torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-            found.append(lambda kind=kind, dtype=dtype: torch.autocast(kind, dtype))  # type: ignore[misc]
-    return tuple(found)
+        inner = cache_surroundings(module) if method == FORWARD else nullcontext
+        return kept_call(args, kwargs, inner)

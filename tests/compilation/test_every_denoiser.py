@@ -164,3 +164,18 @@ def test_where_nothing_runs_in_steps_there_is_nothing_to_look_at_by_default(libr
     pipeline = several_parts.two_experts()
     with pytest.raises(MeasurementError, match="no component ran in the denoising steps of TwoExp"):
         capture(pipeline, lambda: pipeline.vae.decode(torch.zeros(1, 4, 4, 4)))
+
+
+def test_what_ran_under_autocast_is_looked_at_under_autocast(libraries, fresh_dynamo):
+    """Weights in half precision take the latents in float32 there, and nowhere else."""
+    pipeline = with_controlnet()
+    pipeline.unet.to(torch.bfloat16)
+
+    def call():
+        with torch.autocast("cpu", torch.bfloat16):
+            return call_with_controlnet(pipeline)
+
+    (unet,) = capture(pipeline, call, ["unet"])
+    (output,) = unet.calls[0].run(unet.fn)
+    assert output.dtype == torch.bfloat16
+    assert probe_breaks(unet.fn, unet.calls, name=unet.name).breaks == ()
