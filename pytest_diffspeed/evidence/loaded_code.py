@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ..common.git import GitError, git
+from ..common.paths import INSTALLED
 from .tree import top_of
 
 _OWN = Path(__file__).resolve().parents[1]
-_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in INSTALLED)
 _LIBRARY = tuple(
     os.path.realpath(sysconfig.get_path(kind)) + os.sep for kind in ("stdlib", "platstdlib")
 )

@@ -73,9 +73,12 @@ def read_indexes(
 
 @dataclass(frozen=True)
 class _Commit:
+    """``is_dated``: whether its time is its own, and not that of a session with it."""
+
     name: str
     at_s: float
     subject: str | None
+    is_dated: bool
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,9 @@ class _Curve:
         of earlier sessions stand in one that went on with them.
         """
         for commit in (new.base, new.head):
-            self.commits.setdefault(commit.name, commit)
+            known = self.commits.get(commit.name)
+            if known is None or (commit.is_dated and not known.is_dated):
+                self.commits[commit.name] = commit
         link = self.links.setdefault((new.base.name, new.head.name), [])
         if any(old.session == new.session and old.pairs > new.pairs for old in link):
             return
@@ -226,7 +231,7 @@ def _measured(connection: Connection, test: str | None) -> Iterator[_Measured]:
         own = pairs.pop(identity, [])  # a gate that runs again starts again
         if row.kind == "gate":
             at_s = row.at_s if row.committed_s is None else row.committed_s
-            head = _Commit(row.commit_name, at_s, row.subject)
+            head = _Commit(row.commit_name, at_s, row.subject, row.committed_s is not None)
             found = _link(record, own, about, row.id, row.machine, head)
             if found is not None:
                 yield found
@@ -271,6 +276,7 @@ def _link(
             str(name),
             head.at_s if committed_s is None else committed_s,
             subject if isinstance(subject, str) else None,
+            committed_s is not None,
         ),
         head=head,
         ratio=LogRatio.of(

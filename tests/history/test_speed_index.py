@@ -86,6 +86,16 @@ def test_of_commits_of_one_second_the_base_stands_first(indexes):
     assert [point.commit for point in index.points] == [commit_name(n) for n in order]
 
 
+def test_a_base_whose_time_is_found_later_takes_its_place(indexes):
+    undated = {"committed_at": None}
+    (index,) = indexes(
+        [session_line(6), base_line(6, 2, 1.0, about=undated)],
+        compared(9, 4, 1.0),
+        compared(9, 2, 1.0, about={"name": "again"}),
+    )
+    assert [point.commit for point in index.points] == [commit_name(n) for n in (2, 4, 6, 9)]
+
+
 def test_what_is_no_comparison_of_two_commits(indexes):
     environment = {"torch": "2.13.0"}
     assert not indexes(
