@@ -136,7 +136,7 @@ def profiled(path: Path, device: str) -> Iterator[Recording]:
     if device == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     recording = Recording()
-    with torch.profiler.profile(activities=activities) as profiler:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
         yield recording
         if device == "cuda":
             torch.cuda.synchronize()  # what is still running belongs to the recording

@@ -127,7 +127,7 @@ def profiled(call: Callable[[], object], *, cuda: bool) -> Seen:
     activities = [torch.profiler.ProfilerActivity.CPU]
     if cuda:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
         call()
         if cuda:
             torch.cuda.synchronize()
