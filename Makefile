@@ -127,6 +127,9 @@ benchmark-real-clocks: $(READY) ## the gate in fresh processes on the demo pipel
 benchmark-base-instances: $(READY) ## two trees with the same code, timed as against a base: how often a verdict is wrong (an hour)
 	$(BIN)/python benchmarks/base_instances.py $(ARGS)
 
+benchmark-base-session: $(READY) ## what a session of ten tests against a base costs (minutes; --before REV: beside that commit's package)
+	$(BIN)/python benchmarks/base_session.py $(ARGS)
+
 benchmark-component-pairs: $(READY) ## component calls beside whole calls: seconds to a verdict, agreement (PARTs of 10 to 60 minutes)
 	$(BIN)/python benchmarks/component_pairs.py $(ARGS)
 
