@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,20 @@ USES = {
             (torch.ones(2, device=gpu.device) * 2).sum().item()
         assert [event.op for event in log.events] == ["aten._local_scalar_dense"]
     """,
+    # Only a CUDA build can count; another says so.
+    "gpucost": """
+        import torch
+
+        fake = borrowed.FakeGpu(borrowed.named_gpu("a100"))
+        try:
+            fake.install()
+        except borrowed.GpuCostError as error:
+            assert "CUDA build" in str(error) or "never counted with torch" in str(error)
+        else:
+            module = fake.on_device(torch.nn.Linear(4, 8))
+            cost, _ = borrowed.count_eager(module, [fake.like(torch.ones(2, 4))], fake=fake)
+            assert [kernel.name for kernel in cost.kernels] == ["addmm"]
+    """,
 }
 
 
@@ -151,7 +166,7 @@ def test_a_library_works_under_another_name(tmp_path, library):
     shutil.copytree(PACKAGE / library, copy, ignore=shutil.ignore_patterns("__pycache__"))
     lines = ["import sys", "sys.modules['pytest_diffspeed'] = None  # importing it is an error"]
     lines += [f"import borrowed_{library} as borrowed"]
-    script = "\n".join(lines + [line[8:] for line in USES[library].splitlines()])
+    script = "\n".join([*lines, textwrap.dedent(USES[library])])
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -163,7 +178,7 @@ def test_no_two_public_classes_have_one_name():
 
     Left: pairs whose folders know nothing of each other, and whose word is the field's in both.
     """
-    known = {"Change", "Axis", "Metric", "Timed"}
+    known = {"Change", "Axis", "Gpu", "Metric", "Timed"}
     places = collections.defaultdict(list)
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:

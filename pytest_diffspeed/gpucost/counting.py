@@ -1,0 +1,151 @@
+"""Count one call: eagerly, or as ``torch.compile`` would run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from . import sites
+from . import torch_private as private
+from .cost import Cost, Kernel
+from .eager import EagerCounter
+from .errors import GpuCostError, ValueDependentError
+from .fake_gpu import FakeGpu
+
+
+def count_eager(
+    fn: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    fake: FakeGpu,
+) -> tuple[Cost, Any]:
+    """The cost of ``fn(*args, **kwargs)`` as eager mode runs it, and its fake answer.
+
+    ``fn``'s modules and arguments are on ``fake`` (:meth:`FakeGpu.on_device`,
+    :meth:`FakeGpu.like`).
+
+    Raises:
+        ValueDependentError: where the code asks for a value, with the line.
+    """
+    kernels: list[Kernel] = []
+    with fake.tensors(), refusals(), EagerCounter(kernels):
+        out = fn(*args, **(kwargs or {}))
+    return Cost(kernels=tuple(kernels)), out
+
+
+def count_compiled(
+    fn: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    fake: FakeGpu,
+    inductor_options: Mapping[str, Any] | None = None,
+    fullgraph: bool = False,
+) -> tuple[Cost, Any]:
+    """The cost of ``torch.compile(fn, dynamic=False)(*args, **kwargs)``, and its fake answer.
+
+    The real compiler runs until it has written its code; nothing is built from it.  What runs
+    eagerly between graphs is counted too.  ``inductor_options`` that only a GPU could answer
+    (``max_autotune``) are counted as off, and the cost's ``notes`` say so.
+
+    Raises:
+        ValueDependentError: where the code asks for a value, with the line.
+        GpuCostError: for code that does not compile, options that Inductor does not know, and a
+            graph break under ``fullgraph``.
+    """
+    from . import compiled, inductor_private
+
+    inductor_private.require()
+    options, notes = compiled.countable(dict(inductor_options or {}))
+    unknown = [name for name in options if not inductor_private.knows_option(name)]
+    if unknown:
+        raise GpuCostError(f"Inductor has no option {', '.join(sorted(unknown))}")
+    kernels: list[Kernel] = []
+    graphs: list[inductor_private.Graph] = []
+
+    def called(graph: inductor_private.Graph) -> None:
+        graphs.append(graph)
+        kernels.extend(map(compiled.kernel_of, graph.kernels))
+
+    inductor_private.reset()
+    try:
+        with (
+            fake.tensors(),
+            refusals(),
+            _compile_refusals(),
+            inductor_private.code_is_written_only(options, called),
+            EagerCounter(kernels),
+        ):
+            out = torch.compile(fn, dynamic=False, fullgraph=fullgraph)(*args, **(kwargs or {}))
+        breaks = inductor_private.breaks()
+    finally:
+        inductor_private.reset()
+    cost = Cost(
+        kernels=tuple(kernels),
+        graphs=len(graphs),
+        breaks=breaks,
+        notes=notes,
+        launches_in_code=sum(graph.launches_in_code for graph in graphs),
+    )
+    return cost, out
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What torch raises of code that cannot be counted becomes a sentence with the user's line."""
+    try:
+        yield
+    except private.VALUE_DEPENDENT as error:
+        site = _line(error)
+        raise ValueDependentError(
+            f"{site or 'the code'} asks for a value that only a GPU could have computed "
+            f"({_op(error)}): what runs after it cannot be counted; move it out of the step, or "
+            "see it with count_syncs",
+            site,
+        ) from error
+
+
+@contextmanager
+def _compile_refusals() -> Iterator[None]:
+    """The same, of code that the compiler does not take."""
+    from . import inductor_private
+
+    try:
+        yield
+    except inductor_private.NO_ONE_GRAPH as error:
+        site, what = inductor_private.line_of(error) or _line(error), _first_line(error)
+        if inductor_private.is_of_values(error):
+            raise ValueDependentError(
+                f"{site or 'the code'} asks for a value that only a GPU could have computed: "
+                f"{what}; move it out of the step, or see it with count_syncs",
+                site,
+            ) from error
+        raise GpuCostError(
+            f"{site or 'the code'} does not compile into one graph, as fullgraph asks: {what}"
+        ) from error
+    except inductor_private.COMPILE_ERRORS as error:
+        raise GpuCostError(
+            f"this code does not compile for the fake GPU: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _line(error: BaseException) -> str:
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        trace = trace.tb_next
+    return sites.innermost(reversed(frames))
+
+
+def _op(error: BaseException) -> str:
+    return str(getattr(error, "func", "")) or type(error).__name__

@@ -1,0 +1,228 @@
+"""Two costs against each other: a vector of figures, each with a limit of its own.
+
+No sum: planted regressions move figures in both directions.  A graph break lowers bytes, a layer
+lost to an int8 filter lowers kernels, an opaque op hides its own kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from .cost import FUSED_ATTENTION, Cost, Kernel
+from .errors import GpuCostError
+
+TIERS = (("f64",), ("f32",), ("tf32",), ("b16",), ("i8", "f8"))
+"""Types of products, the costliest first; those of one tier cost the same (data sheets)."""
+FAST_ATTENTION = ("cudnn", "flash")
+
+Allowed = int | float | str | None
+
+
+@dataclass(frozen=True)
+class CostLimits:
+    """How much each figure may grow: a number, a share of the base such as ``"1%"``, or ``None``
+    for any growth.
+
+    ``flops`` holds for their sum and for what is computed in each type or a costlier one, so that
+    FLOPs which move to a costlier type are growth.  ``attention`` is how many fused attentions may
+    be lost to plain products or to the slower memory-efficient kernel.
+    """
+
+    kernels: Allowed = 0
+    bytes: Allowed = "1%"
+    flops: Allowed = 0
+    casts: Allowed = 0
+    layout: Allowed = 0
+    opaque: Allowed = 0
+    breaks: Allowed = 0
+    graphs: Allowed = None
+    attention: Allowed = 0
+    h2d: Allowed = 0
+    d2h: Allowed = 0
+    hidden: Allowed = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _allowed(name, value, 0)
+
+
+@dataclass(frozen=True)
+class FigureChange:
+    """One figure of both sides; ``allowed`` is the growth that its limit lets pass (``inf``: any).
+
+    ``name`` is that of the limit, or ``flops.UNIT+``: FLOPs in that type or a costlier one.
+    """
+
+    name: str
+    base: int
+    head: int
+    allowed: float
+
+    @property
+    def growth(self) -> int:
+        return self.head - self.base
+
+    @property
+    def fails(self) -> bool:
+        return self.growth > self.allowed
+
+    @property
+    def improved(self) -> bool:
+        return self.growth < 0
+
+
+@dataclass(frozen=True)
+class KernelChange:
+    """``number`` kernels of one kind, name and shape that one side has more of than the other.
+
+    ``lines`` are those that the other side has no such kernel of; where it has one of each line,
+    all of them.
+    """
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    number: int
+    lines: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CostComparison:
+    """``figures`` in the order of the limits; ``more`` and ``less``: kernels that the head has and
+    the base has not, and the other way around.
+    """
+
+    figures: tuple[FigureChange, ...]
+    more: tuple[KernelChange, ...]
+    less: tuple[KernelChange, ...]
+    same_fingerprint: bool
+
+    @property
+    def failed(self) -> tuple[FigureChange, ...]:
+        return tuple(figure for figure in self.figures if figure.fails)
+
+    @property
+    def improved(self) -> tuple[FigureChange, ...]:
+        return tuple(figure for figure in self.figures if figure.improved)
+
+    @property
+    def passes(self) -> bool:
+        """No figure grew beyond its limit; what others fell by pays for nothing."""
+        return not self.failed
+
+    @property
+    def differs_only_by_hash(self) -> bool:
+        """No figure moved, yet the kernels are not the same: worth showing, no reason to fail."""
+        return not self.same_fingerprint and all(not figure.growth for figure in self.figures)
+
+
+def compare_costs(base: Cost, head: Cost, limits: CostLimits | None = None) -> CostComparison:
+    """``head`` against ``base``, figure by figure.
+
+    Both have to be counted under one key (:meth:`~.fake_gpu.FakeGpu.key`); that is the caller's to
+    check.
+    """
+    limits = limits or CostLimits()
+    old, new = base.figures(), head.figures()
+    figures = []
+    for name, limit in vars(limits).items():
+        if name == "attention":
+            continue
+        figures.append(_figure(name, old[name], new[name], limit, name))
+        if name == "flops":
+            for tier in range(len(TIERS) - 1):
+                label = f"flops.{TIERS[tier][0]}+"
+                before, now = _costly(old, tier), _costly(new, tier)
+                figures.append(_figure(label, before, now, limit, name))
+    lost = lost_attentions(base, head)
+    figures.append(_figure("attention lost", 0, lost, limits.attention, "attention"))
+    return CostComparison(
+        figures=tuple(figures),
+        more=_only_in(head, base),
+        less=_only_in(base, head),
+        same_fingerprint=base.fingerprint() == head.fingerprint(),
+    )
+
+
+def _figure(name: str, base: int, head: int, limit: Allowed, limit_name: str) -> FigureChange:
+    return FigureChange(name, base, head, _allowed(limit_name, limit, base))
+
+
+def _allowed(name: str, limit: Allowed, base: int) -> float:
+    """Growth that ``limit`` lets pass over ``base``."""
+    if limit is None:
+        return math.inf
+    number: object = limit
+    share = isinstance(limit, str) and limit.endswith("%")
+    if share:
+        try:
+            number = float(str(limit).removesuffix("%"))
+        except ValueError:
+            number = None
+    if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number < math.inf:
+        return base * number / 100 if share else float(number)
+    raise GpuCostError(
+        f"{name}={limit!r} is not a limit: give the growth that is allowed, as a number from 0 or "
+        'as a share such as "1%"'
+    )
+
+
+def _costly(figures: dict[str, int], tier: int) -> int:
+    """FLOPs of a tier and of all costlier ones."""
+    return sum(figures[f"flops.{unit}"] for units in TIERS[: tier + 1] for unit in units)
+
+
+def lost_attentions(base: Cost, head: Cost) -> int:
+    """How many fast fused attentions became slower ones or plain products.
+
+    Those that are simply gone, as with half of the guidance, are not lost: there are no more slow
+    ones and batched products then.  Two batched products are one attention.
+    """
+    fewer = _fast(base) - _fast(head)
+    slower = max(0, _attentions(head) - _fast(head) - _attentions(base) + _fast(base))
+    products = max(0, _batched(head) - _batched(base))
+    return max(0, min(fewer, slower + math.ceil(products / 2))) + max(
+        0, min(_attentions(base) - _attentions(head) - max(0, fewer), math.ceil(products / 2))
+    )
+
+
+def _attentions(cost: Cost) -> int:
+    return sum(kernel.kind == "attention" for kernel in cost.kernels)
+
+
+def _fast(cost: Cost) -> int:
+    return sum(
+        kernel.kind == "attention" and FUSED_ATTENTION.get(kernel.name) in FAST_ATTENTION
+        for kernel in cost.kernels
+    )
+
+
+def _batched(cost: Cost) -> int:
+    return sum(kernel.kind == "gemm" and kernel.shape[:1] > (1,) for kernel in cost.kernels)
+
+
+def _only_in(one: Cost, other: Cost) -> tuple[KernelChange, ...]:
+    """What ``one`` has more of, by kind, name and shape; the most bytes first."""
+    here, there = Counter(k.what for k in one.kernels), Counter(k.what for k in other.kernels)
+    found = []
+    for what, number in (here - there).items():
+        mine = [kernel for kernel in one.kernels if kernel.what == what]
+        theirs = Counter(kernel.site for kernel in other.kernels if kernel.what == what)
+        sites = Counter(kernel.site for kernel in mine)
+        lines = tuple(sorted(line for line in sites - theirs if line))
+        found.append(
+            KernelChange(
+                *what,
+                number=number,
+                lines=lines or tuple(sorted(line for line in sites if line)),
+                bytes=number * _most_bytes(mine),
+            )
+        )
+    return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
+
+
+def _most_bytes(kernels: list[Kernel]) -> int:
+    return max(kernel.bytes for kernel in kernels)

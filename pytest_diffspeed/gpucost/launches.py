@@ -1,0 +1,194 @@
+"""Which kernels one ATen op is, and how much work: the same rules for eager and for compiled code.
+
+Counted: the op, its bytes, its FLOPs by shape.  Modelled, and kept apart as ``hidden``: what the
+library launches around it, :data:`HIDDEN` and :func:`conv_hidden`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .cost import FUSED_ATTENTION
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Ops that allocate, rename or ask, and launch nothing.
+FREE = _names(
+    """
+    empty empty_like empty_strided empty_permuted new_empty new_empty_strided detach alias
+    lift_fresh lift resize_ set_ is_same_size _assert_tensor_metadata sym_size sym_stride
+    sym_numel _assert_async _assert_scalar dim size stride numel is_pinned view reshape
+    as_strided _unsafe_view permute _reshape_alias
+    """
+)
+GEMM = _names("mm addmm bmm baddbmm _int_mm _scaled_mm _weight_int8pack_mm bias_addmm")
+CONV = _names("convolution conv1d conv2d conv3d cudnn_convolution _convolution")
+REDUCTION = _names(
+    """
+    mean sum prod var std var_mean std_mean amax amin max min argmax argmin any all norm
+    logsumexp linalg_vector_norm _softmax _safe_softmax softmax _log_softmax
+    native_group_norm native_layer_norm _fused_rms_norm rms_norm native_batch_norm cumsum
+    cumprod _native_batch_norm_legit_no_training avg_pool2d adaptive_avg_pool2d
+    max_pool2d_with_indices _adaptive_avg_pool2d topk sort
+    """
+)
+COPY = _names("cat stack clone copy_ contiguous repeat constant_pad_nd roll flip")
+# Ops that read only some rows of their first tensor: as many bytes as they write.
+GATHER = _names("embedding index_select index gather _unsafe_index take")
+# Launches beside the first.  After aten/src/ATen/native/cuda: group norm takes moments, fuses them
+# with weight and bias, then normalizes (group_norm_kernel.cu, GroupNormKernelImplInternal);
+# `_safe_softmax` is a composite of softmax, eq, all, full and where (native/transformers/
+# attention.cpp); a constant pad fills before it copies (native/PadNd.cpp).  Stated after these
+# files, measured nowhere.
+HIDDEN = {"native_group_norm": 2, "_safe_softmax": 4, "constant_pad_nd": 1}
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor as a kernel sees it."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """What there is to read or write: a broadcast dimension counts once."""
+        distinct = (s for s, step in zip(self.shape, self.stride, strict=True) if step != 0)
+        return math.prod(distinct) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Work:
+    """Kind, shape, FLOPs with their unit, and what is modelled around one op."""
+
+    kind: str
+    shape: tuple[int, ...]
+    flops: int = 0
+    unit: str = ""
+    hidden_launches: int = 0
+    hidden_bytes: int = 0
+    evidence: str = "counted"
+
+
+def unit_of(dtype: torch.dtype, conv: bool = False) -> str:
+    """In what a product of ``dtype`` is computed, under this moment's ``fp32_precision``."""
+    if dtype in (torch.float16, torch.bfloat16):
+        return "b16"
+    if dtype in (torch.int8, torch.uint8):
+        return "i8"
+    if dtype.is_floating_point and dtype.itemsize == 1:
+        return "f8"
+    if dtype in (torch.float32, torch.complex64):
+        backends: Any = torch.backends
+        where = backends.cudnn.conv if conv else backends.cuda.matmul
+        return "tf32" if where.fp32_precision == "tf32" else "f32"
+    return "f64"
+
+
+def work(
+    name: str, operands: Sequence[Operand], outs: Sequence[Operand], transposed: bool = False
+) -> Work:
+    """What the op ``name`` does with ``operands``, in the order of its arguments.
+
+    ``transposed``: of a convolution.
+    """
+    if name in GEMM:
+        return _gemm(name, operands)
+    if name in CONV:
+        return _conv(operands, outs[0], transposed)
+    if name in FUSED_ATTENTION:
+        return _attention(operands)
+    shape = (outs[0].numel,) if outs else ()
+    hidden = HIDDEN.get(name, 0)
+    largest = max((operand.bytes for operand in (*operands, *outs)), default=0)
+    around = hidden * largest
+    if name in REDUCTION:
+        into = outs[0].numel
+        longest = max((o.numel for o in operands), default=into)
+        rows = (into, longest // into) if into and longest > into else shape
+        return Work("reduction", rows, hidden_launches=hidden, hidden_bytes=around)
+    return Work(_moved(name, operands, outs), shape, hidden_launches=hidden, hidden_bytes=around)
+
+
+def _moved(name: str, operands: Sequence[Operand], outs: Sequence[Operand]) -> str:
+    source = operands[-1] if name == "copy_" and operands else operands[0] if operands else None
+    if name in ("_to_copy", "copy_", "clone", "contiguous") and source is not None and outs:
+        if source.dtype != outs[0].dtype:
+            return "cast"
+        same = _order(source) == _order(outs[0])
+        return "copy" if same else "layout"
+    return "copy" if name in COPY else "pointwise"
+
+
+def _order(operand: Operand) -> tuple[tuple[int, int], ...]:
+    """Shape and strides without the dimensions of one element, whose stride means nothing."""
+    pairs = zip(operand.shape, operand.stride, strict=True)
+    return tuple((size, stride) for size, stride in pairs if size != 1)
+
+
+def _gemm(name: str, operands: Sequence[Operand]) -> Work:
+    matrices = [operand for operand in operands if len(operand.shape) >= 2]
+    left, right = matrices[-2:] if name in ("addmm", "baddbmm", "bias_addmm") else matrices[:2]
+    batch = left.shape[0] if len(left.shape) == 3 else 1
+    shape = (batch, left.shape[-2], right.shape[-1], left.shape[-1])
+    if name == "_weight_int8pack_mm":  # weights are rows, and int8 is only how they lie in memory
+        shape = (batch, left.shape[-2], right.shape[-2], left.shape[-1])
+    return Work("gemm", shape, 2 * math.prod(shape), unit_of(left.dtype))
+
+
+def _conv(operands: Sequence[Operand], out: Operand, transposed: bool) -> Work:
+    x, weight = operands[:2]
+    # Each input (transposed) or output element meets a filter of all channels but one dimension's.
+    flops = 2 * (x if transposed else out).numel * math.prod(weight.shape[1:])
+    launches, around = conv_hidden(x, weight, out)
+    return Work("conv", out.shape, flops, unit_of(x.dtype, conv=True), launches, around)
+
+
+def is_channels_last(operand: Operand) -> bool:
+    """Whether channels are next to each other in memory; shapes of one channel or pixel are."""
+    if len(operand.shape) not in (4, 5):
+        return False
+    if operand.shape[1] == 1 or math.prod(operand.shape[2:]) == 1:
+        return True
+    return operand.stride[1] == 1
+
+
+def conv_hidden(x: Operand, weight: Operand, out: Operand) -> tuple[int, int]:
+    """Copies that cuDNN makes for its 16-bit tensor-core kernels, which want channels last.
+
+    Input, weights and output are each read and written again if they are not in that order (NVIDIA,
+    "Convolutional Layers User's Guide": NCHW data is transposed).  Torch itself picks the order:
+    channels last if input or weights are (``cudnn_conv_suggest_memory_format``).
+    """
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    if not half or len(x.shape) != 4:
+        return 0, 0
+    filters = math.prod(weight.shape[2:]) > 1 and weight.shape[1] > 1
+    wanted = is_channels_last(x) or (filters and is_channels_last(weight))
+    if wanted:
+        wrong = [tensor for tensor in (x, weight) if not is_channels_last(tensor)]
+    else:
+        wrong = [x, weight, out]
+    return len(wrong), 2 * sum(tensor.bytes for tensor in wrong)
+
+
+def _attention(operands: Sequence[Operand]) -> Work:
+    query, key, value = operands[:3]
+    batch, heads, queries, width = query.shape
+    keys = key.shape[2]
+    flops = 2 * batch * heads * queries * keys * (width + value.shape[3])
+    shape = (batch, heads, queries, width, keys)
+    return Work("attention", shape, flops, unit_of(query.dtype), evidence="modelled")

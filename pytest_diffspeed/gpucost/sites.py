@@ -1,0 +1,55 @@
+"""Which line of a stack is the user's: none of torch's, triton's, Python's or this library's."""
+
+from __future__ import annotations
+
+import os
+import re
+import sysconfig
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+_LIBRARIES = ("torch", "triton", "torchao", "functorch")
+"""What translates a line of the user's into kernels, and is never the line itself."""
+_HERE = str(Path(__file__).parent) + os.sep
+_PACKAGES = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
+_TRACE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+def innermost(frames: Iterable[tuple[str, int]]) -> str:
+    """The first of ``frames`` (innermost first) that is the user's, as "file:line", or ""."""
+    for file, line in frames:
+        if _is_users(file):
+            return f"{short(file)}:{line}"
+    return ""
+
+
+def of_trace(text: str) -> str:
+    """The same of a traceback's text, in which the outermost frame comes first."""
+    found = [(file, int(line)) for file, line in _TRACE_LINE.findall(text)]
+    return innermost(reversed(found))
+
+
+@lru_cache(maxsize=4096)
+def _is_users(file: str) -> bool:
+    if file.startswith(("<", _HERE)) or not file:
+        return False
+    packages = _PACKAGES.match(file)
+    if packages:
+        return file[packages.end() :].split(os.sep)[0] not in _LIBRARIES
+    return not any(file.startswith(folder) for folder in _python())
+
+
+@lru_cache(maxsize=1)
+def _python() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple(paths[name] + os.sep for name in ("stdlib", "platstdlib"))
+
+
+def short(file: str) -> str:
+    """Relative to the installed packages or to the current folder: the same on every machine."""
+    packages = _PACKAGES.match(file)
+    if packages:
+        return file[packages.end() :].replace(os.sep, "/")
+    here = os.getcwd() + os.sep
+    return (file[len(here) :] if file.startswith(here) else file).replace(os.sep, "/")
