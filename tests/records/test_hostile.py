@@ -5,7 +5,7 @@ import os
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from record_examples import EXAMPLES, damaged
 
@@ -121,6 +121,7 @@ def test_half_a_character_is_written_and_read(tmp_path):
 
 
 @given(st.lists(damaged(), max_size=6))
+@example([("ladder", {**EXAMPLES["ladder"], "composed": {"step": None}})])
 @settings(max_examples=150)
 def test_any_records_that_fit_can_be_shown_and_exported(records):
     fitting = [{"kind": kind, **record} for kind, record in records if fits(kind, record)]
