@@ -133,8 +133,8 @@ class StepArm(Arm):
 
     def __init__(self, prepared: PreparedArm, lengths: dict[str, int]) -> None:
         name = prepared.spec.stack.name
-        self.held = HeldCall(lambda: prepared.call(prepared.pipeline), name)
-        super().__init__(name, self._next_step, prepared.running, self._timed)
+        self.held = HeldCall(lambda: prepared.call.run(prepared.pipeline), name)
+        super().__init__(name, self._next_step, lambda: _running(prepared), self._timed)
         self._lengths = lengths
 
     def _timed(self, clock: Clock, _: Callable[[], object]) -> Timed:
@@ -173,6 +173,15 @@ class StepArm(Arm):
                 f"unit='step': calls of the arms have other numbers of steps ({each}), so no step "
                 "of the one is that of the other"
             )
+
+
+@contextmanager
+def _running(prepared: PreparedArm) -> Iterator[None]:
+    """The process-wide state of one step.  A call that is held must hold none of it: the other
+    arm's call would save it as what was there before, and put it back when all is over.
+    """
+    with prepared.running(), prepared.call.surroundings():
+        yield
 
 
 class StepArms:

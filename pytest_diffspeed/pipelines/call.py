@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -152,11 +153,24 @@ class PipelineCall:
 
         ``output="latent"`` leaves out the VAE; ``steps`` shortens a call that is not measured.
         """
+        with self.surroundings():
+            return self.run(pipeline, output=output, steps=steps)
+
+    @staticmethod
+    def surroundings() -> AbstractContextManager[None]:
+        """What the process has to be in while a call runs, beside the state of its stack."""
         from ..adapters.torch_noise import rounded_noise
 
+        return rounded_noise()
+
+    def run(
+        self, pipeline: DiffusionPipeline, *, output: str = "pt", steps: int | None = None
+    ) -> torch.Tensor:
+        """As a call, for who enters :meth:`surroundings` himself: those of two calls that take
+        turns must not be entered in the one and left in the other.
+        """
         arguments = self.arguments(pipeline, output=output, steps=steps)
-        with rounded_noise():
-            images: torch.Tensor = as_asked(pipeline(**arguments)[0])
+        images: torch.Tensor = as_asked(pipeline(**arguments)[0])
         return images
 
     def draw(self, pipeline: DiffusionPipeline) -> Drawn:
@@ -168,8 +182,6 @@ class PipelineCall:
         Raises:
             MeasurementError: what it returned is not one image, video or sound.
         """
-        from ..adapters.torch_noise import rounded_noise
-
         latents: list[torch.Tensor] = []
 
         def keep(_: object, __: int, ___: object, given: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -185,7 +197,7 @@ class PipelineCall:
             arguments[callback] = keep
             arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
         device, _ = placement(pipeline)
-        with accelerator_of(device).seeded(self.defaults.seed, device), rounded_noise():
+        with accelerator_of(device).seeded(self.defaults.seed, device), self.surroundings():
             returned = pipeline(**arguments)
         final = latents[0].detach()[0] if latents else None
         return Drawn(read_output(returned, pipeline), final)

@@ -146,6 +146,16 @@ def test_calls_of_one_step_and_of_other_lengths_are_refused(sdxl, second_sdxl):
     assert not held_threads()
 
 
+def test_calls_that_take_turns_leave_the_process_as_it_was(arms):
+    """Each was given up, and ended, while the other had changed what torch draws noise with."""
+    before = torch.randn, torch.randn_like
+    with arms.open() as ((first, second),), third_party():
+        for _ in range(STEPS + 1):
+            first.timed_call(OneSecond())
+            second.timed_call(OneSecond())
+    assert (torch.randn, torch.randn_like) == before
+
+
 def test_a_call_that_was_given_up_is_followed_by_a_whole_one(sdxl):
     with Timesteps(sdxl) as clock, StepArms([sdxl]).open() as ((arm,),), third_party():
         for _ in range(2):
