@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.errors import MeasurementError
 from ..pipelines.boundaries import require_unit
+from ..pipelines.kept_call import Surroundings, modes_of_thread
 from ..pipelines.scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 from ..pipelines.step_calls import StepEnds
 from ..timing.arm import Arm
@@ -94,8 +95,9 @@ class HeldCall:
             self._hold()
 
     def _hold(self) -> None:
-        self._held.release()
-        self._go.acquire()
+        if not self._abandoned:  # else code of the call's kept it from ending at the last step
+            self._held.release()
+            self._go.acquire()
         if self._abandoned:
             raise _Abandoned
 
@@ -104,17 +106,21 @@ class HeldCall:
         self._abandoned = False
         self.steps_ended = 0
         self.is_running = True
-        context = contextvars.copy_context()
+        context, modes = contextvars.copy_context(), modes_of_thread()
         self._thread = threading.Thread(
-            target=context.run, args=(self._run,), name=f"diffspeed-{self._name}", daemon=True
+            target=context.run,
+            args=(self._run, modes),
+            name=f"diffspeed-{self._name}",
+            daemon=True,
         )
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self, modes: Surroundings) -> None:
         self._go.acquire()
         try:
             if not self._abandoned:
-                self._call()
+                with modes():
+                    self._call()
         except _Abandoned:
             pass
         except BaseException as error:

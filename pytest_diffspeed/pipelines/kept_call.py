@@ -28,16 +28,29 @@ def kept_call(
         inner: makes what has to be entered around it beside the modes of torch.
     """
     args, kwargs = copied((args, kwargs))
-    modes = _modes()
+    return Call(args, kwargs, torch.is_grad_enabled(), _all_of(*_modes(), inner))
 
+
+def modes_of_thread() -> Surroundings:
+    """Makes, in another thread, what torch is in right now in this one, and keeps by thread:
+    gradients, inference, autocast and the default device.
+    """
+    grad, device = torch.is_grad_enabled(), torch.get_default_device()
+    modes: list[Surroundings] = [lambda: torch.set_grad_enabled(grad), *_modes()]
+    if device.type != "cpu":  # a default of "cpu" is none, which is what a thread begins with
+        modes.append(lambda: device)
+    return _all_of(*modes)
+
+
+def _all_of(*several: Surroundings) -> Surroundings:
     @contextmanager
-    def surroundings() -> Iterator[None]:
+    def entered() -> Iterator[None]:
         with ExitStack() as stack:
-            for enter in (*modes, inner):
+            for enter in several:
                 stack.enter_context(enter())
             yield
 
-    return Call(args, kwargs, torch.is_grad_enabled(), surroundings)
+    return entered
 
 
 def _modes() -> tuple[Surroundings, ...]:

@@ -1,7 +1,7 @@
 """Steps in lockstep: both arms at the same step, one at a time, and nothing is left running."""
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
@@ -154,6 +154,36 @@ def test_calls_that_take_turns_leave_the_process_as_it_was(arms):
             first.timed_call(OneSecond())
             second.timed_call(OneSecond())
     assert (torch.randn, torch.randn_like) == before
+
+
+def test_a_held_call_is_made_in_the_modes_of_whoever_asks_for_it():
+    """Torch keeps them by thread: without autocast the steps would be those of another stack."""
+
+    def modes():
+        cast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+        return cast, torch.is_grad_enabled(), torch.get_default_device().type
+
+    found = []
+    held = HeldCall(lambda: found.append(modes()), "modes")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        assert not held.advance()
+        assert found == [modes()] == [((True, torch.bfloat16), False, "meta")]
+
+
+def test_a_call_that_lets_nothing_end_it_is_given_up_all_the_same():
+    scheduler = object()
+
+    def stubborn():
+        for _ in range(3):
+            with suppress(BaseException):
+                held.scheduler_stepped(scheduler)
+
+    held = HeldCall(stubborn, "stubborn")
+    assert held.advance()
+    ending = threading.Thread(target=held.end, daemon=True)
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
 
 
 def test_a_call_that_was_given_up_is_followed_by_a_whole_one(sdxl):
