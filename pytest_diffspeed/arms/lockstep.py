@@ -19,6 +19,7 @@ from ..pipelines.boundaries import require_unit
 from ..pipelines.kept_call import Surroundings, modes_of_thread
 from ..pipelines.scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
 from ..pipelines.step_calls import StepEnds
+from ..techniques.global_state import GlobalState
 from ..timing.arm import Arm
 from ..timing.timer import Timed
 from .component_calls import NotAloneError, component_arms
@@ -26,6 +27,9 @@ from .component_calls import NotAloneError, component_arms
 if TYPE_CHECKING:
     from ..accelerators.clock import Clock
     from .prepared_arm import PreparedArm
+
+_OF_THREAD = ("torch.set_grad_enabled", "torch.inference_mode", "torch.set_default_device")
+"""Settings that torch keeps by thread: a held call has its own, and keeps them."""
 
 ONE_STEP = (
     "unit='step': a call with one denoising step has no steady step; use --diffspeed-steps=2 or "
@@ -52,6 +56,7 @@ class HeldCall:
         self._thread: threading.Thread | None = None
         self._abandoned = False
         self._error: BaseException | None = None
+        self._began_in: GlobalState
         self.steps_ended = 0
         """Of the call that is held."""
         self.is_running = False
@@ -89,10 +94,23 @@ class HeldCall:
 
         Raises:
             _Abandoned: no further one is.
+            NotAloneError: the call has changed what the process is in.
         """
         if self._ends.is_new(scheduler):
             self.steps_ended += 1
+            if self.steps_ended == 1:
+                self._refuse_own_settings()
             self._hold()
+
+    def _refuse_own_settings(self) -> None:
+        """A step runs in the state of its arm alone, so one that a call makes must not matter."""
+        changes = [c for c in self._began_in.changes() if c.name not in _OF_THREAD]
+        if changes:
+            raise NotAloneError(
+                f"the call of {self._name} changes the process for its steps "
+                f"({'; '.join(map(str, changes))}), and a step that is timed alone would run "
+                "without that; time whole calls: unit='call'"
+            )
 
     def _hold(self) -> None:
         if not self._abandoned:  # else code of the call's kept it from ending at the last step
@@ -120,6 +138,7 @@ class HeldCall:
         try:
             if not self._abandoned:
                 with modes():
+                    self._began_in = GlobalState.now()
                     self._call()
         except _Abandoned:
             pass

@@ -170,6 +170,20 @@ def test_a_held_call_is_made_in_the_modes_of_whoever_asks_for_it():
         assert found == [modes()] == [((True, torch.bfloat16), False, "meta")]
 
 
+def test_steps_of_a_call_that_changes_the_process_for_them_are_not_timed_alone(sdxl):
+    def call(pipeline):
+        torch.set_float32_matmul_precision("medium")
+        return sdxl.call.run(pipeline)
+
+    arms = StepArms([sdxl])
+    (arm,) = arms.arms
+    arm.held = HeldCall(lambda: call(sdxl.pipeline), "fp32")
+    why = "fp32 changes the process .*matmul_precision was 'highest' and is 'medium'.*unit='call'"
+    with arms.open(), pytest.raises(NotAloneError, match=why):
+        arm.timed_call(OneSecond())
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_a_call_that_lets_nothing_end_it_is_given_up_all_the_same():
     scheduler = object()
 
