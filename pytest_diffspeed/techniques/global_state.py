@@ -62,7 +62,7 @@ class GlobalState:
         return cls(
             {setting.name: _read(setting) for setting in _settings()},
             torch_state.compiler_settings(),
-            _generators(),
+            generators_now(),
         )
 
     def changes(self) -> list[Change]:
@@ -120,7 +120,7 @@ class GlobalState:
             before = _compiler_value(self.compiler, name)
             if _compiler_value(compiler, name) != before:
                 torch_state.set_compiler(name, before)
-        _restore_generators(self.generators)
+        restore_generators(self.generators)
         return stuck
 
 
@@ -268,7 +268,8 @@ def _cannot_write(value: object) -> None:
     """Torch sets it once, or ties it to an object that somebody else holds."""
 
 
-def _generators() -> dict[str, Any]:
+def generators_now() -> dict[str, Any]:
+    """The states of all random generators; a GPU has some once it was used."""
     states: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
@@ -281,7 +282,8 @@ def _generators() -> dict[str, Any]:
     return states
 
 
-def _restore_generators(states: Mapping[str, Any]) -> None:
+def restore_generators(states: Mapping[str, Any]) -> None:
+    """Put them back to what :func:`generators_now` gave."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -45,6 +46,8 @@ class _Worker:
         self._order: BuildOrder | None = None
         self._arm: PreparedArm | None = None
         self._clock: Clock | None = None
+        self._generators: Mapping[str, Any] | None = None
+        """As the first arm found them."""
         self._checked = 0
         self._alone: Arm | None = None
         self._held = ExitStack()
@@ -79,11 +82,29 @@ class _Worker:
         if order.not_from is not None and self._order is None:
             drop_from_path(Path(order.not_from))
         self._order, self._arm = order, None
+        self._begin_alike(order)
         self._arm, self._clock, facts = _build(order)
         self._check_imports(order)
         if order.tree is not None and not order.own_environment:
             assert_uses_base(Path(order.tree), order.source)
         return facts
+
+    def _begin_alike(self, order: BuildOrder) -> None:
+        """Draw random numbers for each arm from where the first one did.
+
+        A source that seeds nothing draws its weights from torch's default seed: both trees have the
+        same in new processes, and must in those that have drawn other numbers since.
+        """
+        import torch
+
+        from ...accelerators.registry import resolve_device
+        from ...techniques.global_state import generators_now, restore_generators
+
+        # A GPU has generators from its first use on.
+        torch.empty(0, device=str(resolve_device(order.device)))
+        if self._generators is None:
+            self._generators = generators_now()
+        restore_generators(self._generators)
 
     def _release(self, order: BuildOrder) -> dict[str, Any]:
         """The next arm finds the process as this one did: dynamo compiles code, not modules, and

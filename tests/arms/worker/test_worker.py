@@ -152,10 +152,12 @@ def kept():
     workers.close()
 
 
-def test_a_process_that_is_kept_builds_one_arm_after_the_other(kept):
+def test_a_process_that_is_kept_builds_one_arm_after_the_other_and_each_as_the_first(kept):
+    """Also one without a seed, whose weights are those of torch's first random numbers."""
     pids, weights = [], []
     for stack in ("fp32", "bf16"):
-        with kept.arms("tiny", [("head", order(stack=stack), this_process())], 1) as ((arm,),):
+        own = order(stack=stack, source="tests.unseeded_pipeline:build")
+        with kept.arms("tiny", [("head", own, this_process())], 1) as ((arm,),):
             assert arm.timed_call(WallClock()) > 0
             pids.append(arm.pid)
             weights.append(arm.weights)
