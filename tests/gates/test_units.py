@@ -237,3 +237,23 @@ def test_dropped_pairs_are_written_apart_and_counted(
     (gate,) = (line for line in lines if line["kind"] == "gate")
     assert gate["figures"]["pairs"] == 5
     assert gate["figures"]["dropped_pairs"] == 1
+
+
+def test_a_ratio_that_fails_says_what_there_is_to_look_at(pytester, run_diffspeed, counting_clock):
+    """Stages take a whole call, and are not recorded beside pairs of less."""
+    pytester.makepyfile(
+        test_it="""
+        import pytest
+
+        @pytest.mark.diffspeed("channels_last")
+        @pytest.mark.min_speedup(3, unit="vae.decode")
+        @pytest.mark.min_speedup(3)
+        def test_it(optimized_pipeline): ...
+        """
+    )
+    run_diffspeed("--diffspeed-steps=1").assert_outcomes(failed=1)
+    said = {line["figures"]["unit"]: line["cause"] for line in journaled(pytester, "gate")}
+    assert {unit: cause["next_step"].partition(", or ")[0] for unit, cause in said.items()} == {
+        "call": "see where the time goes (stages in the HTML report)",
+        "vae.decode": "profile the vae.decode of both",
+    }

@@ -6,6 +6,7 @@ stands in ``over=`` are called in turn, and each gate takes its pair from each r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -35,11 +36,16 @@ class MinSpeedup(SpeedMarker):
         "device=None): at least `ratio` times as fast as `over`"
     )
     policy: ClassVar[str] = "fail"
+    FAILURE: ClassVar[str] = "SPEED"
     ratio: float
 
     @property
     def min_ratio(self) -> float:
         return self.ratio
+
+    def asking_for(self, ratio: float) -> str | None:
+        floored = math.floor(100 * ratio) / 100
+        return f"{self.marker}({floored:g})" if 1 <= floored < self.ratio else None
 
     @classmethod
     def from_arguments(
@@ -66,11 +72,16 @@ class MaxSlowdown(SpeedMarker):
         "stack=None, device=None): at most `percent` slower than `over`"
     )
     policy: ClassVar[str] = "warn"
+    FAILURE: ClassVar[str] = "SLOWDOWN"
     percent: float
 
     @property
     def min_ratio(self) -> float:
         return 1.0 / (1.0 + self.percent / 100.0)
+
+    def asking_for(self, ratio: float) -> str | None:
+        raised = math.ceil(100 * (1 / ratio - 1))
+        return f"{self.marker}({raised})" if self.percent < raised < 100 * MOST_RATIO else None
 
     @classmethod
     def from_arguments(

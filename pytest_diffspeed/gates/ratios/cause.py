@@ -10,11 +10,20 @@ from ...records.verdict import Cause, VerdictKind
 
 if TYPE_CHECKING:
     from ...timing.comparison import SpeedupResult
+    from .marker import SpeedMarker
 
 
-def ratio_cause(over: str, measured: SpeedupResult, *, whatever_policy: bool) -> Cause:
+def ratio_cause(
+    marker: SpeedMarker,
+    over: str,
+    measured: SpeedupResult,
+    *,
+    has_stages: bool,
+    whatever_policy: bool,
+) -> Cause:
     """The cause of a ratio that did not pass; the budget is the one that its reason names.
 
+    ``has_stages``: the record gets the seconds of the stages of a call beside it.
     ``whatever_policy``: it fails its test although the policy would not have it.
     """
     found = f"{_interval(measured)} over {over}, needs {measured.min_ratio:.3g}×"
@@ -24,11 +33,11 @@ def ratio_cause(over: str, measured: SpeedupResult, *, whatever_policy: bool) ->
     if whatever_policy:
         found = f"no pair was timed, which fails whatever the policy: {found}"
     if measured.verdict is VerdictKind.FAIL:
-        kind = "SLOWDOWN" if measured.min_ratio < 1 else "SPEED"
-        step = "see where the time goes (stages in the HTML report), or ask for less"
-        if measured.low > 0 and measured.min_ratio >= 1:
-            step += f": min_speedup({_floored(measured.low)})"
-        return Cause(kind, found, step)
+        step = f"{_first_step(marker, has_stages)}, or ask for less"
+        if measured.low > 0:
+            weaker = marker.asking_for(measured.low)
+            step += "" if weaker is None else f": {weaker}"
+        return Cause(marker.FAILURE, found, step)
     if measured.needed_budget_s is None:
         step = "too close to the threshold to tell: choose another one, or a quieter machine"
     else:
@@ -36,12 +45,16 @@ def ratio_cause(over: str, measured: SpeedupResult, *, whatever_policy: bool) ->
     return Cause("NOT DECIDED", found, step)
 
 
+def _first_step(marker: SpeedMarker, has_stages: bool) -> str:
+    """Where to look first, of what there is to look at."""
+    if marker.is_against_base:
+        return "see what changed since the base"
+    if has_stages:
+        return "see where the time goes (stages in the HTML report)"
+    return f"profile the {marker.unit} of both"
+
+
 def _interval(measured: SpeedupResult) -> str:
     low = f"{measured.low:.2f}" if measured.low > 0 else "0"
     high = f"{measured.high:.2f}" if math.isfinite(measured.high) else "∞"
     return f"{measured.ratio:.2f}× [{low}, {high}]"
-
-
-def _floored(ratio: float) -> str:
-    """Down, so that what was measured just now would be expected to pass."""
-    return f"{math.floor(ratio * 100) / 100:g}"

@@ -292,6 +292,7 @@ class GateGroup:
             first_calls=self._first_calls(asked),
             floor={} if self._floor is None else self._floor.figures(),
             pairs_of=self._pairs_of,
+            has_stages=not self._is_alone,
         )
         asked.result = asked.instance.end(self._annotated(found))
         self._context.publish(asked.result)

@@ -29,6 +29,8 @@ class SpeedMarker(GateMarker):
     axis: ClassVar[Axis] = Axis.RATIO
     policy: ClassVar[str]
     """What INCONCLUSIVE does to the test where ``--diffspeed-inconclusive`` says nothing."""
+    FAILURE: ClassVar[str]
+    """The kind of its failure, in capitals."""
     over: Stack
     alpha: float
     unit: str
@@ -47,6 +49,12 @@ class SpeedMarker(GateMarker):
     @property
     def min_ratio(self) -> float:
         """The threshold on baseline seconds ÷ candidate seconds."""
+        raise NotImplementedError
+
+    def asking_for(self, ratio: float) -> str | None:
+        """How the marker is written so that ``ratio`` passes, rounded to its weaker side; ``None``
+        where no number says it.
+        """
         raise NotImplementedError
 
     def is_stricter(self, other: GateMarker) -> bool:

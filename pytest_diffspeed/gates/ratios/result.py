@@ -31,6 +31,7 @@ def gate_result(
     first_calls: tuple[float, float],
     floor: Mapping[str, Any],
     pairs_of: str,
+    has_stages: bool,
 ) -> GateResult:
     """The result of ``marker``.
 
@@ -42,6 +43,7 @@ def gate_result(
         first_calls: seconds of the first call of both arms, compilation included.
         floor: figures of the baseline against itself.
         pairs_of: what was called for a pair.
+        has_stages: whether the stages of a call are recorded beside it.
     """
     policy = context.session.options.inconclusive
     # Without a single new pair nothing was checked, and no policy makes that green.
@@ -94,7 +96,9 @@ def gate_result(
             "environment": context.session.environment(),
         },
         metrics=_metrics(measured, first_calls[1]) if measured.pairs else (),
-        cause=ratio_cause(over, measured, whatever_policy=whatever_policy),
+        cause=ratio_cause(
+            marker, over, measured, has_stages=has_stages, whatever_policy=whatever_policy
+        ),
     )
 
 
