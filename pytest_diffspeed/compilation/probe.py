@@ -194,7 +194,8 @@ def _run(
         raise CompileFailedError(
             f"{name}: torch.compile failed while it captured the graph, which is not a graph "
             f"break (the same call runs without compilation): {root_error(error)}"
-            + "".join(f"; {note}" for note in target.notes)
+            + "".join(f"; {note}" for note in target.notes),
+            next_step="compile it by itself to see more, or leave it out with `components`",
         ) from error
     refuse_unfinished(result, f"a call of {name}")
 

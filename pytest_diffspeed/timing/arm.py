@@ -112,7 +112,8 @@ class Arm:
             except Exception as error:
                 raise MeasurementError(
                     f"arm {self.name!r} raised in its call number {self.calls}: "
-                    f"{type(error).__name__}: {error}"
+                    f"{type(error).__name__}: {error}",
+                    next_step=MeasurementError.NEXT_STEP,  # not what its words end with
                 ) from error
 
 

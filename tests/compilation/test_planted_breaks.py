@@ -229,6 +229,7 @@ def test_a_failing_compilation_is_told_from_a_break(x):
     assert "which is not a graph break" in str(caught.value)
     assert "the planted shape function fails" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert caught.value.next_step.startswith("compile it by itself")  # and no note on its hooks
 
 
 def test_a_call_that_fails_anyway_raises_what_it_raises(x):

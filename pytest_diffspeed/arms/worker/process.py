@@ -114,7 +114,9 @@ class WorkerProcess:
         last = self._errors.read().decode("utf-8", "replace").strip()
         sentence = f"; the last it printed: {last}" if last else ""
         return MeasurementError(
-            f"worker process of arm {self.name!r} (pid {self.pid}), {doing}: {what}{sentence}"
+            f"worker process of arm {self.name!r} (pid {self.pid}), {doing}: {what}{sentence}",
+            clause=f"worker process of arm {self.name!r}, {doing}: {what}",
+            next_step="see what it printed last, with -v",
         )
 
     def end(self) -> None:

@@ -22,6 +22,7 @@ from pytest_diffspeed.arms.worker.protocol import BuildOrder, as_line, from_line
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.gates.catalog.graph_breaks import count_breaks
 from pytest_diffspeed.gates.catalog.memory import count_memory
+from pytest_diffspeed.gates.causes import cause_of_error
 
 ORDER = BuildOrder(
     source="random:sdxl-tiny",
@@ -241,6 +242,15 @@ def test_what_cannot_be_built_is_said_by_the_worker_in_its_own_words():
 def test_a_worker_that_fails_while_it_builds_is_an_error_that_names_it(worker, program, said):
     with pytest.raises(MeasurementError, match=said):
         worker(program).wait_until_ready()
+
+
+def test_what_a_worker_printed_last_is_told_and_is_no_next_step(worker):
+    program = "print('no room left; that was all', file=sys.stderr); sys.exit(1)"
+    with pytest.raises(MeasurementError, match=r"printed: no room left; that was all$") as raised:
+        worker(program).wait_until_ready()
+    cause = cause_of_error(raised.value)
+    assert cause.found.endswith(", building it: it ended (exit code 1)")
+    assert cause.next_step == "see what it printed last, with -v"
 
 
 @pytest.mark.parametrize(
