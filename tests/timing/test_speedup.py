@@ -160,9 +160,7 @@ def test_an_arm_that_raises_in_its_ninth_call_is_named_and_its_pairs_are_told():
         measure_speedup(
             lambda: "base", breaks_later, min_ratio=1.5, clock=clock, on_pair=told.append
         )
-    assert (
-        raised.value.next_step == MeasurementError.NEXT_STEP
-    )  # no words of the call's
+    assert raised.value.next_step == MeasurementError.NEXT_STEP  # no words of the call's
     assert len(told) in (4, 5)  # the failing call may have been the first or second of its pair
 
 
