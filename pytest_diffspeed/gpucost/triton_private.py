@@ -99,3 +99,13 @@ def install(gpu: Gpu) -> None:
     driver.set_active(Driver())
     # Inductor sets triton's own driver before it compiles, which looks for libcuda.
     triton_helpers.set_driver_to_gpu = lambda: None
+    _forget_what_was_found()
+
+
+def _forget_what_was_found() -> None:
+    """Torch asks once a process whether triton works; an import before this may have asked."""
+    from torch.utils import _triton
+
+    for function in list(vars(_triton).values()):
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
