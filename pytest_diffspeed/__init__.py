@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .arms.count_gpu_cost import count_gpu_cost as count_gpu_cost
+    from .arms.gpu_cost.result import GpuCost as GpuCost
     from .compilation.probe import find_graph_breaks as find_graph_breaks
     from .compilation.report import GraphBreak as GraphBreak
     from .compilation.report import GraphBreakReport as GraphBreakReport
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "GpuCost": "arms.gpu_cost.result",
     "GraphBreak": "compilation.report",
     "GraphBreakReport": "compilation.report",
     "SimilarityReport": "similarity.report",
@@ -35,6 +38,7 @@ _PUBLIC = {
     "compare_audio": "similarity.audio",
     "compare_images": "similarity.compare",
     "compare_videos": "similarity.video",
+    "count_gpu_cost": "arms.count_gpu_cost",
     "find_graph_breaks": "compilation.probe",
     "SyncReport": "syncs.report",
     "SyncSite": "syncs.report",
@@ -43,6 +47,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "GpuCost",
     "GraphBreak",
     "GraphBreakReport",
     "SimilarityReport",
@@ -54,6 +59,7 @@ __all__ = [
     "compare_audio",
     "compare_images",
     "compare_videos",
+    "count_gpu_cost",
     "count_syncs",
     "find_graph_breaks",
     "measure_speedup",

@@ -38,6 +38,36 @@ def module_calls(watcher: Watcher, *, eagerly: bool) -> Iterator[None]:
         torch.nn.Module.__call__ = before  # type: ignore[method-assign]
 
 
+@contextmanager
+def calls_taken_over(
+    take: Callable[[torch.nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any],
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Every ``module(...)`` becomes ``take(module, its call, args, kwargs)`` while this is open.
+
+    Gives what makes a context in which modules are called as if this was not open, nor anything
+    else that watches them.
+    """
+    own = torch.nn.Module.__call__
+
+    def taken(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return take(module, lambda *a, **k: own(module, *a, **k), args, kwargs)
+
+    @contextmanager
+    def untouched() -> Iterator[None]:
+        before = torch.nn.Module.__call__
+        torch.nn.Module.__call__ = own  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            torch.nn.Module.__call__ = before  # type: ignore[method-assign]
+
+    torch.nn.Module.__call__ = taken  # type: ignore[method-assign]
+    try:
+        yield untouched
+    finally:
+        torch.nn.Module.__call__ = own  # type: ignore[method-assign]
+
+
 def _eager() -> AbstractContextManager[object]:
     if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and it is slow to import
         return nullcontext()

@@ -150,19 +150,34 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
         stack.enter_context(scheduler.open())
         with ops:
             call()
-    linears = {
-        name: LinearCalls(layer.in_features, layer.out_features, tuple(seen))
-        for name, (layer, seen) in rows.items()
-        if seen
-    }
     return Observation(
         ops.parts(targets.all),
-        linears,
+        _linears(rows),
         scheduler.seen(),
         steps=steps,
         sets_processors=frozenset(processors.changed),
         denoisers=tuple(targets.denoisers),
     )
+
+
+def observe_linears(pipeline: DiffusionPipeline, call: Callable[[], object]) -> Observation:
+    """The linear layers alone, of what :func:`observe` sees, without a dispatch mode."""
+    rows: dict[str, tuple[torch.nn.Linear, list[int]]] = {}
+    with ExitStack() as stack:
+        for part, module in targets_of(pipeline).all.items():
+            stack.enter_context(_rows(part, module, rows))
+        call()
+    return Observation(linears=_linears(rows))
+
+
+def _linears(
+    rows: dict[str, tuple[torch.nn.Linear, list[int]]],
+) -> dict[str, LinearCalls]:
+    return {
+        name: LinearCalls(layer.in_features, layer.out_features, tuple(seen))
+        for name, (layer, seen) in rows.items()
+        if seen
+    }
 
 
 @contextmanager

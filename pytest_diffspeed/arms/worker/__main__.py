@@ -62,6 +62,8 @@ class _Worker:
         do = order.get("do")
         if do == "build":
             return {"ready": self._build(BuildOrder.from_dict(order["order"]))}
+        if do == "gpu_cost":
+            return _gpu_cost(order["order"])
         if self._order is None or self._arm is None or self._clock is None:
             raise ValueError(f"{do!r} was asked of a worker that has built nothing")
         if do == "release":
@@ -161,8 +163,6 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
     import torch
 
     from ...accelerators.registry import clock_for, resolve_device
-    from ...common.extensions import Extensions, use
-    from ...extend.installed import add_installed
     from ...pipelines.components import weights_fingerprint
     from ...pipelines.sources import parse_source
     from ...techniques.stacks import parse_stack
@@ -170,9 +170,7 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
     from ..spec import ArmSpec
 
     torch.set_num_threads(order.threads)
-    added = Extensions()
-    use(added)
-    add_installed(added)
+    _load_extensions()
     device = resolve_device(order.device)
     builder = Builder(device, steps=order.steps, prompts=order.prompts)
     source = parse_source(order.source)
@@ -189,6 +187,34 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
     }
     prepared.arm_of(order.unit)  # refuse a unit that the pipeline lacks before anything is timed
     return prepared, clock_for(device), facts
+
+
+def _gpu_cost(plain: dict[str, Any]) -> dict[str, Any]:
+    """The count, or why there is none; this process is of no other use afterwards."""
+    from ...common.errors import DiffspeedError
+    from ..gpu_cost.in_worker import count_here
+    from ..gpu_cost.order import CountOrder
+
+    order = CountOrder.from_dict(plain)
+    if order.not_from is not None:
+        drop_from_path(Path(order.not_from))
+    _load_extensions()
+    try:
+        counted = count_here(order)
+    except DiffspeedError as error:
+        return {"refused": str(error)}
+    if order.not_from is not None:
+        assert_not_imported(Path(order.not_from))
+    return {"gpu_cost": counted.to_json()}
+
+
+def _load_extensions() -> None:
+    from ...common.extensions import Extensions, use
+    from ...extend.installed import add_installed
+
+    added = Extensions()
+    use(added)
+    add_installed(added)
 
 
 def _probed(order: dict[str, Any], prepared: PreparedArm) -> dict[str, Any]:

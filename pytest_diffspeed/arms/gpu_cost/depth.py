@@ -1,0 +1,139 @@
+"""Deep models by a few of their blocks: full width, and the repetition calculated.
+
+Compiling all 57 blocks of Flux's denoiser takes minutes and gives the same kernels 57 times.  So
+runs of equal blocks are cut to two, then one run after the other to three: the difference is what
+one more block costs.  docs/gpu-cost.md has how far that is from all blocks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ...gpucost import Cost, Kernel
+
+FEW = 2
+"""Blocks that stay: a last one may be compiled together with what follows it, and a first one with
+what comes before."""
+WORTH = 4
+"""Blocks from which on a run is cut."""
+
+
+@dataclass(frozen=True)
+class CountedDepth:
+    """A cost, what the call returned, and in words which blocks were counted; empty: all."""
+
+    cost: Cost
+    returned: Any
+    depth: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The last ``length`` blocks of a list are equal."""
+
+    blocks: torch.nn.ModuleList
+    length: int
+    kind: tuple[Any, ...]
+
+
+def count_few_blocks(
+    module: torch.nn.Module | None, count: Callable[[], tuple[Cost, Any]]
+) -> CountedDepth:
+    """``count()``, with long runs of equal blocks in ``module`` cut; ``None``: with all blocks.
+
+    All blocks are counted too where cutting would not halve the work.
+    """
+    groups = _groups(module) if module is not None else []
+    if not _is_worth_it(groups):
+        cost, returned = count()
+        return CountedDepth(cost, returned)
+    with _cut(groups, [FEW] * len(groups)):
+        base, returned = count()
+    added: list[Kernel] = []
+    words = []
+    shared: set[str] = set()
+    for number, group in enumerate(groups):
+        with _cut(groups, [FEW + (number == other) for other in range(len(groups))]):
+            more, _ = count()
+        one_block, own = _one_block(base, more)
+        added += one_block * (group[0].length - FEW)
+        shared |= own
+        lists = f"{len(group)} × " if len(group) > 1 else ""
+        words.append(f"{lists}{group[0].length} {group[0].kind[0].__name__}")
+    depth = f"{' and '.join(words)}, calculated from {FEW} and {FEW + 1}"
+    if shared:
+        depth += f" (not {', '.join(sorted(shared))}, which blocks share)"
+    whole = replace(base, kernels=(*base.kernels, *added), launches_in_code=None)
+    return CountedDepth(whole, returned, depth)
+
+
+def _one_block(base: Cost, more: Cost) -> tuple[list[Kernel], set[str]]:
+    """The kernels that one block more adds, and the names of those that are not so many a block.
+
+    Small kernels of all blocks may be fused into one: that one changes with the number of blocks,
+    and is left as it is with few.
+    """
+    difference = Counter(more.kernels)
+    difference.subtract(base.kernels)
+    shared = {kernel.name for kernel, number in difference.items() if number < 0}
+    kernels = (k for k, number in difference.items() for _ in range(number))
+    return [kernel for kernel in kernels if kernel.name not in shared], shared
+
+
+def _is_worth_it(groups: Sequence[Sequence[Run]]) -> bool:
+    whole = sum(run.length for group in groups for run in group)
+    few = sum(len(group) for group in groups) * FEW * (1 + len(groups))
+    return bool(groups) and 2 * (few + sum(len(group) for group in groups)) <= whole
+
+
+def _groups(module: torch.nn.Module) -> list[list[Run]]:
+    """Runs of one kind and length together: they are cut together."""
+    found: dict[tuple[Any, ...], list[Run]] = {}
+    for run in _runs(module):
+        found.setdefault((run.kind, run.length), []).append(run)
+    return list(found.values())
+
+
+def _runs(module: torch.nn.Module) -> Iterator[Run]:
+    """The outermost runs that are worth it."""
+    for child in module.children():
+        if isinstance(child, torch.nn.ModuleList) and len(child) >= WORTH:
+            kinds = [_kind(block) for block in child]
+            length = next((n for n, kind in enumerate(reversed(kinds)) if kind != kinds[-1]), None)
+            length = len(kinds) if length is None else length
+            if length >= WORTH:
+                yield Run(child, length, kinds[-1])
+                continue
+        yield from _runs(child)
+
+
+def _kind(block: torch.nn.Module) -> tuple[Any, ...]:
+    tensors = {**dict(block.named_parameters()), **dict(block.named_buffers())}
+    described = tuple(
+        (name, type(t).__name__, tuple(t.shape), str(t.dtype), t.stride())
+        for name, t in tensors.items()
+    )
+    return type(block), tuple(type(inner) for inner in block.modules()), described
+
+
+@contextmanager
+def _cut(groups: Sequence[Sequence[Run]], lengths: Sequence[int]) -> Iterator[None]:
+    """Of each run of a group so many blocks as ``lengths`` says; afterwards all are back."""
+    with ExitStack() as stack:
+        for group, length in zip(groups, lengths, strict=True):
+            for run in group:
+                blocks = list(run.blocks)
+                stack.callback(_put, run.blocks, blocks)
+                _put(run.blocks, blocks[: len(blocks) - run.length + length])
+        yield
+
+
+def _put(into: torch.nn.ModuleList, blocks: Sequence[torch.nn.Module]) -> None:
+    del into[:]
+    into.extend(blocks)

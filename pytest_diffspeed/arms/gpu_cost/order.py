@@ -1,0 +1,33 @@
+"""What a worker is told to count: plain data, known to both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CountOrder:
+    """Source, stack and GPU as a user writes them.
+
+    ``gpu`` is a name or a ``….json``; ``steps`` and ``prompts`` replace those of the source;
+    ``reduced`` lets long runs of equal blocks be counted by a few of them where the stack
+    compiles.
+    """
+
+    source: str
+    stack: str
+    gpu: str
+    steps: int | None = None
+    prompts: tuple[str, ...] = ()
+    reduced: bool = True
+    threads: int = 1
+    not_from: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> CountOrder:
+        return cls(**{**plain, "prompts": tuple(plain["prompts"])})

@@ -1,0 +1,116 @@
+"""A stack on components that have no weights: applied, not proven.
+
+What a proof shows by running is not to be had here; the counts themselves show the effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...common.errors import IncompatibleError
+from ...common.quiet import third_party
+from ...common.text import first_line
+from ...techniques.apply import check_compatible
+from ...techniques.catalog.compile import Compile
+from ...techniques.observation import Observation
+from ...techniques.observe import observe_linears
+from ...techniques.stacks import Stack
+from ...techniques.targets import targets_of
+from ...techniques.technique import Family, Technique
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from ...accelerators.device import Device
+    from .fake_components import FakeComponents
+
+
+@dataclass(frozen=True)
+class CompiledParts:
+    """What a stack compiles: the names of denoisers, by their ``forward``, and of decoders, by
+    their ``decode``, with inductor's options.
+    """
+
+    denoisers: frozenset[str] = frozenset()
+    decoders: frozenset[str] = frozenset()
+    options: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    def compiles(self, component: str, entry: str) -> bool:
+        return component in (self.decoders if entry == "decode" else self.denoisers)
+
+
+def apply_to_fakes(
+    stack: Stack,
+    pipeline: DiffusionPipeline,
+    components: FakeComponents,
+    device: Device,
+    run: Callable[[], object],
+) -> CompiledParts:
+    """Apply all of ``stack`` but its compilation; what is to be compiled is said instead.
+
+    ``run()`` calls the pipeline once, for techniques that decide by a call.
+
+    Raises:
+        MissingHardwareError, IncompatibleError: a technique cannot be applied, and why.
+    """
+    with components.on_the_gpu(), third_party():
+        check_compatible(stack, pipeline, device)
+    compiled = CompiledParts()
+    for technique in stack.techniques():
+        if technique.family is Family.COMPILE:
+            compiled = _compiled_by(technique, pipeline)
+        else:
+            _apply(technique, pipeline, components, run)
+    return compiled
+
+
+def _apply(
+    technique: Technique,
+    pipeline: DiffusionPipeline,
+    components: FakeComponents,
+    run: Callable[[], object],
+) -> None:
+    seen = Observation()
+    if type(technique).apply_seen is not Technique.apply_seen:
+        seen = observe_linears(pipeline, run)
+    try:
+        with ExitStack() as contexts:
+            contexts.enter_context(third_party())
+            if technique.family is not Family.SCHEDULER:  # that one really runs
+                contexts.enter_context(components.on_the_gpu())
+            technique.apply_seen(pipeline, lambda: seen)
+    except IncompatibleError:
+        raise
+    except Exception as error:
+        raise IncompatibleError(
+            f"{technique.name} cannot be applied to components without weights, so its GPU cost "
+            f"cannot be counted: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def _compiled_by(technique: Technique, pipeline: DiffusionPipeline) -> CompiledParts:
+    """Raises :class:`IncompatibleError` for compilation that is not the catalogue's."""
+    from ...adapters.torch_internals import inductor_options
+
+    if not isinstance(technique, Compile) or technique.backend != "inductor":
+        raise IncompatibleError(
+            f"{technique.name} compiles in a way of its own, which is not counted; "
+            "count the stack with 'compile'"
+        )
+    targets = targets_of(pipeline)
+    notes: tuple[str, ...] = ()
+    if technique.mode is not None:
+        notes = (
+            f"{technique.name}: counted in the default mode of torch.compile, since which kernels "
+            f"{technique.mode} chooses is found by timing them on a GPU",
+        )
+    return CompiledParts(
+        frozenset(targets.denoisers),
+        frozenset(targets.decoders),
+        inductor_options(None, technique.flags),
+        notes,
+    )

@@ -1,0 +1,53 @@
+"""Pipelines that are counted: real ones, and some with a fault planted."""
+
+import json
+
+import torch
+
+from pytest_diffspeed.pipelines import random_weights
+from pytest_diffspeed.pipelines.sources import parse_source
+
+
+def demo():
+    """With real weights, where ``demo`` is counted with none."""
+    return parse_source("demo").build()
+
+
+def reads_a_value():
+    """The denoiser asks for a value in its forward."""
+    pipeline = demo()
+    block = pipeline.unet.mid_block
+    forward = block.forward
+
+    def asking(hidden_states, *args, **kwargs):
+        if hidden_states.max().item() > 1e9:  # the line of the fault
+            raise OverflowError
+        return forward(hidden_states, *args, **kwargs)
+
+    block.forward = asking
+    return pipeline
+
+
+def guided_twice():
+    """The denoiser is called once more in each step, and nobody looks at what comes out."""
+    pipeline = demo()
+
+    class Twice(type(pipeline.unet)):
+        def __call__(self, *args, **kwargs):
+            super().__call__(*args, **kwargs)
+            return super().__call__(*args, **kwargs)
+
+    pipeline.unet.__class__ = Twice
+    return pipeline
+
+
+def deep_flux():
+    """A Flux transformer with runs of 16 and of 20 equal blocks, without weights."""
+    from diffusers import FluxTransformer2DModel
+
+    config = json.loads((random_weights.CONFIGS / "flux-tiny/transformer/config.json").read_text())
+    with torch.device("meta"):
+        made = FluxTransformer2DModel.from_config(
+            {**config, "num_layers": 16, "num_single_layers": 20}
+        )
+    return made.eval()
