@@ -8,145 +8,28 @@ with generators and scheduler states of their own, so nothing has to be captured
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..adapters.diffusers_internals import stateful_hooks
 from ..common.errors import MeasurementError
 from ..pipelines.boundaries import require_unit
-from ..pipelines.kept_call import Surroundings, modes_of_thread
 from ..pipelines.scheduler_watch import ENDS_STEP, schedulers_of, watch_schedulers
-from ..pipelines.step_calls import StepEnds
-from ..techniques.global_state import GlobalState
 from ..timing.arm import Arm
 from ..timing.timer import Timed
 from .component_calls import NotAloneError, component_arms
+from .held_call import HeldCall
 
 if TYPE_CHECKING:
     from ..accelerators.clock import Clock
     from .prepared_arm import PreparedArm
 
-_OF_THREAD = ("torch.set_grad_enabled", "torch.inference_mode", "torch.set_default_device")
-"""Settings that torch keeps by thread: a held call has its own, and keeps them."""
-
 ONE_STEP = (
     "unit='step': a call with one denoising step has no steady step; use --diffspeed-steps=2 or "
     "more"
 )
-
-
-class _Abandoned(BaseException):
-    """Ends a call that nobody waits for any more; no ``except Exception`` holds it up."""
-
-
-class HeldCall:
-    """Calls of one arm, one after the other, each held at the end of every step.
-
-    Only one thread runs at a time: whoever calls :meth:`advance` waits for it.
-    """
-
-    def __init__(self, call: Callable[[], object], name: str) -> None:
-        self._call = call
-        self._name = name
-        self._go = threading.Semaphore(0)
-        self._held = threading.Semaphore(0)
-        self._ends = StepEnds()
-        self._thread: threading.Thread | None = None
-        self._abandoned = False
-        self._error: BaseException | None = None
-        self._began_in: GlobalState
-        self.steps_ended = 0
-        """Of the call that is held."""
-        self.is_running = False
-
-    def advance(self) -> bool:
-        """Go on to the end of the next step; false where the call ended instead.
-
-        Raises:
-            Exception: what the call raised.
-        """
-        if self._thread is None:
-            self._begin()
-        self._go.release()
-        self._held.acquire()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-        return self.is_running
-
-    def end(self) -> None:
-        """Give the call up where it is held; the next advance begins another one."""
-        thread = self._thread
-        if thread is not None:
-            self._abandoned = True
-            self._go.release()
-            thread.join()
-            self._held.acquire(blocking=False)  # told of its end, for which nobody waits
-            self._thread = self._error = None
-
-    def owns(self, thread: int) -> bool:
-        return self._thread is not None and self._thread.ident == thread
-
-    def scheduler_stepped(self, scheduler: Any) -> None:
-        """Told in the call's own thread; returns when the next step is wanted.
-
-        Raises:
-            _Abandoned: no further one is.
-            NotAloneError: the call has changed what the process is in.
-        """
-        if self._ends.is_new(scheduler):
-            self.steps_ended += 1
-            if self.steps_ended == 1:
-                self._refuse_own_settings()
-            self._hold()
-
-    def _refuse_own_settings(self) -> None:
-        """A step runs in the state of its arm alone, so one that a call makes must not matter."""
-        changes = [c for c in self._began_in.changes() if c.name not in _OF_THREAD]
-        if changes:
-            raise NotAloneError(
-                f"the call of {self._name} changes the process for its steps "
-                f"({'; '.join(map(str, changes))}), and a step that is timed alone would run "
-                "without that; time whole calls: unit='call'"
-            )
-
-    def _hold(self) -> None:
-        if not self._abandoned:  # else code of the call's kept it from ending at the last step
-            self._held.release()
-            self._go.acquire()
-        if self._abandoned:
-            raise _Abandoned
-
-    def _begin(self) -> None:
-        self._ends = StepEnds()
-        self._abandoned = False
-        self.steps_ended = 0
-        self.is_running = True
-        context, modes = contextvars.copy_context(), modes_of_thread()
-        self._thread = threading.Thread(
-            target=context.run,
-            args=(self._run, modes),
-            name=f"diffspeed-{self._name}",
-            daemon=True,
-        )
-        self._thread.start()
-
-    def _run(self, modes: Surroundings) -> None:
-        self._go.acquire()
-        try:
-            if not self._abandoned:
-                with modes():
-                    self._began_in = GlobalState.now()
-                    self._call()
-        except _Abandoned:
-            pass
-        except BaseException as error:
-            self._error = error
-        self.is_running = False
-        self._thread = None
-        self._held.release()
 
 
 class StepArm(Arm):
@@ -272,8 +155,29 @@ def step_arms(prepared: Sequence[PreparedArm]) -> StepArms:
                 f"{arm.spec.stack} replays CUDA graphs, which belong to the thread that recorded "
                 "them"
             )
+        _require_like_steps(arm)
     _require_own_state(prepared)
     return StepArms(prepared)
+
+
+def _require_like_steps(arm: PreparedArm) -> None:
+    """A verdict may rest on the first few steady steps, and is one on the steps of a call.
+
+    Raises:
+        NotAloneError: the steps of a call differ, as far as is seen of its denoisers.
+    """
+    observed, _ = arm.observed()
+    for denoiser in observed.denoisers:
+        if len(set(denoiser.steps)) < observed.steps:
+            raise NotAloneError(
+                f"{denoiser.name} runs in some steps only, so the first ones say nothing of others"
+            )
+        assert denoiser.module is not None, "unreachable because it was seen to run"
+        for hook in stateful_hooks(denoiser.module):
+            raise NotAloneError(
+                f"{denoiser.name} keeps a state between steps (hook {hook!r}), so the first ones "
+                "say nothing of others"
+            )
 
 
 def _require_own_state(prepared: Sequence[PreparedArm]) -> None:

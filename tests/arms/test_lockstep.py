@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import EulerAncestralDiscreteScheduler, FirstBlockCacheConfig
 
 from pytest_diffspeed.adapters.torch_internals import around_calls
 from pytest_diffspeed.arms.component_calls import NotAloneError
-from pytest_diffspeed.arms.lockstep import HeldCall, StepArms, step_arms
+from pytest_diffspeed.arms.held_call import HeldCall
+from pytest_diffspeed.arms.lockstep import StepArms, step_arms
 from pytest_diffspeed.arms.prepared_arm import PreparedArm
 from pytest_diffspeed.common.errors import MeasurementError
 from pytest_diffspeed.common.quiet import third_party
@@ -226,6 +227,18 @@ def test_what_a_call_raises_is_told_of_its_arm(sdxl, arms):
 def test_arms_that_share_a_scheduler_are_not_interleaved(sdxl):
     with pytest.raises(NotAloneError, match="the arms share scheduler, whose state belongs to one"):
         step_arms([sdxl, named(sdxl, "channels_last")])
+
+
+def test_steps_that_differ_are_timed_in_whole_calls():
+    """A verdict after five pairs would be one on the first steps, and said of all of them."""
+    experts = prepared("tests.pipelines.several_parts:two_experts", steps=4)
+    with pytest.raises(NotAloneError, match="transformer runs in some steps only, so the first"):
+        step_arms([experts])
+    flux = prepared("random:flux-tiny", steps=2)
+    assert step_arms([flux])
+    flux.pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.05))
+    with pytest.raises(NotAloneError, match=r"keeps a state between steps \(hook 'fbc"):
+        step_arms([flux])
 
 
 def test_a_denoiser_that_is_shared_must_keep_no_state(sdxl, second_sdxl, monkeypatch):
