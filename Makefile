@@ -27,7 +27,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-base-session benchmark-real-clocks \
-        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-images \
+        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-gpucost-plants benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
 help: ## show this list
@@ -150,6 +150,9 @@ benchmark-breaks: $(READY) ## graph breaks of real models, and what looking cost
 
 benchmark-simgpu: $(READY) ## what the simulated GPU costs
 	$(BIN)/python benchmarks/simgpu.py $(ARGS)
+
+benchmark-gpucost-plants: $(READY) ## what planted changes do to GPU cost, eager and compiled (minutes; --write renews the docs)
+	$(BIN)/python benchmarks/gpucost_plants.py $(ARGS)
 
 benchmark-report: $(READY) ## what the HTML report costs to write and to open (needs Chromium)
 	$(BIN)/python benchmarks/report.py $(ARGS)

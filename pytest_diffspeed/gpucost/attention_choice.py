@@ -52,12 +52,12 @@ def choose(inputs: Inputs, capability: tuple[int, int], cudnn_first: bool) -> st
     Raises:
         GpuCostError: where torch would find no kernel that is allowed.
     """
-    order = ("cudnn", "flash", "efficient") if cudnn_first else ("flash", "efficient", "cudnn")
+    # aten/src/ATen/Context.h, sdp_priority_order: elsewhere cuDNN comes last, behind plain products
+    order: tuple[str, ...] = ("flash", "efficient", "math", "cudnn")
+    order = ("cudnn", *order[:-1]) if cudnn_first else order
     for backend in order:
         if backend in inputs.enabled and _can(backend, inputs, capability):
             return backend
-    if "math" in inputs.enabled:
-        return "math"
     raise GpuCostError(
         f"no attention kernel of those enabled ({', '.join(sorted(inputs.enabled)) or 'none'}) "
         f"takes queries of {inputs.query} in {inputs.dtype}"
@@ -67,9 +67,12 @@ def choose(inputs: Inputs, capability: tuple[int, int], cudnn_first: bool) -> st
 
 
 def _can(backend: str, inputs: Inputs, capability: tuple[int, int]) -> bool:
+    if backend == "math":
+        return True
     half = inputs.dtype in (torch.float16, torch.bfloat16)
     width, value_width = inputs.query[-1], inputs.value[-1]
-    if len(inputs.query) != 4 or len(inputs.key) != 4 or 0 in inputs.query + inputs.key:
+    four = len(inputs.query) == len(inputs.key) == 4
+    if not four or not inputs.last_is_dense or 0 in inputs.query + inputs.key:
         return False
     if backend == "cudnn":  # check_cudnn_tensor_shapes: widths that are multiples of 8, up to 256
         most = 256 if capability >= (9, 0) else 128
@@ -77,17 +80,11 @@ def _can(backend: str, inputs: Inputs, capability: tuple[int, int]) -> bool:
         return half and same and width % 8 == 0 and width <= most and capability >= (8, 0)
     if backend == "flash":  # no mask, one width, up to 256
         narrow = width == value_width and width <= 256
-        return (
-            half
-            and narrow
-            and not inputs.has_mask
-            and inputs.last_is_dense
-            and (capability >= (8, 0))
-        )
+        return half and narrow and not inputs.has_mask and capability >= (8, 0)
     # memory-efficient: check_head_dim_size_mem_efficient, 16 bytes of alignment
     aligned = 8 if half else 4
     fits = width % aligned == 0 and value_width % aligned == 0
-    return (half or inputs.dtype == torch.float32) and fits and inputs.last_is_dense
+    return (half or inputs.dtype == torch.float32) and fits
 
 
 def enabled_backends() -> frozenset[str]:

@@ -63,14 +63,8 @@ class FakeGpu:
     def tensors(self) -> Iterator[None]:
         """New tensors are fake while it is open; gradients are off.  May be nested."""
         self._check()
-        overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
-        # `module.to(…)` makes new parameters: the memory of fake ones cannot be exchanged.
-        torch.__future__.set_overwrite_module_params_on_conversion(True)
-        try:
-            with torch.no_grad(), self._mode:
-                yield
-        finally:
-            torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
+        with torch.no_grad(), self._mode:
+            yield
 
     def on_device(self, module: torch.nn.Module) -> torch.nn.Module:
         """``module`` itself, its parameters and buffers now fake tensors on the GPU.

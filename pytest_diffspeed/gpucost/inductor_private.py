@@ -34,6 +34,8 @@ _NEEDED: tuple[tuple[Any, str], ...] = (
     (GraphLowering, "compile_to_module"),
     (GraphLowering, "codegen"),
     (scheduler.BaseSchedulerNode, "get_read_write_buffers_sizes"),
+    (scheduler.BaseSchedulerNode, "get_read_write_buffer_accesses"),
+    (scheduler, "FusedSchedulerNode"),
     (scheduler, "NopKernelSchedulerNode"),
     (scheduler, "ExternKernelSchedulerNode"),
     (ir, "MultiOutput"),
@@ -108,9 +110,15 @@ def reset() -> None:
 def breaks() -> tuple[str, ...]:
     """Each graph break since :func:`reset`: what dynamo says, and the user's line."""
     found = []
+    stacks: list[list[tuple[str, int]]] = []
     for reason in torch._dynamo.utils.graph_break_reasons:
-        frames = reversed([(f.filename, f.lineno or 0) for f in reason.user_stack])
-        where = sites.innermost(frames)
+        stack = [(f.filename, f.lineno or 0) for f in reason.user_stack]
+        # A break in an inlined call breaks each of its callers too, from the outside in.
+        within = any(len(s) > len(stack) and s[len(s) - len(stack) :] == stack for s in stacks)
+        stacks.append(stack)
+        if within:
+            continue
+        where = sites.innermost(reversed(stack))
         what = str(reason.reason).strip().splitlines()[0]
         found.append(f"{what} at {where}" if where else what)
     return tuple(found)
@@ -220,13 +228,28 @@ def _triton(node: Any) -> Written:
         source="triton",
         namespace="triton",
         ops=ops,
-        bytes=int(node.get_read_write_buffers_sizes()),
+        bytes=_bytes(node),
         lines=lines,
         is_reduction=bool(node.is_reduction()),
         is_template=template,
         moves="" if template else _moves(node),
         group=group[:1] if group[1:] == (1,) else group,
     )
+
+
+def _bytes(node: Any) -> int:
+    """What a Triton kernel reads and writes at least, each buffer once.
+
+    Of a fused one Inductor counts every buffer whole; of each part, which may take a few rows of a
+    table, what its loop can reach.  The smaller of both is enough.
+    """
+    if not isinstance(node, scheduler.FusedSchedulerNode):
+        return int(node.get_read_write_buffers_sizes())
+    whole = node.get_read_write_buffer_accesses(include_reads=True, include_writes=True)
+    reached: Counter[str] = Counter()
+    for part in node.get_nodes():
+        reached.update(part.get_read_write_buffer_accesses(include_reads=True, include_writes=True))
+    return sum(int(min(size, reached.get(name, size))) for name, size in whole.items())
 
 
 _ADDRESSING = {"load", "store", "get_index", "index_expr", "constant", "check_bounds", "output"}
@@ -246,7 +269,7 @@ def _moves(node: Any) -> str:
 
 
 _VIEWS = {"view", "reshape", "as_strided", "_unsafe_view", "alias", "permute", "reinterpret_tensor"}
-_NO_LAUNCHES = ("AssertScalar", "DynamicScalar", "SetSourceTensorKernel", "ResizeStorageBytes")
+_NO_LAUNCHES = ("AssertScalar", "SetSourceTensorKernel", "ResizeStorageBytes")
 
 
 def _extern(node: Any) -> Iterator[Written]:
@@ -256,6 +279,9 @@ def _extern(node: Any) -> Iterator[Written]:
     operands = tuple(filter(None, map(_operand, inner.inputs)))
     _, lines = _origins(node)
     nbytes = int(node.get_read_write_buffers_sizes())
+    if type(inner).__name__ == "DynamicScalar":  # the wrapper reads a value, and waits for it
+        yield Written("transfer", "aten", ("_local_scalar_dense",), nbytes, lines, to_device=False)
+        return
     if isinstance(inner, ir.DeviceCopy):
         out = _operand(inner)
         yield Written(
@@ -269,9 +295,9 @@ def _extern(node: Any) -> Iterator[Written]:
         )
         return
     if type(inner).__name__ == "UserDefinedTritonKernel":
-        name = str(getattr(inner, "kernel_idx", "kernel"))
-        origin = next(iter(getattr(inner, "origins", None) or ()), None)
-        yield Written("user", "triton_user", (str(origin or name),), nbytes, lines)
+        kernel = inner.get_kernel_and_metadata()[0]
+        name = getattr(getattr(kernel, "fn", kernel), "__name__", "kernel")
+        yield Written("user", "triton", (str(name),), nbytes, lines)
         return
     namespace, name = _library_name(inner)
     if name in _VIEWS and namespace == "aten":

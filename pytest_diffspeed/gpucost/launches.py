@@ -115,6 +115,9 @@ def work(
     hidden = HIDDEN.get(name, 0)
     largest = max((operand.bytes for operand in (*operands, *outs)), default=0)
     around = hidden * largest
+    if name == "native_group_norm" and not is_contiguous(operands[0]):
+        # native/group_norm.cpp: X.contiguous(), on a GPU whatever the memory format is
+        hidden, around = hidden + 1, around + 2 * operands[0].bytes
     if name in REDUCTION:
         into = outs[0].numel
         longest = max((o.numel for o in operands), default=into)
@@ -164,6 +167,16 @@ def is_channels_last(operand: Operand) -> bool:
     if operand.shape[1] == 1 or math.prod(operand.shape[2:]) == 1:
         return True
     return operand.stride[1] == 1
+
+
+def is_contiguous(operand: Operand) -> bool:
+    """Whether elements lie in the order of their indices, without gaps."""
+    expected = 1
+    for size, stride in reversed(_order(operand)):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def conv_hidden(x: Operand, weight: Operand, out: Operand) -> tuple[int, int]:

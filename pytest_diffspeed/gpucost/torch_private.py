@@ -28,6 +28,7 @@ TRIED = ((2, 11), (2, 14))
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 _NEEDED = (
     "_C._ensureCUDADeviceGuardSet",
+    "_C._select_conv_backend",
     "_C.DispatchKey.CompositeImplicitAutograd",
     "_dynamo.device_interface.CudaInterface.Worker",
     "_subclasses.fake_tensor.unset_fake_temporarily",
@@ -35,6 +36,7 @@ _NEEDED = (
     "_subclasses.fake_tensor.DynamicOutputShapeException",
     "_subclasses.fake_tensor.FakeTensorMode.avoid_device_init",
     "utils._python_dispatch.TorchDispatchMode.ignore_compile_internals",
+    "nn.Module._apply",
     "cuda._lazy_init",
     "cuda._exchange_device",
     "cuda._maybe_exchange_device",
@@ -152,6 +154,9 @@ def install(gpu: Gpu, owner: object) -> None:
     properties = Properties(gpu)
     _replace_in_cuda(gpu, properties, owner)
     _replace_in_dynamo(gpu, properties)
+    _convert_fake_modules()
+    _forget_what_was_asked()
+    _choose_convolutions()
 
 
 def _replace_in_cuda(gpu: Gpu, properties: Properties, owner: object) -> None:
@@ -201,6 +206,69 @@ def _replace_in_dynamo(gpu: Gpu, properties: Properties) -> None:
     interface.synchronize = staticmethod(lambda device=None: None)
     interface.is_triton_capable = staticmethod(lambda device=None: True)
     interface.raise_if_triton_unavailable = staticmethod(lambda device=None: None)
+
+
+def _choose_convolutions() -> None:
+    """Fake convolutions in bfloat16 go to cuDNN, as those in float16 do.
+
+    Whether cuDNN takes bfloat16 is asked of the real driver (``native/Convolution.cpp``,
+    ``use_cudnn``): without one the answer is a slow kernel, whose output is never channels last.
+    All GPUs since capability 8.0 take it.
+    """
+    real = torch._C._select_conv_backend
+
+    def select(*args: Any, **kwargs: Any) -> Any:
+        def half(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor) or value.dtype != torch.bfloat16:
+                return value
+            return torch.empty_strided(
+                value.shape, value.stride(), dtype=torch.float16, device=value.device
+            )
+
+        kwargs = {name: half(value) for name, value in kwargs.items()}
+        return real(*map(half, args), **kwargs)
+
+    torch._C._select_conv_backend = select
+
+
+def _forget_what_was_asked() -> None:
+    """Torch keeps answers from before there was a GPU: whether there is triton, and for what."""
+    for name in ("torch.utils._triton", "torch._inductor.utils"):
+        for function in vars(sys.modules.get(name, sys)).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
+    # Registered one by one, as many as there are when dynamo is first asked.
+    device_interface.register_interface_for_device("cuda:0", device_interface.CudaInterface)
+
+
+def _convert_fake_modules() -> None:
+    """``module.to(…)`` gives a module of fake tensors new parameters.
+
+    Torch exchanges the content of fake ones in place, and refuses to where anything holds a weak
+    reference to them, as fake tensors' own machinery does.
+    """
+    real = torch.nn.Module._apply
+
+    def apply(self: Any, fn: Callable[[Any], Any], recurse: bool = True) -> Any:
+        own = [t for t in (*self._parameters.values(), *self._buffers.values()) if t is not None]
+        if not any(isinstance(tensor, FakeTensor) for tensor in own):
+            return real(self, fn, recurse)  # type: ignore[no-untyped-call]
+        if recurse:
+            for child in self.children():
+                child._apply(fn)
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                if parameter is None:
+                    continue
+                made = fn(parameter)
+                if made is not parameter:
+                    made = torch.nn.Parameter(made, requires_grad=parameter.requires_grad)
+                    self._parameters[name] = made
+            for name, buffer in self._buffers.items():
+                self._buffers[name] = None if buffer is None else fn(buffer)
+        return self
+
+    torch.nn.Module._apply = apply  # type: ignore[method-assign]
 
 
 def attention_ops() -> SimpleNamespace:

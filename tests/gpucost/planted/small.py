@@ -1,0 +1,281 @@
+"""Small programs on the fake GPU, one property each; what a case returns is JSON."""
+
+import torch
+import triton
+import triton.language as tl
+
+from pytest_diffspeed.gpucost import (
+    FakeGpu,
+    GpuCostError,
+    ValueDependentError,
+    count_compiled,
+    count_eager,
+    named_gpu,
+)
+
+F = torch.nn.functional
+
+
+class Small(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(50_000, 64)
+        self.linear = torch.nn.Linear(64, 128)
+        self.norm = torch.nn.LayerNorm(128)
+
+    def forward(self, ids):
+        return self.norm(F.gelu(self.linear(self.table(ids))))
+
+
+def small(fake):
+    return fake.on_device(Small().to(torch.bfloat16)), [fake.like(torch.zeros(2, 8).long())]
+
+
+def refused(call):
+    try:
+        call()
+    except GpuCostError as error:
+        return type(error).__name__, str(error)
+    return "nothing", ""
+
+
+# --- what is counted
+
+
+def max_autotune(fake):
+    module, args = small(fake)
+    default, _ = count_compiled(module, args, fake=fake)
+    options = {"max_autotune": True, "triton.cudagraphs": True}
+    tuned, _ = count_compiled(module, args, fake=fake, inductor_options=options)
+    return tuned.notes, tuned.kernels == default.kernels
+
+
+def rows_of_a_table(fake):
+    """Bytes of the kernels that read the embedding, and those of the whole table."""
+    module, args = small(fake)
+    table = module.table.weight
+    bytes_of = [
+        sum(k.bytes for k in count(module, args, fake=fake)[0].kernels if "embedding" in k.name)
+        for count in (count_eager, count_compiled)
+    ]
+    return *bytes_of, table.numel() * table.element_size()
+
+
+@torch.compiler.disable
+def not_compiled(x):
+    return x.cumsum(-1)
+
+
+def eager_between_graphs(fake):
+    cost, _ = count_compiled(
+        lambda x: not_compiled(x * 2) + 1, [fake.like(torch.ones(4, 4))], fake=fake
+    )
+    return [(k.name, k.kind) for k in cost.kernels], cost.graphs, cost.launches_in_code
+
+
+def copied_from_the_host(fake):
+    cpu, gpu = torch.ones(4, 4), fake.like(torch.ones(4, 4))
+    costs = [
+        count(lambda a, b: a.to("cuda") * b, [cpu, gpu], fake=fake)[0]
+        for count in (count_eager, count_compiled)
+    ]
+    return [(cost.figures()["h2d"], cost.figures()["kernels"]) for cost in costs]
+
+
+def value_in_one_graph(fake):
+    """What dynamo captures of `item()` goes on, and the wrapper waits for the value."""
+    args = fake.like((torch.ones(4), torch.ones(4).long()))
+    cost, _ = count_compiled(lambda x, n: x * n.sum().item(), args, fake=fake, fullgraph=True)
+    return [(k.name, k.kind) for k in cost.kernels], len(cost.breaks)
+
+
+def to_the_host(fake):
+    cost, out = count_eager(lambda x: (x + 1).to("cpu"), [fake.like(torch.ones(4, 4))], fake=fake)
+    return [(k.name, k.kind) for k in cost.kernels], str(out.device)
+
+
+@triton.jit
+def doubled(x, out, n, BLOCK: tl.constexpr):
+    here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + here, 2 * tl.load(x + here, mask=here < n), mask=here < n)
+
+
+def triton_of_the_users(fake):
+    def call(x):
+        out = torch.empty_like(x)
+        doubled[(1,)](x, out, x.numel(), BLOCK=16)
+        return out + 1
+
+    cost, _ = count_compiled(call, [fake.like(torch.ones(16))], fake=fake)
+    return [(k.name, k.kind) for k in cost.kernels]
+
+
+def groups(fake):
+    """A group norm of what is channels last copies it first: modelled, as its other launches."""
+    x = fake.like(torch.ones(2, 8, 4, 4))
+    last = fake.like(torch.ones(2, 8, 4, 4).to(memory_format=torch.channels_last))
+    costs = [count_eager(lambda x: F.group_norm(x, 2), [t], fake=fake)[0] for t in (x, last)]
+    return [(k.kind, k.hidden_launches, k.hidden_bytes) for cost in costs for k in cost.kernels]
+
+
+def in_place(fake):
+    x, y = fake.like((torch.ones(100), torch.ones(100)))
+    cost, _ = count_eager(lambda: (x.add_(y), x.copy_(y), x.zero_(), x.add(x)), fake=fake)
+    return [(k.name, k.kind, k.bytes) for k in cost.kernels]
+
+
+def precision_of_float32(fake):
+    def call(x, w, image, kernel):
+        return x @ w, F.conv2d(image, kernel)
+
+    args = fake.like(
+        (torch.ones(4, 4), torch.ones(4, 4), torch.ones(1, 4, 8, 8), torch.ones(4, 4, 3, 3))
+    )
+    found = {}
+    for precision in ("ieee", "tf32"):
+        torch.backends.cuda.matmul.fp32_precision = precision
+        torch.backends.cudnn.conv.fp32_precision = precision
+        for count in (count_eager, count_compiled):
+            cost, _ = count(call, args, fake=fake)
+            units = {k.kind: k.unit for k in cost.kernels if k.flops}
+            found.setdefault(precision, []).append(units)
+    return found
+
+
+def transposed_convolution(fake):
+    x, w = fake.like((torch.ones(1, 8, 4, 4), torch.ones(8, 6, 3, 3)))
+    costs = [
+        count(lambda x, w: F.conv_transpose2d(x, w), [x, w], fake=fake)[0]
+        for count in (count_eager, count_compiled)
+    ]
+    return [[(k.flops, k.shape) for k in cost.kernels if k.kind == "conv"] for cost in costs]
+
+
+def convolutions_keep_channels_last(fake):
+    with fake.tensors():
+        conv = fake.on_device(torch.nn.Conv2d(8, 16, 3).to(torch.bfloat16))
+        conv.to(memory_format=torch.channels_last)
+        x = fake.like(torch.ones(2, 8, 9, 9, dtype=torch.bfloat16))
+    return [count(conv, [x], fake=fake)[1].stride() for count in (count_eager, count_compiled)]
+
+
+# --- modules and tensors
+
+
+def module_on_the_gpu(fake):
+    module = torch.nn.Module()
+    module.one = torch.nn.Linear(4, 4, device="meta")
+    module.two = torch.nn.Linear(4, 4, device="meta")
+    module.two.weight = module.one.weight
+    module.register_buffer("kept", torch.ones(3))
+    module.register_buffer("dropped", torch.ones(3), persistent=False)
+    same = fake.on_device(module) is module
+    with fake.tensors():
+        half = module.half()
+    return {
+        "same": same,
+        "tied": torch.nn.Linear is type(module.one) and module.one.in_features == 4,
+        "devices": sorted({str(t.device) for t in [*module.parameters(), *module.buffers()]}),
+        "dtypes": sorted({str(t.dtype) for t in half.parameters()}),
+        "state": sorted(module.state_dict()),
+    }
+
+
+def shared_parameters(fake):
+    module = torch.nn.ModuleList([torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)])
+    module[1].weight = module[0].weight
+    fake.on_device(module)
+    return module[1].weight is module[0].weight
+
+
+def copies(fake):
+    real = torch.ones(2, 3, 4).transpose(0, 2)
+    made = fake.like({"a": [real, 7], "b": torch.tensor(3.0)}, keep_scalars=True)
+    return [
+        made["a"][0].stride() == real.stride(),
+        str(made["a"][0].device),
+        made["a"][1],
+        str(made["b"].device),
+        str(fake.like(torch.tensor(3.0)).device),
+    ]
+
+
+# --- what is refused
+
+
+def refusals(fake):
+    module, args = small(fake)
+
+    def broken(x):
+        x = x * 2
+        torch._dynamo.graph_break()
+        return x + 1
+
+    def read(x):
+        return x * x.sum().item()
+
+    def chosen(x):
+        return x + 1 if x.sum() > 0 else x
+
+    def quantized():
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+        linear = torch.nn.Linear(64, 64)
+        quantize_(linear, Int8WeightOnlyConfig())
+        fake.on_device(torch.nn.ModuleDict({"layer": linear}))
+
+    x = [fake.like(torch.ones(4))]
+    options = {"inductor_options": {"no_such_option": 1}}
+    return {
+        "option": refused(lambda: count_compiled(module, args, fake=fake, **options)),
+        "break": refused(lambda: count_compiled(broken, x, fake=fake, fullgraph=True)),
+        "item": refused(lambda: count_compiled(read, x, fake=fake)),
+        "branch": refused(lambda: count_eager(chosen, x, fake=fake)),
+        "nonzero": refused(lambda: count_eager(torch.nonzero, x, fake=fake)),
+        "another_gpu": refused(lambda: FakeGpu(named_gpu("h100")).install()),
+        "not_installed": refused(lambda: FakeGpu(named_gpu("a100")).like(torch.ones(1))),
+        "quantized": refused(quantized),
+        "error_of_the_users": raised(lambda: count_eager(lambda x: x + {}, x, fake=fake)),
+        "is_one": issubclass(ValueDependentError, GpuCostError),
+    }
+
+
+def raised(call):
+    try:
+        call()
+    except Exception as error:
+        return type(error).__name__
+
+
+def same_gpu_again(fake):
+    again = FakeGpu(named_gpu("a100")).install()
+    return count_eager(torch.neg, [again.like(torch.ones(4))], fake=again)[0].figures()["kernels"]
+
+
+def key(fake):
+    return fake.key({"epilogue_fusion": False})
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        max_autotune,
+        rows_of_a_table,
+        eager_between_graphs,
+        copied_from_the_host,
+        value_in_one_graph,
+        to_the_host,
+        triton_of_the_users,
+        groups,
+        in_place,
+        precision_of_float32,
+        transposed_convolution,
+        convolutions_keep_channels_last,
+        module_on_the_gpu,
+        shared_parameters,
+        copies,
+        refusals,
+        same_gpu_again,
+        key,
+    )
+}

@@ -1,0 +1,219 @@
+"""The fake GPU: what small programs on it cost, what it refuses, and what it leaves behind."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+import torch
+
+from pytest_diffspeed.gpucost import GPUS, UNITS, FakeGpu, Gpu, GpuCostError, named_gpu
+from pytest_diffspeed.gpucost import torch_private as private
+
+
+@pytest.fixture(scope="module")
+def small(count_rows):
+    """The programs of planted/small.py, in one worker."""
+    return {
+        row.partition(":")[2]: value for row, value in count_rows("small", seed=3).found.items()
+    }
+
+
+def test_what_only_a_gpu_can_tune_is_counted_as_off_and_said(small):
+    (tuning, graphs), same = small["max_autotune"]
+    assert tuning == ("max_autotune was counted as off: its candidates can be timed on a GPU only")
+    assert graphs.startswith("triton.cudagraphs was counted as off: CUDA graphs change no kernel")
+    assert same
+
+
+def test_a_few_rows_of_a_table_are_not_the_table(small):
+    eager, compiled, whole = small["rows_of_a_table"]
+    assert eager == 16 * (64 * 2 * 2 + 8)  # rows read and written in bfloat16, and their numbers
+    assert compiled < whole / 100
+
+
+def test_what_runs_between_graphs_is_counted(small):
+    kernels, graphs, launches = small["eager_between_graphs"]
+    assert kernels == [
+        ["mul", "triton_pointwise"],
+        ["cumsum", "reduction"],
+        ["add", "triton_pointwise"],
+    ]
+    assert (graphs, launches) == (2, 2)
+
+
+def test_copies_from_and_to_the_host_are_no_kernels(small):
+    assert small["copied_from_the_host"] == [[1, 1], [1, 1]]
+    assert small["to_the_host"] == [[["add", "pointwise"], ["_to_copy", "d2h"]], "cpu"]
+
+
+def test_a_value_that_dynamo_captures_is_a_copy_to_the_host(small):
+    kernels, breaks = small["value_in_one_graph"]
+    assert ["_local_scalar_dense", "d2h"] in kernels
+    assert breaks == 0
+
+
+def test_a_triton_kernel_of_the_users_is_opaque_by_its_name(small):
+    assert small["triton_of_the_users"][0] == ["triton::doubled", "opaque"]
+
+
+def test_what_is_written_is_not_read_first(small):
+    assert small["in_place"] == [
+        ["add_", "pointwise", 1200],
+        ["copy_", "copy", 800],
+        ["zero_", "pointwise", 400],
+        ["add", "pointwise", 800],
+    ]
+
+
+def test_launches_of_a_group_norm_are_modelled(small):
+    usual, last = small["groups"]
+    assert usual[:2] == ["reduction", 2]
+    assert last[:2] == ["reduction", 3]
+    assert last[2] - usual[2] == 2 * 2 * 8 * 4 * 4 * 4  # read and written once more
+
+
+def test_products_follow_the_precision_of_float32(small):
+    found = small["precision_of_float32"]
+    assert found["ieee"] == [{"gemm": "f32", "conv": "f32"}] * 2
+    assert found["tf32"] == [{"gemm": "tf32", "conv": "tf32"}] * 2
+
+
+def test_flops_of_a_transposed_convolution(small):
+    # Each of 8×4×4 inputs meets 6×3×3 weights.
+    assert small["transposed_convolution"] == [[[2 * 128 * 54, [1, 6, 6, 6]]]] * 2
+
+
+def test_bfloat16_convolutions_answer_channels_last(small):
+    assert small["convolutions_keep_channels_last"] == [[784, 1, 112, 16]] * 2
+
+
+def test_a_module_on_the_gpu(small):
+    found = small["module_on_the_gpu"]
+    assert found["same"]
+    assert found["devices"] == ["cuda:0"]
+    assert found["dtypes"] == ["torch.float16"]
+    assert found["state"] == ["kept", "one.bias", "one.weight", "two.bias", "two.weight"]
+    assert small["shared_parameters"]
+
+
+def test_copies_keep_strides_and_scalars(small):
+    assert small["copies"] == [True, "cuda:0", 7, "cpu", "cuda:0"]
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "says"),
+    [
+        ("option", "GpuCostError", "no option no_such_option"),
+        ("break", "GpuCostError", "planted/small.py:LINE does not compile into one graph"),
+        ("item", "ValueDependentError", "planted/small.py:LINE asks for a value that only a GPU"),
+        ("branch", "ValueDependentError", "planted/small.py:LINE asks for a value that only a GPU"),
+        ("nonzero", "ValueDependentError", "aten.nonzero"),
+        ("another_gpu", "GpuCostError", "already believes in NVIDIA A100"),
+        ("not_installed", "GpuCostError", "call `install()`"),
+        ("quantized", "GpuCostError", "layer.weight is a Int8Tensor"),
+    ],
+)
+def test_refusals(small, case, kind, says):
+    found, said = small["refusals"][case]
+    assert found == kind
+    assert re.search(re.escape(says).replace("LINE", r"\d+"), said), said
+
+
+def test_errors_of_the_users_stay_what_they_are(small):
+    assert small["refusals"]["error_of_the_users"] == "TypeError"
+    assert small["refusals"]["is_one"]
+
+
+def test_the_same_gpu_may_be_installed_twice(small):
+    assert small["same_gpu_again"] == 1
+
+
+def test_the_key_says_what_counts_depend_on(small):
+    key = small["key"]
+    assert key["torch"] == torch.__version__
+    assert (key["capability"], key["attention"]) == ("8.0", "flash first")
+    assert key["inductor_options"] == "[('epilogue_fusion', False)]"
+
+
+# --- GPUs, and builds of torch that cannot count
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_data_sheets(name):
+    gpu = named_gpu(name.upper())
+    assert gpu is GPUS[name]
+    rates = [gpu.flops_per_s[unit] for unit in UNITS if gpu.flops_per_s[unit]]
+    assert gpu.source
+    # A type that is listed as costlier is never faster.
+    tiers = [gpu.flops_per_s[unit] for unit in ("f64", "f32", "tf32", "b16", "i8")]
+    assert tiers == sorted(tiers)
+    assert all(1e12 <= rate <= 2e15 for rate in rates)
+    assert gpu.shared_per_block < gpu.shared_per_multiprocessor
+
+
+def test_a_gpu_of_ones_own(tmp_path):
+    gpu = dataclasses.replace(named_gpu("l40s"), name="mine", flops_per_s={"b16": 1e12})
+    fields = {field.name: getattr(gpu, field.name) for field in dataclasses.fields(gpu)}
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(fields))
+    assert named_gpu(str(path)) == gpu
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[1]", "missing: bytes_per_s"),
+        ("{", "is a JSON object"),
+        ('{"name": "x", "speed": 1}', "unknown: speed"),
+    ],
+)
+def test_a_gpu_of_ones_own_that_is_incomplete(text, says):
+    with pytest.raises(GpuCostError, match=says):
+        Gpu.from_json(text)
+
+
+def test_a_gpu_with_a_unit_that_is_none():
+    with pytest.raises(GpuCostError, match="not b17"):
+        dataclasses.replace(named_gpu("a100"), flops_per_s={"b17": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("tpu", "a100, h100, l40s, rtx4090"), ("none.json", "there is no file")]
+)
+def test_an_unknown_gpu(name, says):
+    with pytest.raises(GpuCostError, match=says):
+        named_gpu(name)
+
+
+def test_a_build_without_cuda_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(GpuCostError, match=r"build without CUDA.*install a CUDA build"):
+        FakeGpu(named_gpu("a100")).install()
+
+
+def test_a_torch_that_was_never_tried_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(private, "VERSION", (2, 99))
+    with pytest.raises(GpuCostError, match=r"never counted with torch .* 2\.11 and 2\.14"):
+        FakeGpu(named_gpu("a100")).install()
+
+
+def test_what_a_version_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(private, "VERSION", private.TRIED[0])
+    monkeypatch.setattr(private, "_NEEDED", ("_C._no_such_function",))
+    with pytest.raises(GpuCostError, match=r"needs torch\._C\._no_such_function, which torch"):
+        FakeGpu(named_gpu("a100")).install()
+
+
+def test_a_process_that_uses_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(private, "VERSION", private.TRIED[0])
+    monkeypatch.setattr(private, "_NEEDED", ())
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(GpuCostError, match="already uses a CUDA device"):
+        FakeGpu(named_gpu("a100")).install()
