@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..accelerators.registry import counting_words
 from ..common.errors import DiffspeedError
+from .cost import add_parser as add_cost
 from .export import add_parser as add_export
 from .report import add_report
 from .verify import add_parser as add_verify
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--device", default=words[0], help=f"{' or '.join(words)} (default: {words[0]})"
     )
     syncs.set_defaults(run=_compare_syncs)
+    add_cost(commands)
     add_export(commands)
     add_verify(commands)
     return parser

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 EAGER = "eager"
 COMPILED = "compiled"
-DENOISER = "denoiser"
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,11 @@ class GpuCost:
         return _total(
             [(one.cost, one.steps.count(number)) for one in self.calls if number in one.steps]
         )
+
+    @property
+    def outside(self) -> Cost:
+        """All calls that are in no denoising step: encoders and decoders."""
+        return _total([(one.cost, one.calls) for one in self.calls if not one.steps])
 
     @property
     def whole(self) -> Cost:

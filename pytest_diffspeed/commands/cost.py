@@ -1,0 +1,86 @@
+"""``diffspeed cost``: what a pipeline with a stack asks of a GPU, counted without one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..common.files import check_output, replace_file
+from ..common.progress import Progress
+
+if TYPE_CHECKING:
+    from ..arms.gpu_cost.result import GpuCost
+
+_MARK = '"source"'
+"""Stands at the beginning of what ``--json`` writes."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "cost",
+        help="kernels, bytes and FLOPs of a pipeline on a GPU that need not be there",
+        description="Counts what one call of a pipeline asks of a GPU, per component and denoising "
+        "step, with the lines that ask for most.  Needs a CUDA build of torch and no GPU; weights "
+        "are not read.  See docs/gpu_cost.md.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a pipeline, as --diffspeed-pipeline has")
+    parser.add_argument("--stack", default="fp32", help="such as bf16+compile (default: fp32)")
+    parser.add_argument(
+        "--gpu",
+        default="a100",
+        help="a100, h100, l40s, rtx4090, or a .json file of your own (default: a100)",
+    )
+    parser.add_argument(
+        "--against", metavar="STACK", help="also what changes from this stack to --stack, by line"
+    )
+    parser.add_argument("--steps", type=int, help="denoising steps (default: the pipeline's)")
+    parser.add_argument("--lines", type=int, default=10, help="of the costliest (default: 10)")
+    parser.add_argument(
+        "--full-depth",
+        action="store_true",
+        help="compile all blocks, also where a few of them tell what the others cost",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write everything that was counted"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0: counted.
+
+    Raises:
+        DiffspeedError: it cannot be counted.
+    """
+    from .cost_text import difference_lines, table_lines
+
+    if arguments.json is not None:
+        check_output(str(arguments.json), _MARK)
+    stacks = [arguments.stack, *([arguments.against] if arguments.against else [])]
+    # To stderr, so that the table can be redirected.
+    progress = Progress(lambda line: print(line, file=sys.stderr, flush=True))
+    costs = [_counted(arguments, stack, progress) for stack in stacks]
+    print("\n".join(table_lines(costs[0], most=arguments.lines)))
+    if len(costs) > 1:
+        print("\n".join(["", *difference_lines(costs[1], costs[0], most=arguments.lines)]))
+    if arguments.json is not None:
+        written = [cost.to_json() for cost in costs]
+        replace_file(arguments.json, json.dumps(written, indent=1) + "\n")
+    return 0
+
+
+def _counted(arguments: argparse.Namespace, stack: str, progress: Progress) -> GpuCost:
+    from ..arms.count_gpu_cost import count_gpu_cost
+
+    with progress.phase(f"counting {arguments.source} with {stack}"):
+        return count_gpu_cost(
+            arguments.source,
+            gpu=arguments.gpu,
+            stack=stack,
+            steps=arguments.steps,
+            reduced=not arguments.full_depth,
+        )

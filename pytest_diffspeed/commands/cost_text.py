@@ -1,0 +1,279 @@
+"""A GPU cost as text for a terminal, at most 100 columns wide."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..common.text import plural, shortened
+
+if TYPE_CHECKING:
+    from ..arms.gpu_cost.result import GpuCost
+    from ..gpucost import Cost, CostComparison, KernelChange
+
+WIDTH = 100
+_LABEL = 24
+_PLACE = 52
+_BACKENDS = ("flash", "cudnn", "efficient", "other")
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What runs in one call of the pipeline, or in one step of it."""
+
+    head: str
+    calls: str
+    cost: Cost
+
+
+def table_lines(cost: GpuCost, *, most: int = 10) -> list[str]:
+    """The figures of each component, and the lines that ask for most."""
+    lines = [f"{cost.source} with {cost.stack} on {cost.gpu}: one call, {_steps(cost)}"]
+    for columns in _fitting(list(_columns(cost))):
+        lines += ["", *_table(columns)]
+    unit, name = _unit(cost)
+    lines += ["", *_costliest(unit, name, most), "", *_about(cost)]
+    return lines
+
+
+def difference_lines(base: GpuCost, head: GpuCost, *, most: int = 10) -> list[str]:
+    """What changes from ``base`` to ``head``: figures, then kernels with their lines."""
+    from ..gpucost import compare_costs
+
+    lines = [f"from {base.stack} to {head.stack}"]
+    pairs = []
+    if base.steps and base.steps == head.steps:
+        pairs.append((f"step {base.steps}", _unit(base)[0], _unit(head)[0]))
+    pairs.append(("outside of the steps", base.outside, head.outside))
+    for name, before, after in pairs:
+        lines += ["", *_changes(name, before, after, compare_costs(before, after), most)]
+    return lines
+
+
+def _steps(cost: GpuCost) -> str:
+    return plural(cost.steps, "step") if cost.steps else "no denoising steps"
+
+
+def _unit(cost: GpuCost) -> tuple[Cost, str]:
+    """The last step, which is a steady one; without steps, the whole call."""
+    if cost.steps:
+        return cost.step(cost.steps - 1), f"step {cost.steps}"
+    return cost.whole, "the call"
+
+
+def _columns(cost: GpuCost) -> Iterator[_Column]:
+    from ..gpucost import Cost
+
+    for name in cost.components:
+        own = [one for one in cost.calls if one.component == name]
+        how = own[0].how
+        if not any(one.steps for one in own):
+            number = sum(one.calls for one in own)
+            yield _Column(name, f"{number} × {how}", cost.of(name))
+            continue
+        by_step: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for step in range(cost.steps):
+            made = tuple((at, n) for at, one in enumerate(own) if (n := one.steps.count(step)))
+            if made:
+                by_step.setdefault(made, []).append(step)
+        for made, steps in by_step.items():
+            total = sum((own[at].cost.times(n) for at, n in made), Cost())
+            calls = sum(n for _, n in made)
+            in_all = "a step" if len(steps) == cost.steps else f"step {_ranges(steps)}"
+            yield _Column(f"{name}, {in_all}", f"{calls} × {how}", total)
+
+
+def _ranges(steps: Sequence[int]) -> str:
+    """``1–3, 7`` of the numbers 0, 1, 2 and 6: people count steps from 1."""
+    found: list[list[int]] = []
+    for step in steps:
+        if found and found[-1][-1] == step - 1:
+            found[-1].append(step)
+        else:
+            found.append([step])
+    some = [f"{r[0] + 1}–{r[-1] + 1}" if len(r) > 1 else str(r[0] + 1) for r in found]
+    return ", ".join(some[:3]) + (", …" if len(some) > 3 else "")
+
+
+def _fitting(columns: Sequence[_Column]) -> Iterator[list[_Column]]:
+    """As many columns beside each other as fit."""
+    row: list[_Column] = []
+    for column in columns:
+        if row and _LABEL + sum(_width(one) for one in (*row, column)) > WIDTH:
+            yield row
+            row = []
+        row.append(column)
+    yield row
+
+
+def _width(column: _Column) -> int:
+    return 2 + max(len(column.head), len(column.calls), 9)
+
+
+def _table(columns: Sequence[_Column]) -> list[str]:
+    figures = [column.cost.figures() for column in columns]
+    rows: list[tuple[str, list[str]]] = [
+        ("", [column.head for column in columns]),
+        ("calls", [column.calls for column in columns]),
+    ]
+    for label, name, written in _rows(figures):
+        rows.append((label, [written(of[name]) if of[name] else "–" for of in figures]))
+    return [
+        f"{label:<{_LABEL}}"
+        + "".join(f"{cell:>{_width(c)}}" for c, cell in zip(columns, cells, strict=True))
+        for label, cells in rows
+    ]
+
+
+def _rows(figures: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, str, Callable[[int], str]]]:
+    """Label and name of what is not zero everywhere, and how it is written."""
+    names = figures[0]
+    kinds = [name for name in names if name.startswith("kind.") and name[5:] not in ("h2d", "d2h")]
+    units = [name for name in names if name.startswith("flops.")]
+    found: list[tuple[str, str, Callable[[int], str]]] = [("kernels", "kernels", _number)]
+    for name in kinds:
+        found.append((f"  {name.removeprefix('kind.').replace('_', ' ')}", name, _number))
+        if name == "kind.attention":
+            found += [(f"    by {b} (modelled)", f"attention.{b}", _number) for b in _BACKENDS]
+    found += [("bytes", "bytes", _bytes), ("FLOPs", "flops", _flops)]
+    found += [(f"  {name.removeprefix('flops.')}", name, _flops) for name in units]
+    found += [
+        ("copies from the host", "h2d", _number),
+        ("copies to the host", "d2h", _number),
+        ("graphs", "graphs", _number),
+        ("graph breaks", "breaks", _number),
+        ("hidden (modelled)", "hidden", _number),
+    ]
+    for label, name, written in found:
+        if any(of[name] for of in figures):
+            yield label, name, written
+
+
+def _costliest(cost: Cost, name: str, most: int) -> list[str]:
+    figures = cost.figures()
+    by_line: dict[str, list[int]] = {}
+    for kernel in cost.kernels:
+        row = by_line.setdefault(kernel.site, [0, 0, 0])
+        row[0] += kernel.bytes
+        row[1] += kernel.flops
+        row[2] += 1
+    shares = {
+        site: (_share(row[0], figures["bytes"]), _share(row[1], figures["flops"]), row[2])
+        for site, row in by_line.items()
+    }
+    first = sorted(shares, key=lambda site: (-max(shares[site][:2]), site))[:most]
+    lines = [
+        f"the costliest lines of {name}, by their share of bytes or FLOPs "
+        f"({len(first)} of {len(shares)})",
+        "  bytes   FLOPs  kernels  line",
+    ]
+    for site in first:
+        of_bytes, of_flops, kernels = shares[site]
+        lines.append(f"{of_bytes:6.1%}  {of_flops:6.1%}  {kernels:>7,}  {_placed(site, 27)}")
+    return lines
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _placed(site: str, indent: int) -> str:
+    """The line, and its text where there is room."""
+    place = site or "no line of the user's or of diffusers"
+    if len(place) > _PLACE:
+        place = f"…{place[-_PLACE + 1 :]}"
+    source = _source(site)
+    return shortened(f"{place}  {source}", WIDTH - indent).rstrip()
+
+
+def _source(site: str) -> str:
+    file, _, line = site.rpartition(":")
+    if not line.isdigit():
+        return ""
+    for folder in (os.getcwd(), sysconfig.get_paths()["purelib"]):
+        path = Path(folder, file)
+        if path.is_file():
+            return linecache.getline(str(path), int(line)).strip()
+    return ""
+
+
+def _about(cost: GpuCost) -> list[str]:
+    lines = [f"{one.component}: {one.depth}" for one in cost.calls if one.depth]
+    lines += [*cost.notes, *cost.not_counted]
+    lines.append(
+        f"counted in {cost.took_s:.0f} s with {_bytes(cost.peak_bytes)} of memory (measured), "
+        f"with {', '.join(f'{n} {cost.key[n]}' for n in ('torch', 'triton', 'diffusers'))}"
+    )
+    return [line for text in lines for line in _wrapped(text)]
+
+
+def _changes(name: str, base: Cost, head: Cost, found: CostComparison, most: int) -> list[str]:
+    moved = [one for one in found.figures if one.growth]
+    if not moved:
+        same = "the same kernels" if found.same_fingerprint else "other kernels, the same figures"
+        return [f"{name}: {same}"]
+    lines = [f"{name:<{_LABEL}}{'before':>12}{'after':>12}{'change':>12}"]
+    for one in moved:
+        write = _bytes if one.name == "bytes" else _flops if "flops" in one.name else _number
+        sign = "+" if one.growth > 0 else "-"
+        change = f"{sign}{write(abs(one.growth))}"
+        lines.append(
+            f"  {one.name:<{_LABEL - 2}}{write(one.base):>12}{write(one.head):>12}{change:>12}"
+        )
+    more = _kernels("more", "+", found.more, most)
+    return [*lines, *more, *_kernels("fewer", "-", found.less, most)]
+
+
+def _kernels(word: str, sign: str, changes: Sequence[KernelChange], most: int) -> Iterator[str]:
+    if not changes:
+        return
+    left = len(changes) - most
+    hidden = f" ({plural(left, 'kind')} not shown)" if left > 0 else ""
+    yield f"  {word} kernels, those with most bytes first{hidden}"
+    for one in changes[:most]:
+        shape = "×".join(map(str, one.shape))
+        what = shortened(f"{one.kind} {one.name}", 48 - len(shape))
+        yield (
+            f"  {sign}{one.number:<4,} {f'{what} {shape}':<49} {_bytes(one.bytes):>8}  "
+            f"{_first_of(one.lines, WIDTH - 68)}"
+        ).rstrip()
+
+
+def _first_of(lines: Sequence[str], room: int) -> str:
+    if not lines:
+        return ""
+    more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+    first = lines[0]
+    room -= len(more)
+    return (first if len(first) <= room else f"…{first[len(first) - room + 1 :]}") + more
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def _bytes(value: int) -> str:
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
+
+
+def _flops(value: int) -> str:
+    return _scaled(value, ("", "k", "M", "G", "T", "P")).rstrip()
+
+
+def _scaled(value: float, units: Sequence[str]) -> str:
+    for unit in units[:-1]:
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} {units[-1]}"

@@ -1,0 +1,132 @@
+"""``diffspeed cost``: what it prints and writes, of a real count and of made-up ones."""
+
+import json
+
+import pytest
+import torch
+
+from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
+from pytest_diffspeed.commands.cli import main
+from pytest_diffspeed.commands.cost_text import WIDTH, difference_lines, table_lines
+from pytest_diffspeed.gpucost import Cost, Kernel
+
+LINE = "a_folder/with_a_long_name/another_folder_with_a_long_name/the_models_attention.py:1234"
+KEY = {"torch": "2.14.1", "triton": "3.8.0", "diffusers": "0.42.1"}
+GEMM = Kernel("addmm", "gemm", 3_000_000, 2_000_000_000, "b16", (1, 4096, 640, 640), LINE)
+FLASH = Kernel(
+    "_scaled_dot_product_flash_attention",
+    "attention",
+    1_000_000,
+    500_000_000,
+    "b16",
+    (2, 10, 4096, 64, 4096),
+    "b.py:7",
+    evidence="modelled",
+)
+CAST = Kernel("_to_copy", "cast", 40_000, shape=(10_000,), site="c.py:9")
+
+
+def made(stack, *calls, steps=3):
+    return GpuCost("demo", stack, "A GPU", steps, calls, KEY, ("guidance is not counted",))
+
+
+def calls(component, steps, *kernels, number=None, role="denoiser", depth=""):
+    cost = Cost(kernels=kernels)
+    return CountedCalls(component, role, "eager", number or len(steps), steps, cost, depth)
+
+
+PLAIN = made(
+    "bf16",
+    calls("text_encoder", (), GEMM, number=2, role="encoder"),
+    calls("transformer", (0, 1, 2), GEMM, GEMM, FLASH),
+    calls("vae.decode", (), CAST, number=1, role="decoder"),
+)
+
+
+def test_the_table_has_a_column_for_each_component_and_a_row_for_each_kind():
+    lines = table_lines(PLAIN)
+    assert lines[0] == "demo with bf16 on A GPU: one call, 3 steps"
+    rows = {
+        line[:24].strip(): line[24:].split()
+        for line in lines[3:]
+        if line[:1] != " " or "  " in line
+    }
+    assert lines[2].split() == ["text_encoder", "transformer,", "a", "step", "vae.decode"]
+    assert rows["calls"] == ["2", "×", "eager", "1", "×", "eager", "1", "×", "eager"]
+    assert rows["kernels"] == ["2", "3", "1"]
+    assert rows["gemm"] == ["2", "2", "–"]
+    assert rows["by flash (modelled)"] == ["–", "1", "–"]
+    assert rows["bytes"] == ["6", "MB", "7", "MB", "40", "kB"]
+    assert rows["b16"] == ["4", "G", "4.5", "G", "–"]
+    assert "conv" not in rows
+    assert "guidance is not counted" in lines
+
+
+def test_the_costliest_lines_come_first_with_their_shares():
+    lines = table_lines(PLAIN, most=1)
+    at = lines.index("the costliest lines of step 3, by their share of bytes or FLOPs (1 of 2)")
+    of_bytes, of_flops, kernels, place = lines[at + 2].split()
+    assert (of_bytes, of_flops, kernels) == ("85.7%", "88.9%", "2")
+    assert place.endswith("the_models_attention.py:1234")
+
+
+def test_steps_that_differ_have_columns_of_their_own():
+    other = calls("transformer", (0,), GEMM)
+    cost = made("bf16", other, calls("transformer", (1, 2), GEMM, CAST))
+    assert table_lines(cost)[2].split("  ")[-2:] == ["transformer, step 1", "transformer, step 2–3"]
+
+
+def test_many_components_are_several_tables_and_no_line_is_too_long():
+    names = [f"a_component_with_a_long_name_{number}" for number in range(9)]
+    many = made("bf16", *(calls(name, (0, 1, 2), GEMM, FLASH) for name in names))
+    shown = [*table_lines(many), *difference_lines(PLAIN, many)]
+    assert all(f"{name}, a step" in "\n".join(shown) for name in names)
+    assert max(map(len, shown)) <= WIDTH
+
+
+def test_a_difference_is_told_by_figure_and_by_line():
+    worse = made("bf16+x", calls("transformer", (0, 1, 2), GEMM, GEMM, GEMM, CAST))
+    lines = difference_lines(PLAIN, worse)
+    assert lines[0] == "from bf16 to bf16+x"
+    text = "\n".join(lines)
+    assert ["casts", "0", "1", "+1"] in [line.split() for line in lines]
+    assert "+1    gemm addmm 1×4096×640×640" in text
+    assert "c.py:9" in text
+    assert "-1    attention _scaled_dot" in text
+    assert "b.py:7" in text
+
+
+def test_what_is_the_same_is_said_to_be():
+    assert difference_lines(PLAIN, PLAIN)[1:] == [
+        "",
+        "step 3: the same kernels",
+        "",
+        "outside of the steps: the same kernels",
+    ]
+
+
+def test_blocks_that_were_calculated_are_said():
+    few = "38 Block, calculated from 2 and 3"
+    assert f"unet: {few}" in table_lines(made("compile", calls("unet", (0,), GEMM, depth=few)))
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="GPU cost needs a CUDA build of torch")
+def test_a_real_count_is_printed_and_written(capsys, tmp_path):
+    file = tmp_path / "cost.json"
+    assert main(["cost", "demo", "--stack", "bf16", "--steps", "2", "--json", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("demo with bf16 on NVIDIA A100-SXM4-80GB: one call, 2 steps\n")
+    assert "diffusers/models/resnet.py:" in printed
+    assert max(map(len, printed.splitlines())) <= WIDTH
+    (written,) = json.loads(file.read_text())
+    assert GpuCost.from_json(written).components == (
+        "text_encoder",
+        "text_encoder_2",
+        "unet",
+        "vae.decode",
+    )
+
+
+def test_a_refusal_ends_with_2_and_one_sentence(capsys):
+    assert main(["cost", "demo", "--gpu", "k80"]) == 2
+    assert "diffspeed: 'k80' is not a GPU known here" in capsys.readouterr().err
