@@ -11,12 +11,13 @@ package.  In a process of its own::
 
 Both counts answer a :class:`Cost` and the fake outputs.  ``counted`` is what Inductor wrote or what
 reached the dispatcher: kernels, bytes that must move, FLOPs by type, breaks.  ``modelled`` is which
-attention a GPU would choose, and what libraries launch around an op (``hidden``).  Nothing here
-tells seconds.
+attention a GPU would choose, and what libraries launch around an op (``hidden``).  No seconds are
+told but :func:`fastest_possible`, which nothing can undercut.
 """
 
 from __future__ import annotations
 
+from .bound import CostBound, fastest_possible
 from .cost import KINDS, Cost, Kernel
 from .counting import count_compiled, count_eager
 from .difference import CostComparison, CostLimits, FigureChange, KernelChange, compare_costs
@@ -29,6 +30,7 @@ __all__ = [
     "KINDS",
     "UNITS",
     "Cost",
+    "CostBound",
     "CostComparison",
     "CostLimits",
     "FakeGpu",
@@ -41,5 +43,6 @@ __all__ = [
     "compare_costs",
     "count_compiled",
     "count_eager",
+    "fastest_possible",
     "named_gpu",
 ]

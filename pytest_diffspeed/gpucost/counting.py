@@ -99,14 +99,26 @@ def refusals() -> Iterator[None]:
     """What torch raises of code that cannot be counted becomes a sentence with the user's line."""
     try:
         yield
-    except private.VALUE_DEPENDENT as error:
+    except RuntimeError as error:
         site = _line(error)
-        raise ValueDependentError(
-            f"{site or 'the code'} asks for a value that only a GPU could have computed "
-            f"({_op(error)}): what runs after it cannot be counted; move it out of the step, or "
-            "see it with count_syncs",
-            site,
-        ) from error
+        if private.is_of_values(error):
+            raise ValueDependentError(
+                f"{site or 'the code'} asks for a value that only a GPU could have computed "
+                f"({_op(error)}): what runs after it cannot be counted; move it out of the step, "
+                "or see it with count_syncs",
+                site,
+            ) from error
+        if private.is_without_fake(error):
+            raise GpuCostError(_without_fake(site, error)) from error
+        raise
+
+
+def _without_fake(site: str, error: Exception) -> str:
+    said = _first_line(error).partition(". ")[0]
+    return (
+        f"{site or 'the code'} calls an op that does not say what it returns ({said}): register a "
+        "fake for it with `torch.library.register_fake`"
+    )
 
 
 @contextmanager
@@ -128,9 +140,19 @@ def _compile_refusals() -> Iterator[None]:
             f"{site or 'the code'} does not compile into one graph, as fullgraph asks: {what}"
         ) from error
     except inductor_private.COMPILE_ERRORS as error:
+        site = inductor_private.line_of(error) or _line(error)
+        if private.is_without_fake(error):
+            raise GpuCostError(_without_fake(site, error)) from error
         raise GpuCostError(
-            f"this code does not compile for the fake GPU: {_first_line(error)}"
+            f"{site or 'the code'} does not compile for the fake GPU: {_cause(error)}"
         ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of the error that the compiler met."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
@@ -148,4 +170,4 @@ def _line(error: BaseException) -> str:
 
 
 def _op(error: BaseException) -> str:
-    return str(getattr(error, "func", "")) or type(error).__name__
+    return str(getattr(error, "func", "")) or _first_line(error)

@@ -44,7 +44,7 @@ class EagerCounter(private.TorchDispatchMode):
 
 
 def kernels_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[Kernel]:
-    """What one op launched, from its arguments and its answer: nothing, or one kernel."""
+    """What one op launched, from its arguments and its answer: mostly nothing, or one kernel."""
     namespace, name = private.op_name(func)
     outs = _tensors(out)
     ins = _tensors((args, kwargs))
@@ -75,7 +75,12 @@ def kernels_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: An
     done = launches.work(
         name, [operand(t) for t in ins], [operand(t) for t in outs], transposed=transposed
     )
-    return [_with_bias(_kernel(name, done, nbytes, site), args, outs)]
+    copied = [
+        Kernel(name, "h2d", t.nbytes, shape=tuple(t.shape), site=site)
+        for t in ins
+        if name in launches.GATHER and t.device.type == "cpu" and t.dim()
+    ]  # native/IndexingUtils.h, expandTensors: indices on the CPU are copied
+    return [*copied, _with_bias(_kernel(name, done, nbytes, site), args, outs)]
 
 
 def _kernel(name: str, done: launches.Work, nbytes: int, site: str) -> Kernel:

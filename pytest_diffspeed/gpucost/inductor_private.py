@@ -24,7 +24,7 @@ from torch._inductor import ir, scheduler
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 
-from . import sites
+from . import sites, torch_private
 from .errors import GpuCostError
 from .launches import Operand
 
@@ -300,7 +300,7 @@ def _extern(node: Any) -> Iterator[Written]:
         yield Written("user", "triton", (str(name),), nbytes, lines)
         return
     namespace, name = _library_name(inner)
-    if name in _VIEWS and namespace == "aten":
+    if namespace == "aten" and (name in _VIEWS or _is_view(inner)):
         return
     outs = _outs(node)
     if not any(_on_gpu(b.get_device()) for b in (inner, *inner.inputs) if _has_device(b)):
@@ -332,6 +332,11 @@ def _library_name(inner: Any) -> tuple[str, str]:
     if op is not None:
         return "higher_order", str(op)
     return "aten", kernel.split(".")[-1] or type(inner).__name__
+
+
+def _is_view(inner: Any) -> bool:
+    op = getattr(inner, "op_overload", None)
+    return isinstance(op, torch._ops.OpOverload) and torch_private.is_view(op)
 
 
 def _outs(node: Any) -> tuple[Operand, ...]:

@@ -34,6 +34,8 @@ _NEEDED = (
     "_subclasses.fake_tensor.unset_fake_temporarily",
     "_subclasses.fake_tensor.DataDependentOutputException",
     "_subclasses.fake_tensor.DynamicOutputShapeException",
+    "_subclasses.fake_tensor.UnsupportedOperatorException",
+    "_subclasses.fake_tensor.UnsupportedFakeTensorException",
     "_subclasses.fake_tensor.FakeTensorMode.avoid_device_init",
     "utils._python_dispatch.TorchDispatchMode.ignore_compile_internals",
     "nn.Module._apply",
@@ -60,10 +62,26 @@ _REPLACED = (
     "current_stream",
     "default_stream",
 )
-VALUE_DEPENDENT: tuple[type[Exception], ...] = (
+_VALUE_DEPENDENT: tuple[type[Exception], ...] = (
     fake_tensor.DataDependentOutputException,
     fake_tensor.DynamicOutputShapeException,
 )
+_NO_FAKE: tuple[type[Exception], ...] = (
+    fake_tensor.UnsupportedOperatorException,
+    fake_tensor.UnsupportedFakeTensorException,
+)
+_NO_FAKE_SAID = "no fake impl registered"
+_NO_NUMPY_SAID = ".numpy() is not supported for tensor subclasses"
+
+
+def is_without_fake(error: Exception) -> bool:
+    """Whether an op was called that does not say what it returns."""
+    return isinstance(error, _NO_FAKE) or _NO_FAKE_SAID in str(error)
+
+
+def is_of_values(error: Exception) -> bool:
+    """Whether a value was asked for."""
+    return isinstance(error, _VALUE_DEPENDENT) or _NO_NUMPY_SAID in str(error)
 
 
 def require() -> None:
@@ -155,7 +173,6 @@ def install(gpu: Gpu, owner: object) -> None:
     _replace_in_cuda(gpu, properties, owner)
     _replace_in_dynamo(gpu, properties)
     _convert_fake_modules()
-    _forget_what_was_asked()
     _choose_convolutions()
 
 
@@ -196,6 +213,8 @@ def _replace_in_dynamo(gpu: Gpu, properties: Properties) -> None:
     """Dynamo and Inductor ask through an interface, which holds functions of its own."""
     major, minor = gpu.capability
     interface: Any = device_interface.CudaInterface
+    # Registered one by one, as many as there were when dynamo was first asked.
+    device_interface.register_interface_for_device("cuda:0", interface)
     for owner in (interface, interface.Worker):
         owner.get_device_properties = staticmethod(lambda device=None: properties)
         owner.current_device = staticmethod(lambda: 0)
@@ -229,16 +248,6 @@ def _choose_convolutions() -> None:
         return real(*map(half, args), **kwargs)
 
     torch._C._select_conv_backend = select
-
-
-def _forget_what_was_asked() -> None:
-    """Torch keeps answers from before there was a GPU: whether there is triton, and for what."""
-    for name in ("torch.utils._triton", "torch._inductor.utils"):
-        for function in vars(sys.modules.get(name, sys)).values():
-            if hasattr(function, "cache_clear"):
-                function.cache_clear()
-    # Registered one by one, as many as there are when dynamo is first asked.
-    device_interface.register_interface_for_device("cuda:0", device_interface.CudaInterface)
 
 
 def _convert_fake_modules() -> None:

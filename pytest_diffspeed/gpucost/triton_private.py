@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,9 +104,10 @@ def install(gpu: Gpu) -> None:
 
 
 def _forget_what_was_found() -> None:
-    """Torch asks once a process whether triton works; an import before this may have asked."""
-    from torch.utils import _triton
-
-    for function in list(vars(_triton).values()):
-        if hasattr(function, "cache_clear"):
-            function.cache_clear()
+    """Torch asks once a process whether triton works, and for which GPU; an import before this may
+    have asked.
+    """
+    for name in ("torch.utils._triton", "torch._inductor.utils"):
+        for function in list(vars(sys.modules.get(name, sys)).values()):
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()

@@ -47,6 +47,16 @@ def test_copies_from_and_to_the_host_are_no_kernels(small):
     assert small["to_the_host"] == [[["add", "pointwise"], ["_to_copy", "d2h"]], "cpu"]
 
 
+def test_views_of_complex_numbers_launch_nothing(small):
+    names, launches = small["views_of_complex_numbers"]
+    assert not [name for name in names if "view" in name]
+    assert len(names) == launches
+
+
+def test_an_index_on_the_cpu_is_copied(small):
+    assert small["indexed_from_the_host"] == [["index", "h2d"], ["index", "pointwise"]]
+
+
 def test_a_value_that_dynamo_captures_is_a_copy_to_the_host(small):
     kernels, breaks = small["value_in_one_graph"]
     assert ["_local_scalar_dense", "d2h"] in kernels
@@ -109,6 +119,9 @@ def test_copies_keep_strides_and_scalars(small):
         ("item", "ValueDependentError", "planted/small.py:LINE asks for a value that only a GPU"),
         ("branch", "ValueDependentError", "planted/small.py:LINE asks for a value that only a GPU"),
         ("nonzero", "ValueDependentError", "aten.nonzero"),
+        ("no_fake", "GpuCostError", "planted/small.py:LINE calls an op that does not say what"),
+        ("no_fake_compiled", "GpuCostError", "torch.library.register_fake"),
+        ("numpy", "ValueDependentError", "planted/small.py:LINE asks for a value that only a GPU"),
         ("another_gpu", "GpuCostError", "already believes in NVIDIA A100"),
         ("not_installed", "GpuCostError", "call `install()`"),
         ("quantized", "GpuCostError", "layer.weight is a Int8Tensor"),

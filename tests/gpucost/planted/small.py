@@ -31,6 +31,11 @@ def small(fake):
     return fake.on_device(Small().to(torch.bfloat16)), [fake.like(torch.zeros(2, 8).long())]
 
 
+@torch.library.custom_op("planted::without_fake", mutates_args=())
+def without_fake(x: torch.Tensor) -> torch.Tensor:
+    return x.clone()
+
+
 def refused(call):
     try:
         call()
@@ -71,6 +76,21 @@ def eager_between_graphs(fake):
         lambda x: not_compiled(x * 2) + 1, [fake.like(torch.ones(4, 4))], fake=fake
     )
     return [(k.name, k.kind) for k in cost.kernels], cost.graphs, cost.launches_in_code
+
+
+def views_of_complex_numbers(fake):
+    def rotary(x):
+        turned = torch.view_as_complex(x.reshape(2, 2)) * torch.polar(x[:2], x[2:])
+        return torch.view_as_real(turned).flatten() + 1
+
+    cost, _ = count_compiled(rotary, [fake.like(torch.ones(4))], fake=fake)
+    return [k.name for k in cost.kernels], cost.launches_in_code
+
+
+def indexed_from_the_host(fake):
+    args = [fake.like(torch.ones(4)), torch.tensor([1, 2])]
+    cost, _ = count_eager(lambda x, rows: x[rows], args, fake=fake)
+    return [(k.name, k.kind) for k in cost.kernels]
 
 
 def copied_from_the_host(fake):
@@ -232,6 +252,11 @@ def refusals(fake):
         "item": refused(lambda: count_compiled(read, x, fake=fake)),
         "branch": refused(lambda: count_eager(chosen, x, fake=fake)),
         "nonzero": refused(lambda: count_eager(torch.nonzero, x, fake=fake)),
+        "no_fake": refused(lambda: count_eager(lambda x: without_fake(x), x, fake=fake)),
+        "no_fake_compiled": refused(
+            lambda: count_compiled(lambda x: without_fake(x), x, fake=fake, fullgraph=True)
+        ),
+        "numpy": refused(lambda: count_eager(lambda x: x.cpu().numpy(), x, fake=fake)),
         "another_gpu": refused(lambda: FakeGpu(named_gpu("h100")).install()),
         "not_installed": refused(lambda: FakeGpu(named_gpu("a100")).like(torch.ones(1))),
         "quantized": refused(quantized),
@@ -262,6 +287,8 @@ CASES = {
         max_autotune,
         rows_of_a_table,
         eager_between_graphs,
+        views_of_complex_numbers,
+        indexed_from_the_host,
         copied_from_the_host,
         value_in_one_graph,
         to_the_host,
