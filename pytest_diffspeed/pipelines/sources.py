@@ -123,7 +123,8 @@ def explain_load_error(error: Exception, next_step: str = "") -> str:
     """
     import torch
 
-    message = first_line(error)
+    # What stands behind the last semicolon of our sentences is taken for what to do.
+    message = first_line(error).replace("; ", ", ")
     text = str(error).lower()
     if (
         isinstance(error, (MemoryError, torch.OutOfMemoryError))

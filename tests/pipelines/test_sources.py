@@ -13,6 +13,7 @@ import pytest
 from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.errors import SourceError
 from pytest_diffspeed.common.quiet import third_party
+from pytest_diffspeed.gates.causes import cause_of_error
 from pytest_diffspeed.pipelines import zoo
 from pytest_diffspeed.pipelines.sources import (
     FALLBACK_PROMPTS,
@@ -347,6 +348,15 @@ def test_a_factory_that_raises(factory, tmp_path):
     text = factory("def make():\n    x = 1\n    raise RuntimeError('no licence\\nsecond line')\n")
     path = tmp_path / f"{text.partition(':')[0]}.py"
     assert refusal(text) == f"the factory raised at {path}:3: RuntimeError: no licence"
+
+
+def test_what_a_factory_s_error_ends_with_is_no_next_step(factory):
+    text = factory("def make(): raise RuntimeError('no weights; ask Bob')")
+    with pytest.raises(SourceError) as raised:
+        parse_source(text).build()
+    cause = cause_of_error(raised.value)
+    assert cause.found.endswith("RuntimeError: no weights, ask Bob")
+    assert cause.next_step == SourceError.NEXT_STEP
 
 
 def test_a_factory_that_raises_inside_a_library_names_the_line_of_the_user(factory, tmp_path):
