@@ -55,6 +55,13 @@ class PipelineSource(ABC):
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
         """Prompts, steps, size and guidance for this source's pipeline."""
 
+    def import_code(self) -> None:  # noqa: B027  most have no code of their own
+        """Import what building it takes of the user's code, and build nothing.
+
+        Raises:
+            SourceError: as :meth:`build`.
+        """
+
     def build(self, shared: Mapping[str, Any] | None = None) -> DiffusionPipeline:
         """A new float32 pipeline on the CPU, in evaluation mode, without progress bars.
 
@@ -268,6 +275,9 @@ class FactorySource(PipelineSource):
             raise SourceError(
                 f"pipeline source {self.name!r}: its `call_defaults` are invalid: {error}"
             ) from None
+
+    def import_code(self) -> None:
+        self._factory()
 
     def _factory(self) -> Callable[[], object]:
         try:

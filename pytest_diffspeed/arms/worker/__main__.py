@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,6 +22,8 @@ from .watch import end_with_parent
 
 if TYPE_CHECKING:
     from ...accelerators.clock import Clock
+    from ...accelerators.device import Device
+    from ...pipelines.sources import PipelineSource
     from ...timing.arm import Arm
     from ..prepared_arm import PreparedArm
 
@@ -46,8 +48,8 @@ class _Worker:
         self._order: BuildOrder | None = None
         self._arm: PreparedArm | None = None
         self._clock: Clock | None = None
-        self._generators: Mapping[str, Any] | None = None
-        """As the first arm found them."""
+        self._generators: dict[str, Mapping[str, Any]] = {}
+        """By source, as its first pipeline found them."""
         self._checked = 0
         self._alone: Arm | None = None
         self._held = ExitStack()
@@ -84,29 +86,25 @@ class _Worker:
         if order.not_from is not None and self._order is None:
             drop_from_path(Path(order.not_from))
         self._order, self._arm = order, None
-        self._begin_alike(order)
-        self._arm, self._clock, facts = _build(order)
+        self._arm, self._clock, facts = _build(order, self._draw_as_first)
         self._check_imports(order)
         if order.tree is not None and not order.own_environment:
             assert_uses_base(Path(order.tree), order.source)
         return facts
 
-    def _begin_alike(self, order: BuildOrder) -> None:
-        """Draw random numbers for each arm from where the first one did.
-
-        A source that seeds nothing draws its weights from torch's default seed: both trees have the
-        same in new processes, and must in those that have drawn other numbers since.
+    def _draw_as_first(self, source: PipelineSource, device: Device) -> None:
+        """Have each pipeline of a source built from where the random generators were before its
+        first one: a new process imports the source's code, and may seed them by that.
         """
         import torch
 
-        from ...accelerators.registry import resolve_device
         from ...techniques.global_state import generators_now, restore_generators
 
-        # A GPU has generators from its first use on.
-        torch.empty(0, device=str(resolve_device(order.device)))
-        if self._generators is None:
-            self._generators = generators_now()
-        restore_generators(self._generators)
+        source.import_code()
+        torch.empty(0, device=str(device))  # a GPU has generators from its first use on
+        if source.name not in self._generators:
+            self._generators[source.name] = generators_now()
+        restore_generators(self._generators[source.name])
 
     def _release(self, order: BuildOrder) -> dict[str, Any]:
         """The next arm finds the process as this one did: dynamo compiles code, not modules, and
@@ -158,7 +156,9 @@ def _private_output() -> BinaryIO:
     return private
 
 
-def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
+def _build(
+    order: BuildOrder, before_building: Callable[[PipelineSource, Device], None]
+) -> tuple[PreparedArm, Clock, dict[str, Any]]:
     """The arm, its clock, and what the parent checks: weights, proofs, the first call."""
     import torch
 
@@ -174,6 +174,7 @@ def _build(order: BuildOrder) -> tuple[PreparedArm, Clock, dict[str, Any]]:
     device = resolve_device(order.device)
     builder = Builder(device, steps=order.steps, prompts=order.prompts)
     source = parse_source(order.source)
+    before_building(source, device)
     pipeline = source.build()
     weights = weights_fingerprint(pipeline)
     builder.to_device(pipeline, order.source)

@@ -154,10 +154,10 @@ def kept():
 
 
 def test_a_process_that_is_kept_builds_one_arm_after_the_other_and_each_as_the_first(kept):
-    """Also one without a seed, whose weights are those of torch's first random numbers."""
+    """Also one that is seeded by an import, which happens once in a process."""
     pids, weights = [], []
     for stack in ("fp32", "bf16"):
-        own = order(stack=stack, source="tests.unseeded_pipeline:build")
+        own = order(stack=stack, source="tests.once_seeded_pipeline:build")
         with kept.arms("tiny", [("head", own, this_process())], 1) as ((arm,),):
             assert arm.timed_call(WallClock()) > 0
             pids.append(arm.pid)
