@@ -7,13 +7,14 @@ Diffusers has the cache (``enable_cache``); this file makes it a technique that 
 were skipped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from pytest_diffspeed.extend import (
     Family,
     NotEffectiveError,
     Observation,
+    Parameter,
     Proof,
     Technique,
     denoiser,
@@ -43,15 +44,18 @@ class BlockCounter:
 
 
 class FirstBlockCache(Technique):
-    """Skip the blocks after the first where the first one says that little has changed."""
+    """Skip the blocks after the first where the first one says that little has changed.
+
+    Trained models change little from step to step: thresholds of 0.05 to 0.2 are usual.
+    """
 
     name: ClassVar[str] = "first_block_cache"
     family: ClassVar[Family] = Family.CACHE
     summary: ClassVar[str] = "skips transformer blocks whose input hardly changed"
     changes: ClassVar[frozenset[str] | None] = frozenset({"denoiser"})
-
-    def __init__(self, threshold: float = 0.2) -> None:
-        self.threshold = threshold
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "threshold": Parameter(0.2, "the largest change of the first block's residual, relative")
+    }
 
     def incompatible(self, pipeline: Any) -> str | None:
         transformer = denoiser(pipeline)
@@ -66,22 +70,22 @@ class FirstBlockCache(Technique):
         counter = BlockCounter()
         for block in _blocks(transformer)[1:]:
             counter.watch(block)
-        transformer.enable_cache(FirstBlockCacheConfig(threshold=self.threshold))
+        transformer.enable_cache(FirstBlockCacheConfig(threshold=self.argument("threshold")))
         transformer.first_block_counter = counter
 
     def prove(self, pipeline: Any, seen: Observation) -> Proof:
         """The calls before this one had two steps: the second can reuse what the first computed."""
-        counter = denoiser(pipeline).first_block_counter
+        counter, threshold = denoiser(pipeline).first_block_counter, self.argument("threshold")
         skipped = counter.reached - counter.ran
         if not skipped:
             raise NotEffectiveError(
-                f"{self.name}: expected blocks to be skipped at threshold {self.threshold:g}, "
+                f"{self.name}: expected blocks to be skipped at threshold {threshold:g}, "
                 f"found that all {counter.reached} ran: the cache never fired"
             )
         return Proof(
             self.name,
             f"{skipped} of {counter.reached} block calls skipped",
-            {"reached": counter.reached, "skipped": skipped, "threshold": self.threshold},
+            {"reached": counter.reached, "skipped": skipped, "threshold": threshold},
         )
 
 
@@ -92,6 +96,4 @@ def _blocks(transformer: Any) -> list[Any]:
 
 
 def pytest_diffspeed_techniques() -> list[Technique]:
-    # Trained models change little from step to step: 0.05 to 0.2 are usual.  With the random
-    # weights of this example a residual changes by more than 0.2, and nothing would be skipped.
-    return [FirstBlockCache(threshold=0.9)]
+    return [FirstBlockCache()]

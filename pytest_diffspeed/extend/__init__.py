@@ -21,6 +21,7 @@ from ..pipelines.call import PipelineCall
 from ..pipelines.cases import CallDefaults, Case
 from ..pipelines.components import denoiser, modules, vae
 from ..pipelines.sources import FolderSource, HubSource, PipelineSource, RandomSource, parse_source
+from ..techniques.arguments import Parameter
 from ..techniques.targets import denoisers
 from ..techniques.technique import Family, KnownSlowWarning, Observation, Proof, Technique
 from ..techniques.undo_notes import memory as undo_notes
@@ -40,6 +41,7 @@ __all__ = [
     "NotEffectiveError",
     "NotUndoneError",
     "Observation",
+    "Parameter",
     "PipelineCall",
     "PipelineSource",
     "Proof",

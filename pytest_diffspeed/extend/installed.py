@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from ..common.errors import UsageError
 from ..common.extensions import Extensions
+from ..techniques.arguments import Parameter
 from ..techniques.registry import own_techniques
 from ..techniques.technique import Family, Technique
 
@@ -89,6 +90,12 @@ def _problem(technique: Technique) -> str | None:
     changes = technique.changes
     if changes is not None and not isinstance(changes, frozenset):
         return f"`changes` must be a frozenset of component names or None, not {changes!r}"
+    parameters = technique.parameters
+    if not isinstance(parameters, Mapping) or not all(
+        isinstance(key, str) and key.isidentifier() and isinstance(value, Parameter)
+        for key, value in parameters.items()
+    ):
+        return f"`parameters` must map names to a Parameter, not {parameters!r}"
     return None
 
 

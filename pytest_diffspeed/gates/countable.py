@@ -20,7 +20,7 @@ NOT_SIMULATED = (Family.QUANTIZATION, Family.COMPILE)
 def simulable(context: GateContext) -> PreparedArm:
     """The candidate, without what cannot run on a simulated GPU: compiled code, int8 weights."""
     spec = context.candidate.spec
-    kept = [t.name for t in spec.stack.techniques() if t.family not in NOT_SIMULATED]
+    kept = [t.text for t in spec.stack.techniques() if t.family not in NOT_SIMULATED]
     stack = Stack(tuple(kept) or (BASELINE_NAME,))
     if stack == spec.stack:
         context.candidate.require_unchanged()
@@ -32,7 +32,7 @@ def counted_with(stack: Stack, own: Stack) -> tuple[str | None, dict[str, Any]]:
     """What a reader must know where ``stack`` was counted as ``own``: a sentence, if they differ,
     and figures for the record.
     """
-    left_out = [name for name in stack.names if name not in own.names]
+    left_out = [part for part in stack.parts if part not in own.parts]
     figures = {"counted_with": own.name, "not_applied": left_out}
     if own == stack:
         return None, figures

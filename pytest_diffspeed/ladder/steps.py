@@ -92,7 +92,7 @@ def climb(
         built_upon = (
             stack
             for stack in reversed(earlier_stacks)
-            if set(stack.names) < set(step.stack.names) and why_not(stack) is None
+            if set(stack.parts) < set(step.stack.parts) and why_not(stack) is None
         )
         return ResolvedStep(step.stack, next(built_upon, None))
     below: Stack | None = None

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 from ..common.errors import UnknownStackError, nearest
+from .arguments import bound, name_and_arguments, split
 from .registry import techniques
 from .technique import Technique
 
@@ -18,22 +19,29 @@ class Stack:
 
     ``fp32`` is what a stack without another precision runs in, so ``fp32+compile`` and ``compile``
     are the same stack, called ``compile``.
+
+    ``parts`` are its techniques as they are written, with those arguments that are no default:
+    ``("bf16", "compile(mode=reduce-overhead)")``.
     """
 
-    names: tuple[str, ...]
+    parts: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        return "+".join(self.names)
+        return "+".join(self.parts)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its techniques, without their arguments."""
+        return tuple(part.partition("(")[0] for part in self.parts)
 
     @property
     def is_baseline(self) -> bool:
-        return self.names == (BASELINE_NAME,)
+        return self.parts == (BASELINE_NAME,)
 
     def techniques(self) -> tuple[Technique, ...]:
         """The technique objects, in the order in which they are applied."""
-        known = techniques()
-        return tuple(known[name] for name in self.names)
+        return tuple(_technique(part) for part in self.parts)
 
     def changed_components(self) -> frozenset[str] | None:
         """Components that differ from the baseline's, or ``None`` where all do."""
@@ -55,23 +63,18 @@ BASE = Stack(("base",))
 
 
 def parse_stack(text: str) -> Stack:
-    """Read ``"compile+bf16"``; order and spaces do not matter.
+    """Read ``"compile+bf16"`` or ``"compile(mode=reduce-overhead)"``; order and spaces do not
+    matter.
 
     Raises:
-        UnknownStackError: a part is empty, unknown, named twice, or contradicts another.
+        UnknownStackError: a part is empty, unknown, named twice, contradicts another, or has
+            arguments that it does not take.
     """
-    known = techniques()
-    parts = [part.strip() for part in text.split("+")]
-    for part in parts:
-        if not part:
-            raise UnknownStackError(
-                "a stack is technique names joined by '+', such as 'bf16+compile'"
-            )
-        if part not in known:
-            raise UnknownStackError(f"no technique is called {part!r}; {nearest(part, known)}")
-        if parts.count(part) > 1:
-            raise UnknownStackError(f"it names {part!r} twice")
-    chosen = sorted((known[part] for part in parts), key=lambda t: (t.family, t.name))
+    chosen = sorted(map(_technique, split(text, "+")), key=lambda t: (t.family, t.name))
+    names = [technique.name for technique in chosen]
+    for name in names:
+        if names.count(name) > 1:
+            raise UnknownStackError(f"it names {name!r} twice")
     for first, second in itertools.pairwise(chosen):
         if first.family == second.family:
             family = first.family.name.lower()
@@ -79,21 +82,30 @@ def parse_stack(text: str) -> Stack:
                 f"{first.name!r} and {second.name!r} are both of the family {family!r} and "
                 "contradict each other; keep one"
             )
-    names = [technique.name for technique in chosen]
     for technique in chosen:
         for other, reason in technique.contradicts.items():
             if other in names:
                 raise UnknownStackError(
                     f"{technique.name!r} and {other!r} contradict each other: {reason}; keep one"
                 )
-    if len(names) > 1 and BASELINE_NAME in names:
-        names.remove(BASELINE_NAME)
-    return Stack(tuple(names))
+    kept = [t for t in chosen if len(chosen) == 1 or t.name != BASELINE_NAME]
+    return Stack(tuple(technique.text for technique in kept))
+
+
+def _technique(text: str) -> Technique:
+    """The technique that one part of a stack names, with its arguments."""
+    name, given = name_and_arguments(text)
+    if not name:
+        raise UnknownStackError("a stack is technique names joined by '+', such as 'bf16+compile'")
+    known = techniques()
+    if name not in known:
+        raise UnknownStackError(f"no technique is called {name!r}; {nearest(name, known)}")
+    return known[name].with_arguments(bound(name, given, known[name].parameters))
 
 
 def parse_stacks(text: str) -> tuple[Stack, ...]:
     """Read the comma-separated list of ``--diffspeed-techniques``; no stack may come twice."""
-    stacks = tuple(parse_stack(part) for part in text.split(",") if part.strip())
+    stacks = tuple(parse_stack(part) for part in split(text, ",") if part.strip())
     if not stacks:
         raise UnknownStackError("it names no stack; write for example 'bf16,bf16+compile'")
     for stack in stacks:

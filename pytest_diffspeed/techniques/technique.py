@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..accelerators.registry import missing_feature
 from ..common.errors import NotUndoneError
+from .arguments import Parameter, Value, canonical
 from .observation import Observation as Observation
 
 if TYPE_CHECKING:
@@ -70,12 +73,33 @@ class Technique(ABC):
     watches: ClassVar[bool] = False
     """Whether a call of the untouched pipeline is to be watched first.
     :meth:`incompatible_with_call` judges by it, and :meth:`prove` finds it in ``seen.before``."""
-    extra_warmup_calls: ClassVar[int] = 0
+    extra_warmup_calls: int = 0
     """Untimed calls between the first one and the proof of what was compiled."""
     needs: ClassVar[tuple[Feature, ...]] = ()
     """What the device must be able to do: where it lacks one, the test is skipped."""
+    parameters: ClassVar[Mapping[str, Parameter]] = MappingProxyType({})
+    """What may be written behind the name, as in ``compile(mode=reduce-overhead)``."""
+    arguments: Mapping[str, Value] = MappingProxyType({})
+    """Those that were written and are no default."""
     undoable: ClassVar[bool] = False
     why_not_undoable: ClassVar[str] = "it changes the weights for good"
+
+    def with_arguments(self, arguments: Mapping[str, Value]) -> Technique:
+        """This technique with ``arguments``, which :attr:`parameters` allow."""
+        if not arguments:
+            return self
+        configured = copy.copy(self)
+        configured.arguments = MappingProxyType(dict(arguments))
+        return configured
+
+    def argument(self, name: str) -> Value:
+        """What was written for the parameter ``name``, or its default."""
+        return self.arguments.get(name, self.parameters[name].default)
+
+    @property
+    def text(self) -> str:
+        """The name with the arguments, as a stack has it."""
+        return canonical(self.name, self.arguments)
 
     def missing_hardware(self, device: Device) -> str | None:
         """Why ``device`` cannot do this, or ``None``: the first of :attr:`needs` that it lacks."""

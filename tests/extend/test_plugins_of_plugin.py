@@ -75,6 +75,10 @@ def test_a_conftest_in_a_folder_that_is_found_later(pytester, run_diffspeed):
         ("Slow.name = 'a+b'; return [Slow()]", "`name` must be lower-case letters"),
         ("Slow.family = 3; return [Slow()]", "`family` must be one of Family.PRECISION"),
         ("Slow.changes = ['unet']; return [Slow()]", "`changes` must be a frozenset"),
+        (
+            "Slow.parameters = {'by': 3}; return [Slow()]",
+            "`parameters` must map names to a Par",
+        ),
         ("del Slow.summary; return [Slow()]", "`summary` must be a line of text"),
         ("1 / 0", "pytest_diffspeed_techniques raised ZeroDivisionError"),
     ],
@@ -203,11 +207,28 @@ def test_the_example_skips_blocks_and_proves_it(pytester, constant_clock, run_di
 @pytest.mark.usefixtures("verbose")
 def test_a_cache_that_never_fires_fails_its_test(pytester, run_diffspeed):
     copy_example(pytester)
-    conftest = pytester.path / "conftest.py"
-    conftest.write_text(conftest.read_text().replace("threshold=0.9", "threshold=0.0"))
+    test = pytester.path / "test_first_block_cache.py"
+    test.write_text(test.read_text().replace("threshold=0.9", "threshold=0.0"))
     result = run_diffspeed()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*all 10 ran: the cache never fired*"])
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("treshold=0.1", "takes no 'treshold'; did you mean 'threshold'? Valid: threshold."),
+        ("threshold=low", "threshold of 'first_block_cache' must be a number, not 'low'"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_anything_is_built(pytester, run_diffspeed, written, told):
+    copy_example(pytester)
+    test = pytester.path / "test_first_block_cache.py"
+    test.write_text(test.read_text().replace("threshold=0.9", written))
+    result = run_diffspeed()
+    result.assert_outcomes(errors=1)
+    assert told in " ".join(" ".join(result.outlines).split())
+    assert not (pytester.path / ".diffspeed" / "records").exists()
 
 
 @pytest.mark.usefixtures("verbose")

@@ -29,6 +29,7 @@ from pytest_diffspeed.techniques.observation import (
     Observation,
 )
 from pytest_diffspeed.techniques.registry import techniques
+from pytest_diffspeed.techniques.stacks import parse_stack
 
 
 def graphs_compiled():
@@ -65,6 +66,10 @@ def compilations(monkeypatch, fresh_dynamo):
     [
         ("compile", {}),
         (
+            "compile(mode=max-autotune-no-cudagraphs)",
+            {"max_autotune": True, "coordinate_descent_tuning": True},
+        ),
+        (
             "compile_max_autotune",
             {"max_autotune": True, "triton.cudagraphs": True, "coordinate_descent_tuning": True},
         ),
@@ -83,6 +88,27 @@ def test_flags_go_with_each_compilation_and_are_never_global(name, of_mode, tiny
         pipeline.vae.decode(torch.zeros(1, 16, 4, 4))
     assert compilations == [expected, expected, expected]
     assert config_now() == before
+
+
+def test_a_mode_is_that_of_the_technique_of_its_own():
+    written, named = (
+        parse_stack(text).techniques()[0]
+        for text in ("compile(mode=max-autotune)", "compile_max_autotune")
+    )
+    assert written.options() == named.options()
+    assert written.replays_graphs and named.replays_graphs
+    assert written.extra_warmup_calls == named.extra_warmup_calls > 0
+    assert techniques()["compile"].options() == parse_stack("compile").techniques()[0].options()
+    assert not techniques()["compile"].extra_warmup_calls  # that of the registry is as it was
+
+
+def test_another_backend_has_no_modes_of_inductor(tiny):
+    class Eagerly(Compile):
+        backend = "eager"
+
+    pipeline, _ = tiny("transformer of few blocks")
+    configured = Eagerly().with_arguments({"mode": "reduce-overhead"})
+    assert "it compiles with 'eager'" in configured.incompatible(pipeline)
 
 
 def test_a_flag_that_inductor_has_not_is_one_sentence():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...accelerators.registry import accelerator_of
 from ...common.errors import NotEffectiveError
+from ..arguments import Parameter, Value
 from ..observation import CompiledPart, CudaGraphs
 from ..targets import targets_of
 from ..technique import Family, Observation, Proof, Technique
@@ -30,16 +31,53 @@ GUIDE_FLAGS: Mapping[str, bool] = MappingProxyType(
 )
 
 
+REPLAYING = ("reduce-overhead", "max-autotune")
+"""Modes of inductor that record CUDA graphs on a GPU."""
+CALLS_UNTIL_RECORDED = 2
+"""The first run of a function warms up, the second is recorded; vae.decode runs once a call."""
+
+
 class Compile(Technique):
-    """``torch.compile`` in its default mode, one graph per component, with the guide's flags."""
+    """``torch.compile``, in its default mode or another, one graph per component, with the guide's
+    flags.
+
+    A CUDA graph writes its outputs to the same memory each time, so in modes that have them the
+    compiled calls begin a step and hand out copies.
+    """
 
     name: ClassVar[str] = "compile"
     family: ClassVar[Family] = Family.COMPILE
     summary: ClassVar[str] = "torch.compile of each denoiser and vae.decode, fullgraph"
     undoable: ClassVar[bool] = True
+    parameters: ClassVar[Mapping[str, Parameter]] = MappingProxyType(
+        {
+            "mode": Parameter(
+                "default",
+                "inductor's mode",
+                ("default", *REPLAYING, "max-autotune-no-cudagraphs"),
+            )
+        }
+    )
     backend: ClassVar[str] = "inductor"
-    mode: ClassVar[str | None] = None
+    mode: str | None = None
     flags: ClassVar[Mapping[str, Any]] = GUIDE_FLAGS
+
+    def with_arguments(self, arguments: Mapping[str, Value]) -> Technique:
+        configured = super().with_arguments(arguments)
+        if isinstance(configured, Compile) and "mode" in arguments:
+            configured.mode = str(arguments["mode"])
+            configured.extra_warmup_calls = CALLS_UNTIL_RECORDED * configured.replays_graphs
+        return configured
+
+    @property
+    def replays_graphs(self) -> bool:
+        """Whether its mode records CUDA graphs where the device has them."""
+        return self.mode in REPLAYING
+
+    def incompatible(self, pipeline: DiffusionPipeline) -> str | None:
+        if self.arguments and self.backend != "inductor":
+            return f"modes are inductor's, and it compiles with {self.backend!r}"
+        return super().incompatible(pipeline)
 
     def options(self) -> dict[str, Any]:
         """Words for ``torch.compile``.  Inductor's flags go with each compilation of this callable,
@@ -55,13 +93,18 @@ class Compile(Technique):
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch
 
+        from ...adapters.torch_internals import fresh_outputs, wrap_compiled_call
+
         targets = targets_of(pipeline)
         for model in targets.denoisers.values():
             model.compile(**self.options())
+            if self.replays_graphs:
+                wrap_compiled_call(model, fresh_outputs)
         notes = memory(pipeline, self.name)
         for name, decoder in targets.decoders.items():
             notes[name] = vars(decoder).get("decode")
-            decoder.decode = torch.compile(decoder.decode, **self.options())
+            decode = torch.compile(decoder.decode, **self.options())
+            decoder.decode = fresh_outputs(decode) if self.replays_graphs else decode
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.torch_internals import uncompile
@@ -74,6 +117,10 @@ class Compile(Technique):
                 put_back(decoder, "decode", notes[name])
 
     def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
+        proof = self._prove_compiled(pipeline, seen)
+        return self._prove_graphs(proof, pipeline, seen) if self.replays_graphs else proof
+
+    def _prove_compiled(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         parts = seen.compiled or {}
         missing = sorted(set(targets_of(pipeline).denoisers) - set(parts))
         if missing:
@@ -124,32 +171,7 @@ class Compile(Technique):
                 f"of it {ops}: a piece runs eagerly"
             )
 
-
-class CompileMaxAutotune(Compile):
-    """``max-autotune``: kernels chosen by measuring them, and CUDA graphs on a GPU.
-
-    A CUDA graph writes its outputs to the same memory each time, so the compiled calls begin a
-    step and hand out copies.
-    """
-
-    name: ClassVar[str] = "compile_max_autotune"
-    summary: ClassVar[str] = "torch.compile in mode max-autotune, with CUDA graphs on a GPU"
-    mode: ClassVar[str | None] = "max-autotune"
-    # The first run of a function warms up, the second is recorded; vae.decode runs once a call.
-    extra_warmup_calls: ClassVar[int] = 2
-
-    def apply(self, pipeline: DiffusionPipeline) -> None:
-        from ...adapters.torch_internals import fresh_outputs, wrap_compiled_call
-
-        super().apply(pipeline)
-        targets = targets_of(pipeline)
-        for model in targets.denoisers.values():
-            wrap_compiled_call(model, fresh_outputs)
-        for decoder in targets.decoders.values():
-            decoder.decode = fresh_outputs(decoder.decode)
-
-    def prove(self, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
-        proof = super().prove(pipeline, seen)
+    def _prove_graphs(self, proof: Proof, pipeline: DiffusionPipeline, seen: Observation) -> Proof:
         if not accelerator_of(pipeline.device).has_graphs:
             return Proof(
                 self.name,
@@ -164,6 +186,16 @@ class CompileMaxAutotune(Compile):
             f"{proof.found}; {graphs.launches} CUDA graphs launched, none skipped",
             {**proof.figures, "cuda_graphs": graphs.launches},
         )
+
+
+class CompileMaxAutotune(Compile):
+    """``compile(mode=max-autotune)``: kernels chosen by measuring, and CUDA graphs on a GPU."""
+
+    name: ClassVar[str] = "compile_max_autotune"
+    summary: ClassVar[str] = "torch.compile in mode max-autotune, with CUDA graphs on a GPU"
+    parameters: ClassVar[Mapping[str, Parameter]] = MappingProxyType({})
+    mode: str | None = "max-autotune"
+    extra_warmup_calls: int = CALLS_UNTIL_RECORDED
 
 
 def require_cuda_graphs(technique: str, graphs: CudaGraphs, calls: int = 1) -> None:
