@@ -17,6 +17,10 @@ OTHER_PICTURES = 0.5
 """From this share of the distance between different pictures on, it is no error of the same one:
 the loosest preset allows 0.085."""
 _OF_RANKS = ("rank1", "other_image_ratio")
+CHANGED_SINCE_BASE = "see what changed since the base, or set the limit to what is seen"
+OTHER_CALL_IN_BASE = (
+    "the base has other weights or inputs (-v): seed the source, if none were meant"
+)
 _LOOK = {
     "image": "look at the pictures, worst first",
     "video": "look at the strips of frames, worst first",

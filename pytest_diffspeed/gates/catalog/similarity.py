@@ -31,9 +31,10 @@ from ...similarity.presets import (
 )
 from ...techniques.stacks import Stack
 from .. import several_media
+from ..against_base.differing import differing
 from ..against_base.images import drawn_by
 from ..gate import ArmsOfBoth, BaseClaim, Gate, GateContext
-from ..image_cause import image_cause
+from ..image_cause import CHANGED_SINCE_BASE, OTHER_CALL_IN_BASE, image_cause
 from ..image_limits_file import NAME as LIMITS_FILE
 from ..image_limits_file import limits_for
 from ..marker import GateMarker
@@ -153,12 +154,19 @@ class SimilarityGate(Gate):
         compared = compare_all(session, theirs, drawn, None, preset=preset, **limits)
         against = session.base
         assert against is not None
-        result = gate_result(marker, context, compared)
+        result, notes = gate_result(marker, context, compared), differing(base, head)
+        reason = "; ".join([f"against {against.name}: {result.reason}", *notes])
+        step = OTHER_CALL_IN_BASE if notes else CHANGED_SINCE_BASE
         result = replace(
             result,
             claim=claim.claim,
-            reason=f"against {against.name}: {result.reason}",
-            figures={**result.figures, "against_base": against.about()},
+            reason=reason,
+            figures={
+                **result.figures,
+                "against_base": against.about(),
+                "differing": list(notes),
+            },
+            cause=None if result.cause is None else replace(result.cause, next_step=step),
         )
         try:
             result.figures["pictures"] = save_pictures(context, compared[0], beside="against base")

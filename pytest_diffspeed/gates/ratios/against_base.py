@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...common.errors import DiffspeedError
 from ...records.verdict import GateResult
 from ...techniques.stacks import BASE
+from ..against_base.differing import differing
 from ..gate import GateContext, why_unchecked
 from .evidence_key import attempt_of
 from .gate_group import GateGroup, decided
@@ -82,18 +83,3 @@ class _BaseGateGroup(GateGroup):
 
     def _afterwards(self) -> None:
         """Nothing of the workers' arms is left."""
-
-
-def differing(base: WorkerArm, head: WorkerArm) -> tuple[str, ...]:
-    """What the two arms do not share though nobody changed their stack: weights and inputs."""
-    notes = []
-    parts = sorted({*base.weights, *head.weights})
-    weights = [part for part in parts if base.weights.get(part) != head.weights.get(part)]
-    if weights:
-        notes.append(f"the base has other weights in {', '.join(weights)}")
-    names = sorted({*base.inputs, *head.inputs})
-    for name in names:
-        before, now = base.inputs.get(name), head.inputs.get(name)
-        if before != now:
-            notes.append(f"its call has {name} {before!r} in the base and {now!r} here")
-    return tuple(notes)

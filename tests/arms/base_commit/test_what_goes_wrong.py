@@ -191,3 +191,22 @@ def test_usage_errors(repository, pytester, run_diffspeed, words, said):
     result = run_diffspeed(*words)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {said}"])
+
+
+def test_images_of_other_weights_are_told_from_a_change_of_the_code(
+    repository, pytester, against_main
+):
+    built = 'random_weights.build("sdxl-tiny")'
+    other = PIPELINE.replace(
+        f"return {built}", f"pipeline = {built}\n    WIDER\n    return pipeline"
+    )
+    other = other.replace("WIDER", "pipeline.vae.decoder.conv_out.weight.data.mul_(-3)")
+    pytester.makepyfile(fast_pipeline=other)
+    repository.commit("The base")
+    repository.git("switch", "--quiet", "--create", "change")
+    test = TEST.replace(TIMED, "").replace("no_gpu_syncs", "image_similarity")
+    pytester.makepyfile(fast_pipeline=PIPELINE, test_fast=test)
+    _, gates = against_main("--diffspeed-prompts=a fox")
+    images = gates["image_similarity against base"]
+    assert images.reason.endswith("; the base has other weights in vae")
+    assert images.cause.next_step.startswith("the base has other weights or inputs")
