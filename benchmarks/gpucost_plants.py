@@ -35,7 +35,7 @@ def count():
 def amount(figure, delta):
     """With its sign: bytes in MB, FLOPs in GFLOP, others as they are."""
     if figure == "bytes":
-        return f"{delta / 1e6:+.2f} MB"
+        return f"{delta / 1e6:+.2f} MB" if abs(delta) >= 5e3 else f"{delta:+d} bytes"
     return f"{delta / 1e9:+.2f} GFLOP" if figure.startswith("flops") else f"{delta:+d}"
 
 

@@ -44,7 +44,7 @@ class EagerCounter(private.TorchDispatchMode):
 
 
 def kernels_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[Kernel]:
-    """What one op launched, from its arguments and its answer: mostly nothing, or one kernel."""
+    """What one op launched, from its arguments and its answer: mostly nothing or one kernel."""
     namespace, name = private.op_name(func)
     outs = _tensors(out)
     ins = _tensors((args, kwargs))
@@ -75,6 +75,12 @@ def kernels_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: An
     done = launches.work(
         name, [operand(t) for t in ins], [operand(t) for t in outs], transposed=transposed
     )
+    first = ins[0] if ins and launches.copies_first(name, [operand(t) for t in ins[:1]]) else None
+    if first is not None:
+        moved = 2 * operand(first).bytes
+        shape = (first.numel(),)
+        copy = Kernel("clone", "layout", moved, shape=shape, site=site, evidence="modelled")
+        return [copy, _kernel(name, done, nbytes, site)]
     copied = [
         Kernel(name, "h2d", t.nbytes, shape=tuple(t.shape), site=site)
         for t in ins

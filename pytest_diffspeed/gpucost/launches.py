@@ -115,9 +115,6 @@ def work(
     hidden = HIDDEN.get(name, 0)
     largest = max((operand.bytes for operand in (*operands, *outs)), default=0)
     around = hidden * largest
-    if name == "native_group_norm" and not is_contiguous(operands[0]):
-        # native/group_norm.cpp: X.contiguous(), on a GPU whatever the memory format is
-        hidden, around = hidden + 1, around + 2 * operands[0].bytes
     if name in REDUCTION:
         into = outs[0].numel
         longest = max((o.numel for o in operands), default=into)
@@ -167,6 +164,16 @@ def is_channels_last(operand: Operand) -> bool:
     if operand.shape[1] == 1 or math.prod(operand.shape[2:]) == 1:
         return True
     return operand.stride[1] == 1
+
+
+def copies_first(name: str, operands: Sequence[Operand]) -> bool:
+    """Whether eager mode copies the first operand into the usual order before the op itself.
+
+    Group norm does, on a GPU whatever the memory format is.  In torch 2.11 the copy reaches the
+    dispatcher, in 2.14 it is inside of ``native_group_norm`` (native/group_norm.cpp,
+    ``X.contiguous``), where nothing sees it.
+    """
+    return name == "native_group_norm" and not is_contiguous(operands[0])
 
 
 def is_contiguous(operand: Operand) -> bool:
