@@ -274,7 +274,7 @@ def test_a_ladder_that_the_user_stops_ends_with_its_table(pytester, private_temp
 
     words = ["--diffspeed", *LADDER, "-p", "no:cacheprovider"]
     words += ["--diffspeed-pipeline=random:sdxl-tiny", "--diffspeed-steps=1"]
-    words += ["--diffspeed-techniques=channels_last,bf16", "--diffspeed-budget=3"]
+    words += ["--diffspeed-techniques=channels_last,bf16", "--diffspeed-budget=8"]
     words += ["--diffspeed-ladder=full"]
     program = (
         "import signal, sys, pytest\n"
