@@ -62,7 +62,6 @@ class HeldCall:
             self._abandoned = True
             self._go.release()
             thread.join()
-            self._held.acquire(blocking=False)  # told of its end, for which nobody waits
             self._thread = self._error = None
 
     def owns(self, thread: int) -> bool:
@@ -100,6 +99,8 @@ class HeldCall:
 
     def _begin(self) -> None:
         self._ends = StepEnds()
+        # New ones: of a call that was given up, perhaps while it ran, something may be left.
+        self._go, self._held = threading.Semaphore(0), threading.Semaphore(0)
         self._abandoned = False
         self.steps_ended = 0
         self.is_running = True

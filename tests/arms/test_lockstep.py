@@ -1,6 +1,8 @@
 """Steps in lockstep: both arms at the same step, one at a time, and nothing is left running."""
 
+import signal
 import threading
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -199,6 +201,28 @@ def test_a_call_that_lets_nothing_end_it_is_given_up_all_the_same():
     ending.start()
     ending.join(10)
     assert not ending.is_alive()
+
+
+def test_a_call_that_was_interrupted_in_a_step_is_followed_by_one_from_the_start():
+    scheduler, interrupted = object(), threading.Event()
+    main = threading.main_thread().ident
+
+    def call():
+        if not interrupted.is_set():
+            interrupted.set()
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.2)  # so that whoever waits for the step notices before it ends
+        for _ in range(3):
+            held.scheduler_stepped(scheduler)
+
+    held = HeldCall(call, "interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        held.advance()
+    held.end()
+    for step in (1, 2, 3):
+        assert held.advance()
+        assert held.steps_ended == step
+    assert not held.advance()
 
 
 def test_a_call_that_was_given_up_is_followed_by_a_whole_one(sdxl):
