@@ -8,10 +8,9 @@ from itertools import groupby
 
 from ..common.errors import UsageError
 from ..common.text import plural
-from ..history.series import tests_like
 from ..history.speed_index import read_indexes
 from ..records.speed_index import MOST_DROPS, BaseComparison, IndexPoint, SpeedIndex
-from .history_place import HistoryPlace
+from .history_place import HistoryPlace, tests_named
 from .history_text import curve, number, plain, short, stdout_encoding, with_ends
 
 MOST_CURVES = 3
@@ -22,11 +21,11 @@ def index(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     """Print the speed indexes of all tests, or of those whose names hold what was asked.
 
     Raises:
-        UsageError: there is none, or none with the commit of ``--anchor``.
+        UsageError: there is none, none of such a test, or none with the commit of ``--anchor``.
     """
     encoding = stdout_encoding()
     with place.store.reading() as connection:
-        tests = None if arguments.test is None else tests_like(connection, arguments.test)
+        tests = None if arguments.test is None else tests_named(connection, arguments.test)
         only = tests[0] if tests is not None and len(tests) == 1 else None
         every = read_indexes(connection, only, arguments.anchor)
         found = [one for one in every if tests is None or one.test in tests]

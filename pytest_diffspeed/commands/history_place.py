@@ -6,8 +6,11 @@ import argparse
 import shlex
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from ..common.errors import UsageError
 from ..common.workdir import NAME
+from ..history.series import tests_like
 from ..history.store import Store
 from ..history.url import check_store, parse_store
 from .history_text import plain
@@ -33,6 +36,21 @@ class HistoryPlace:
     def then(self, what: str, *args: str) -> None:
         """Print the next useful command."""
         print(f"{what}: {shlex.join(['diffspeed', 'history', *map(plain, args), *self._args])}")
+
+
+def tests_named(connection: Connection, text: str) -> list[str]:
+    """The test called ``text``, else all whose names hold it, at least one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    tests = tests_like(connection, text)
+    if not tests:
+        raise UsageError(
+            f"no test of this history is called {plain(text)!r}, nor holds that in its name; "
+            "diffspeed history list names them"
+        )
+    return tests
 
 
 def _rootdir(start: Path) -> Path:

@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 from ..common.errors import UsageError
 from ..common.text import plural
 from ..history.environments import differences, environment_of
-from ..history.series import read_series, tests_like
+from ..history.series import read_series
 from ..history.speed_index import read_indexes
 from ..records.series import Series
-from .history_place import HistoryPlace
+from .history_place import HistoryPlace, tests_named
 from .history_text import (
     goes_on_lines,
     is_worse,
@@ -34,12 +34,7 @@ def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
     changes: list[tuple[bool, str, str]] = []
     shown = anchored = 0
     with place.store.reading() as connection:
-        tests = tests_like(connection, arguments.test)
-        if not tests:
-            raise UsageError(
-                f"no test of this history is called {plain(arguments.test)!r}, nor holds that in "
-                "its name; diffspeed history list names them"
-            )
+        tests = tests_named(connection, arguments.test)
         found = read_series(
             connection,
             tests[0],

@@ -278,8 +278,10 @@ def test_index_says_why_there_is_none(history):
         "diffspeed: no clean tree was compared with another commit of the same environment; "
         "pytest --diffspeed --diffspeed-base=HEAD~1 does it for the commit checked out\n"
     )
+    _, err, status = history("index", "fast", sessions=[session(1)])
+    assert (status, "of a test with 'fast' in it was" in err) == (2, True)
     _, err, status = history("index", "nothing", sessions=[compared(2, 1, 1.0)])
-    assert (status, "of a test with 'nothing' in it was" in err) == (2, True)
+    assert (status, "no test of this history is called 'nothing', nor" in err) == (2, True)
     _, err, status = history("index", "--anchor", "ffff")
     assert (status, "no comparison has a commit 'ffff'" in err) == (2, True)
     lines, _, _ = history("show", "test_fast", sessions=[session(3)])
