@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.diffusers_internals import stateful_hooks
 from ..adapters.offload_hooks import offload_hooks
 from ..common.errors import MeasurementError, UsageError
-from ..common.text import listed
+from ..common.text import listed, plural
 from ..pipelines.boundaries import is_compiled_whole, require_unit
 from ..pipelines.entries import Entry, chosen_entries
 from ..pipelines.observed import Role
@@ -125,14 +125,20 @@ def component_arms(prepared: Sequence[PreparedArm], unit: str) -> ComponentArms:
         for one, calls in zip(prepared, captured, strict=True)
     )
     names = [one.spec.stack.name for one in prepared]
-    what = _what(unit, captured, numbers, names)
+    what = _what(unit, captured, numbers, names, prepared[0].call.defaults.steps)
     return ComponentArms(tuple(prepared), arms, what, unit, captured[0].ran_in)
 
 
 def _what(
-    unit: str, captured: Sequence[StepCalls], numbers: Sequence[int], names: Sequence[str]
+    unit: str,
+    captured: Sequence[StepCalls],
+    numbers: Sequence[int],
+    names: Sequence[str],
+    whole: int,
 ) -> str:
-    """``"unet calls of steps 1, 2, 3 (inputs of a real call)"``."""
+    """``"unet calls of steps 1, 2, 3 (inputs of a real call of 3 steps)"``; how many it has is left
+    out where that is all that a ``whole`` call has.
+    """
     counts = [{n: len(calls.steps[n]) for n in numbers} for calls in captured]
     first = captured[0].steps[numbers[0]]
     if not by_step([call.entry for call in first]):
@@ -140,7 +146,9 @@ def _what(
     else:
         steps = listed([str(n + 1) for n in numbers], MOST_STEPS)
         what = f"{unit} calls of step{'' if len(numbers) == 1 else 's'} {steps}"
+    shortened = by_step([call.entry for call in first]) and captured[0].of_steps < whole
     note = "inputs of a real call"
+    note += f" of {plural(captured[0].of_steps, 'step')}" if shortened else ""
     if any(count != counts[0] for count in counts):
         each = (f"{sum(c.values())} in {name}" for c, name in zip(counts, names, strict=True))
         note += f"; {listed(list(dict.fromkeys(each)))}"
@@ -188,7 +196,7 @@ def _capture(arm: PreparedArm, unit: str) -> StepCalls:
         number: tuple(replace(call, outputs=()) for call in calls)
         for number, calls in found.steps.items()
     }
-    return replace(found, steps=forgotten)
+    return replace(found, steps=forgotten, of_steps=steps)
 
 
 def spread(numbers: Sequence[int], most: int) -> list[int]:

@@ -58,11 +58,13 @@ class StepCalls:
             are no denoisers have all theirs under 0.
         ran_in: the numbers of all steps that had such calls, those that were not kept too.
         shape: of what the pipeline returned.
+        of_steps: how many steps were asked of the call; 0: not told.
     """
 
     steps: dict[int, tuple[StepCall, ...]]
     ran_in: tuple[int, ...]
     shape: tuple[int, ...] | None
+    of_steps: int = 0
 
 
 def by_step(entries: Sequence[Entry]) -> bool:

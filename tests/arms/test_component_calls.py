@@ -76,7 +76,7 @@ def test_a_verdict_at_twenty_steps_takes_fewer_denoiser_calls_than_one_image(arm
         captured = len(seen.timesteps)
         result = verdict_of(*alone.arms)
     assert (result.verdict, result.pairs) == (VerdictKind.PASS, 5)
-    assert alone.pairs_of == "denoiser calls of steps 1, 2, 3 (inputs of a real call)"
+    assert alone.pairs_of == "denoiser calls of steps 1, 2, 3 (inputs of a real call of 3 steps)"
     # Of each arm: three steps of a real call, four that are run again; three to warm up, and pairs.
     assert captured == 2 * (3 + 4)
     assert len(seen.timesteps) - captured == 2 * (3 + 5)
@@ -234,7 +234,8 @@ def test_all_calls_of_a_step_are_timed_where_one_arm_makes_more_of_them(arm, oth
     other.memo[key] = replace(calls, steps=twice)
     alone = component_arms([arm, other], "unet")
     assert alone.pairs_of == (
-        "unet calls of steps 1, 2, 3 (inputs of a real call; 3 in fp32, 6 in channels_last)"
+        "unet calls of steps 1, 2, 3 "
+        "(inputs of a real call of 3 steps; 3 in fp32, 6 in channels_last)"
     )
     counts = []
     for one in alone.arms:
