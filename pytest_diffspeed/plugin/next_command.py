@@ -26,6 +26,7 @@ _MATTERING = (
     "ladder",
     "base",
     "base-python",
+    "base-env",
 )
 
 
@@ -52,12 +53,13 @@ def next_command(
     ordered = in_order(results)
     red = [*unchecked, *(result.test for result in ordered if result.blocking), *failed]
     if red:
-        budget = _needed_budget(results, red[0])
-        return f"again, this one only: {shlex.join([*_args_of_this_run(config, budget), red[0]])}"
+        args = _args_of_this_run(config, _needed_budget(results, red[0]))
+        return f"again, this one only: {shlex.join([*args, _from_here(config, red[0])])}"
     undecided = [r.test for r in ordered if r.verdict is VerdictKind.INCONCLUSIVE]
     if undecided:
         args = _args_of_this_run(config, _needed_budget(results, undecided[0]))
-        return f"more pairs for the first INCONCLUSIVE one: {shlex.join([*args, undecided[0]])}"
+        test = _from_here(config, undecided[0])
+        return f"more pairs for the first INCONCLUSIVE one: {shlex.join([*args, test])}"
     if config.getoption("--diffspeed-html") is not None:  # the report is there
         return "these tests over commits: diffspeed history list"
     if records is not None:
@@ -65,6 +67,13 @@ def next_command(
         return f"a report of this session: {shlex.join(args)}"
     again = shlex.join([*_args_of_this_run(config), "--diffspeed-json=records.jsonl"])
     return f"once more, keeping the records: {again}"
+
+
+def _from_here(config: pytest.Config, test: str) -> str:
+    """``test`` as it is called where pytest was started; its name begins at the root folder."""
+    file, colons, name = test.partition("::")
+    path = os.path.relpath(config.rootpath / file, config.invocation_params.dir)
+    return f"{path}{colons}{name}"
 
 
 def _needed_budget(results: Sequence[GateResult], test: str) -> float | None:
