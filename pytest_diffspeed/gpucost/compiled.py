@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from . import inductor_private, launches
 from .cost import Kernel
-from .inductor_private import Written
+from .inductor_private import Graph
+from .scheduler_private import Written
 
 _BUILTIN = ("aten", "prims", "inductor", "inductor_prims")
 
@@ -40,6 +43,20 @@ def kernel_of(written: Written) -> Kernel:
         hidden_launches=done.hidden_launches,
         hidden_bytes=done.hidden_bytes,
         evidence=done.evidence,
+    )
+
+
+def unlike_its_code(graphs: Iterable[Graph]) -> tuple[str, ...]:
+    """A sentence if the launches in the code are not the kernels that the scheduler told of."""
+    counted = launched = 0
+    for graph in graphs:
+        counted += sum(written.source != "transfer" for written in graph.kernels)
+        launched += graph.launches_in_code
+    if counted == launched:
+        return ()
+    return (
+        f"Inductor's code has {launched} launches where {counted} kernels were counted: figures of "
+        "this code may be wrong, please report it",
     )
 
 

@@ -82,6 +82,7 @@ def count_compiled(
         ):
             out = torch.compile(fn, dynamic=False, fullgraph=fullgraph)(*args, **(kwargs or {}))
         breaks = inductor_private.breaks()
+        notes += compiled.unlike_its_code(graphs)
     finally:
         inductor_private.reset()
     cost = Cost(

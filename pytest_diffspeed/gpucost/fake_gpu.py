@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from . import attention_choice, triton_private
+from . import attention_choice, cuda_private, triton_private
 from . import torch_private as private
 from .errors import GpuCostError
 from .gpus import Gpu
@@ -37,7 +37,7 @@ class FakeGpu:
             GpuCostError: for a torch or triton that cannot, a process that already uses a GPU, or
                 one that already believes in another.
         """
-        before = private.installed()
+        before = cuda_private.installed()
         if before is not None:
             if before.gpu != self.gpu:
                 raise GpuCostError(
@@ -52,7 +52,7 @@ class FakeGpu:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(self._folder.name, "inductor")
         os.environ["TRITON_CACHE_DIR"] = os.path.join(self._folder.name, "triton")
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-        private.install(self.gpu, self)
+        cuda_private.install(self.gpu, self)
         triton_private.install(self.gpu)
         choice = attention_choice.attention_for(self.gpu.capability, private.VERSION)
         self._attention = private.replace_attention(choice)

@@ -162,6 +162,7 @@ def test_every_launch_in_the_written_code_is_counted(compiled):
     for name in ("nothing", *SAMPLE):
         cost = compiled[f"compiled:{name}"]
         assert cost.launches_in_code == cost.figures()["kernels"] > 40, name
+        assert cost.notes == ()  # where the two differ, a note says so
 
 
 def test_int8_and_bfloat16_add_up_to_the_same_flops(eager):
