@@ -24,6 +24,7 @@ from .difference import CostComparison, CostLimits, FigureChange, KernelChange, 
 from .errors import GpuCostError, ValueDependentError
 from .fake_gpu import FakeGpu
 from .gpus import GPUS, UNITS, Gpu, named_gpu
+from .resources import KernelResources, triton_resources
 
 __all__ = [
     "GPUS",
@@ -39,10 +40,12 @@ __all__ = [
     "GpuCostError",
     "Kernel",
     "KernelChange",
+    "KernelResources",
     "ValueDependentError",
     "compare_costs",
     "count_compiled",
     "count_eager",
     "fastest_possible",
     "named_gpu",
+    "triton_resources",
 ]

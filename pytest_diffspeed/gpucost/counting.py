@@ -45,12 +45,14 @@ def count_compiled(
     fake: FakeGpu,
     inductor_options: Mapping[str, Any] | None = None,
     fullgraph: bool = False,
+    code: list[str] | None = None,
 ) -> tuple[Cost, Any]:
     """The cost of ``torch.compile(fn, dynamic=False)(*args, **kwargs)``, and its fake answer.
 
     The real compiler runs until it has written its code; nothing is built from it.  What runs
     eagerly between graphs is counted too.  ``inductor_options`` that only a GPU could answer
-    (``max_autotune``) are counted as off, and the cost's ``notes`` say so.
+    (``max_autotune``) are counted as off, and the cost's ``notes`` say so.  ``code`` gets what
+    Inductor wrote, one text for each graph that ran (for :func:`~.resources.triton_resources`).
 
     Raises:
         ValueDependentError: where the code asks for a value, with the line.
@@ -69,6 +71,8 @@ def count_compiled(
 
     def called(graph: inductor_private.Graph) -> None:
         graphs.append(graph)
+        if code is not None:
+            code.append(graph.code)
         kernels.extend(map(compiled.kernel_of, graph.kernels))
 
     inductor_private.reset()

@@ -50,6 +50,7 @@ class Graph:
 
     kernels: tuple[Written, ...]
     launches_in_code: int
+    code: str
 
 
 def require() -> None:
@@ -115,7 +116,7 @@ def code_is_written_only(
     def compile_to_module(lowering: Any) -> Any:
         written = lowering.codegen()[0]
         code = str(getattr(written, "value", written))
-        graph = Graph(tuple(kernels_of(lowering)), launches_in(code))
+        graph = Graph(tuple(kernels_of(lowering)), launches_in(code), code)
         node = next(n for n in lowering.graph.nodes if n.op == "output")
         answers = [_answer(item) for item in node.args[0]]
 

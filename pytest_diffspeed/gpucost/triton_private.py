@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import GpuCostError
 from .gpus import Gpu
@@ -101,6 +102,59 @@ def install(gpu: Gpu) -> None:
     # Inductor sets triton's own driver before it compiles, which looks for libcuda.
     triton_helpers.set_driver_to_gpu = lambda: None
     _forget_what_was_found()
+
+
+class Binary(NamedTuple):
+    """Machine code of one configuration of a kernel, and the shared memory of its blocks."""
+
+    cubin: bytes
+    shared_bytes: int
+
+
+def binaries(name: str, source: str) -> list[Binary]:
+    """The kernel of a module that Inductor wrote, for the fake GPU, in each of its configurations.
+
+    Raises:
+        GpuCostError: where it does not compile, or triton or Inductor have moved what is used here.
+    """
+    import torch._inductor.config as inductor_config
+    from torch._inductor.codecache import PyCodeCache
+    from torch._inductor.runtime import triton_heuristics
+
+    try:
+        # A launcher of Inductor's own would drop the machine code.
+        with inductor_config.patch(use_static_triton_launcher=False):
+            module = PyCodeCache.load(source)
+            tuner = next(
+                value
+                for value in vars(module).values()
+                if isinstance(value, triton_heuristics.CachingAutotuner)
+            )
+            made = [tuner._precompile_config(config).kernel for config in tuner.configs]
+        return [Binary(kernel.asm["cubin"], int(kernel.metadata.shared)) for kernel in made]
+    except Exception as error:
+        said = str(error).strip().splitlines()
+        raise GpuCostError(
+            f"the Triton kernel {name} does not compile for the fake GPU: "
+            f"{said[0] if said else type(error).__name__}"
+        ) from error
+
+
+def cuobjdump() -> Path:
+    """NVIDIA's reader of machine code, which comes in triton's wheel.
+
+    Raises:
+        GpuCostError: where it is missing.
+    """
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    if not tool.is_file():
+        raise GpuCostError(
+            f"triton {version()} comes without cuobjdump, which reads the registers of a kernel: "
+            "install triton from its wheel"
+        )
+    return tool
 
 
 def _forget_what_was_found() -> None:

@@ -97,6 +97,15 @@ def test_bfloat16_convolutions_answer_channels_last(small):
     assert small["convolutions_keep_channels_last"] == [[784, 1, 112, 16]] * 2
 
 
+def test_what_a_triton_kernel_needs_is_a_range(small):
+    (found,) = small["resources_of_a_kernel"]
+    assert "softmax" in found["name"]
+    assert found["configurations"] >= 1
+    assert 8 <= found["registers"][0] <= found["registers"][1] <= 255
+    assert found["stack_bytes"] == [0, 0]
+    assert found["shared_bytes"][1] <= named_gpu("a100").shared_per_block
+
+
 def test_a_module_on_the_gpu(small):
     found = small["module_on_the_gpu"]
     assert found["same"]

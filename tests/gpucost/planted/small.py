@@ -11,6 +11,7 @@ from pytest_diffspeed.gpucost import (
     count_compiled,
     count_eager,
     named_gpu,
+    triton_resources,
 )
 
 F = torch.nn.functional
@@ -179,6 +180,13 @@ def convolutions_keep_channels_last(fake):
     return [count(conv, [x], fake=fake)[1].stride() for count in (count_eager, count_compiled)]
 
 
+def resources_of_a_kernel(fake):
+    code = []
+    args = [fake.like(torch.ones(64, 128))]
+    count_compiled(lambda x: F.softmax(x, -1), args, fake=fake, code=code)
+    return [vars(found) for text in code for found in triton_resources(text)]
+
+
 # --- modules and tensors
 
 
@@ -298,6 +306,7 @@ CASES = {
         precision_of_float32,
         transposed_convolution,
         convolutions_keep_channels_last,
+        resources_of_a_kernel,
         module_on_the_gpu,
         shared_parameters,
         copies,
