@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..common.errors import MeasurementError
+from ..common.errors import AbsentArmError, DiffspeedError, MeasurementError, SelfComparisonError
 from .base_commit.place import Place, this_process
 from .gpu_cost.order import CountOrder
 from .gpu_cost.result import GpuCost
@@ -56,6 +56,7 @@ def count_in(place: Place, order: CountOrder) -> GpuCost:
     """Count in a process at ``place``: this tree, or a base's.
 
     Raises:
+        AbsentArmError, SelfComparisonError: see ``Workers.base_and_head``.
         MeasurementError: see :func:`count_gpu_cost`.
     """
     variables = os.environ if place.variables is None else place.variables
@@ -68,5 +69,13 @@ def count_in(place: Place, order: CountOrder) -> GpuCost:
     finally:
         worker.end()
     if "refused" in answer:
-        raise MeasurementError(answer["refused"])
+        raise _refusal(answer["refused"])
     return GpuCost.from_json(answer["gpu_cost"])
+
+
+def _refusal(plain: Mapping[str, object]) -> DiffspeedError:
+    """To be raised: what the worker said."""
+    if plain.get("itself") is True:
+        return SelfComparisonError(str(plain["error"]))
+    kind = AbsentArmError if plain.get("absent") is True else MeasurementError
+    return kind(str(plain["error"]))

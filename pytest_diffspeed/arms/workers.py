@@ -22,8 +22,10 @@ from ..records.journal import Journal
 from ..techniques.stacks import BASELINE_NAME, parse_stack
 from ..timing.arm import TimedArm
 from .base_commit.base import Base
-from .base_commit.place import Place
+from .base_commit.place import Place, this_process
 from .base_commit.variables import of_base, of_both
+from .count_gpu_cost import count_in
+from .gpu_cost.order import CountOrder
 from .prepared_arm import PreparedArm
 from .session_options import Options
 from .spec import ArmSpec
@@ -33,6 +35,7 @@ from .worker.protocol import BuildOrder
 
 if TYPE_CHECKING:
     from ..common.progress import Progress
+    from .gpu_cost.result import GpuCost
 
 
 class Workers:
@@ -54,6 +57,7 @@ class Workers:
         self._journal = journal
         self._progress = progress
         self._kept = KeptWorkers()
+        self._gpu_costs: dict[tuple[str, ArmSpec, str], GpuCost] = {}
         self._incomparable: dict[str | ArmSpec, DiffspeedError] = {}
 
     @contextmanager
@@ -102,8 +106,7 @@ class Workers:
         """
         assert self._base is not None, "a gate against a base asks for one first"
         base, place = self.order_in_base(spec, unit)
-        own = replace(self._base.own_place(), variables=of_both(os.environ, self._options.base_env))
-        orders = [("base", base, place), ("head", self.order(spec, unit), own)]
+        orders = [("base", base, place), ("head", self.order(spec, unit), self._own_place())]
         # A technique of the project's may be the only thing that a pipeline takes from the tree.
         added = frozenset(f"technique {name}" for name in spec.stack.names)
         kept_for = (spec.source, added & set(extensions().added_by))
@@ -114,6 +117,49 @@ class Workers:
             ):
                 workers = stack.enter_context(self._kept.arms(kept_for, orders, instances))
             yield workers
+
+    def gpu_cost(self, spec: ArmSpec, gpu: str) -> GpuCost:
+        """What a call of this tree's arm asks of a GPU; nothing of this process's arm is in it.
+
+        Raises:
+            MeasurementError: it cannot be counted.
+        """
+        place = this_process() if self._base is None else self._own_place()
+        return self._counted_once("head", spec, gpu, self.order(spec, "call"), place)
+
+    def gpu_costs_of_both(self, spec: ArmSpec, gpu: str) -> tuple[GpuCost, GpuCost]:
+        """The base's and this tree's.
+
+        Raises:
+            AbsentArmError, SelfComparisonError: see :meth:`base_and_head`.
+            MeasurementError: one of them cannot be counted.
+            UsageError: the base cannot be checked out.
+        """
+        order, place = self.order_in_base(spec, "call")
+        with self._comparable(spec):
+            base = self._counted_once("base", spec, gpu, order, place)
+        return base, self.gpu_cost(spec, gpu)
+
+    def _counted_once(
+        self, tree: str, spec: ArmSpec, gpu: str, order: BuildOrder, place: Place
+    ) -> GpuCost:
+        key = (tree, spec, gpu)
+        if key not in self._gpu_costs:
+            plain = order.as_dict()
+            shared = ("source", "stack", "steps", "not_from", "own_environment", "tree")
+            with self._progress.phase(f"counting the GPU cost of {spec.stack}, {tree}"):
+                self._gpu_costs[key] = count_in(
+                    place,
+                    CountOrder(
+                        gpu=gpu, prompts=order.prompts, **{name: plain[name] for name in shared}
+                    ),
+                )
+        return self._gpu_costs[key]
+
+    def _own_place(self) -> Place:
+        assert self._base is not None, "a gate against a base asks for one first"
+        variables = of_both(os.environ, self._options.base_env)
+        return replace(self._base.own_place(), variables=variables)
 
     @contextmanager
     def timed_base_and_head(

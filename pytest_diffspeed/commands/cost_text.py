@@ -5,11 +5,12 @@ from __future__ import annotations
 import linecache
 import os
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arms.gpu_cost.amounts import amount
 from ..common.text import plural, shortened
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 _LABEL = 24
 _PLACE = 52
+_VERSIONS = ("torch", "triton", "diffusers")
 _BACKENDS = ("flash", "cudnn", "efficient", "other")
 
 
@@ -121,8 +123,8 @@ def _table(columns: Sequence[_Column]) -> list[str]:
         ("", [column.head for column in columns]),
         ("calls", [column.calls for column in columns]),
     ]
-    for label, name, written in _rows(figures):
-        rows.append((label, [written(of[name]) if of[name] else "–" for of in figures]))
+    for label, name in _rows(figures):
+        rows.append((label, [amount(name, of[name]) if of[name] else "–" for of in figures]))
     return [
         f"{label:<{_LABEL}}"
         + "".join(f"{cell:>{_width(c)}}" for c, cell in zip(columns, cells, strict=True))
@@ -130,28 +132,28 @@ def _table(columns: Sequence[_Column]) -> list[str]:
     ]
 
 
-def _rows(figures: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, str, Callable[[int], str]]]:
-    """Label and name of what is not zero everywhere, and how it is written."""
+def _rows(figures: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, str]]:
+    """Label and name of what is not zero everywhere."""
     names = figures[0]
     kinds = [name for name in names if name.startswith("kind.") and name[5:] not in ("h2d", "d2h")]
     units = [name for name in names if name.startswith("flops.")]
-    found: list[tuple[str, str, Callable[[int], str]]] = [("kernels", "kernels", _number)]
+    found = [("kernels", "kernels")]
     for name in kinds:
-        found.append((f"  {name.removeprefix('kind.').replace('_', ' ')}", name, _number))
+        found.append((f"  {name.removeprefix('kind.').replace('_', ' ')}", name))
         if name == "kind.attention":
-            found += [(f"    by {b} (modelled)", f"attention.{b}", _number) for b in _BACKENDS]
-    found += [("bytes", "bytes", _bytes), ("FLOPs", "flops", _flops)]
-    found += [(f"  {name.removeprefix('flops.')}", name, _flops) for name in units]
+            found += [(f"    by {b} (modelled)", f"attention.{b}") for b in _BACKENDS]
+    found += [("bytes", "bytes"), ("FLOPs", "flops")]
+    found += [(f"  {name.removeprefix('flops.')}", name) for name in units]
     found += [
-        ("copies from the host", "h2d", _number),
-        ("copies to the host", "d2h", _number),
-        ("graphs", "graphs", _number),
-        ("graph breaks", "breaks", _number),
-        ("hidden (modelled)", "hidden", _number),
+        ("copies from the host", "h2d"),
+        ("copies to the host", "d2h"),
+        ("graphs", "graphs"),
+        ("graph breaks", "breaks"),
+        ("hidden (modelled)", "hidden"),
     ]
-    for label, name, written in found:
+    for label, name in found:
         if any(of[name] for of in figures):
-            yield label, name, written
+            yield label, name
 
 
 def _costliest(cost: Cost, name: str, most: int) -> list[str]:
@@ -206,8 +208,8 @@ def _about(cost: GpuCost) -> list[str]:
     lines = [f"{one.component}: {one.depth}" for one in cost.calls if one.depth]
     lines += [*cost.notes, *cost.not_counted]
     lines.append(
-        f"counted in {cost.took_s:.0f} s with {_bytes(cost.peak_bytes)} of memory (measured), "
-        f"with {', '.join(f'{n} {cost.key[n]}' for n in ('torch', 'triton', 'diffusers'))}"
+        f"counted in {cost.took_s:.0f} s with {amount('bytes', cost.peak_bytes)} of memory "
+        f"(measured), with {', '.join(f'{n} {cost.key[n]}' for n in _VERSIONS)}"
     )
     return [line for text in lines for line in _wrapped(text)]
 
@@ -219,12 +221,10 @@ def _changes(name: str, base: Cost, head: Cost, found: CostComparison, most: int
         return [f"{name}: {same}"]
     lines = [f"{name:<{_LABEL}}{'before':>12}{'after':>12}{'change':>12}"]
     for one in moved:
-        write = _bytes if one.name == "bytes" else _flops if "flops" in one.name else _number
         sign = "+" if one.growth > 0 else "-"
-        change = f"{sign}{write(abs(one.growth))}"
-        lines.append(
-            f"  {one.name:<{_LABEL - 2}}{write(one.base):>12}{write(one.head):>12}{change:>12}"
-        )
+        change = f"{sign}{amount(one.name, abs(one.growth))}"
+        cells = (amount(one.name, one.base), amount(one.name, one.head), change)
+        lines.append(f"  {one.name:<{_LABEL - 2}}" + "".join(f"{cell:>12}" for cell in cells))
     more = _kernels("more", "+", found.more, most)
     return [*lines, *more, *_kernels("fewer", "-", found.less, most)]
 
@@ -239,7 +239,7 @@ def _kernels(word: str, sign: str, changes: Sequence[KernelChange], most: int) -
         shape = "×".join(map(str, one.shape))
         what = shortened(f"{one.kind} {one.name}", 48 - len(shape))
         yield (
-            f"  {sign}{one.number:<4,} {f'{what} {shape}':<49} {_bytes(one.bytes):>8}  "
+            f"  {sign}{one.number:<4,} {f'{what} {shape}':<49} {amount('bytes', one.bytes):>8}  "
             f"{_first_of(one.lines, WIDTH - 68)}"
         ).rstrip()
 
@@ -257,23 +257,3 @@ def _wrapped(text: str) -> list[str]:
     import textwrap
 
     return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"
-
-
-def _bytes(value: int) -> str:
-    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
-
-
-def _flops(value: int) -> str:
-    return _scaled(value, ("", "k", "M", "G", "T", "P")).rstrip()
-
-
-def _scaled(value: float, units: Sequence[str]) -> str:
-    for unit in units[:-1]:
-        if value < 999.5:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} {units[-1]}"

@@ -87,7 +87,6 @@ def _count(order: CountOrder, gpu: Gpu) -> GpuCost:
         call(pipeline)
     observed = watch.observed()
     ends = [end for loop in watch.loops() for end in loop.ends]
-    notes = [*counting.compiled.notes, *(n for cost in seen.costs for n in cost.notes)]
     return GpuCost(
         source=order.source,
         stack=stack.name,
@@ -96,7 +95,7 @@ def _count(order: CountOrder, gpu: Gpu) -> GpuCost:
         calls=_counted_calls(seen, counting, ends, {c.name: c.role for c in observed.components}),
         key=_key(fake, counting.compiled),
         not_counted=NOT_COUNTED,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys(note for cost in seen.costs for note in cost.notes)),
     )
 
 

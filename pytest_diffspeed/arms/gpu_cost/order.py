@@ -13,7 +13,8 @@ class CountOrder:
 
     ``gpu`` is a name or a ``….json``; ``steps`` and ``prompts`` replace those of the source;
     ``reduced`` lets long runs of equal blocks be counted by a few of them where the stack
-    compiles.
+    compiles.  ``not_from``, ``own_environment`` and ``tree`` are those of
+    :class:`~..worker.protocol.BuildOrder`.
     """
 
     source: str
@@ -24,6 +25,8 @@ class CountOrder:
     reduced: bool = True
     threads: int = 1
     not_from: str | None = None
+    own_environment: bool = False
+    tree: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -37,7 +37,6 @@ class CompiledParts:
     denoisers: frozenset[str] = frozenset()
     decoders: frozenset[str] = frozenset()
     options: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = ()
 
     def compiles(self, component: str, entry: str) -> bool:
         return component in (self.decoders if entry == "decode" else self.denoisers)
@@ -94,23 +93,12 @@ def _apply(
 
 def _compiled_by(technique: Technique, pipeline: DiffusionPipeline) -> CompiledParts:
     """Raises :class:`IncompatibleError` for compilation that is not the catalogue's."""
-    from ...adapters.torch_internals import inductor_options
-
     if not isinstance(technique, Compile) or technique.backend != "inductor":
         raise IncompatibleError(
             f"{technique.name} compiles in a way of its own, which is not counted; "
             "count the stack with 'compile'"
         )
     targets = targets_of(pipeline)
-    notes: tuple[str, ...] = ()
-    if technique.mode is not None:
-        notes = (
-            f"{technique.name}: counted in the default mode of torch.compile, since which kernels "
-            f"{technique.mode} chooses is found by timing them on a GPU",
-        )
     return CompiledParts(
-        frozenset(targets.denoisers),
-        frozenset(targets.decoders),
-        inductor_options(None, technique.flags),
-        notes,
+        frozenset(targets.denoisers), frozenset(targets.decoders), technique.options()["options"]
     )

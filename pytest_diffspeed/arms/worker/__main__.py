@@ -202,10 +202,12 @@ def _gpu_cost(plain: dict[str, Any]) -> dict[str, Any]:
     _load_extensions()
     try:
         counted = count_here(order)
+        if order.not_from is not None:
+            assert_not_imported(Path(order.not_from), shared=not order.own_environment)
+        if order.tree is not None and not order.own_environment:
+            assert_uses_base(Path(order.tree), order.source)
     except DiffspeedError as error:
-        return {"refused": str(error)}
-    if order.not_from is not None:
-        assert_not_imported(Path(order.not_from))
+        return {"refused": _failed(error)}
     return {"gpu_cost": counted.to_json()}
 
 

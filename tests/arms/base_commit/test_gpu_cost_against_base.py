@@ -1,0 +1,23 @@
+"""A GPU cost against a base: counted in both trees, red with the line that the change brought."""
+
+import pytest
+import torch
+
+from pytest_diffspeed.records.verdict import VerdictKind
+from tests.gates.planted_cast import PIPES, PLANTED, TEST, place_of
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="GPU cost needs a CUDA build of torch")
+def test_a_base_is_counted_in_its_own_tree(pytester, repository, against_main):
+    pytester.makepyfile(pipes=PIPES)
+    pytester.makepyfile(TEST.format(over="base"))
+    repository.commit("before")
+    repository.git("checkout", "--quiet", "-b", "change")
+    repository.replace("pipes.py", "x = hidden_states", PLANTED)
+    _, gates = against_main()
+    found = gates["gpu_cost of a step on a100 over base"]
+    assert found.verdict is VerdictKind.FAIL
+    assert "casts" in found.reason
+    assert found.cause.place == place_of(repository.path / "pipes.py")
+    assert found.figures["gpu_cost"]["over"].startswith("main (")
+    assert found.figures["against_base"]["rev"] == "main"

@@ -1,0 +1,158 @@
+"""``gpu_cost``: limits by figure, a file of costs, and a base; counted in real worker processes."""
+
+import pytest
+import torch
+
+from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
+from pytest_diffspeed.common.errors import DiffspeedError, UsageError
+from pytest_diffspeed.gates.catalog.gpu_cost import GpuCostMarker, judged
+from pytest_diffspeed.gates.marker import parse
+from pytest_diffspeed.gates.saved_gpu_costs import FOLDER, read_cost, write_cost
+from pytest_diffspeed.gpucost import Cost, Kernel
+from pytest_diffspeed.records.reader import read_journal
+from pytest_diffspeed.records.verdict import GateResult, VerdictKind
+from tests.gates.planted_cast import PIPES, PLANTED, TEST, place_of
+
+needs_cuda_build = pytest.mark.skipif(
+    torch.version.cuda is None, reason="GPU cost needs a CUDA build of torch"
+)
+KEY = {"torch": "2.14.1", "triton": "3.8.0"}
+GEMM = Kernel("addmm", "gemm", 1000, 5000, "b16", (1, 4, 4, 4), "a.py:1")
+SLOW = Kernel("addmm", "gemm", 1000, 5000, "f32", (1, 4, 4, 4), "a.py:1")
+CAST = Kernel("_to_copy", "cast", 10, shape=(4,), site="a.py:2")
+SILU = Kernel("silu", "pointwise", 10, shape=(4,), site="a.py:3")
+
+
+class Context:
+    """As much of a gate's context as a verdict needs."""
+
+    def result(self, marker, verdict, reason, **rest):
+        return GateResult(
+            gate=marker.marker,
+            claim=rest["claim"],
+            test="t",
+            stack="bf16",
+            verdict=verdict,
+            reason=reason,
+            evidence=rest["evidence"],
+            blocking=verdict is VerdictKind.FAIL,
+            figures=rest["figures"],
+            cause=rest.get("cause"),
+        )
+
+
+def cost(*steps, key=None, outside=()):
+    calls = [
+        CountedCalls("unet", "denoiser", "eager", 1, (number,), Cost(kernels=tuple(kernels)))
+        for number, kernels in enumerate(steps)
+    ]
+    if outside:
+        made = Cost(kernels=tuple(outside))
+        calls.append(CountedCalls("vae.decode", "decoder", "eager", 1, (), made))
+    return GpuCost("demo", "bf16", "A GPU", len(steps), tuple(calls), key or KEY)
+
+
+def verdict(base, head, **limits):
+    return judged(parse(GpuCostMarker, (), limits), Context(), base, head, "main", "renew it")
+
+
+def test_the_same_kernels_pass():
+    found = verdict(cost([GEMM, CAST]), cost([GEMM, CAST]))
+    assert found.verdict is VerdictKind.PASS
+    assert (
+        found.figures["found"] == "step 1: kernels 2 (2), bytes 1.01 kB (1.01 kB), flops 5 k (5 k)"
+    )
+
+
+def test_a_fall_pays_for_no_rise():
+    found = verdict(cost([GEMM, SILU, SILU]), cost([GEMM, CAST]))
+    assert found.verdict is VerdictKind.FAIL
+    assert "step 1: casts 0 → 1 (+1, 0 allowed)" in found.reason
+    assert "step 1, +1 cast _to_copy 4 at a.py:2" in found.reason
+    assert "less, which pays for nothing else: kernels 3 → 2" in found.reason
+    assert found.cause.place == "a.py:2"
+    assert found.cause.next_step == "undo it, or allow it: gpu_cost(casts=…)"
+
+
+def test_flops_in_a_costlier_type_are_growth():
+    found = verdict(cost([GEMM]), cost([SLOW]))
+    assert found.verdict is VerdictKind.FAIL
+    assert "flops.f32+ 0 → 5 k" in found.reason
+    assert found.cause.next_step == "undo it, or allow it: gpu_cost(flops=…)"
+
+
+def test_a_limit_allows_what_it_says():
+    more = cost([GEMM, CAST])
+    assert verdict(cost([GEMM]), more, kernels=1, casts=1).verdict is VerdictKind.PASS
+    assert verdict(cost([GEMM]), more, kernels=1, casts=1, bytes="0.5%").verdict is VerdictKind.FAIL
+
+
+def test_every_step_is_compared_and_the_call_with_all_around_them():
+    base, head = cost([GEMM], [GEMM], outside=[GEMM]), cost([GEMM], [GEMM, CAST], outside=[GEMM])
+    assert "step 2: kernels 1 → 2" in verdict(base, head).reason
+    slower_decoder = cost([GEMM], [GEMM], outside=[GEMM, CAST])
+    assert verdict(base, slower_decoder).verdict is VerdictKind.PASS
+    assert verdict(base, slower_decoder, unit="call").verdict is VerdictKind.FAIL
+
+
+def test_another_key_is_no_verdict():
+    found = verdict(cost([GEMM], key={**KEY, "torch": "2.11.0"}), cost([GEMM, CAST]))
+    assert found.verdict is VerdictKind.INCONCLUSIVE
+    assert "torch 2.11.0, now 2.14.1; renew it" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ({"kernels": -1}, "`kernels` must be the growth that is allowed: a whole number such as 0"),
+        ({"bytes": "much%"}, "`bytes` must be the growth"),
+        ({"flops": True}, "`flops` must be the growth"),
+        ({"gpu": "a10"}, "`gpu` does not know 'a10'; did you mean 'a100'?"),
+        ({"unit": "image"}, "`unit` does not know 'image'"),
+        ({"over": "fp32"}, "`over` does not know 'fp32'"),
+        ({"launches": 0}, "'launches' is no argument of it"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(limits, sentence):
+    with pytest.raises(UsageError) as error:
+        parse(GpuCostMarker, (), limits)
+    assert sentence in str(error.value)
+
+
+def test_a_saved_cost_is_read_back_and_a_broken_one_is_said(tmp_path):
+    file = tmp_path / FOLDER / "a.json"
+    made = cost([GEMM, GEMM, CAST], [GEMM], outside=[SILU])
+    with pytest.raises(UsageError, match=r"there is no diffspeed-gpu-costs/a\.json in"):
+        read_cost(file)
+    write_cost(file, made)
+    assert read_cost(file) == made
+    lines = file.read_text().splitlines()
+    assert sum('"addmm"' in line for line in lines) == 2  # once for each call that has it
+    file.write_text(file.read_text().replace('"kernels": [', "<<<<<<<", 1))
+    with pytest.raises(DiffspeedError, match="where a merge left a conflict in it"):
+        read_cost(file)
+
+
+@pytest.fixture
+def session(pytester, run_diffspeed):
+    def run(*words):
+        run_diffspeed("--diffspeed-json=out.jsonl", *words)
+        told = read_journal(pytester.path / "out.jsonl")
+        (gate,) = [g.result for g in told.gates if g.result.gate == "gpu_cost"]
+        return gate
+
+    return run
+
+
+@needs_cuda_build
+def test_a_cast_that_a_change_brings_is_red_with_its_line(pytester, session):
+    pytester.syspathinsert()
+    pipes = pytester.makepyfile(pipes=PIPES)
+    pytester.makepyfile(TEST.format(over="saved"))
+    assert session("--diffspeed-save-counts").verdict is VerdictKind.PASS
+    pipes.write_text(pipes.read_text().replace("x = hidden_states", PLANTED))
+    found = session()
+    assert found.verdict is VerdictKind.FAIL
+    assert "casts" in found.reason
+    assert found.cause.place == place_of(pipes)
+    assert f"at {place_of(pipes)}" in found.reason
