@@ -43,16 +43,28 @@ class Run:
 
 
 def count_few_blocks(
-    module: torch.nn.Module | None, count: Callable[[], tuple[Cost, Any]]
+    module: torch.nn.Module | None,
+    count: Callable[[], tuple[Cost, Any]],
+    flops: Callable[[], int],
 ) -> CountedDepth:
     """``count()``, with long runs of equal blocks in ``module`` cut; ``None``: with all blocks.
 
-    All blocks are counted too where cutting would not halve the work.
+    All blocks are counted too where cutting would not halve the work, and where what was calculated
+    has other FLOPs than ``flops()``, those of an eager call with all blocks: compiling leaves every
+    product as it is.
     """
     groups = _groups(module) if module is not None else []
-    if not _is_worth_it(groups):
-        cost, returned = count()
-        return CountedDepth(cost, returned)
+    if _is_worth_it(groups):
+        found = _calculated(groups, count)
+        if found.cost.figures()["flops"] == flops():
+            return found
+    cost, returned = count()
+    return CountedDepth(cost, returned)
+
+
+def _calculated(
+    groups: Sequence[Sequence[Run]], count: Callable[[], tuple[Cost, Any]]
+) -> CountedDepth:
     with _cut(groups, [FEW] * len(groups)):
         base, returned = count()
     added: list[Kernel] = []
@@ -61,7 +73,7 @@ def count_few_blocks(
     for number, group in enumerate(groups):
         with _cut(groups, [FEW + (number == other) for other in range(len(groups))]):
             more, _ = count()
-        one_block, own = _one_block(base, more)
+        one_block, own = one_more(base, more)
         added += one_block * (group[0].length - FEW)
         shared |= own
         lists = f"{len(group)} × " if len(group) > 1 else ""
@@ -73,17 +85,37 @@ def count_few_blocks(
     return CountedDepth(whole, returned, depth)
 
 
-def _one_block(base: Cost, more: Cost) -> tuple[list[Kernel], set[str]]:
+def one_more(base: Cost, more: Cost) -> tuple[list[Kernel], set[str]]:
     """The kernels that one block more adds, and the names of those that are not so many a block.
 
-    Small kernels of all blocks may be fused into one: that one changes with the number of blocks,
-    and is left as it is with few.
+    Kernels of one kind, name and shape may differ in their bytes and lines from one depth to the
+    other, so their number says how many a block has.  But small generated kernels of all blocks may
+    be fused into one, which then changes with the number of blocks: these stay as they are.
     """
-    difference = Counter(more.kernels)
-    difference.subtract(base.kernels)
-    shared = {kernel.name for kernel, number in difference.items() if number < 0}
-    kernels = (k for k, number in difference.items() for _ in range(number))
-    return [kernel for kernel in kernels if kernel.name not in shared], shared
+    before, now = _by_what(base), _by_what(more)
+    kernels: list[Kernel] = []
+    shared: set[str] = set()
+    for what, own in now.items():
+        earlier = before.get(what, Counter())
+        gone = earlier - own
+        if what[0].startswith("triton") and gone:
+            shared.add(what[1])
+            continue
+        number = own.total() - earlier.total()
+        # The commonest first: what stands in the middle of a model, and not at its ends.
+        new = sorted((own - earlier).elements(), key=lambda kernel: -own[kernel])
+        kernels += new[: max(0, number)]
+    shared |= {
+        what[1] for what in before if before[what].total() > now.get(what, Counter()).total()
+    }
+    return kernels, shared
+
+
+def _by_what(cost: Cost) -> dict[tuple[str, str, tuple[int, ...]], Counter[Kernel]]:
+    found: dict[tuple[str, str, tuple[int, ...]], Counter[Kernel]] = {}
+    for kernel in cost.kernels:
+        found.setdefault(kernel.what, Counter())[kernel] += 1
+    return found
 
 
 def _is_worth_it(groups: Sequence[Sequence[Run]]) -> bool:

@@ -131,7 +131,10 @@ class _Counting:
                 inductor_options=self.compiled.options,
             )
 
-        found = count_few_blocks(entered.module if self._reduced else None, compiled)
+        def flops() -> int:
+            return self.eagerly(entered, args, kwargs)[0].figures()["flops"]
+
+        found = count_few_blocks(entered.module if self._reduced else None, compiled, flops)
         self.hows.append(COMPILED)
         self.depths.append(found.depth)
         return found.cost, found.returned

@@ -28,10 +28,19 @@ def main():
     def count():
         return count_eager(model, (), fake.like(inputs), fake=fake)
 
-    whole, few = count_few_blocks(None, count), count_few_blocks(model, count)
+    def flops():
+        return count()[0].figures()["flops"]
+
+    whole, few = count_few_blocks(None, count, flops), count_few_blocks(model, count, flops)
+    doubted = count_few_blocks(model, count, lambda: flops() + 1)
     kept = [list(model.transformer_blocks), list(model.single_transformer_blocks)] == blocks
     figures = [one.cost.figures() for one in (whole, few)]
-    print("\n" + json.dumps({"figures": figures, "depth": few.depth, "kept": kept}))
+    print(
+        "\n"
+        + json.dumps(
+            {"figures": figures, "depth": few.depth, "kept": kept, "doubted": doubted.depth}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import pytest_diffspeed
+from pytest_diffspeed.arms.gpu_cost.depth import one_more
 from pytest_diffspeed.arms.gpu_cost.order import CountOrder
 from pytest_diffspeed.arms.gpu_cost.result import GpuCost
 from pytest_diffspeed.common.errors import MeasurementError, UsageError
+from pytest_diffspeed.gpucost import Cost, Kernel
 
 ROOT = Path(__file__).parents[3]
 HERE = "tests.arms.gpu_cost.sources"
@@ -155,6 +158,23 @@ def test_a_few_blocks_tell_what_all_of_them_cost():
         "16 FluxTransformerBlock and 20 FluxSingleTransformerBlock, calculated from 2 and 3"
     )
     assert found["kept"]
+    assert found["doubted"] == ""  # other FLOPs than with all blocks: these are counted then
+
+
+GEMM = Kernel("addmm", "gemm", 100, 10, "b16", (1, 2, 2, 2))
+SILU = Kernel("add+silu", "triton_pointwise", 10, shape=(4,))
+
+
+def test_a_product_whose_bytes_differ_at_another_depth_is_one_more_all_the_same():
+    last = replace(GEMM, bytes=90)
+    two, three = Cost((GEMM, GEMM, last)), Cost((GEMM,) * 4 + (replace(GEMM, bytes=80),))
+    assert one_more(two, three) == ([GEMM, GEMM], set())
+
+
+def test_a_kernel_that_blocks_share_stays_one():
+    two, three = Cost((SILU,)), Cost((replace(SILU, bytes=15),))
+    assert one_more(two, three) == ([], {"add+silu"})
+    assert one_more(Cost((SILU,)), Cost((SILU, SILU))) == ([SILU], set())
 
 
 def test_counting_leaves_no_process_and_the_parent_as_it_was(costs, monkeypatch):
