@@ -192,7 +192,7 @@ def test_a_base_stands_beside_its_head(page):
         reason="against main: unet: breaks 0 → 2\n  new here: unet.py:12\n  better: graphs 3 → 2",
     )  # fmt: skip
     over = ratio(TEST, "fp32", "PASS", over="base")
-    base = {"rev": "main", "commit": "a30cedf", "python": "3.11.7"}
+    base = {"rev": "main", "commit": "a30cedf", "python": "/next/bin/python"}
     html = page([about(base=base), record, *over])
     text = words_of(html)
     assert "Against the base rev main commit a30cedf" in text
@@ -203,7 +203,7 @@ def test_a_base_stands_beside_its_head(page):
     assert "Gone since the base somewhere else" in text
     assert "unet: breaks 0 → 2 better: graphs 3 → 2" in text
     assert "min_speedup over base per call" in html.partition('id="tests"')[0]
-    assert "--diffspeed-base=main" in text
+    assert "--diffspeed-base=main --diffspeed-base-python=/next/bin/python" in text
 
 
 def test_a_test_that_ran_twice_counts_as_its_worse_phase(page):

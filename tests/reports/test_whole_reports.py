@@ -51,6 +51,7 @@ def terminal(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("PY_COLORS", "0")
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.chdir(tmp_path)  # the root folder, where names of tests begin
 
     def terminal_(records, verbose=0):
         config = pytest.Config.fromdictargs({"verbose": verbose}, [str(tmp_path)])

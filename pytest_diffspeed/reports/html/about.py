@@ -104,9 +104,10 @@ def rerun_command(line: Mapping[str, Any], *tests: str) -> str:
     if techniques:
         words.append(f"--diffspeed-techniques={','.join(techniques)}")
     words += [f"--diffspeed-prompts={prompt}" for prompt in sequence(options.get("prompts"))]
-    base = word(mapping(line.get("base")).get("rev"))
-    if base is not None:
-        words.append(f"--diffspeed-base={base}")
+    base = mapping(line.get("base"))
+    for name, option in (("rev", "base"), ("python", "base-python")):
+        if word(base.get(name)) is not None:
+            words.append(f"--diffspeed-{option}={base[name]}")
     return shlex.join([*words, *tests])
 
 
