@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .alignment import inserted
 from .cost import FUSED_ATTENTION, Cost, Kernel
 from .errors import GpuCostError
 
@@ -77,8 +79,8 @@ class FigureChange:
 class KernelChange:
     """``number`` kernels of one kind, name and shape that one side has more of than the other.
 
-    ``lines`` are those that the other side has no such kernel of; where it has one of each line,
-    all of them.
+    ``lines`` are those that the other side has no such kernel of.  Where lines have moved, they are
+    those of the kernels that stand, in the order of launches, where the other side has none.
     """
 
     kind: str
@@ -207,22 +209,19 @@ def _batched(cost: Cost) -> int:
 def _only_in(one: Cost, other: Cost) -> tuple[KernelChange, ...]:
     """What ``one`` has more of, by kind, name and shape; the most bytes first."""
     here, there = Counter(k.what for k in one.kernels), Counter(k.what for k in other.kernels)
+    surplus = here - there
+    put_in = (inserted(other.kernels, one.kernels) or ()) if surplus else ()
     found = []
-    for what, number in (here - there).items():
+    for what, number in surplus.items():
         mine = [kernel for kernel in one.kernels if kernel.what == what]
-        theirs = Counter(kernel.site for kernel in other.kernels if kernel.what == what)
-        sites = Counter(kernel.site for kernel in mine)
-        lines = tuple(sorted(line for line in sites - theirs if line))
-        found.append(
-            KernelChange(
-                *what,
-                number=number,
-                lines=lines or tuple(sorted(line for line in sites if line)),
-                bytes=number * _most_bytes(mine),
-            )
-        )
+        theirs = [kernel for kernel in other.kernels if kernel.what == what]
+        sites = Counter(k.site for k in mine) - Counter(k.site for k in theirs)
+        if sum(sites.values()) != number:  # lines have moved: the order of launches tells more
+            sites = Counter(k.site for k in put_in if k.what == what) or sites
+        lines = tuple(sorted(line for line in sites if line))
+        found.append(KernelChange(*what, number, lines, bytes=number * _most_bytes(mine)))
     return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
 
 
-def _most_bytes(kernels: list[Kernel]) -> int:
+def _most_bytes(kernels: Sequence[Kernel]) -> int:
     return max(kernel.bytes for kernel in kernels)

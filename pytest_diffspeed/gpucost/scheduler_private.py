@@ -70,8 +70,9 @@ def _on_gpu(device: Any) -> bool:
 
 
 def _triton(node: Any) -> Written:
-    ops, lines = _origins(node)
     template = bool(node.is_template())
+    moves = "" if template else _moves(node)
+    ops, lines = _origins(node, last_line_first=bool(moves))
     group = () if template else tuple(int(size) for size in node.group[1])
     return Written(
         source="triton",
@@ -81,7 +82,7 @@ def _triton(node: Any) -> Written:
         lines=lines,
         is_reduction=bool(node.is_reduction()),
         is_template=template,
-        moves="" if template else _moves(node),
+        moves=moves,
         group=group[:1] if group[1:] == (1,) else group,
     )
 
@@ -126,7 +127,7 @@ def _extern(node: Any) -> Iterator[Written]:
     if isinstance(inner, ir.MultiOutput) or type(inner).__name__ in _NO_LAUNCHES:
         return
     operands = tuple(filter(None, map(_operand, inner.inputs)))
-    _, lines = _origins(node)
+    _, lines = _origins(node, last_line_first=True)
     nbytes = int(node.get_read_write_buffers_sizes())
     if type(inner).__name__ == "DynamicScalar":  # the wrapper reads a value, and waits for it
         yield Written("transfer", "aten", ("_local_scalar_dense",), nbytes, lines, to_device=False)
@@ -231,11 +232,11 @@ _UNNAMED = _VIEWS | {
 }
 
 
-def _origins(node: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _origins(node: Any, *, last_line_first: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Ops that a kernel comes from, as the user's program has them, and their lines.
 
     The line of most ops comes first, of equal ones the latest: a kernel is named after what it ends
-    with.  A library's kernel is its last op.
+    with.  A library's kernel is its last op, and a copy is made for the last one.
     """
     origins = {
         origin
@@ -253,8 +254,7 @@ def _origins(node: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if where:
             lines[where] += 1
             latest[where] = number
-    by_library = isinstance(node, scheduler.ExternKernelSchedulerNode)
-    ranked = sorted(lines, key=lambda line: (0 if by_library else -lines[line], -latest[line]))
+    ranked = sorted(lines, key=lambda line: (0 if last_line_first else -lines[line], -latest[line]))
     return tuple(sorted(ops - _UNNAMED) or sorted(ops)), tuple(ranked)
 
 

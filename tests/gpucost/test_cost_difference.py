@@ -12,6 +12,7 @@ from pytest_diffspeed.gpucost import (
     Kernel,
     compare_costs,
 )
+from pytest_diffspeed.gpucost.alignment import inserted
 
 GEMM = Kernel("mm", "gemm", 100, 1000, "b16", (1, 5, 10, 10), "model.py:7")
 FLASH = Kernel(
@@ -186,6 +187,45 @@ def test_kernels_are_compared_as_a_multiset_with_their_lines():
     assert (more.kind, more.name, more.shape, more.number) == ("pointwise", "add", (25,), 1)
     assert more.lines == ("model.py:80",)
     assert comparison.less == ()
+
+
+def moved_down(kernel, lines=1):
+    file, _, line = kernel.site.partition(":")
+    return Kernel(**{**vars(kernel), "site": f"{file}:{int(line) + lines}"})
+
+
+def test_a_line_more_at_the_top_of_a_file_hides_no_new_kernel():
+    base = [ADD, GEMM, ADD, FLASH, GEMM]
+    new = Kernel(**{**vars(ADD), "site": "model.py:99"})
+    head = [moved_down(kernel) for kernel in base]
+    head.insert(4, new)
+    (more,) = compare_costs(Cost(tuple(base)), Cost(tuple(head))).more
+    assert more.lines == ("model.py:99",)
+
+
+def test_counts_that_differ_throughout_are_not_aligned():
+    base = [Kernel(f"one{n}", "pointwise") for n in range(1001)]
+    head = [Kernel(f"two{n}", "pointwise", site="model.py:1") for n in range(1001)]
+    assert inserted(base, head) is None
+    more = compare_costs(Cost(tuple(base[:3])), Cost(tuple(head))).more
+    assert len(more) == 1001
+    assert more[0].lines == ("model.py:1",)
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "new"),
+    [
+        ("abc", "abc", ""),
+        ("abc", "abxc", "x"),
+        ("aaa", "aaaa", "a"),
+        ("abc", "ac", ""),
+        ("", "ab", "ab"),
+        ("abcd", "axcyd", "xy"),
+    ],
+)
+def test_what_was_put_in(base, head, new):
+    one, other = ([Kernel(name, "pointwise") for name in names] for names in (base, head))
+    assert "".join(kernel.name for kernel in inserted(one, other)) == new
 
 
 def test_two_more_of_a_line_name_it():
