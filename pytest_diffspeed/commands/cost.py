@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..common.errors import UsageError
 from ..common.files import check_output, replace_file
 from ..common.progress import Progress
 
@@ -40,6 +41,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--steps", type=int, help="denoising steps (default: the pipeline's)")
     parser.add_argument("--lines", type=int, default=10, help="of the costliest (default: 10)")
     parser.add_argument(
+        "--bound",
+        action="store_true",
+        help="also the time below which nobody can be: at 100 %% of the GPU's peaks",
+    )
+    parser.add_argument(
+        "--claimed",
+        type=float,
+        metavar="SECONDS",
+        help="of a call: how much of the peaks that needs; more than all of them is impossible",
+    )
+    parser.add_argument(
         "--full-depth",
         action="store_true",
         help="compile all blocks, also where a few of them tell what the others cost",
@@ -56,8 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         DiffspeedError: it cannot be counted.
     """
-    from .cost_text import difference_lines, table_lines
+    from .cost_text import bound_lines, difference_lines, table_lines
 
+    if arguments.claimed is not None and not arguments.claimed > 0:
+        raise UsageError(f"--claimed={arguments.claimed:g}: give the seconds of a call, above 0")
     if arguments.json is not None:
         check_output(str(arguments.json), _MARK)
     stacks = [arguments.stack, *([arguments.against] if arguments.against else [])]
@@ -65,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     progress = Progress(lambda line: print(line, file=sys.stderr, flush=True))
     costs = [_counted(arguments, stack, progress) for stack in stacks]
     print("\n".join(table_lines(costs[0], most=arguments.lines)))
+    if arguments.bound or arguments.claimed is not None:
+        print("\n".join(bound_lines(costs[0], arguments.gpu, arguments.claimed)))
     if len(costs) > 1:
         print("\n".join(["", *difference_lines(costs[1], costs[0], most=arguments.lines)]))
     if arguments.json is not None:

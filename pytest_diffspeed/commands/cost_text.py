@@ -57,6 +57,34 @@ def difference_lines(base: GpuCost, head: GpuCost, *, most: int = 10) -> list[st
     return lines
 
 
+def bound_lines(cost: GpuCost, gpu: str, claimed_s: float | None = None) -> list[str]:
+    """The fastest that is possible on ``gpu``, as the user named it; and whether a claim can be.
+
+    Raises:
+        GpuCostError: the GPU has no products of a type that was counted.
+    """
+    from ..gpucost import fastest_possible, named_gpu
+
+    unit, name = _unit(cost)
+    parts = {name: unit, "the call": cost.whole}
+    lines = [f"at 100 % of the peaks of {cost.gpu}, which nothing reaches (modelled):"]
+    bounds = {what: fastest_possible(part, named_gpu(gpu)) for what, part in parts.items()}
+    for what, bound in bounds.items():
+        lines.append(
+            f"  {what}: at least {_seconds(bound.seconds)} "
+            f"(products {_seconds(bound.compute_s)}, memory {_seconds(bound.memory_s)})"
+        )
+    if claimed_s is not None:
+        share = bounds["the call"].share_of(claimed_s)
+        word = "impossible" if share > 1 else "possible by this bound"
+        lines.append(f"  a call in {claimed_s:g} s needs {share:.0%} of the peaks: {word}")
+    return lines
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
+
+
 def _steps(cost: GpuCost) -> str:
     return plural(cost.steps, "step") if cost.steps else "no denoising steps"
 

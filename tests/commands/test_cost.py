@@ -7,7 +7,12 @@ import torch
 
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
 from pytest_diffspeed.commands.cli import main
-from pytest_diffspeed.commands.cost_text import WIDTH, difference_lines, table_lines
+from pytest_diffspeed.commands.cost_text import (
+    WIDTH,
+    bound_lines,
+    difference_lines,
+    table_lines,
+)
 from pytest_diffspeed.gpucost import Cost, Kernel
 
 LINE = "a_folder/with_a_long_name/another_folder_with_a_long_name/the_models_attention.py:1234"
@@ -103,6 +108,23 @@ def test_what_is_the_same_is_said_to_be():
         "",
         "outside of the steps: the same kernels",
     ]
+
+
+def test_a_claim_below_the_bound_is_impossible():
+    """Three steps of 4.5 GFLOP in bfloat16, and a GEMM of 2 in each of two encoder calls."""
+    flops = 3 * 4.5e9 + 2 * 2e9
+    fastest_s = flops / 312e12  # of an A100; all bytes fit into its cache
+    lines = bound_lines(PLAIN, "a100", claimed_s=fastest_s / 2)
+    assert lines[1].startswith("  step 3: at least 0.0144 ms (products 0.0144 ms, memory 0 ms)")
+    assert lines[3].endswith("s needs 200% of the peaks: impossible")
+    assert bound_lines(PLAIN, "a100", 1.0)[3].endswith(
+        "needs 0% of the peaks: possible by this bound"
+    )
+
+
+def test_a_claim_of_no_time_is_refused(capsys):
+    assert main(["cost", "demo", "--claimed", "0"]) == 2
+    assert "--claimed=0: give the seconds of a call, above 0" in capsys.readouterr().err
 
 
 def test_blocks_that_were_calculated_are_said():
