@@ -72,7 +72,10 @@ def next_command(
 def _from_here(config: pytest.Config, test: str) -> str:
     """``test`` as it is called where pytest was started; its name begins at the root folder."""
     file, colons, name = test.partition("::")
-    path = os.path.relpath(config.rootpath / file, config.invocation_params.dir)
+    try:
+        path = os.path.relpath(config.rootpath / file, config.invocation_params.dir)
+    except ValueError:  # no way leads from one drive of Windows to another
+        return test
     return f"{path}{colons}{name}"
 
 
