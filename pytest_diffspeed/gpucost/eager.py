@@ -46,8 +46,9 @@ class EagerCounter(private.TorchDispatchMode):
 def kernels_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[Kernel]:
     """What one op launched, from its arguments and its answer: mostly nothing or one kernel."""
     namespace, name = private.op_name(func)
-    outs = _tensors(out)
     ins = _tensors((args, kwargs))
+    # What an op writes to and does not return is its answer too.
+    outs = _tensors(out) or _tensors(private.written_arguments(func, args, kwargs))
     on_gpu = any(t.device.type == "cuda" for t in outs + ins)
     if namespace == "prim" or not outs or not on_gpu:
         return []
@@ -64,10 +65,9 @@ def kernels_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: An
     transfer = _transfer(ins, outs, name)
     if transfer:
         return [Kernel(name, transfer, outs[0].nbytes, shape=tuple(outs[0].shape), site=site)]
-    target_only = _overwritten(func, name, args)
+    target_only = _overwritten(name, args)
     reads = [t for t in ins if all(t is not other for other in target_only)]
-    writes = outs if outs else target_only
-    nbytes = _bytes(name, reads, writes)
+    nbytes = _bytes(name, reads, outs)
     if not builtin:
         shape = (outs[0].numel(),)
         return [Kernel(f"{namespace}::{name}", "opaque", nbytes, shape=shape, site=site)]
@@ -145,7 +145,7 @@ def _transfer(ins: list[torch.Tensor], outs: list[torch.Tensor], name: str) -> s
     return "h2d" if target == "cuda" else "d2h"
 
 
-def _overwritten(func: Any, name: str, args: tuple[Any, ...]) -> list[torch.Tensor]:
+def _overwritten(name: str, args: tuple[Any, ...]) -> list[torch.Tensor]:
     """Arguments that are written and never read: targets of copies and fills."""
     if name in ("copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_"):
         return _tensors(args[:1])

@@ -107,7 +107,7 @@ def work(
     """
     if name in GEMM:
         return _gemm(name, operands)
-    if name in CONV:
+    if name in CONV and outs:
         return _conv(operands, outs[0], transposed)
     if name in FUSED_ATTENTION:
         return _attention(operands)
@@ -115,7 +115,7 @@ def work(
     hidden = HIDDEN.get(name, 0)
     largest = max((operand.bytes for operand in (*operands, *outs)), default=0)
     around = hidden * largest
-    if name in REDUCTION:
+    if name in REDUCTION and outs:
         into = outs[0].numel
         longest = max((o.numel for o in operands), default=into)
         rows = (into, longest // into) if into and longest > into else shape

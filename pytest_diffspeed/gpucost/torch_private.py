@@ -203,6 +203,15 @@ def writes(func: Any) -> frozenset[str]:
     )
 
 
+def written_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The arguments of one call that :func:`writes` names; none of a higher-order operator's."""
+    if getattr(func, "_schema", None) is None:
+        return []
+    names = writes(func)
+    given = dict(zip(argument_names(func), args, strict=False)) | kwargs
+    return [value for name, value in given.items() if name in names]
+
+
 def is_view(func: Any) -> bool:
     """Whether the schema says that an op answers its argument's memory, unwritten."""
     schema = func._schema

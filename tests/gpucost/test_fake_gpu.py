@@ -76,6 +76,13 @@ def test_what_is_written_is_not_read_first(small):
     ]
 
 
+def test_ops_that_return_nothing_are_counted(small):
+    assert small["returning_nothing"] == [
+        ["planted::fills", "opaque", 1200],
+        ["_foreach_add_", "pointwise", 1600],
+    ]
+
+
 def test_launches_of_a_group_norm_are_modelled_and_so_is_its_copy(small):
     usual, copy, last = small["groups"]
     assert usual == last == ["reduction", usual[1], 2]

@@ -139,6 +139,17 @@ def groups(fake):
     return [(k.kind, k.bytes, k.hidden_launches) for cost in costs for k in cost.kernels]
 
 
+@torch.library.custom_op("planted::fills", mutates_args=("out",))
+def fills(x: torch.Tensor, out: torch.Tensor) -> None:
+    out.copy_(x)
+
+
+def returning_nothing(fake):
+    x, y = fake.like((torch.ones(100), torch.ones(100)))
+    cost, _ = count_eager(lambda: (fills(x, y), torch._foreach_add_([x, y], 1.0)), fake=fake)
+    return [(k.name, k.kind, k.bytes) for k in cost.kernels]
+
+
 def in_place(fake):
     x, y = fake.like((torch.ones(100), torch.ones(100)))
     cost, _ = count_eager(lambda: (x.add_(y), x.copy_(y), x.zero_(), x.add(x)), fake=fake)
@@ -303,6 +314,7 @@ CASES = {
         triton_of_the_users,
         groups,
         in_place,
+        returning_nothing,
         precision_of_float32,
         transposed_convolution,
         convolutions_keep_channels_last,
