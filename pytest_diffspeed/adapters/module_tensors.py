@@ -117,15 +117,19 @@ class TwoSets:
             self._tables.append(buffers)
 
     def _put_first(self) -> None:
+        cast: dict[int, torch.Tensor] = {}
         for table, first, dtypes in zip(self._tables, self._first, self._dtypes, strict=True):
             outside = dict(table)
             table.clear()
             table.update(first)
             for name, tensor in outside.items():
                 before = first.get(name)
-                if tensor is not None and before is not None and tensor.dtype != dtypes[name]:
-                    cast = before.to(tensor.dtype)
-                    table[name] = _as_parameter(cast) if _is_parameter(before) else cast
+                if tensor is None or before is None or tensor.dtype == dtypes[name]:
+                    continue
+                if id(before) not in cast:
+                    new = before.to(tensor.dtype)
+                    cast[id(before)] = _as_parameter(new) if _is_parameter(before) else new
+                table[name] = cast[id(before)]
 
     def _put_stand_ins(self) -> None:
         made: dict[int, torch.Tensor] = {}

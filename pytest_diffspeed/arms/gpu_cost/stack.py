@@ -61,13 +61,13 @@ def apply_to_fakes(
     compiled = CompiledParts()
     for technique in stack.techniques():
         if technique.family is Family.COMPILE:
-            compiled = _compiled_by(technique, pipeline)
+            compiled = compiled_by(technique, pipeline)
         else:
-            _apply(technique, pipeline, components, run)
+            apply_one(technique, pipeline, components, run)
     return compiled
 
 
-def _apply(
+def apply_one(
     technique: Technique,
     pipeline: DiffusionPipeline,
     components: FakeComponents,
@@ -91,7 +91,7 @@ def _apply(
         ) from error
 
 
-def _compiled_by(technique: Technique, pipeline: DiffusionPipeline) -> CompiledParts:
+def compiled_by(technique: Technique, pipeline: DiffusionPipeline) -> CompiledParts:
     """Raises :class:`IncompatibleError` for compilation that is not the catalogue's."""
     if not isinstance(technique, Compile) or technique.backend != "inductor":
         raise IncompatibleError(
