@@ -1,7 +1,8 @@
 """A row of the quick ladder: components timed alone, and a whole call composed of them.
 
-A call is one of all encoders, as many steady steps as it has, and one of all decoders.  Where steps
-cannot be timed alone the denoisers' calls stand in for them, without guidance and scheduler.
+A call is one of all encoders, as many steady steps as it has, and one of all decoders; a row names
+the checkers that it is without.  Where steps cannot be timed alone the denoisers' calls stand in
+for them, without guidance and scheduler.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def measure_composed(
         }
         for role, result in over_baseline.items()
     }
+    row["without"] = [checker.name for checker in prepared[0].observed()[0].checkers]
     row["call_s"] = sum(parts[role] * one.candidate_s for role, one in over_baseline.items())
     row["instances"] = 1
     whole = row[names[0]]

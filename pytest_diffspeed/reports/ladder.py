@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..common.text import plural
+from .loose import words
 from .terminal import align, interval
 from .units import bytes_of
 
@@ -118,7 +119,9 @@ def _parts(row: Mapping[str, Any]) -> list[str]:
         f"{'' if part['times'] == 1 else str(part['times']) + ' × '}{role} {_format(part)}"
         for role, part in parts.items()
     ]
-    return [f"    {row['stack']}: {'; '.join(found)}"] if found else []
+    without = words(row.get("without"))
+    found += [f"without {', '.join(without)}"] if without else []
+    return [f"    {row['stack']}: {'; '.join(found)}"] if parts else []
 
 
 def _proofs(row: Mapping[str, Any]) -> list[str]:

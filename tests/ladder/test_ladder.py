@@ -152,6 +152,13 @@ def test_the_table_tells_ratios_noise_first_calls_and_reasons():
     assert ladder_rows([]) == []
 
 
+def test_what_a_composed_call_is_without_is_named():
+    row = {"stack": "bf16", "over_baseline": ratio(1.4), "call_s": 0.4, "first_call_s": 0.5}
+    row |= {"composed": {"step": {"times": 20, **ratio(1.4)}}, "without": ["safety_checker"]}
+    lines = ladder_rows([row])
+    assert lines[lines.index("parts, timed alone:") + 1].endswith("]; without safety_checker")
+
+
 def part(ratio, candidate_s, spread=0.0, coverage=0.97):
     return SimpleNamespace(
         ratio=ratio,

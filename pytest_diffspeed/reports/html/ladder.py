@@ -103,6 +103,8 @@ def _row(record: Mapping[str, Any]) -> LadderRow:
     why = word(record.get("reason")) or word(record.get("without_previous")) or ""
     if not why and word(record.get("why_whole_calls")):
         why = f"whole calls: {word(record.get('why_whole_calls'))}"
+    if not why and words(record.get("without")):
+        why = f"composed without {', '.join(words(record.get('without')))}"
     images = number(record.get("break_even_images"))
     if not baseline and not why:
         why = "stopped before it was measured"
