@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pytest_diffspeed.gpucost import GPUS, Cost, compare_costs
+from pytest_diffspeed.gpucost import Cost, compare_costs
 
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = ROOT / "tests/gpucost/planted"
@@ -79,7 +79,7 @@ def page(found, summaries):
         "# Planted changes and GPU cost",
         "",
         f"`make benchmark-gpucost-plants ARGS=--write`, on {datetime.date.today().isoformat()},",
-        f"with torch {process['torch']}, for {GPUS['a100'].name}; no GPU was there.",
+        f"with torch {process['torch']}, for `a100`; no GPU was there.",
         "One resnet–transformer–resnet block of SDXL in bfloat16, channels last, with guidance, a",
         f"latent of 32×32. Eager: {bases['eager']}. Compiled: {bases['compiled']}.",
         "",
