@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def weights_replaced(
     parts: Mapping[str, torch.nn.Module], place: Callable[[torch.Tensor], torch.Tensor]
 ) -> Iterator[None]:
-    """Every parameter and buffer of ``parts`` is ``place(it)``; afterwards all are as before.
+    """Every parameter and buffer of ``parts`` is ``place(it)``; afterwards all are as before, and
+    what the parts kept of the device is on the CPU.
 
     Raises:
         SourceError: a part is compiled or offloaded, or its weights are no plain tensors on the
@@ -45,8 +46,18 @@ def weights_replaced(
                     "simulated GPU takes plain tensors on the CPU, so count syncs before "
                     "quantizing or moving the pipeline"
                 )
-    with tensors_replaced(parts.values(), place):
-        yield
+    try:
+        with tensors_replaced(parts.values(), place):
+            yield
+    finally:
+        keep_on_the_cpu(parts.values())
+
+
+def keep_on_the_cpu(kept_by: Iterable[object]) -> None:
+    """Tensors that were made on the simulated GPU and are kept by these become those of the CPU."""
+    from ..simgpu import bring_home
+
+    bring_home(kept_by)
 
 
 def _refuse_offloaded(parts: Mapping[str, torch.nn.Module]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .device import SimulatedGpu
 from .events import CallSite, SyncEvent, SyncKind, SyncLog
+from .home import bring_home
 from .memory import MemoryReport
 from .torch_private import SimulatorError
 
@@ -18,4 +19,5 @@ __all__ = [
     "SyncEvent",
     "SyncKind",
     "SyncLog",
+    "bring_home",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..accelerators.accelerator import SyncCounter
-from ..accelerators.simulated import weights_replaced
+from ..accelerators.simulated import keep_on_the_cpu, weights_replaced
 from ..adapters.module_state import is_compiled
 from ..adapters.offload_hooks import offload_hooks
 from ..common.errors import SourceError
@@ -161,8 +161,11 @@ def _run(
 def _placed(counter: SyncCounter, pipeline: DiffusionPipeline) -> Iterator[None]:
     """The pipeline's weights on the device, for a while."""
     if counter.simulated:
-        with weights_replaced(modules(pipeline), counter.place):
-            yield
+        try:
+            with weights_replaced(modules(pipeline), counter.place):
+                yield
+        finally:
+            keep_on_the_cpu([pipeline])
         return
     if any(offload_hooks(part) for part in modules(pipeline).values()):
         yield  # its hooks place it, and diffusers refuses to move it
