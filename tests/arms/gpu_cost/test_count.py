@@ -161,6 +161,22 @@ def test_a_few_blocks_tell_what_all_of_them_cost():
     assert found["doubted"] == ""  # other FLOPs than with all blocks: these are counted then
 
 
+@pytest.mark.slow
+def test_what_a_stack_compiles_is_counted_in_the_code_that_the_compiler_writes():
+    order = CountOrder("random:DDPMPipeline", "bf16+compile(mode=max-autotune)", "a100", steps=1)
+    answer = in_one_process("tests.arms.gpu_cost.count_all", json.dumps([order.as_dict()]))
+    cost = GpuCost.from_json(answer[0])
+    (unet,) = cost.calls
+    assert (unet.component, unet.how, unet.depth) == ("unet", "compiled", "")
+    figures = unet.cost.figures()
+    assert figures["kernels"] == unet.cost.launches_in_code > 100
+    assert (figures["graphs"], figures["breaks"]) == (1, 0)
+    assert figures["kind.triton_pointwise"] > 0
+    assert figures["kind.pointwise"] == 0
+    assert any("max_autotune was counted as off" in note for note in cost.notes)
+    assert "max_autotune" in cost.key["inductor_options"]
+
+
 GEMM = Kernel("addmm", "gemm", 100, 10, "b16", (1, 2, 2, 2))
 SILU = Kernel("add+silu", "triton_pointwise", 10, shape=(4,))
 
