@@ -2,9 +2,6 @@
 
 import json
 
-import pytest
-import torch
-
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
 from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.commands.cost_text import (
@@ -14,6 +11,7 @@ from pytest_diffspeed.commands.cost_text import (
     table_lines,
 )
 from pytest_diffspeed.gpucost import Cost, Kernel
+from tests.counting_gpu_cost import needs_counts
 
 LINE = "a_folder/with_a_long_name/another_folder_with_a_long_name/the_models_attention.py:1234"
 KEY = {"torch": "2.14.1", "triton": "3.8.0", "diffusers": "0.42.1"}
@@ -28,6 +26,7 @@ FLASH = Kernel(
     "b.py:7",
     evidence="modelled",
 )
+
 CAST = Kernel("_to_copy", "cast", 40_000, shape=(10_000,), site="c.py:9")
 
 
@@ -132,7 +131,7 @@ def test_blocks_that_were_calculated_are_said():
     assert f"unet: {few}" in table_lines(made("compile", calls("unet", (0,), GEMM, depth=few)))
 
 
-@pytest.mark.skipif(torch.version.cuda is None, reason="GPU cost needs a CUDA build of torch")
+@needs_counts
 def test_a_real_count_is_printed_and_written(capsys, tmp_path):
     file = tmp_path / "cost.json"
     assert main(["cost", "demo", "--stack", "bf16", "--steps", "2", "--json", str(file)]) == 0

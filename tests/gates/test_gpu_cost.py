@@ -1,7 +1,6 @@
 """``gpu_cost``: limits by figure, a file of costs, and a base; counted in real worker processes."""
 
 import pytest
-import torch
 
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
 from pytest_diffspeed.common.errors import DiffspeedError, UsageError
@@ -11,11 +10,9 @@ from pytest_diffspeed.gates.saved_gpu_costs import FOLDER, read_cost, write_cost
 from pytest_diffspeed.gpucost import Cost, Kernel
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.records.verdict import GateResult, VerdictKind
+from tests.counting_gpu_cost import needs_counts
 from tests.gates.planted_cast import PIPES, PLANTED, TEST, place_of
 
-needs_cuda_build = pytest.mark.skipif(
-    torch.version.cuda is None, reason="GPU cost needs a CUDA build of torch"
-)
 KEY = {"torch": "2.14.1", "triton": "3.8.0"}
 GEMM = Kernel("addmm", "gemm", 1000, 5000, "b16", (1, 4, 4, 4), "a.py:1")
 SLOW = Kernel("addmm", "gemm", 1000, 5000, "f32", (1, 4, 4, 4), "a.py:1")
@@ -144,7 +141,7 @@ def session(pytester, run_diffspeed):
     return run
 
 
-@needs_cuda_build
+@needs_counts
 def test_a_cast_that_a_change_brings_is_red_with_its_line(pytester, session):
     pytester.syspathinsert()
     pipes = pytester.makepyfile(pipes=PIPES)

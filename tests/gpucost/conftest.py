@@ -7,14 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from pytest_diffspeed.gpucost import Cost
-from pytest_diffspeed.gpucost import torch_private as private
+from tests.counting_gpu_cost import CAN_COUNT, WHY_NOT
 
 WORKER = Path(__file__).parent / "planted/worker.py"
 PACKAGE = Path(__file__).parents[2]
-CAN_COUNT = torch.version.cuda is not None and private.VERSION in private.TRIED
 
 
 class Counts:
@@ -37,7 +35,7 @@ class Counts:
 def count_rows(tmp_path_factory):
     """``count_rows("eager:nothing", …, seed=1)``: one worker, in folders of its own."""
     if not CAN_COUNT:
-        pytest.skip(f"torch {torch.__version__} cannot count GPU cost, and says so in another test")
+        pytest.skip(WHY_NOT)
 
     def count(*rows, seed):
         folder = tmp_path_factory.mktemp("counts")

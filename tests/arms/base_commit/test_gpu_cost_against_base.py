@@ -1,13 +1,11 @@
 """A GPU cost against a base: counted in both trees, red with the line that the change brought."""
 
-import pytest
-import torch
-
 from pytest_diffspeed.records.verdict import VerdictKind
+from tests.counting_gpu_cost import needs_counts
 from tests.gates.planted_cast import PIPES, PLANTED, TEST, place_of
 
 
-@pytest.mark.skipif(torch.version.cuda is None, reason="GPU cost needs a CUDA build of torch")
+@needs_counts
 def test_a_base_is_counted_in_its_own_tree(pytester, repository, against_main):
     pytester.makepyfile(pipes=PIPES)
     pytester.makepyfile(TEST.format(over="base"))

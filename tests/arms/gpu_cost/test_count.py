@@ -16,6 +16,7 @@ from pytest_diffspeed.arms.gpu_cost.order import CountOrder
 from pytest_diffspeed.arms.gpu_cost.result import GpuCost
 from pytest_diffspeed.common.errors import MeasurementError, UsageError
 from pytest_diffspeed.gpucost import Cost, Kernel
+from tests.counting_gpu_cost import needs_counts
 
 ROOT = Path(__file__).parents[3]
 HERE = "tests.arms.gpu_cost.sources"
@@ -32,9 +33,7 @@ ORDERS = {
     "twice": (f"{HERE}:guided_twice", "bf16"),
     "own compilation": (f"{HERE}:demo", "compile_elsewhere"),
 }
-pytestmark = pytest.mark.skipif(
-    torch.version.cuda is None, reason="GPU cost needs a CUDA build of torch"
-)
+pytestmark = needs_counts
 
 
 def in_one_process(module, *args, **environment):
