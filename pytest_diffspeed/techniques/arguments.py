@@ -128,7 +128,7 @@ def bound(
 def _checked(name: str, key: str, value: Value, parameter: Parameter) -> Value:
     where = f"{key} of {name!r}"
     if parameter.choices is not None:
-        if not any(value is one or value == one for one in parameter.choices):
+        if value not in parameter.choices:
             valid = [written(one) for one in parameter.choices]
             raise UnknownStackError(f"{where} cannot be {value!r}; {nearest(str(value), valid)}")
         return value

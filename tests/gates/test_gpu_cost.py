@@ -4,10 +4,10 @@ import pytest
 
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
 from pytest_diffspeed.common.errors import DiffspeedError, UsageError
-from pytest_diffspeed.gates.catalog.gpu_cost import GpuCostMarker, judged
+from pytest_diffspeed.gates.catalog.gpu_cost import NAMED_GPUS, GpuCostMarker, judged
 from pytest_diffspeed.gates.marker import parse
 from pytest_diffspeed.gates.saved_gpu_costs import FOLDER, read_cost, write_cost
-from pytest_diffspeed.gpucost import Cost, Kernel
+from pytest_diffspeed.gpucost import GPUS, Cost, Kernel
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.records.verdict import GateResult, VerdictKind
 from tests.counting_gpu_cost import needs_counts
@@ -153,3 +153,8 @@ def test_a_cast_that_a_change_brings_is_red_with_its_line(pytester, session):
     assert "casts" in found.reason
     assert found.cause.place == place_of(pipes)
     assert f"at {place_of(pipes)}" in found.reason
+
+
+def test_the_marker_knows_each_gpu_by_name():
+    """It must not import them: that would load torch when tests are collected."""
+    assert set(NAMED_GPUS) == set(GPUS)
