@@ -160,9 +160,13 @@ class Cost:
         }
 
     def fingerprint(self) -> str:
-        """The same for the same kernels in the same order; lines do not count."""
+        """The same for the same kernels in the same order, with what is hidden around each; lines
+        do not count.
+        """
         text = "\n".join(
-            f"{k.name}|{k.kind}|{k.bytes}|{k.flops}|{k.unit}|{k.shape}" for k in self.kernels
+            f"{k.name}|{k.kind}|{k.bytes}|{k.flops}|{k.unit}|{k.shape}|{k.hidden_launches}|"
+            f"{k.hidden_bytes}"
+            for k in self.kernels
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -29,7 +29,8 @@ class CostLimits:
 
     ``flops`` holds for their sum and for what is computed in each type or a costlier one, so that
     FLOPs which move to a costlier type are growth.  ``attention`` is how many fused attentions may
-    be lost to plain products or to the slower memory-efficient kernel.
+    be lost to plain products or to the slower memory-efficient kernel.  ``hidden`` is modelled, as
+    the choice of attention is: both come of fixed rules, so the same code gives the same figures.
     """
 
     kernels: Allowed = 0
@@ -43,7 +44,7 @@ class CostLimits:
     attention: Allowed = 0
     h2d: Allowed = 0
     d2h: Allowed = 0
-    hidden: Allowed = None
+    hidden: Allowed = 0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -94,13 +95,15 @@ class KernelChange:
 @dataclass(frozen=True)
 class CostComparison:
     """``figures`` in the order of the limits; ``more`` and ``less``: kernels that the head has and
-    the base has not, and the other way around.
+    the base has not, and the other way around.  ``more_hidden``: kernels of both around which
+    libraries launch more than before, with how many launches and bytes more that is (modelled).
     """
 
     figures: tuple[FigureChange, ...]
     more: tuple[KernelChange, ...]
     less: tuple[KernelChange, ...]
     same_fingerprint: bool
+    more_hidden: tuple[KernelChange, ...] = ()
 
     @property
     def failed(self) -> tuple[FigureChange, ...]:
@@ -146,6 +149,7 @@ def compare_costs(base: Cost, head: Cost, limits: CostLimits | None = None) -> C
         more=_only_in(head, base),
         less=_only_in(base, head),
         same_fingerprint=base.fingerprint() == head.fingerprint(),
+        more_hidden=_more_hidden(base, head),
     )
 
 
@@ -221,6 +225,43 @@ def _only_in(one: Cost, other: Cost) -> tuple[KernelChange, ...]:
         lines = tuple(sorted(line for line in sites if line))
         found.append(KernelChange(*what, number, lines, bytes=number * _most_bytes(mine)))
     return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
+
+
+def _more_hidden(base: Cost, head: Cost) -> tuple[KernelChange, ...]:
+    """Kernels of which both have as many, and ``head`` more launches around them; most first."""
+    old, new = _by_what(base), _by_what(head)
+    found = []
+    for what, mine in new.items():
+        theirs = old.get(what, [])
+        launches, moved = (
+            now - was for now, was in zip(_around(mine), _around(theirs), strict=True)
+        )
+        if len(mine) == len(theirs) and launches > 0:
+            lines = _lines_with_more(theirs, mine)
+            found.append(KernelChange(*what, launches, lines, moved))
+    return tuple(sorted(found, key=lambda change: (-change.number, change.kind, change.name)))
+
+
+def _lines_with_more(base: Sequence[Kernel], head: Sequence[Kernel]) -> tuple[str, ...]:
+    """Where ``head`` has more hidden launches; where lines have moved, all that have any."""
+    before, now = Counter[str](), Counter[str]()
+    for kernels, of_line in ((base, before), (head, now)):
+        for kernel in kernels:
+            of_line[kernel.site] += kernel.hidden_launches
+    more = now - before if set(before) == set(now) else now
+    return tuple(sorted(line for line, number in more.items() if line and number))
+
+
+def _by_what(cost: Cost) -> dict[tuple[str, str, tuple[int, ...]], list[Kernel]]:
+    found: dict[tuple[str, str, tuple[int, ...]], list[Kernel]] = {}
+    for kernel in cost.kernels:
+        found.setdefault(kernel.what, []).append(kernel)
+    return found
+
+
+def _around(kernels: Sequence[Kernel]) -> tuple[int, int]:
+    """Launches and bytes around them that no graph shows."""
+    return sum(k.hidden_launches for k in kernels), sum(k.hidden_bytes for k in kernels)
 
 
 def _most_bytes(kernels: Sequence[Kernel]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from . import attention_choice, cuda_private, triton_private
+from . import attention_choice, cuda_private, launches, triton_private
 from . import torch_private as private
 from .errors import GpuCostError
 from .gpus import Gpu
@@ -131,6 +131,7 @@ class FakeGpu:
             "gpu": self.gpu.name,
             "capability": f"{major}.{minor}",
             "attention": "cudnn first" if first else "flash first",
+            "rules": launches.RULES,
             "inductor_options": repr(sorted((inductor_options or {}).items())),
         }
 

@@ -43,6 +43,9 @@ REDUCTION = _names(
 COPY = _names("cat stack clone copy_ contiguous repeat constant_pad_nd roll flip")
 # Ops that read only some rows of their first tensor: as many bytes as they write.
 GATHER = _names("embedding index_select index gather _unsafe_index take")
+RULES = "1"
+"""Which rules say what is modelled here.  To be raised with each change of them: figures that were
+saved under other rules must give no verdict."""
 # Launches beside the first.  After aten/src/ATen/native/cuda: group norm takes moments, fuses them
 # with weight and bias, then normalizes (group_norm_kernel.cu, GroupNormKernelImplInternal);
 # `_safe_softmax` is a composite of softmax, eq, all, full and where (native/transformers/

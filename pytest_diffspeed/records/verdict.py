@@ -30,8 +30,7 @@ class EvidenceKind(str, Enum):
     COUNTED = "counted"
     """Deterministic: syncs, graph breaks, ops, layers."""
     MODELLED = "modelled"
-    """Computed from counts.  No gate says it yet: the schema names it, so that this version reads
-    the records of one whose figures are modelled."""
+    """Computed from counts by fixed rules."""
 
     def __str__(self) -> str:
         return self.value

@@ -91,7 +91,8 @@ def next_step(cause: Cause | None) -> list[str]:
 
 
 def _unmeasured(result: GateResult) -> str:
-    return "counted" if result.evidence is EvidenceKind.COUNTED else "nothing measured"
+    of_rules = (EvidenceKind.COUNTED, EvidenceKind.MODELLED)
+    return str(result.evidence) if result.evidence in of_rules else "nothing measured"
 
 
 def describe(result: GateResult) -> str:

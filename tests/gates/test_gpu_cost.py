@@ -1,5 +1,7 @@
 """``gpu_cost``: limits by figure, a file of costs, and a base; counted in real worker processes."""
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
@@ -9,7 +11,7 @@ from pytest_diffspeed.gates.marker import parse
 from pytest_diffspeed.gates.saved_gpu_costs import FOLDER, read_cost, write_cost
 from pytest_diffspeed.gpucost import GPUS, Cost, Kernel
 from pytest_diffspeed.records.reader import read_journal
-from pytest_diffspeed.records.verdict import GateResult, VerdictKind
+from pytest_diffspeed.records.verdict import EvidenceKind, GateResult, VerdictKind
 from tests.counting_gpu_cost import needs_counts
 from tests.gates.planted_cast import PIPES, PLANTED, TEST, place_of
 
@@ -76,6 +78,30 @@ def test_flops_in_a_costlier_type_are_growth():
     assert found.verdict is VerdictKind.FAIL
     assert "flops.f32+ 0 → 5 k" in found.reason
     assert found.cause.next_step == "undo it, or allow it: gpu_cost(flops=…)"
+
+
+CONV = Kernel("convolution", "conv", 1000, 5000, "b16", (2, 8, 4, 4), "a.py:4")
+COPYING = replace(CONV, hidden_launches=3, hidden_bytes=600)
+
+
+def test_copies_inside_of_libraries_are_growth_and_said_to_be_modelled():
+    """Convolutions that lose channels last, which in eager mode no counted figure shows."""
+    found = verdict(cost([GEMM, CONV, CONV]), cost([GEMM, COPYING, CONV]))
+    assert found.verdict is VerdictKind.FAIL
+    assert found.evidence is EvidenceKind.MODELLED
+    assert "step 1: hidden launches (modelled) 0 → 3 (+3, 0 allowed)" in found.reason
+    assert "step 1, +3 hidden around conv convolution 2×8×4×4 at a.py:4" in found.reason
+    assert found.cause.place == "a.py:4"
+    assert found.cause.next_step == "undo it, or allow it: gpu_cost(hidden=…)"
+    assert verdict(cost([CONV]), cost([COPYING]), hidden=3).verdict is VerdictKind.PASS
+    worse = verdict(cost([CONV]), cost([COPYING, CAST]))
+    assert worse.evidence is EvidenceKind.COUNTED
+    assert worse.cause.place == "a.py:2"
+
+
+def test_a_step_that_differs_in_hidden_copies_only_is_compared():
+    found = verdict(cost([CONV], [CONV]), cost([CONV], [COPYING]))
+    assert "step 2: hidden launches (modelled) 0 → 3" in found.reason
 
 
 def test_a_limit_allows_what_it_says():

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from pytest_diffspeed.gpucost import GPUS, UNITS, FakeGpu, Gpu, GpuCostError, named_gpu
+from pytest_diffspeed.gpucost import GPUS, UNITS, FakeGpu, Gpu, GpuCostError, launches, named_gpu
 from pytest_diffspeed.gpucost import torch_private as private
 
 
@@ -162,6 +162,7 @@ def test_the_key_says_what_counts_depend_on(small):
     key = small["key"]
     assert key["torch"] == torch.__version__
     assert (key["capability"], key["attention"]) == ("8.0", "flash first")
+    assert key["rules"] == launches.RULES
     assert key["inductor_options"] == "[('epilogue_fusion', False)]"
 
 

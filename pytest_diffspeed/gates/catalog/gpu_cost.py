@@ -18,13 +18,15 @@ from ..saved_gpu_costs import FOLDER, file_of, read_cost, write_cost
 
 if TYPE_CHECKING:
     from ...arms.gpu_cost.result import GpuCost
-    from ...gpucost import Cost, CostComparison, FigureChange
+    from ...gpucost import Cost, CostComparison, FigureChange, KernelChange
 
 Growth = int | str
 STEP, CALL = "step", "call"
 SHOWN = ("kernels", "bytes", "flops")
 """Figures that a result tells even where none of them grew."""
 MOST_LINES = 5
+MODELLED = {"hidden": "hidden launches (modelled)", "attention lost": "attention lost (modelled)"}
+"""Figures that follow of rules, not of what was written or dispatched, and their names."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class GpuCostMarker(GateMarker):
 
     signature: ClassVar[str] = (
         'gpu_cost(kernels=0, bytes="1%", flops=0, casts=0, layout=0, opaque=0, breaks=0, '
-        'attention=0, gpu="a100", unit="step", over="base", stack=None, device=None): what it asks '
-        "of a GPU, counted without one, grows by at most so much"
+        'attention=0, hidden=0, gpu="a100", unit="step", over="base", stack=None, device=None): '
+        "what it asks of a GPU, counted without one, grows by at most so much"
     )
     axis: ClassVar[Axis] = Axis.STRUCTURE
     limits: tuple[tuple[str, Growth], ...]
@@ -63,6 +65,7 @@ class GpuCostMarker(GateMarker):
         opaque: Growth = 0,
         breaks: Growth = 0,
         attention: Growth = 0,
+        hidden: Growth = 0,
         gpu: str = "a100",
         unit: str = STEP,
         over: str = BASE.name,
@@ -78,6 +81,7 @@ class GpuCostMarker(GateMarker):
             "opaque": opaque,
             "breaks": breaks,
             "attention": attention,
+            "hidden": hidden,
         }
         return cls(
             tuple((name, as_growth(name, value)) for name, value in given.items()),
@@ -196,7 +200,7 @@ def judged(
         marker,
         VerdictKind.FAIL if worse else VerdictKind.PASS,
         "\n".join(lines),
-        evidence=EvidenceKind.COUNTED,
+        evidence=_evidence(worse),
         figures={"found": _cell(first), "gpu_cost": {**about, "figures": figures}},
         metrics=_metrics(marker, head),
         claim=marker.claim,
@@ -230,6 +234,12 @@ def _units(
             yield f"step {number + 1}", compare_costs(*both, limits)
 
 
+def _evidence(worse: Sequence[tuple[str, CostComparison]]) -> EvidenceKind:
+    """Modelled, if nothing that was counted grew beyond its limit."""
+    names = {one.name for _, found in worse for one in found.failed}
+    return EvidenceKind.MODELLED if names and names <= set(MODELLED) else EvidenceKind.COUNTED
+
+
 def _sentences(worse: Sequence[tuple[str, CostComparison]]) -> str:
     return "; ".join(f"{where}: {_grown(one)}" for where, found in worse for one in found.failed)
 
@@ -237,8 +247,9 @@ def _sentences(worse: Sequence[tuple[str, CostComparison]]) -> str:
 def _grown(one: FigureChange) -> str:
     """``bytes 28 MB → 31.3 MB (+3.33 MB, 280 kB allowed)``."""
     allowed = amount(one.name, int(one.allowed))
+    name = MODELLED.get(one.name, one.name)
     return (
-        f"{one.name} {amount(one.name, one.base)} → {amount(one.name, one.head)} "
+        f"{name} {amount(one.name, one.base)} → {amount(one.name, one.head)} "
         f"(+{amount(one.name, one.growth)}, {allowed} allowed)"
     )
 
@@ -246,11 +257,21 @@ def _grown(one: FigureChange) -> str:
 def _kernel_lines(found: CostComparison) -> Iterator[str]:
     for sign, changes in (("+", found.more), ("-", found.less)):
         for one in changes[:MOST_LINES]:
-            shape = "×".join(map(str, one.shape))
-            at = f" at {', '.join(one.lines[:3])}" if one.lines else ""
-            yield f"{sign}{one.number} {one.kind} {one.name} {shape}{at}"
+            yield f"{sign}{one.number} {_kernel(one)}"
         if len(changes) > MOST_LINES:
             yield f"{sign} {len(changes) - MOST_LINES} more kinds of kernels"
+    if any(one.name == "hidden" for one in found.failed):
+        for one in found.more_hidden[:MOST_LINES]:
+            yield f"+{one.number} hidden around {_kernel(one)}"
+        if len(found.more_hidden) > MOST_LINES:
+            yield f"+ hidden around {len(found.more_hidden) - MOST_LINES} more kinds of kernels"
+
+
+def _kernel(one: KernelChange) -> str:
+    """``conv convolution 2×64×32×32 at models/resnet.py:341``."""
+    shape = "×".join(map(str, one.shape))
+    at = f" at {', '.join(one.lines[:3])}" if one.lines else ""
+    return f"{one.kind} {one.name} {shape}{at}"
 
 
 def _remarks(
@@ -287,7 +308,8 @@ def _cause(worse: Sequence[tuple[str, CostComparison]]) -> Cause:
     one = found.failed[0]
     more = sum(len(other.failed) for _, other in worse) - 1
     what = f"{where}: {_grown(one)}" + (f"; {more} more" if more else "")
-    place = next((line for change in found.more for line in change.lines), None)
+    changes = found.more_hidden if one.name == "hidden" else found.more
+    place = next((line for change in changes for line in change.lines), None)
     step = f"undo it, or allow it: gpu_cost({one.name.partition('.')[0].split()[0]}=…)"
     return Cause("GPU COST", what, step, place)
 

@@ -15,7 +15,7 @@ from pytest_diffspeed.arms.gpu_cost.depth import one_more
 from pytest_diffspeed.arms.gpu_cost.order import CountOrder
 from pytest_diffspeed.arms.gpu_cost.result import GpuCost
 from pytest_diffspeed.common.errors import MeasurementError, UsageError
-from pytest_diffspeed.gpucost import Cost, Kernel
+from pytest_diffspeed.gpucost import Cost, Kernel, compare_costs
 from tests.counting_gpu_cost import needs_counts
 
 ROOT = Path(__file__).parents[3]
@@ -136,6 +136,13 @@ def test_each_technique_moves_its_figures(costs):
     assert int8["flops.i8"] > 0
     assert int8["flops.i8"] + int8["flops.b16"] == full["flops.b16"]
     assert int8["casts"] > full["casts"]
+
+
+def test_losing_channels_last_is_growth_in_eager_mode_too(costs):
+    comparison = compare_costs(costs["channels_last"].step(1), costs["bf16"].step(1))
+    assert "hidden" in [change.name for change in comparison.failed]
+    lines = {line for change in comparison.more_hidden for line in change.lines}
+    assert any(line.startswith("diffusers/models/resnet.py:") for line in lines)
 
 
 def test_a_line_that_asks_for_a_value_is_named(answers):
