@@ -35,14 +35,14 @@ class Step:
 
 
 def default_steps() -> tuple[Step, ...]:
-    """Cumulative steps in the guide's order, then each technique alone."""
+    """Cumulative steps in the guide's order, then each technique alone that needs no arguments."""
     known = techniques()
     cumulative = [Step(adds=name) for name in GUIDE if name in known]
     first = cumulative[0].adds if cumulative else None
     alone = [
         Step(parse_stack(stack))
         for name in sorted(known, key=lambda name: (known[name].family, name))
-        if name not in (BASELINE_NAME, first)
+        if name not in (BASELINE_NAME, first) and not known[name].example
         for stack in (name, *(f"bf16+{name}" for _ in range(name in SIXTEEN_BITS)))
     ]
     return (*cumulative, *alone)

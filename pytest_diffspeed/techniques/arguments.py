@@ -147,8 +147,15 @@ def written(value: Value) -> str:
     return repr(value)
 
 
-def canonical(name: str, arguments: Mapping[str, Value]) -> str:
-    """``name``, or ``name(key=value, …)`` without spaces, as ids and records have it."""
+def canonical(name: str, arguments: Mapping[str, Value], *, by_place: int = 0) -> str:
+    """``name``, or ``name(key=value, …)`` without spaces, as ids and records have it.
+
+    The first ``by_place`` arguments stand there without their names.
+    """
     if not arguments:
         return name
-    return f"{name}({','.join(f'{key}={written(value)}' for key, value in arguments.items())})"
+    each = [
+        written(value) if place < by_place else f"{key}={written(value)}"
+        for place, (key, value) in enumerate(arguments.items())
+    ]
+    return f"{name}({','.join(each)})"

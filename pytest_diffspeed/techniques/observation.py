@@ -122,6 +122,8 @@ class SchedulerCalls:
     ``pipeline_sets_begin`` counts calls of ``set_begin_index`` from outside the scheduler,
     ``index_lookups`` those of ``index_for_timestep``, which reads a value from the device.
     ``starts_at_first`` says whether the first step was at ``timesteps[0]``; ``None``: no step.
+    ``stepped`` counts the steps by the class of the scheduler, whichever it was, and ``config`` is
+    the configuration of the last one that stepped.
     """
 
     table_devices: Mapping[str, str] = field(default_factory=dict)
@@ -129,6 +131,8 @@ class SchedulerCalls:
     pipeline_sets_begin: int = 0
     index_lookups: int = 0
     starts_at_first: bool | None = None
+    stepped: Mapping[str, int] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

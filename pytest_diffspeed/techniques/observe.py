@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -257,6 +257,8 @@ class _SchedulerWatch:
         self.lookups = 0
         self.begins = 0
         self.starts_at_first: bool | None = None
+        self.stepped: Counter[str] = Counter()
+        self.config: Mapping[str, object] = {}
         self._pipeline = pipeline
         self._setting = False
         self._fresh: list[Any] = []  # schedulers that have not stepped since set_timesteps
@@ -283,6 +285,8 @@ class _SchedulerWatch:
             self.begins,
             self.lookups,
             self.starts_at_first,
+            dict(self.stepped),
+            self.config,
         )
 
     def _set_timesteps(
@@ -317,6 +321,8 @@ class _SchedulerWatch:
         return method(*args, **kwargs)
 
     def _step(self, scheduler: Any, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.stepped[type(scheduler).__name__] += 1
+        self.config = dict(getattr(scheduler, "config", None) or {})
         if any(scheduler is fresh for fresh in self._fresh):
             self._fresh = [fresh for fresh in self._fresh if fresh is not scheduler]
             timestep = args[1] if len(args) > 1 else kwargs.get("timestep")

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 from ..common.errors import UnknownStackError, nearest
-from .arguments import bound, name_and_arguments, split
+from .arguments import name_and_arguments, split
 from .registry import techniques
 from .technique import Technique
 
@@ -100,7 +100,7 @@ def _technique(text: str) -> Technique:
     known = techniques()
     if name not in known:
         raise UnknownStackError(f"no technique is called {name!r}; {nearest(name, known)}")
-    return known[name].with_arguments(bound(name, given, known[name].parameters))
+    return known[name].with_arguments(known[name].read_arguments(given))
 
 
 def parse_stacks(text: str) -> tuple[Stack, ...]:

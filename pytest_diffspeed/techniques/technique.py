@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..accelerators.registry import missing_feature
 from ..common.errors import NotUndoneError
-from .arguments import Parameter, Value, canonical
+from .arguments import Parameter, Value, bound, canonical
 from .observation import Observation as Observation
 
 if TYPE_CHECKING:
@@ -27,18 +27,19 @@ class Family(IntEnum):
     """Families in the canonical order in which a stack is applied, whatever order was written.
 
     The order is forced by what each does: projections are fused before they are quantized,
-    weights are cast before either, a cache wraps the blocks as they will run, and compilation
-    comes last because it freezes what it sees.
+    weights are cast before either, a scheduler is there before anything is changed on it, a cache
+    wraps the blocks as they will run, and compilation comes last because it freezes what it sees.
     """
 
     PRECISION = 1
     LAYOUT = 2
     PROJECTIONS = 3
     QUANTIZATION = 4
-    SCHEDULER = 5
-    ATTENTION = 6
-    CACHE = 7
-    COMPILE = 8
+    SOLVER = 5
+    SCHEDULER = 6
+    ATTENTION = 7
+    CACHE = 8
+    COMPILE = 9
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,21 @@ class Technique(ABC):
     """What may be written behind the name, as in ``compile(mode=reduce-overhead)``."""
     arguments: Mapping[str, Value] = MappingProxyType({})
     """Those that were written and are no default."""
+    by_place: ClassVar[int] = 0
+    """How many of its first arguments are written without their names."""
+    example: ClassVar[str] = ""
+    """Of a technique that cannot do without arguments: one way of writing it, ``steps(10)``."""
     undoable: ClassVar[bool] = False
     why_not_undoable: ClassVar[str] = "it changes the weights for good"
+
+    def read_arguments(self, given: Sequence[tuple[str | None, Value]]) -> Mapping[str, Value]:
+        """What was written behind the name, checked; those by place have no name.
+
+        Raises:
+            UnknownStackError: an argument is missing, unknown, given twice, or has no value that it
+                can have.
+        """
+        return bound(self.name, given, self.parameters)
 
     def with_arguments(self, arguments: Mapping[str, Value]) -> Technique:
         """This technique with ``arguments``, which :attr:`parameters` allow."""
@@ -99,7 +113,7 @@ class Technique(ABC):
     @property
     def text(self) -> str:
         """The name with the arguments, as a stack has it."""
-        return canonical(self.name, self.arguments)
+        return canonical(self.name, self.arguments, by_place=self.by_place)
 
     def missing_hardware(self, device: Device) -> str | None:
         """Why ``device`` cannot do this, or ``None``: the first of :attr:`needs` that it lacks."""

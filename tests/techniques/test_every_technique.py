@@ -24,6 +24,7 @@ MISFITS = {
     ("cpu_sigmas", "transformer"): "it sets the begin index itself, so there is nothing to gain",
     ("int8_dynamic", "unet"): r"its filter takes none of \d+ linear layers; .* multiply-adds",
     ("int8_dynamic", "transformer"): r"its filter takes none of \d+ linear layers",
+    ("scheduler", "transformer"): "its model predicts flows",
     ("no_sdpa", "transformer"): "no attention processor without SDPA .* sdpa_math is the nearest",
 }
 LOSSLESS = {"fp32", "sdpa_flash", "sdpa_math", "no_sdpa", "channels_last", "fused_qkv"}
@@ -39,13 +40,14 @@ NAMES = [
 @pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.technique.KnownSlowWarning")
 def test_it_is_proven_or_says_why_it_does_not_fit(name, kind, tiny):
     pipeline, call = tiny(kind)
+    stack = techniques()[name].example or name
     if (name, kind) in MISFITS:
         with pytest.raises(IncompatibleError, match=MISFITS[name, kind]):
-            apply_stack(pipeline, name, call=call)
+            apply_stack(pipeline, stack, call=call)
         return
     with third_party():
         baseline = call(pipeline)
-    applied = apply_stack(pipeline, name, call=call)
+    applied = apply_stack(pipeline, stack, call=call)
     (proof,) = applied.proofs
     assert proof.technique == name
     assert proof.found and proof.figures

@@ -67,6 +67,10 @@ def apply_to_fakes(
     return compiled
 
 
+_REALLY_RUNS = (Family.SOLVER, Family.SCHEDULER)
+"""Families that change nothing on a component: the scheduler runs on its own values."""
+
+
 def apply_one(
     technique: Technique,
     pipeline: DiffusionPipeline,
@@ -79,7 +83,7 @@ def apply_one(
     try:
         with ExitStack() as contexts:
             contexts.enter_context(third_party())
-            if technique.family is not Family.SCHEDULER:  # that one really runs
+            if technique.family not in _REALLY_RUNS:
                 contexts.enter_context(components.on_the_gpu())
             technique.apply_seen(pipeline, lambda: seen)
     except IncompatibleError:

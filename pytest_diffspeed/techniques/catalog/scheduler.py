@@ -6,7 +6,7 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...common.errors import NotEffectiveError
+from ...common.errors import IncompatibleError, NotEffectiveError
 from ..technique import Family, Observation, Proof, Technique
 from ..undo_notes import memory, put_back
 
@@ -53,6 +53,9 @@ class CpuSigmas(Technique):
         return None
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
+        reason = self.incompatible(pipeline)  # of the scheduler that the stack has put there
+        if reason is not None:
+            raise IncompatibleError(f"{self.name} is incompatible with this stack: {reason}")
         scheduler: Any = pipeline.scheduler
         original = scheduler.set_timesteps
         memory(pipeline, self.name)["set_timesteps"] = vars(scheduler).get("set_timesteps")

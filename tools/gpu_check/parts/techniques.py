@@ -19,6 +19,7 @@ import warnings
 from checks import NoMeaning, Part
 from technique_bench import Bench
 from technique_compiled import compile_pipeline, compile_toy, graph_skipped
+from technique_evidence import OF_THE_HOST
 from technique_negatives import NEGATIVES, families_without
 from technique_numbers import BORDER, attention_errors, reference_errors
 
@@ -76,7 +77,8 @@ def registered() -> tuple[list[str], list[str]]:
     from pytest_diffspeed.techniques.registry import techniques
     from pytest_diffspeed.techniques.technique import Family
 
-    known = sorted(techniques().values(), key=lambda technique: technique.family)
+    tried = [t for t in techniques().values() if t.family.name not in OF_THE_HOST]
+    known = sorted(tried, key=lambda technique: technique.family)
     compiled = [t.name for t in known if t.family is Family.COMPILE]
     return [t.name for t in known if t.family is not Family.COMPILE], compiled
 
