@@ -137,9 +137,7 @@ def test_what_only_the_old_scheduler_can_do_is_told(pipeline, monkeypatch):
             raise ValueError("this pipeline sets `sigmas`, which its scheduler does not take")
         return pipe("a fox", num_inference_steps=steps, height=64, width=64)[0]
 
-    with pytest.raises(
-        IncompatibleError, match=r"a call with DPM.* raised ValueError: .*`sigm"
-    ):
+    with pytest.raises(IncompatibleError, match=r"a call with DPM.* raised ValueError: .*`sigm"):
         apply_stack(pipeline, KARRAS, call=only_euler)
 
 
