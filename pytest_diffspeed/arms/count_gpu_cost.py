@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..common.errors import AbsentArmError, DiffspeedError, MeasurementError, SelfComparisonError
 from .base_commit.place import Place, this_process
-from .gpu_cost.order import CountOrder
+from .gpu_cost.order import CountOrder, Tell, silent
 from .gpu_cost.result import GpuCost
 from .worker.process import WorkerProcess
 
@@ -24,6 +24,8 @@ def count_gpu_cost(
     steps: int | None = None,
     prompts: Sequence[str] | None = None,
     reduced: bool = True,
+    resources: bool = False,
+    tell: Tell = silent,
 ) -> GpuCost:
     """What one call of a pipeline with a stack asks of a GPU that need not be there.
 
@@ -40,6 +42,9 @@ def count_gpu_cost(
         prompts: in place of the source's; the first one is used.
         reduced: count long runs of equal blocks by two and three of them where the stack compiles;
             the width stays.
+        resources: also registers and memory of each Triton kernel of a stack that compiles
+            (``CountedCalls.resources``), about a second a kernel.
+        tell: gets a line of what is going on now and then.
 
     Raises:
         MeasurementError: it cannot be counted, in one sentence: a build of torch without CUDA, code
@@ -48,12 +53,13 @@ def count_gpu_cost(
     """
     return count_in(
         this_process(),
-        CountOrder(target, stack, gpu, steps, tuple(prompts or ()), reduced),
+        CountOrder(target, stack, gpu, steps, tuple(prompts or ()), reduced, resources=resources),
+        tell,
     )
 
 
-def count_in(place: Place, order: CountOrder) -> GpuCost:
-    """Count in a process at ``place``: this tree, or a base's.
+def count_in(place: Place, order: CountOrder, tell: Tell = silent) -> GpuCost:
+    """Count in a process at ``place``: this tree, or a base's; ``tell`` gets its progress.
 
     Raises:
         AbsentArmError, SelfComparisonError: see ``Workers.base_and_head``.
@@ -66,6 +72,9 @@ def count_in(place: Place, order: CountOrder) -> GpuCost:
     try:
         worker.send({"do": "gpu_cost", "order": order.as_dict()})
         answer = worker.answer("counting its GPU cost", WAIT_S)
+        while "progress" in answer:
+            tell(str(answer["progress"]))
+            answer = worker.answer("counting its GPU cost", WAIT_S)
     finally:
         worker.end()
     if "refused" in answer:

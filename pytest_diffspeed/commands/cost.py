@@ -52,6 +52,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="of a call: how much of the peaks that needs; more than all of them is impossible",
     )
     parser.add_argument(
+        "--resources",
+        action="store_true",
+        help="also registers, stack and shared memory of the Triton kernels of a --stack that "
+        "compiles, about a second a kernel",
+    )
+    parser.add_argument(
         "--full-depth",
         action="store_true",
         help="compile all blocks, also where a few of them tell what the others cost",
@@ -68,17 +74,20 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         DiffspeedError: it cannot be counted.
     """
+    from .cost_resources import resource_lines
     from .cost_text import bound_lines, difference_lines, table_lines
 
     if arguments.claimed is not None and not arguments.claimed > 0:
         raise UsageError(f"--claimed={arguments.claimed:g}: give the seconds of a call, above 0")
     if arguments.json is not None:
         check_output(str(arguments.json), _MARK)
-    stacks = [arguments.stack, *([arguments.against] if arguments.against else [])]
-    # To stderr, so that the table can be redirected.
-    progress = Progress(lambda line: print(line, file=sys.stderr, flush=True))
-    costs = [_counted(arguments, stack, progress) for stack in stacks]
+    progress = Progress(_to_stderr)
+    costs = [_counted(arguments, arguments.stack, progress, resources=arguments.resources)]
+    if arguments.against:
+        costs.append(_counted(arguments, arguments.against, progress))
     print("\n".join(table_lines(costs[0], most=arguments.lines)))
+    if arguments.resources:
+        print("\n".join(["", *resource_lines(costs[0], most=arguments.lines)]))
     if arguments.bound or arguments.claimed is not None:
         print("\n".join(bound_lines(costs[0], arguments.gpu, arguments.claimed)))
     if len(costs) > 1:
@@ -89,9 +98,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _counted(arguments: argparse.Namespace, stack: str, progress: Progress) -> GpuCost:
+def _to_stderr(line: str) -> None:
+    """So that the table can be redirected."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _counted(
+    arguments: argparse.Namespace, stack: str, progress: Progress, *, resources: bool = False
+) -> GpuCost:
     from ..arms.count_gpu_cost import count_gpu_cost
 
+    if resources:
+        progress.line("registers take about a second for each Triton kernel")
     with progress.phase(f"counting {arguments.source} with {stack}"):
         return count_gpu_cost(
             arguments.source,
@@ -99,4 +117,6 @@ def _counted(arguments: argparse.Namespace, stack: str, progress: Progress) -> G
             stack=stack,
             steps=arguments.steps,
             reduced=not arguments.full_depth,
+            resources=resources,
+            tell=Progress(_to_stderr).transient,  # beside the lines of the phase
         )

@@ -24,7 +24,12 @@ from .difference import CostComparison, CostLimits, FigureChange, KernelChange, 
 from .errors import GpuCostError, ValueDependentError
 from .fake_gpu import FakeGpu
 from .gpus import GPUS, UNITS, Gpu, named_gpu
-from .resources import KernelResources, triton_resources
+from .resources import (
+    KernelResources,
+    distinct_sources,
+    kernel_resources,
+    triton_resources,
+)
 
 __all__ = [
     "GPUS",
@@ -45,7 +50,9 @@ __all__ = [
     "compare_costs",
     "count_compiled",
     "count_eager",
+    "distinct_sources",
     "fastest_possible",
+    "kernel_resources",
     "named_gpu",
     "triton_resources",
 ]

@@ -10,7 +10,7 @@ import ast
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,19 @@ class KernelResources:
     shared_bytes: Range
 
 
+def distinct_sources(codes: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Name and source of each Triton kernel in several codes, those that are alike once.
+
+    Inductor numbers its kernels in each code anew: a name may stand for two kernels, and one kernel
+    have two names.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for code in codes:
+        for name, source in triton_sources(code).items():
+            found.setdefault(source.replace(name, ""), (name, source))
+    return tuple(found.values())
+
+
 def triton_sources(code: str) -> dict[str, str]:
     """Name → source of each Triton kernel in a code that Inductor wrote."""
     found: dict[str, str] = {}
@@ -55,17 +68,22 @@ def triton_resources(code: str) -> Iterator[KernelResources]:
     Raises:
         GpuCostError: where triton's wheel has no cuobjdump, or a kernel does not compile.
     """
-    tool = triton_private.cuobjdump()
     for name, source in triton_sources(code).items():
-        binaries = triton_private.binaries(name, source)
-        used = [usage(tool, binary.cubin) for binary in binaries]
-        yield KernelResources(
-            name,
-            len(used),
-            _range([one["REG"] for one in used]),
-            _range([one["STACK"] for one in used]),
-            _range([binary.shared_bytes for binary in binaries]),
-        )
+        yield kernel_resources(name, source)
+
+
+def kernel_resources(name: str, source: str) -> KernelResources:
+    """Of one of :func:`triton_sources`; see :func:`triton_resources`."""
+    tool = triton_private.cuobjdump()
+    binaries = triton_private.binaries(name, source)
+    used = [usage(tool, binary.cubin) for binary in binaries]
+    return KernelResources(
+        name,
+        len(used),
+        _range([one["REG"] for one in used]),
+        _range([one["STACK"] for one in used]),
+        _range([binary.shared_bytes for binary in binaries]),
+    )
 
 
 def usage(tool: Path, cubin: bytes) -> dict[str, int]:

@@ -1,16 +1,18 @@
 """``diffspeed cost``: what it prints and writes, of a real count and of made-up ones."""
 
 import json
+from dataclasses import replace
 
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
 from pytest_diffspeed.commands.cli import main
+from pytest_diffspeed.commands.cost_resources import resource_lines
 from pytest_diffspeed.commands.cost_text import (
     WIDTH,
     bound_lines,
     difference_lines,
     table_lines,
 )
-from pytest_diffspeed.gpucost import Cost, Kernel
+from pytest_diffspeed.gpucost import Cost, Kernel, KernelResources
 from tests.counting_gpu_cost import needs_counts
 
 LINE = "a_folder/with_a_long_name/another_folder_with_a_long_name/the_models_attention.py:1234"
@@ -129,6 +131,37 @@ def test_a_claim_of_no_time_is_refused(capsys):
 def test_blocks_that_were_calculated_are_said():
     few = "38 Block, calculated from 2 and 3"
     assert f"unet: {few}" in table_lines(made("compile", calls("unet", (0,), GEMM, depth=few)))
+
+
+def resources(name, registers, stack=(0, 0), shared=(0, 2048), variants=2):
+    return KernelResources(name, variants, registers, stack, shared)
+
+
+def test_registers_are_ranges_with_the_worst_first_and_the_rest_counted():
+    kernels = (
+        resources("triton_poi_fused_add_1", (16, 16)),
+        resources(f"triton_red_fused_{'norm_' * 20}2", (40, 60), shared=(4096, 16384)),
+        resources("triton_poi_fused_cat_3", (20, 24), stack=(0, 32)),
+    )
+    cost = made("compile", replace(calls("unet", (0,), GEMM), resources=kernels))
+    lines = resource_lines(cost, most=2)
+    assert (
+        lines[4] == "unet: 3 distinct Triton kernels, 1 with stack in a variant; the 2 worst of "
+        "these, 1 not shown"
+    )
+    assert lines[5].split() == ["registers", "stack", "shared", "variants", "kernel"]
+    assert lines[6].split()[:3] == ["20–24", "0–32", "B"]
+    assert lines[6].endswith("triton_poi_fused_cat_3")
+    assert lines[7].split()[:5] == ["40–60", "0", "B", "4.1", "kB–16.4"]
+    assert len(lines) == 8
+    assert max(map(len, lines)) <= WIDTH
+    assert GpuCost.from_json(json.loads(json.dumps(cost.to_json()))) == cost
+
+
+@needs_counts
+def test_registers_of_a_stack_that_compiles_nothing_are_refused(capsys):
+    assert main(["cost", "demo", "--stack", "bf16", "--steps", "1", "--resources"]) == 2
+    assert "bf16 compiles nothing, so it has no Triton kernels" in capsys.readouterr().err
 
 
 @needs_counts

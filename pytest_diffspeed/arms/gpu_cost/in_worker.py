@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,16 @@ import torch
 from ...accelerators.registry import resolve_device
 from ...common.errors import DiffspeedError, MeasurementError, SourceError, UsageError
 from ...common.quiet import third_party
-from ...gpucost import Cost, FakeGpu, Gpu, GpuCostError, count_compiled, count_eager, named_gpu
+from ...gpucost import (
+    Cost,
+    FakeGpu,
+    Gpu,
+    GpuCostError,
+    KernelResources,
+    count_compiled,
+    count_eager,
+    named_gpu,
+)
 from ...pipelines.call import PipelineCall
 from ...pipelines.call_watch import CallWatch
 from ...pipelines.entries import FORWARD
@@ -25,9 +34,10 @@ from ...techniques.stacks import parse_stack
 from ...techniques.targets import PROOF_STEPS, note_targets
 from .depth import count_few_blocks
 from .fake_components import Entered, FakeComponents, Seen
-from .order import CountOrder
+from .order import CountOrder, Tell, silent
 from .result import COMPILED, EAGER, CountedCalls, GpuCost
 from .stack import CompiledParts, apply_to_fakes
+from .triton_kernels import resources_of
 from .weightless import build
 
 NOT_COUNTED = (
@@ -35,8 +45,10 @@ NOT_COUNTED = (
 )
 
 
-def count_here(order: CountOrder) -> GpuCost:
+def count_here(order: CountOrder, tell: Tell = silent) -> GpuCost:
     """Count in this process, which believes from now on that it has a GPU.
+
+    ``tell`` is told what is going on, where that takes long.
 
     Raises:
         DiffspeedError: with one sentence.
@@ -47,14 +59,14 @@ def count_here(order: CountOrder) -> GpuCost:
     except GpuCostError as error:
         raise UsageError(str(error)) from None
     try:
-        counted = _count(order, gpu)
+        counted = _count(order, gpu, tell)
     except GpuCostError as error:
         raise MeasurementError(f"{order.source!r} with {order.stack}: {error}") from error
     took_s = time.perf_counter() - started
     return GpuCost(**{**vars(counted), "took_s": took_s, "peak_bytes": _peak_bytes()})
 
 
-def _count(order: CountOrder, gpu: Gpu) -> GpuCost:
+def _count(order: CountOrder, gpu: Gpu, tell: Tell) -> GpuCost:
     torch.set_num_threads(order.threads)
     stack = parse_stack(order.stack)
     source = parse_source(order.source)
@@ -76,6 +88,11 @@ def _count(order: CountOrder, gpu: Gpu) -> GpuCost:
 
     device = resolve_device("cuda:0")
     counting.compiled = apply_to_fakes(stack, pipeline, components, device, short)
+    if order.resources and not counting.compiled.denoisers:
+        raise UsageError(
+            f"{stack} compiles nothing, so it has no Triton kernels whose registers could be told: "
+            "add a technique that compiles, such as +compile, or leave --resources out"
+        )
     watch = CallWatch(pipeline)
     with (
         components.counted(counting.count, lambda: watch.now) as seen,
@@ -87,12 +104,15 @@ def _count(order: CountOrder, gpu: Gpu) -> GpuCost:
         call(pipeline)
     observed = watch.observed()
     ends = [end for loop in watch.loops() for end in loop.ends]
+    resources = resources_of(counting.codes, tell) if order.resources else {}
     return GpuCost(
         source=order.source,
         stack=stack.name,
         gpu=gpu.name,
         steps=observed.steps,
-        calls=_counted_calls(seen, counting, ends, {c.name: c.role for c in observed.components}),
+        calls=_counted_calls(
+            seen, counting, ends, {c.name: c.role for c in observed.components}, resources
+        ),
         key=_key(fake, counting.compiled),
         not_counted=NOT_COUNTED,
         notes=tuple(dict.fromkeys(note for cost in seen.costs for note in cost.notes)),
@@ -106,6 +126,8 @@ class _Counting:
         self.compiled = CompiledParts()
         self.depths: list[str] = []
         self.hows: list[str] = []
+        self.codes: dict[int, list[str]] = {}
+        """What the compiler wrote, by the number of the call."""
         self._fake = fake
         self._reduced = reduced
 
@@ -121,6 +143,7 @@ class _Counting:
             self.hows.append(EAGER)
             self.depths.append("")
             return self.eagerly(entered, args, kwargs)
+        code = self.codes.setdefault(len(self.hows), [])
 
         def compiled() -> tuple[Cost, Any]:
             return count_compiled(
@@ -129,6 +152,7 @@ class _Counting:
                 kwargs,
                 fake=self._fake,
                 inductor_options=self.compiled.options,
+                code=code,
             )
 
         def flops() -> int:
@@ -141,7 +165,11 @@ class _Counting:
 
 
 def _counted_calls(
-    seen: Seen, counting: _Counting, ends: list[int], role_of: dict[str, Role]
+    seen: Seen,
+    counting: _Counting,
+    ends: list[int],
+    role_of: dict[str, Role],
+    resources: Mapping[int, tuple[KernelResources, ...]],
 ) -> tuple[CountedCalls, ...]:
     found = []
     for number, cost in enumerate(seen.costs):
@@ -160,6 +188,7 @@ def _counted_calls(
                 steps,
                 cost,
                 counting.depths[number],
+                resources.get(number, ()),
             )
         )
     return tuple(found)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+Tell = Callable[[str], object]
+"""Gets a line of what is going on, where that takes long."""
+
+
+def silent(text: str) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -13,8 +20,8 @@ class CountOrder:
 
     ``gpu`` is a name or a ``….json``; ``steps`` and ``prompts`` replace those of the source;
     ``reduced`` lets long runs of equal blocks be counted by a few of them where the stack
-    compiles.  ``not_from``, ``own_environment`` and ``tree`` are those of
-    :class:`~..worker.protocol.BuildOrder`.
+    compiles.  ``resources``: also registers and memory of each Triton kernel.  ``not_from``,
+    ``own_environment`` and ``tree`` are those of :class:`~..worker.protocol.BuildOrder`.
     """
 
     source: str
@@ -24,6 +31,7 @@ class CountOrder:
     prompts: tuple[str, ...] = ()
     reduced: bool = True
     threads: int = 1
+    resources: bool = False
     not_from: str | None = None
     own_environment: bool = False
     tree: str | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...common.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from ...gpucost import Cost
+    from ...gpucost import Cost, KernelResources
 
 EAGER = "eager"
 COMPILED = "compiled"
@@ -23,7 +23,8 @@ class CountedCalls:
     what :class:`~pytest_diffspeed.pipelines.observed.Role` says.  ``steps`` has the number of the
     denoising step of each call, from 0; of calls outside of the steps it is empty, and ``calls``
     says how many they are.  ``how``: ``eager`` or ``compiled``.  ``depth``: how repeated blocks
-    were counted where not all of them were, in words.
+    were counted where not all of them were, in words.  ``resources``: of its Triton kernels, those
+    that are alike once, where they were asked for.
     """
 
     component: str
@@ -33,6 +34,7 @@ class CountedCalls:
     steps: tuple[int, ...]
     cost: Cost
     depth: str = ""
+    resources: tuple[KernelResources, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,11 @@ class GpuCost:
         """JSON's types only."""
         plain = {**asdict(self), "key": dict(self.key), "calls": []}
         plain["calls"] = [
-            {**{k: v for k, v in vars(one).items() if k != "cost"}, "cost": one.cost.to_json()}
+            {
+                **vars(one),
+                "cost": one.cost.to_json(),
+                "resources": [asdict(kernel) for kernel in one.resources],
+            }
             for one in self.calls
         ]
         return plain
@@ -118,12 +124,26 @@ class GpuCost:
 
         calls = tuple(
             CountedCalls(
-                **{**one, "steps": tuple(one["steps"]), "cost": Cost.from_json(one["cost"])}
+                **{
+                    **one,
+                    "steps": tuple(one["steps"]),
+                    "cost": Cost.from_json(one["cost"]),
+                    "resources": _resources(one.get("resources", ())),
+                }
             )
             for one in plain["calls"]
         )
         tuples = {name: tuple(plain[name]) for name in ("not_counted", "notes")}
         return cls(**{**plain, **tuples, "calls": calls})
+
+
+def _resources(plain: Sequence[Mapping[str, Any]]) -> tuple[KernelResources, ...]:
+    from ...gpucost import KernelResources
+
+    ranges = ("registers", "stack_bytes", "shared_bytes")
+    return tuple(
+        KernelResources(**{**one, **{name: tuple(one[name]) for name in ranges}}) for one in plain
+    )
 
 
 def _total(costs: Sequence[tuple[Cost, int]]) -> Cost:

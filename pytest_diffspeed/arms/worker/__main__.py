@@ -32,7 +32,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         end_with_parent(int(sys.argv[1]), Path(sys.argv[0]).parent)
     answers = _private_output()
-    worker = _Worker()
+    worker = _Worker(lambda text: _answer(answers, {"progress": text}))
     for line in sys.stdin.buffer:
         try:
             answer = worker.obey(from_line(line) or {})
@@ -44,7 +44,8 @@ def main() -> None:
 class _Worker:
     """Holds one arm at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell = tell
         self._order: BuildOrder | None = None
         self._arm: PreparedArm | None = None
         self._clock: Clock | None = None
@@ -65,7 +66,7 @@ class _Worker:
         if do == "build":
             return {"ready": self._build(BuildOrder.from_dict(order["order"]))}
         if do == "gpu_cost":
-            return _gpu_cost(order["order"])
+            return _gpu_cost(order["order"], self._tell)
         if self._order is None or self._arm is None or self._clock is None:
             raise ValueError(f"{do!r} was asked of a worker that has built nothing")
         if do == "release":
@@ -190,7 +191,7 @@ def _build(
     return prepared, clock_for(device), facts
 
 
-def _gpu_cost(plain: dict[str, Any]) -> dict[str, Any]:
+def _gpu_cost(plain: dict[str, Any], tell: Callable[[str], object]) -> dict[str, Any]:
     """The count, or why there is none; this process is of no other use afterwards."""
     from ...common.errors import DiffspeedError
     from ..gpu_cost.in_worker import count_here
@@ -201,7 +202,7 @@ def _gpu_cost(plain: dict[str, Any]) -> dict[str, Any]:
         drop_from_path(Path(order.not_from))
     _load_extensions()
     try:
-        counted = count_here(order)
+        counted = count_here(order, tell)
         if order.not_from is not None:
             assert_not_imported(Path(order.not_from), shared=not order.own_environment)
         if order.tree is not None and not order.own_environment:

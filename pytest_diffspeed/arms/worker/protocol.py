@@ -3,10 +3,11 @@
 The parent writes to the worker's standard input: ``{"do": "build", "order": …}`` (a
 :class:`BuildOrder`), then any number of ``{"do": "call"}``, ``{"do": "discard"}`` or ``{"do":
 "probe", "at": …}`` (:mod:`..probes`).  After ``{"do": "release"}`` it may build another arm.  A
-worker that counts a GPU cost, ``{"do": "gpu_cost", "order": …}``, does that and nothing else.  The
-worker answers each line with one on a pipe of its own; what libraries print goes to its standard
-error, which the parent keeps for the case of a crash.  The end of its input ends a worker, so none
-outlives its parent.
+worker that counts a GPU cost, ``{"do": "gpu_cost", "order": …}``, does that and nothing else;
+before its answer it may say ``{"progress": TEXT}`` any number of times.  The worker answers each
+line with one on a pipe of its own; what libraries print goes to its standard error, which the
+parent keeps for the case of a crash.  The end of its input ends a worker, so none outlives its
+parent.
 
 Times are taken by the worker's own clock, inside the worker: nothing of the pipe is in them.
 """

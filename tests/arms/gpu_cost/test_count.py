@@ -169,7 +169,8 @@ def test_a_few_blocks_tell_what_all_of_them_cost():
 
 @pytest.mark.slow
 def test_what_a_stack_compiles_is_counted_in_the_code_that_the_compiler_writes():
-    order = CountOrder("random:DDPMPipeline", "bf16+compile(mode=max-autotune)", "a100", steps=1)
+    stack = "bf16+compile(mode=max-autotune)"
+    order = CountOrder("random:DDPMPipeline", stack, "a100", steps=1, resources=True)
     answer = in_one_process("tests.arms.gpu_cost.count_all", json.dumps([order.as_dict()]))
     cost = GpuCost.from_json(answer[0])
     (unet,) = cost.calls
@@ -181,6 +182,10 @@ def test_what_a_stack_compiles_is_counted_in_the_code_that_the_compiler_writes()
     assert figures["kind.pointwise"] == 0
     assert any("max_autotune was counted as off" in note for note in cost.notes)
     assert "max_autotune" in cost.key["inductor_options"]
+    generated = figures["kind.triton_pointwise"] + figures["kind.triton_reduction"]
+    assert 20 < len(unet.resources) <= generated + figures["kind.layout"]
+    assert len({kernel.name for kernel in unet.resources}) == len(unet.resources)
+    assert all(8 <= low <= high <= 255 for low, high in (k.registers for k in unet.resources))
 
 
 GEMM = Kernel("addmm", "gemm", 100, 10, "b16", (1, 2, 2, 2))
