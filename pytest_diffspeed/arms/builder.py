@@ -13,6 +13,7 @@ from ..pipelines.call import PipelineCall
 from ..pipelines.cases import CallDefaults
 from ..pipelines.sources import PipelineSource, explain_load_error
 from ..techniques.apply import apply_stack
+from ..techniques.call_steps import call_of
 from ..techniques.stacks import BASELINE_NAME
 from ..techniques.technique import Family, KnownSlowWarning
 from .prepared_arm import PreparedArm
@@ -66,7 +67,7 @@ class Builder:
     def prepare(
         self, spec: ArmSpec, pipeline: DiffusionPipeline, call: PipelineCall
     ) -> PreparedArm:
-        """Apply the stack in place, run it once and prove it.
+        """Apply the stack in place, run it once and prove it; ``call`` is the baseline's.
 
         Raises:
             SourceError: the first call failed.
@@ -86,4 +87,5 @@ class Builder:
                 f"pipeline source {spec.source!r} with {spec.stack}: the first call failed: "
                 f"{explain_load_error(error, call.what_was_given())}"
             ) from error
-        return PreparedArm(spec, pipeline, call, applied, compilation.seen)
+        own = call_of(spec.stack, pipeline, call)
+        return PreparedArm(spec, pipeline, own, applied, compilation.seen)

@@ -22,6 +22,7 @@ from ..pipelines.entries import entries
 from ..pipelines.observed import ObservedCall, observe_steps
 from ..pipelines.pipeline_state import changed_aspects, pipeline_state
 from ..techniques.apply import PROOF_STEPS, Applied, running
+from ..techniques.call_steps import known_steps
 from ..techniques.targets import observed_untouched
 from ..timing.arm import Arm
 from ..timing.gc_paused import gc_paused
@@ -91,7 +92,16 @@ class PreparedArm:
         return found
 
     def steps_of_call(self) -> int:
-        """How many steps a whole call has, which may be more than were asked for; 0: none."""
+        """How many steps a whole call has, which may be more than were asked for; 0: none.
+
+        Counted where a stack that changes the schedule was applied to this pipeline or another one
+        of its source, else from the steps of a shorter call.
+        """
+        counted = self.applied.call_steps
+        if counted is None and not self.spec.stack.changes_schedule:
+            counted = known_steps(self.call) or None
+        if counted is not None:
+            return counted
         observed, in_steps = self.observed()
         return round(observed.steps * self.call.defaults.steps / in_steps)
 

@@ -19,6 +19,7 @@ from ..common.quiet import third_party
 from ..common.text import first_line
 from ..pipelines.compile_failure import explain_compile_failure
 from ..pipelines.pipeline_state import Habits, changed, pipeline_state
+from .call_steps import counted_steps, untouched_steps, with_steps
 from .global_state import preserved
 from .observation import CudaGraphs
 from .precision_flags import ieee_fp32
@@ -41,7 +42,8 @@ class Applied:
 
     ``first_call_s`` contains compilation where the stack compiles.  ``known_slow`` are the
     sentences of the warnings that were given.  ``cuda_graph_launches`` were seen in the last call
-    of the proofs.  ``habits`` is what the pipeline changes of itself in each call.
+    of the proofs.  ``habits`` is what the pipeline changes of itself in each call.  ``call_steps``
+    are the denoising steps of a whole call, counted where the stack changes the schedule.
     """
 
     stack: Stack
@@ -50,6 +52,7 @@ class Applied:
     known_slow: tuple[str, ...] = ()
     cuda_graph_launches: int = 0
     habits: Habits = frozenset()
+    call_steps: int | None = None
 
     def __str__(self) -> str:
         """What the first call took, and the proof of each technique."""
@@ -116,6 +119,8 @@ def apply_stack(
 ) -> Applied:
     """Apply ``stack`` to ``pipeline`` in place, run it, and prove each technique.
 
+    With ``steps(n)`` the pipeline stays as it is: whoever calls it afterwards asks for ``n`` steps.
+
     Args:
         pipeline: in float32 and eager, on the device where it will run.
         stack: such as ``"bf16+compile"``, in any order.
@@ -146,10 +151,14 @@ def apply_stack(
         slow = tuple(s for t in stack.techniques() if (s := t.known_slow(stack.names)) is not None)
         for sentence in slow:
             warnings.warn(sentence, KnownSlowWarning, stacklevel=2)
+        own = with_steps(stack, pipeline, call)
         with running(stack), third_party():
-            before = _watch_untouched(stack, pipeline, call)
+            before = _watch_untouched(stack, pipeline, own)
+            if stack.changes_schedule:
+                counted = untouched_steps(pipeline, call)
+                before = replace(before or Observation(), call_steps=counted)
             with applying(pipeline, stack):
-                applied = _apply_and_prove(pipeline, stack, call, device, clock, before)
+                applied = _apply_and_prove(pipeline, stack, own, device, clock, before)
     return replace(applied, known_slow=slow)
 
 
@@ -193,7 +202,7 @@ def _apply_and_prove(
     compiled = [t for t in stack.techniques() if t.family is Family.COMPILE]
     for technique in eager:
         technique.apply_seen(pipeline, lambda: _observe(pipeline, call))
-    seen = replace(_observe_applied(eager, pipeline, call), before=before)
+    seen = replace(_observe_applied(stack, pipeline, call), before=before)
     proofs = {t.name: t.prove(pipeline, seen) for t in eager}
     with cuda_graph_skip_reasons() as reasons:
         skips = cuda_graph_skips() if compiled else None
@@ -217,9 +226,14 @@ def _apply_and_prove(
                 proof = proofs[technique.name]
                 proofs[technique.name] = replace(proof, figures={**proof.figures, **(more or {})})
     note_habits(pipeline, habits)
-    launches = seen.cuda_graphs.launches
-    proven = tuple(proofs.values())
-    return Applied(stack, proven, first_call_s, cuda_graph_launches=launches, habits=habits)
+    return Applied(
+        stack,
+        tuple(proofs.values()),
+        first_call_s,
+        cuda_graph_launches=seen.cuda_graphs.launches,
+        habits=habits,
+        call_steps=None if seen.call_steps is None else seen.call_steps.ran,
+    )
 
 
 def _first_call(
@@ -293,12 +307,18 @@ def _observe(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observ
 
 
 def _observe_applied(
-    eager: list[Technique], pipeline: DiffusionPipeline, call: Callable[..., object]
+    stack: Stack, pipeline: DiffusionPipeline, call: Callable[..., object]
 ) -> Observation:
     try:
-        return _observe(pipeline, call)
+        seen = _observe(pipeline, call)
+        if not stack.changes_schedule:
+            return seen
+        counted = counted_steps(pipeline, call)
+        # A proof that takes a whole call has as many steps as the arm's own.
+        steps = counted.ran if targets_of(pipeline).whole else seen.steps
+        return replace(seen, steps=steps, call_steps=counted)
     except Exception as error:
-        for technique in eager:
+        for technique in stack.techniques():
             why = technique.explain(error)
             if why is not None:
                 raise _incompatible(technique, pipeline, why) from error

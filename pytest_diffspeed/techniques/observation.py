@@ -136,6 +136,19 @@ class SchedulerCalls:
 
 
 @dataclass(frozen=True)
+class CallSteps:
+    """The denoising steps of a whole call: how many ``ran``.
+
+    ``told`` are the numbers that ``set_timesteps`` of its schedulers was called with, and
+    ``entries`` how many timesteps these had afterwards, all together.
+    """
+
+    ran: int
+    told: tuple[int, ...] = ()
+    entries: int = 0
+
+
+@dataclass(frozen=True)
 class CompiledPart:
     """One part of a pipeline in a profiler trace of a call after compilation.
 
@@ -176,6 +189,7 @@ class Observation:
     VAE as ``vae.decode``); ``None`` where nothing was to compile.  ``before`` is
     the same of the untouched pipeline, for techniques that set ``watches``.  ``sets_processors``
     are the parts that found other attention processors in the call than they had before it.
+    ``call_steps`` are those of a whole call, counted for techniques that change the schedule.
     """
 
     parts: Mapping[str, PartOps] = field(default_factory=dict)
@@ -187,6 +201,7 @@ class Observation:
     steps: int = 0
     sets_processors: frozenset[str] = frozenset()
     denoisers: tuple[str, ...] = ()
+    call_steps: CallSteps | None = None
 
     @property
     def op_dtypes(self) -> Counter[str]:

@@ -52,6 +52,17 @@ class Stack:
             changed |= technique.changes
         return changed
 
+    @property
+    def call_steps(self) -> int | None:
+        """How many denoising steps its calls are asked for; ``None``: as the baseline's."""
+        asked = (technique.call_steps for technique in self.techniques())
+        return next((steps for steps in asked if steps is not None), None)
+
+    @property
+    def changes_schedule(self) -> bool:
+        """Whether its calls may have other steps than the baseline's."""
+        return any(technique.changes_schedule for technique in self.techniques())
+
     def __str__(self) -> str:
         return self.name
 

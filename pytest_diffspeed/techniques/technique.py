@@ -36,10 +36,11 @@ class Family(IntEnum):
     PROJECTIONS = 3
     QUANTIZATION = 4
     SOLVER = 5
-    SCHEDULER = 6
-    ATTENTION = 7
-    CACHE = 8
-    COMPILE = 9
+    STEPS = 6
+    SCHEDULER = 7
+    ATTENTION = 8
+    CACHE = 9
+    COMPILE = 10
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class Technique(ABC):
     watches: ClassVar[bool] = False
     """Whether a call of the untouched pipeline is to be watched first.
     :meth:`incompatible_with_call` judges by it, and :meth:`prove` finds it in ``seen.before``."""
+    changes_schedule: ClassVar[bool] = False
+    """Whether calls may have another number of denoising steps than the baseline's, or get
+    elsewhere in as many.  Steps of whole calls are then counted before and after
+    (``seen.call_steps``), and images have a preset of their own."""
     extra_warmup_calls: int = 0
     """Untimed calls between the first one and the proof of what was compiled."""
     needs: ClassVar[tuple[Feature, ...]] = ()
@@ -109,6 +114,11 @@ class Technique(ABC):
     def argument(self, name: str) -> Value:
         """What was written for the parameter ``name``, or its default."""
         return self.arguments.get(name, self.parameters[name].default)
+
+    @property
+    def call_steps(self) -> int | None:
+        """How many denoising steps a call is asked for; ``None``: as many as the baseline's."""
+        return None
 
     @property
     def text(self) -> str:

@@ -30,10 +30,11 @@ def test_it_is_proven_by_the_steps_and_undone_to_the_same_object(pipeline, call)
     (proof,) = apply_stack(pipeline, KARRAS, call=call).proofs
     assert proof.found == (
         "all steps by DPMSolverMultistepScheduler with use_karras_sigmas=True in place of "
-        "EulerDiscreteScheduler"
+        "EulerDiscreteScheduler, 1 in a call"
     )
     assert proof.figures == {
         "steps_by": {"DPMSolverMultistepScheduler": 2},
+        "steps": 1,
         "was": "EulerDiscreteScheduler",
         "asked": {"use_karras_sigmas": True},
     }

@@ -30,6 +30,7 @@ from ...pipelines.entries import FORWARD
 from ...pipelines.observed import Role
 from ...pipelines.sources import explain_load_error, parse_source
 from ...techniques.apply import defined_state
+from ...techniques.call_steps import call_of
 from ...techniques.stacks import parse_stack
 from ...techniques.targets import PROOF_STEPS, note_targets
 from .depth import count_few_blocks
@@ -86,6 +87,7 @@ def _count(order: CountOrder, gpu: Gpu, tell: Tell) -> GpuCost:
         with components.counted(counting.eagerly, lambda: 0), defined_state(stack), third_party():
             call(pipeline, steps=PROOF_STEPS)
 
+    own_call = call_of(stack, pipeline, call)
     device = resolve_device("cuda:0")
     counting.compiled = apply_to_fakes(stack, pipeline, components, device, short)
     if order.resources and not counting.compiled.denoisers:
@@ -101,7 +103,7 @@ def _count(order: CountOrder, gpu: Gpu, tell: Tell) -> GpuCost:
         third_party(),
         _explained(order.source, stack.name),
     ):
-        call(pipeline)
+        own_call(pipeline)
     observed = watch.observed()
     ends = [end for loop in watch.loops() for end in loop.ends]
     resources = resources_of(counting.codes, tell) if order.resources else {}

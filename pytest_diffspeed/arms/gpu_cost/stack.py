@@ -67,7 +67,7 @@ def apply_to_fakes(
     return compiled
 
 
-_REALLY_RUNS = (Family.SOLVER, Family.SCHEDULER)
+_REALLY_RUNS = (Family.SOLVER, Family.STEPS, Family.SCHEDULER)
 """Families that change nothing on a component: the scheduler runs on its own values."""
 
 

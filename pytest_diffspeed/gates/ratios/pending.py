@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...arms.spec import ArmSpec
-from ...common.errors import SelfComparisonError
+from ...common.errors import SelfComparisonError, UsageError
 from ...records.verdict import GateResult
 from ...techniques.stacks import PREVIOUS, Stack
 from ..gate import GateContext
 from .evidence_key import attempt_of
-from .marker import SpeedMarker
+from .marker import WHOLE_CALL, SpeedMarker
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -39,6 +39,7 @@ def ask(marker: SpeedMarker, context: GateContext) -> PendingGate | GateResult:
     over = context.previous if marker.over == PREVIOUS else marker.over
     if over == candidate.spec.stack:
         raise SelfComparisonError(f"it would compare {over} with itself")
+    _require_same_steps(marker, candidate.spec.stack, over)
     attempt = attempt_of(marker, context, over)
     if attempt.verdict is not None:
         return attempt.verdict
@@ -46,3 +47,13 @@ def ask(marker: SpeedMarker, context: GateContext) -> PendingGate | GateResult:
     for arm in (baseline, candidate):
         arm.require_unchanged()
     return PendingGate(marker, over, baseline, attempt)
+
+
+def _require_same_steps(marker: SpeedMarker, stack: Stack, over: Stack) -> None:
+    """Raises: UsageError: what tells the two apart is in no pair of the marker's unit."""
+    if marker.unit == WHOLE_CALL or stack.call_steps == over.call_steps:
+        return
+    raise UsageError(
+        f"unit={marker.unit!r}: {stack} and {over} differ in how many steps a call has, and a pair "
+        f"of {marker.unit!r} is the same in both; time whole calls, unit='call'"
+    )

@@ -11,6 +11,7 @@ from ...adapters.diffusers_schedulers import (
     scheduler_names,
 )
 from ...common.errors import NotEffectiveError, UnknownStackError, nearest
+from ...common.quiet import third_party
 from ...common.text import first_line, listed
 from ..arguments import Value, written
 from ..technique import Family, Observation, Proof, Technique
@@ -46,6 +47,7 @@ class Scheduler(Technique):
     summary: ClassVar[str] = "another scheduler, made of the configuration of the pipeline's own"
     changes: ClassVar[frozenset[str] | None] = frozenset({"scheduler"})
     undoable: ClassVar[bool] = True
+    changes_schedule: ClassVar[bool] = True
     by_place: ClassVar[int] = 1
     example: ClassVar[str] = "scheduler(DPMSolverMultistepScheduler)"
 
@@ -144,17 +146,20 @@ class Scheduler(Technique):
                     f"stepped, found {found.config.get(key)!r}"
                 )
         was = type(memory(pipeline, self.name)["own"]).__name__
-        with_ = ", ".join(f"{key}={written(value)}" for key, value in self.given.items())
+        asked = ", ".join(f"{key}={written(value)}" for key, value in self.given.items())
+        steps = None if seen.call_steps is None else seen.call_steps.ran
         return Proof(
             self.name,
-            f"all steps by {self.kind}{f' with {with_}' if with_ else ''} in place of {was}",
-            {"steps_by": dict(found.stepped), "was": was, "asked": self.given},
+            f"all steps by {self.kind}{f' with {asked}' if asked else ''} in place of {was}"
+            f"{'' if steps is None else f', {steps} in a call'}",
+            {"steps_by": dict(found.stepped), "steps": steps, "was": was, "asked": self.given},
         )
 
     def _made_of(self, own: Any) -> Any:
         import diffusers
 
-        return getattr(diffusers, self.kind).from_config(own.config, **self.given)
+        with third_party():
+            return getattr(diffusers, self.kind).from_config(own.config, **self.given)
 
 
 def _checked(kind: str, key: str, value: Value, argument: SchedulerArgument) -> Value:

@@ -16,7 +16,7 @@ from technique_numbers import BORDER, Product, watched_products, worst
 from technique_pipelines import STEPS, Tried
 from technique_traces import Seen, profiled
 
-OF_THE_HOST = ("SOLVER",)
+OF_THE_HOST = ("SOLVER", "STEPS")
 """Families that change what the host does in a call: no kernel is another one, and their proofs
 count the same on any device."""
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "_int_mm")
