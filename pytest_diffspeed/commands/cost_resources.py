@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ..arms.gpu_cost.amounts import amount
+from ..common.amounts import amount
 from ..common.text import plural, shortened
 from .cost_text import WIDTH
 

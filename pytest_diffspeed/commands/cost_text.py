@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..arms.gpu_cost.amounts import amount
+from ..common.amounts import amount
 from ..common.text import plural, shortened
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from pytest_diffspeed.gates.marker import parse
 from pytest_diffspeed.gates.saved_gpu_costs import FOLDER, read_cost, write_cost
 from pytest_diffspeed.gpucost import GPUS, Cost, Kernel
 from pytest_diffspeed.records.reader import read_journal
-from pytest_diffspeed.records.verdict import EvidenceKind, GateResult, VerdictKind
+from pytest_diffspeed.records.verdict import EvidenceKind, VerdictKind
 from tests.counting_gpu_cost import needs_counts
+from tests.gates.made_up_context import Context
 from tests.gates.planted_cast import PIPES, PLANTED, TEST, place_of
 
 KEY = {"torch": "2.14.1", "triton": "3.8.0"}
@@ -20,24 +21,6 @@ GEMM = Kernel("addmm", "gemm", 1000, 5000, "b16", (1, 4, 4, 4), "a.py:1")
 SLOW = Kernel("addmm", "gemm", 1000, 5000, "f32", (1, 4, 4, 4), "a.py:1")
 CAST = Kernel("_to_copy", "cast", 10, shape=(4,), site="a.py:2")
 SILU = Kernel("silu", "pointwise", 10, shape=(4,), site="a.py:3")
-
-
-class Context:
-    """As much of a gate's context as a verdict needs."""
-
-    def result(self, marker, verdict, reason, **rest):
-        return GateResult(
-            gate=marker.marker,
-            claim=rest["claim"],
-            test="t",
-            stack="bf16",
-            verdict=verdict,
-            reason=reason,
-            evidence=rest["evidence"],
-            blocking=verdict is VerdictKind.FAIL,
-            figures=rest["figures"],
-            cause=rest.get("cause"),
-        )
 
 
 def cost(*steps, key=None, outside=()):
@@ -55,11 +38,18 @@ def verdict(base, head, **limits):
     return judged(parse(GpuCostMarker, (), limits), Context(), base, head, "main", "renew it")
 
 
+def recorded(base, head, **limits):
+    return verdict(base, head, **limits).figures["gpu_cost"]
+
+
 def test_the_same_kernels_pass():
     found = verdict(cost([GEMM, CAST]), cost([GEMM, CAST]))
     assert found.verdict is VerdictKind.PASS
+    assert found.figures["found"] == "step 1: kernels 2, bytes 1.01 kB, flops 5 k; no figure moved"
+    fewer = verdict(cost([GEMM, CAST]), cost([GEMM]))
     assert (
-        found.figures["found"] == "step 1: kernels 2 (2), bytes 1.01 kB (1.01 kB), flops 5 k (5 k)"
+        fewer.figures["found"]
+        == "step 1: kernels 2 → 1, bytes 1.01 kB → 1 kB, flops 5 k, casts 1 → 0"
     )
 
 
@@ -184,3 +174,100 @@ def test_a_cast_that_a_change_brings_is_red_with_its_line(pytester, session):
 def test_the_marker_knows_each_gpu_by_name():
     """It must not import them: that would load torch when tests are collected."""
     assert set(NAMED_GPUS) == set(GPUS)
+
+
+def test_a_record_has_each_component_by_kind_and_what_is_in_no_step_beside_it():
+    both = cost([GEMM, SILU, SILU], outside=[CAST]), cost([GEMM, CAST], outside=[CAST])
+    unet, decoder = recorded(*both)["components"]
+    assert unet == {
+        "component": "unet",
+        "in": "step 1",
+        "judged": True,
+        "how": "eager",
+        "base": {
+            "kernels": {"gemm": 1, "pointwise": 2},
+            "bytes": {"gemm": 1000, "pointwise": 20},
+            "flops": {"b16": 5000},
+        },
+        "head": {
+            "kernels": {"gemm": 1, "cast": 1},
+            "bytes": {"gemm": 1000, "cast": 10},
+            "flops": {"b16": 5000},
+        },
+    }
+    assert (decoder["component"], decoder["in"], decoder["judged"]) == (
+        "vae.decode",
+        "the call",
+        False,
+    )
+    assert (
+        decoder["base"]
+        == decoder["head"]
+        == {"kernels": {"cast": 1}, "bytes": {"cast": 10}, "flops": {}}
+    )
+    whole = recorded(*both, unit="call")
+    assert whole["unit"] == "the call"
+    assert [(one["in"], one["judged"]) for one in whole["components"]] == [("the call", True)] * 2
+
+
+def test_a_component_that_one_side_has_not_is_there_with_the_other_only():
+    (_, decoder) = recorded(cost([GEMM], outside=[CAST]), cost([GEMM]))["components"]
+    assert decoder["component"] == "vae.decode"
+    assert "base" in decoder and "head" not in decoder
+
+
+def test_a_record_has_what_is_new_and_gone_with_lines_of_the_step_that_is_worse():
+    base, head = cost([GEMM], [GEMM, SILU]), cost([GEMM], [GEMM, CAST])
+    found = recorded(base, head)
+    assert found["unit"] == "step 2"
+    assert found["figures"]["casts"] == {"base": 0, "head": 1, "allowed": 0.0}
+    assert found["figures"]["graphs"]["allowed"] is None
+    (new,), (gone,) = found["new"], found["gone"]
+    assert new == {
+        "kind": "cast",
+        "name": "_to_copy",
+        "shape": [4],
+        "number": 1,
+        "bytes": 10,
+        "lines": ["a.py:2"],
+        "lines_left_out": 0,
+    }
+    assert (gone["name"], gone["lines"]) == ("silu", ["a.py:3"])
+    assert found["new_left_out"] == 0 and "whole" not in found
+    # Nothing is worse: the step that differs is told.
+    assert recorded(head, base, kernels=1, bytes=99)["unit"] == "step 2"
+
+
+def test_more_than_a_record_holds_is_counted_and_stands_in_a_file(tmp_path):
+    many = [Kernel(f"op{n}", "pointwise", 10, shape=(n,), site=f"a.py:{n}") for n in range(50)]
+    twelve = [Kernel("silu", "pointwise", 99, site=f"b.py:{n}") for n in range(12)]
+    marker = parse(GpuCostMarker, (), {})
+    context = Context(rootdir=tmp_path)
+    found = judged(marker, context, cost([]), cost([*many, *twelve]), "main", "renew it")
+    told = found.figures["gpu_cost"]
+    assert len(told["new"]) == 40
+    assert told["new_left_out"] == 11
+    assert len(told["new"][0]["lines"]) == 4
+    assert told["new"][0]["lines_left_out"] == 8
+    assert f"step 1, + 46 more kinds of kernels; all are in {told['whole']}" in found.reason
+    lines = (tmp_path / told["whole"]).read_text("utf-8").splitlines()
+    assert lines[1] == "step 1:"
+    assert len(lines) == 2 + 51
+    assert "new\t1\tpointwise\top49\t49\t10\ta.py:49" in lines
+    steps = judged(marker, context, cost([], [GEMM]), cost([CAST], [GEMM, CAST]), "main", "renew")
+    lines = (tmp_path / steps.figures["gpu_cost"]["whole"]).read_text("utf-8").splitlines()
+    assert [line for line in lines if line.endswith(":")] == ["step 1:", "step 2:"]
+
+
+def test_what_figures_depend_on_is_on_record_whatever_the_verdict():
+    new = {**KEY, "torch": "2.15.0", "gpu": "A GPU"}
+    for found in (
+        verdict(cost([GEMM], key=new), cost([GEMM], key=new)),
+        verdict(cost([GEMM]), cost([GEMM], key=new)),
+    ):
+        assert found.figures["counted_under"] == {
+            "torch": "2.15.0",
+            "triton": "3.8.0",
+            "device": "A GPU",
+        }
+        assert {m.name: m.value for m in found.metrics}["gpu_kernels"] == 1

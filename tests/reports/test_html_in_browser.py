@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from gpu_cost_records import TEST as COST
+from gpu_cost_records import red_cost
 from report_sessions import about, gate, images, ladder, many, mixed, ratio, series, strips, told
 
 from pytest_diffspeed.records.finished import FinishedSession
@@ -366,3 +368,51 @@ def test_500_tests_with_pictures_stay_below_5_mb_and_open(report, open_file, tmp
     print(f"500 tests, {path.stat().st_size} bytes: open after {opened_ms:.0f} ms")
     page.get_by_label("filter").fill("test_case_499")
     assert len(names_shown(page)) == 1
+
+
+# --- GPU cost
+
+
+def test_the_bars_of_a_gpu_cost_stand_without_a_script_and_fit_a_phone(opened):
+    page = opened(
+        [about(), red_cost(), told(COST, "failed")], ready=False, java_script_enabled=False
+    )
+    gate = gate_of(page, "FAIL", "gpu_cost")
+    bars = gate.locator(".bar svg")
+    assert bars.count() == 12
+    unet = gate.locator(".bar", has_text="unet").nth(1)
+    cast = unet.locator("rect.c-cast")
+    legend = gate.locator(".bars").first.locator("i.c-cast")
+    assert cast.evaluate("one => getComputedStyle(one).fill") == legend.evaluate(
+        "one => getComputedStyle(one).backgroundColor"
+    )
+    assert unet.locator("svg").bounding_box()["width"] > 300
+    phone = opened([about(), red_cost(), told(COST, "failed")], **PHONE)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 360
+    box = gate_of(phone, "FAIL", "gpu_cost").locator(".bar svg").nth(1).bounding_box()
+    assert box["width"] > 280
+
+
+def test_the_colours_of_kinds_can_be_told_from_paper(opened):
+    for scheme in ("light", "dark"):
+        page = opened([about(), red_cost(), told(COST, "failed")], color_scheme=scheme)
+        ratios = page.evaluate(
+            """() => {
+              const light = text => {
+                const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+                  .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+                return .2126 * r + .7152 * g + .0722 * b;
+              };
+              const paper = light(getComputedStyle(document.body).backgroundColor);
+              const names = ["gemm", "conv", "attention", "triton_template", "pointwise",
+                "triton_pointwise", "reduction", "triton_reduction", "copy", "cast", "layout",
+                "opaque", "f64", "f32", "tf32", "b16", "i8", "f8", "other"];
+              return names.map(name => {
+                const one = document.body.appendChild(document.createElement("i"));
+                one.className = `c-${name}`;
+                const two = [paper, light(getComputedStyle(one).color)].sort((a, b) => b - a);
+                return [name, (two[0] + .05) / (two[1] + .05)];
+              });
+            }"""
+        )
+        assert [name for name, ratio in ratios if ratio < 3] == [], (scheme, ratios)

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...arms.gpu_cost.amounts import amount
+from ...common.amounts import amount
 from ...common.errors import nearest
+from ...common.text import plural
 from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
 from ...techniques.stacks import BASE, Stack
 from ..gate import ArmsOfBoth, BaseClaim, Gate, GateContext
+from ..gpu_cost_figures import Unit, as_recorded, counted_under, keep_whole
 from ..marker import GateMarker
 from ..marker_values import BadValueError, as_device, as_one_of, as_optional_stack
 from ..saved_counts import SAVED, UPDATE
@@ -170,10 +172,11 @@ def judged(
     about: dict[str, Any] = {
         "gpu": head.gpu,
         "over": name,
-        "key": dict(head.key),
         "limits": dict(marker.limits),
         "not_counted": list(head.not_counted),
     }
+    # Of this tree alone, so the history has it whatever it was compared with.
+    under, metrics = {"counted_under": counted_under(head)}, _metrics(marker, head)
     other = _other_key(base, head)
     if other:
         return context.result(
@@ -182,27 +185,30 @@ def judged(
             f"counted with other versions or settings than {name}, so the figures say nothing: "
             f"{'; '.join(other)}; {renew}",
             evidence=EvidenceKind.COUNTED,
-            figures={"found": "counted with another key", "gpu_cost": about},
+            figures={"found": "counted with another key", "gpu_cost": about, **under},
+            metrics=metrics,
             claim=marker.claim,
             cause=Cause("GPU COST", f"another key: {other[0]}", renew),
         )
-    units = list(_units(marker, base, head))
+    compared = list(_units(marker, base, head))
+    units = [(unit[0], found) for unit, found in compared]
     worse = [(where, found) for where, found in units if not found.passes]
-    first = worse[0] if worse else units[0]
+    unit, found = _shown(compared)
+    whole = keep_whole(context, marker.claim, dict(units))
     lines = [
         f"against {name}: " + (_sentences(worse) if worse else "no figure grew beyond its limit")
     ]
     for where, found in worse:
-        lines += [f"  {where}, {line}" for line in _kernel_lines(found)]
+        lines += [f"  {where}, {line}" for line in _kernel_lines(found, whole)]
     lines += _remarks(units, base, head)
-    figures = {one.name: {"base": one.base, "head": one.head} for one in first[1].figures}
+    recorded = as_recorded(unit, found, base, head, whole)
     return context.result(
         marker,
         VerdictKind.FAIL if worse else VerdictKind.PASS,
         "\n".join(lines),
         evidence=_evidence(worse),
-        figures={"found": _cell(first), "gpu_cost": {**about, "figures": figures}},
-        metrics=_metrics(marker, head),
+        figures={"found": _cell((unit[0], found)), "gpu_cost": {**about, **recorded}, **under},
+        metrics=metrics,
         claim=marker.claim,
         cause=_cause(worse) if worse else None,
     )
@@ -214,16 +220,23 @@ def _other_key(base: GpuCost, head: GpuCost) -> list[str]:
     return [f"{name} {before}, now {now}" for name, before, now in pairs if before != now]
 
 
+def _shown(compared: Sequence[tuple[Unit, CostComparison]]) -> tuple[Unit, CostComparison]:
+    """What a record tells in full: the first that is worse, else the first that differs."""
+    worse = [one for one in compared if not one[1].passes]
+    other = [one for one in compared if not one[1].same_fingerprint]
+    return [*worse, *other, *compared][0]
+
+
 def _units(
     marker: GpuCostMarker, base: GpuCost, head: GpuCost
-) -> Iterator[tuple[str, CostComparison]]:
+) -> Iterator[tuple[Unit, CostComparison]]:
     """What is compared: the call, or each denoising step that is not like one before it."""
     from ...gpucost import CostLimits, compare_costs
 
     limits = CostLimits(**dict(marker.limits))
     steps = min(base.steps, head.steps) if marker.unit == STEP else 0
     if not steps:
-        yield "the call", compare_costs(base.whole, head.whole, limits)
+        yield ("the call", None), compare_costs(base.whole, head.whole, limits)
         return
     seen: set[tuple[str, str]] = set()
     for number in range(steps):
@@ -231,7 +244,7 @@ def _units(
         marks = both[0].fingerprint(), both[1].fingerprint()
         if marks not in seen:
             seen.add(marks)
-            yield f"step {number + 1}", compare_costs(*both, limits)
+            yield (f"step {number + 1}", number), compare_costs(*both, limits)
 
 
 def _evidence(worse: Sequence[tuple[str, CostComparison]]) -> EvidenceKind:
@@ -254,17 +267,19 @@ def _grown(one: FigureChange) -> str:
     )
 
 
-def _kernel_lines(found: CostComparison) -> Iterator[str]:
+def _kernel_lines(found: CostComparison, whole: str | None) -> Iterator[str]:
+    where = "the HTML report and the records have them" if whole is None else f"all are in {whole}"
     for sign, changes in (("+", found.more), ("-", found.less)):
         for one in changes[:MOST_LINES]:
             yield f"{sign}{one.number} {_kernel(one)}"
         if len(changes) > MOST_LINES:
-            yield f"{sign} {len(changes) - MOST_LINES} more kinds of kernels"
+            yield f"{sign} {plural(len(changes) - MOST_LINES, 'more kind')} of kernels; {where}"
     if any(one.name == "hidden" for one in found.failed):
         for one in found.more_hidden[:MOST_LINES]:
             yield f"+{one.number} hidden around {_kernel(one)}"
         if len(found.more_hidden) > MOST_LINES:
-            yield f"+ hidden around {len(found.more_hidden) - MOST_LINES} more kinds of kernels"
+            more = plural(len(found.more_hidden) - MOST_LINES, "more kind")
+            yield f"+ hidden around {more} of kernels; {where}"
 
 
 def _kernel(one: KernelChange) -> str:
@@ -295,12 +310,12 @@ def _remarks(
 def _cell(unit: tuple[str, CostComparison]) -> str:
     where, found = unit
     figures = {one.name: one for one in found.figures}
-    shown = [*SHOWN, *(one.name for one in found.failed if one.name not in SHOWN)]
-    told = ", ".join(
-        f"{name} {amount(name, figures[name].head)} ({amount(name, figures[name].base)})"
-        for name in shown
-    )
-    return f"{where}: {told}"
+    moved = [one.name for one in found.figures if one.growth]
+    told = []
+    for name in dict.fromkeys((*SHOWN, *moved)):
+        base, head = (amount(name, value) for value in (figures[name].base, figures[name].head))
+        told.append(f"{name} {base} → {head}" if name in moved else f"{name} {head}")
+    return f"{where}: {', '.join(told)}" + ("" if moved else "; no figure moved")
 
 
 def _cause(worse: Sequence[tuple[str, CostComparison]]) -> Cause:

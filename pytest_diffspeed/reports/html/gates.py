@@ -14,6 +14,7 @@ from ..loose import count, mapping, number, word, words
 from ..units import bytes_of, interval, percent, ratio, seconds
 from .axes import AXES, MEMORY, RATIO, TIME, Axis, axis_of, severity
 from .base_commit import DifferenceView, differences, is_against_base
+from .gpu_cost import CostView, cost_view
 from .pairs import PairPlot, pair_plot
 from .similarity import Metric, metrics
 from .sites import Sites, sites_of
@@ -43,6 +44,7 @@ class GateView:
     plot: PairPlot | None
     stages: tuple[tuple[str, str, str], ...]
     differences: tuple[DifferenceView, ...]
+    cost: CostView | None
     against_base: bool
     notes: tuple[str, ...]
 
@@ -57,6 +59,7 @@ def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
     result, figures = gate.result, gate.result.figures
     axis = axis_of(result)
     sites = sites_of(figures)
+    cost = cost_view(figures)
     cell, key = brief(result)
     return GateView(
         id=f"gate-{number_of_it}",
@@ -68,13 +71,14 @@ def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
         found=_found(axis, figures),
         brief=cell,
         key=key,
-        reason=_reason(result, sites),
+        reason=_reason(result, sites, cost),
         facts=tuple((label, text) for label, text in _facts(axis, figures) if text),
         sites=sites,
         metrics=metrics(figures),
         plot=pair_plot(gate),
         stages=_stages(mapping(figures.get("stages"))),
         differences=differences(figures),
+        cost=cost,
         against_base=is_against_base(result),
         notes=tuple(_notes(figures)),
     )
@@ -101,7 +105,11 @@ def _interval(figures: Mapping[str, Any]) -> str:
 _OF_A_SITE = re.compile(r"\s+(?!better: )\S|\S+ \([^()]*\):$")
 
 
-def _reason(result: GateResult, sites: tuple[Sites, ...]) -> str:
+def _reason(result: GateResult, sites: tuple[Sites, ...], cost: CostView | None) -> str:
+    if cost is not None and cost.kernels:
+        lines = result.reason.splitlines()
+        in_tables = tuple(f"  {cost.unit}, {sign}" for sign in "+-")
+        return "\n".join(line for line in lines if not line.startswith(in_tables))
     if not sites:
         return result.reason
     again = {f"{site.how_often}: {site.function} (" for table in sites for site in table.sites}

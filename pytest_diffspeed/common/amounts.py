@@ -1,4 +1,4 @@
-"""Figures of a GPU cost as people read them.  Knows no torch."""
+"""Figures of a GPU cost as people read them, in gates, commands and reports."""
 
 from __future__ import annotations
 
