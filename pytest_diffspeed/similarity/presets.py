@@ -94,7 +94,17 @@ _PRESETS: dict[str, dict[str, tuple[float, float]]] = {
         "other_image_ratio": (0.070, 0.085),
         "rank1": (1.0, 1.0),
     },
+    # Another way through the same noise: between 8 of the demo's 20 steps, by Euler or DPM-Solver++
+    # (32.6 / 30.9 dB), and the mildest of what is broken or as far off (29.6 / 28.3 dB).
+    "fewer_steps": {
+        "psnr": (31.0, 29.5),
+        "ssim": (0.967, 0.953),
+        "other_image_ratio": (0.083, 0.098),
+        "rank1": (1.0, 1.0),
+    },
 }
+FEWER_STEPS = "fewer_steps"
+"""Of stacks that change the schedule."""
 SIGNAL_DB = 6.0
 """PSNR - SNR of a signal whose RMS is half of its peak, as that of an ordinary picture is about."""
 

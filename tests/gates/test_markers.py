@@ -12,7 +12,7 @@ from pytest_diffspeed.gates.catalog.compile_time import MaxCompileTime
 from pytest_diffspeed.gates.catalog.graph_breaks import NoGraphBreaks
 from pytest_diffspeed.gates.catalog.memory import MaxMemory
 from pytest_diffspeed.gates.catalog.recompiles import NoRecompiles
-from pytest_diffspeed.gates.catalog.similarity import CALIBRATED, ImageSimilarity
+from pytest_diffspeed.gates.catalog.similarity import BY_STACK, CALIBRATED, ImageSimilarity
 from pytest_diffspeed.gates.catalog.speedup import MaxSlowdown, MinSpeedup, SpeedupGates
 from pytest_diffspeed.gates.catalog.syncs import SCOPES, NoGpuSyncs
 from pytest_diffspeed.gates.marker import parse
@@ -23,7 +23,7 @@ from pytest_diffspeed.similarity import METRICS
 from pytest_diffspeed.similarity import PRESETS as OF_SIMILARITY
 from pytest_diffspeed.techniques.stacks import PREVIOUS, parse_stack
 
-PRESETS = (*OF_SIMILARITY, CALIBRATED)
+PRESETS = (*OF_SIMILARITY, BY_STACK, CALIBRATED)
 
 
 def gate(mark):
@@ -100,7 +100,7 @@ def test_the_other_gates():
     assert gate(pytest.mark.no_gpu_syncs(scope="call", allow=["step.py"], strict=True)) == (
         NoGpuSyncs("call", 0, 0, ("step.py",), True, None, None)
     )
-    assert gate(pytest.mark.image_similarity()) == ImageSimilarity("lossless", (), None, None)
+    assert gate(pytest.mark.image_similarity()) == ImageSimilarity(BY_STACK, (), None, None)
     assert gate(pytest.mark.image_similarity("int8", psnr_worst=25)) == ImageSimilarity(
         "int8", (("psnr_worst", 25.0),), None, None
     )

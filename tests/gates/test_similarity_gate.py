@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 
 from pytest_diffspeed.commands import calibrate
+from pytest_diffspeed.gates.catalog.similarity import ImageSimilarity, preset_for
 from pytest_diffspeed.gates.image_limits_file import NAME
+from pytest_diffspeed.similarity import PRESETS
+from pytest_diffspeed.techniques.stacks import parse_stack
 from tests.journals import records_in
 
 BF16 = """
@@ -119,6 +122,34 @@ def test_a_dropped_layer_fails_the_loosest_preset(pytester, run_demo):
     result = run_demo()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*psnr_mean is *, need ≥ * (worst: image *"])
+
+
+@pytest.mark.usefixtures("verbose")
+def test_another_schedule_has_a_preset_of_its_own_and_says_so(pytester, run_demo):
+    """The baseline is drawn in three steps, as in the other tests here."""
+    pytester.makepyfile(test_it=BF16.format(arguments="", body="pass").replace("bf16", "steps(2)"))
+    result = run_demo("--diffspeed-json=gates.jsonl")
+    result.assert_outcomes(failed=1)
+    record = record_of(pytester)
+    assert record["figures"]["preset"] == "fewer_steps"
+    assert record["figures"]["limits"] == PRESETS["fewer_steps"]
+    assert "dB ('fewer_steps'); worst: image" in record["cause"]["found"]
+    note = "drawn by another schedule (2 steps instead of 3), so pictures may differ"
+    assert record["figures"]["notes"][0] == note
+    result.stdout.fnmatch_lines([f"*; {note.replace('(', '?').replace(')', '?')}*"])
+    (proof,) = records_in(pytester.path / "gates.jsonl", "proof")[-1]["proofs"]
+    assert proof["found"] == "2 steps ran in a call, 3 in the baseline's"
+
+
+def test_the_preset_that_a_stack_gets_unless_another_is_named():
+    def preset(stack, *words, **same):
+        return preset_for(ImageSimilarity.from_arguments(*words), parse_stack(stack), **same)
+
+    assert preset("bf16+compile") == "lossless"
+    assert preset("bf16+steps(10)+compile") == "fewer_steps"
+    assert preset("scheduler(DDIMScheduler)") == "fewer_steps"
+    assert preset("steps(10)", same_schedule=True) == "lossless"  # against the base of a branch
+    assert preset("steps(10)", "exact") == "exact"
 
 
 @pytest.mark.usefixtures("verbose")

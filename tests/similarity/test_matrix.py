@@ -41,6 +41,10 @@ def test_what_every_preset_must_refuse_is_declared_so(matrix):
     for name in ("half the steps", "scheduler off by one"):
         assert declared[name].expected("lossless") == "fail"
         assert declared[name].expected("cache") == "free"
+    for name in ("half the steps", "8 steps", "8 steps, DPM-Solver++"):
+        assert declared[name].expected("fewer_steps") == "pass"
+    for name in ("6 steps", "DDIM that clips latents"):
+        assert declared[name].expected("fewer_steps") == "fail"
     for name in ("bf16", "fp16", "compile", "channels-last", "fused QKV"):
         assert declared[name].expected("lossless") == "pass"
     for name in ("int8 dynamic", "int8 weight-only"):
@@ -50,7 +54,7 @@ def test_what_every_preset_must_refuse_is_declared_so(matrix):
 def test_rows_that_are_as_declared(matrix, capsys):
     assert matrix.main(QUICK) == 0
     out = capsys.readouterr().out
-    assert "| black image | fail | fail | fail | fail | fail | fail |" in out
+    assert "| black image | fail | fail | fail | fail | fail | fail | fail |" in out
     assert "NOT AS DECLARED" not in out
 
 

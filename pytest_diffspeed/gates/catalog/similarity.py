@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import MeasurementError, SelfComparisonError, UsageError, nearest
+from ...common.text import plural
 from ...common.workdir import safe_name
 from ...records.verdict import (
     HIGHER,
@@ -22,6 +23,7 @@ from ...records.verdict import (
     VerdictKind,
 )
 from ...similarity.presets import (
+    FEWER_STEPS,
     HIGHER_IS_BETTER,
     IN_DECIBELS,
     LIMIT_NAMES,
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
     from ..compare_outputs import Outputs
     from ..denoiser_errors import DenoiserErrors
 
+BY_STACK = "by_stack"
+"""In the place of a preset: ``lossless``, or ``fewer_steps`` for a stack that changes the schedule,
+whose pictures may be others."""
 CALIBRATED = "calibrated"
 """In the place of a preset: the limits that were measured and stored for this device and stack."""
 RANDOM = (
@@ -62,7 +67,7 @@ class ImageSimilarity(GateMarker):
     """The images are those of the fp32 baseline, within a preset's limits."""
 
     signature: ClassVar[str] = (
-        'image_similarity(preset="lossless", stack=None, device=None, **limits): images like '
+        'image_similarity(preset="by_stack", stack=None, device=None, **limits): images like '
         "the fp32 baseline's"
     )
     axis: ClassVar[Axis] = Axis.IMAGES
@@ -74,7 +79,7 @@ class ImageSimilarity(GateMarker):
     @classmethod
     def from_arguments(
         cls,
-        preset: str = "lossless",
+        preset: str = BY_STACK,
         stack: str | None = None,
         device: str | None = None,
         **limits: float,
@@ -88,7 +93,7 @@ class ImageSimilarity(GateMarker):
             for name, value in limits.items()
         )
         return cls(
-            as_one_of("preset", preset, (*PRESETS, CALIBRATED)),
+            as_one_of("preset", preset, (*PRESETS, BY_STACK, CALIBRATED)),
             checked,
             as_optional_stack(stack),
             as_device(device),
@@ -111,12 +116,14 @@ class SimilarityGate(Gate):
             raise UsageError(unfit)
         if candidate.spec.is_baseline:
             raise SelfComparisonError(f"it would compare {candidate.spec.stack} with itself")
-        preset, limits = limits_of_marker(marker, session, candidate)
+        named = preset_for(marker, candidate.spec.stack)
+        preset, limits = limits_of_marker(marker, named, session, candidate)
         from ...similarity import not_checked
 
         reference, drawn, errors = draw_both(session, candidate)
         compared = compare_all(session, reference, drawn, errors, preset=preset, **limits)
-        result = gate_result(marker, context, compared)
+        compared = _noting_schedule(session, candidate, compared)
+        result = gate_result(marker, named, context, compared)
         try:
             result.figures["pictures"] = save_pictures(context, compared[0])
         except Exception as error:  # a picture must not cost a verdict
@@ -140,7 +147,8 @@ class SimilarityGate(Gate):
         assert isinstance(marker, ImageSimilarity)
         base, head = of_both(candidate)
         candidate.require_unchanged()
-        preset, limits = limits_of_marker(marker, session, candidate)
+        named = preset_for(marker, candidate.spec.stack, same_schedule=True)
+        preset, limits = limits_of_marker(marker, named, session, candidate)
         with session.shared_device():  # drawing beside somebody's timing would disturb it
             own = reference(session, candidate.spec.source)
             drawn = drawn_by(head, own.drawn, own.cases)
@@ -154,7 +162,7 @@ class SimilarityGate(Gate):
         compared = compare_all(session, theirs, drawn, None, preset=preset, **limits)
         against = session.base
         assert against is not None
-        result, notes = gate_result(marker, context, compared), differing(base, head)
+        result, notes = gate_result(marker, named, context, compared), differing(base, head)
         reason = "; ".join([f"against {against.name}: {result.reason}", *notes])
         step = OTHER_CALL_IN_BASE if notes else CHANGED_SINCE_BASE
         result = replace(
@@ -175,8 +183,15 @@ class SimilarityGate(Gate):
         return result
 
 
+def preset_for(marker: ImageSimilarity, stack: Stack, *, same_schedule: bool = False) -> str:
+    """The word that the marker means for ``stack``; ``same_schedule``: against the same stack."""
+    if marker.preset != BY_STACK:
+        return marker.preset
+    return FEWER_STEPS if stack.changes_schedule and not same_schedule else "lossless"
+
+
 def limits_of_marker(
-    marker: ImageSimilarity, session: Session, candidate: PreparedArm
+    marker: ImageSimilarity, named: str, session: Session, candidate: PreparedArm
 ) -> tuple[str | None, dict[str, float]]:
     """The preset and the limits beside it; calibrated ones come from the repository's file.
 
@@ -184,8 +199,8 @@ def limits_of_marker(
         UsageError: nothing that can be meant is calibrated for this device, source and stack.
     """
     overrides = dict(marker.limits)
-    if marker.preset != CALIBRATED:
-        return marker.preset, overrides
+    if named != CALIBRATED:
+        return named, overrides
     spec = candidate.spec
     options = [] if session.options.steps is None else [f"--steps={session.options.steps}"]
     options += [f"--prompt={prompt}" for prompt in session.options.prompts]
@@ -303,8 +318,24 @@ def compare(
     return replace(report, notes=(*report.notes, *errors.notes)) if errors else report
 
 
+def _noting_schedule(
+    session: Session, candidate: PreparedArm, compared: tuple[ComparedMedium, ...]
+) -> tuple[ComparedMedium, ...]:
+    """With what the reader of a PASS must know of a stack that changes the schedule."""
+    if not candidate.spec.stack.changes_schedule:
+        return compared
+    now = candidate.steps_of_call()
+    was = session.arms.baseline(candidate.spec.source).steps_of_call()
+    steps = plural(now, "step") + (f" instead of {was}" if now != was else ", as many as before")
+    note = f"drawn by another schedule ({steps}), so pictures may differ"
+    first, *others = compared
+    report = replace(first.report, notes=(note, *first.report.notes))
+    return (replace(first, report=report), *others)
+
+
 def gate_result(
     marker: ImageSimilarity,
+    named: str,
     context: GateContext,
     compared: tuple[ComparedMedium, ...],
 ) -> GateResult:
@@ -322,7 +353,7 @@ def gate_result(
         blocking=verdict is not VerdictKind.PASS,  # without a checked limit nothing was checked
         figures={
             "found": several_media.found_of(compared),
-            "preset": marker.preset,
+            "preset": named,
             "limits": report.limits,
             "metrics": {name: list(figures) for name, figures in report.metrics.items()},
             "images": {name: list(figures) for name, figures in report.images.items()},
@@ -351,18 +382,16 @@ def gate_result(
             for name, pair in one.report.metrics.items()
             for metric in _metrics(name, *pair, medium=one.report.medium if at else "")
         ],
-        cause=_cause(marker, compared, verdict),
+        cause=_cause(named, compared, verdict),
     )
 
 
-def _cause(
-    marker: ImageSimilarity, compared: tuple[ComparedMedium, ...], verdict: VerdictKind
-) -> Cause | None:
+def _cause(preset: str, compared: tuple[ComparedMedium, ...], verdict: VerdictKind) -> Cause | None:
     """Of the first medium that decided."""
     if verdict is VerdictKind.PASS:
         return None
     deciding = next(one for one in compared if one.report.verdict == verdict.value)
-    return image_cause(deciding.report, deciding.drawn, marker.preset)
+    return image_cause(deciding.report, deciding.drawn, preset)
 
 
 def _metrics(name: str, mean: float, worst: float, medium: str) -> Iterator[Metric]:
