@@ -26,7 +26,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-base-session benchmark-real-clocks \
+.PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
         benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
@@ -126,6 +126,9 @@ benchmark-real-clocks: $(READY) ## the gate in fresh processes on the demo pipel
 
 benchmark-base-instances: $(READY) ## two trees with the same code, timed as against a base: how often a verdict is wrong (an hour)
 	$(BIN)/python benchmarks/base_instances.py $(ARGS)
+
+benchmark-process-instances: $(READY) ## what differs between processes for good, and what that does to verdicts, simulated (3 minutes)
+	$(BIN)/python benchmarks/process_instances.py $(ARGS)
 
 benchmark-base-session: $(READY) ## what a session of ten tests against a base costs (minutes; --before REV: beside that commit's package)
 	$(BIN)/python benchmarks/base_session.py $(ARGS)

@@ -11,7 +11,9 @@ and of all four:
     min_speedup(1.0)                   any verdict is a wrong one
 
 Trials are appended to the file as they end, so a run can be stopped and gone on with; the tables
-are printed from the file.
+are printed from the file.  What gates do for three instances and more, hold pairs against the
+medians of the processes, is done here once more, with those at the end: a file that was written
+before they did it tells the same.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pytest_diffspeed.accelerators.registry import disturbances_of, resolve_devi
 from pytest_diffspeed.arms.worker.arm import worker_arms
 from pytest_diffspeed.arms.worker.protocol import BuildOrder
 from pytest_diffspeed.statistics import binomial_upper_bound, min_ratio_for_slowdown
+from pytest_diffspeed.statistics.processes import LEAST_PROCESSES, spread_over_processes
 from pytest_diffspeed.timing.comparison import Hypothesis
 from pytest_diffspeed.timing.rounds import Pair
 from pytest_diffspeed.timing.speedup import SpeedupMeasurement
@@ -99,6 +102,21 @@ def judged(instances: list, budget_s: float) -> dict:
     }
 
 
+def over_processes(gate: dict, medians: list[float], min_ratio: float) -> dict:
+    """The gate's result with what its processes say of others."""
+    if len(medians) < LEAST_PROCESSES:
+        return gate
+    spread = spread_over_processes(medians, 0.05 / 2)
+    low, high = math.exp(spread.low), math.exp(spread.high)
+    holds = {"PASS": low >= min_ratio, "FAIL": high < min_ratio}.get(gate["verdict"], True)
+    return {
+        **gate,
+        "verdict": gate["verdict"] if holds else "INCONCLUSIVE",
+        "low": min(gate["low"], low),
+        "high": max(gate["high"], high),
+    }
+
+
 def report(trials: list[dict], arguments: argparse.Namespace):
     many = len(trials)
     columns = ("gate", "process instances", "PASS", "FAIL", "INCONCLUSIVE", "wrong (true share ≤)")
@@ -107,7 +125,8 @@ def report(trials: list[dict], arguments: argparse.Namespace):
     yield "|---" * len(columns) + "|"
     for name in GATES:
         for count in INSTANCES:
-            gates = [trial["instances"][str(count)]["gates"][name] for trial in trials]
+            found = [trial["instances"][str(count)] for trial in trials]
+            gates = [over_processes(x["gates"][name], x["medians"], GATES[name]) for x in found]
             verdicts = [gate["verdict"] for gate in gates]
             counts = [verdicts.count(kind) for kind in ("PASS", "FAIL", "INCONCLUSIVE")]
             wrong = sum(verdict in WRONG.get(name, ("FAIL",)) for verdict in verdicts)
@@ -127,7 +146,8 @@ def report(trials: list[dict], arguments: argparse.Namespace):
         f"{many} trials, {trials[0]['at']} to {trials[-1]['at']}; {arguments.source}, a call of "
         f"{statistics.median(calls):.3f} s; budget {arguments.budget:g} s a gate; noise of a pair "
         f"{statistics.median(noises):.1%} in the median; the medians of {len(medians)} pairs of "
-        f"processes have a standard deviation of {statistics.stdev(medians):.2%}; load of the "
+        f"processes have a standard deviation of {statistics.stdev(medians):.2%}; from "
+        f"{LEAST_PROCESSES} instances on with the interval over processes; load of the "
         f"machine {spread([trial['load'] for trial in trials])}"
     )
     yield measured_on()

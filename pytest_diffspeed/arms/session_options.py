@@ -49,9 +49,10 @@ class Options:
 
     def instances_of_arm(self, *, against_base: bool = False) -> int:
         """How many process instances each timed arm gets: one process cannot tell a change from
-        what differs between processes, so a base is compared in two.
+        what differs between processes, so a base is compared in four (docs/base.md: what that is
+        chosen by).
         """
-        return self.instances or (2 if against_base else 1)
+        return self.instances or (4 if against_base else 1)
 
     @property
     def has_base(self) -> bool:

@@ -81,7 +81,7 @@ _VALUES = (
     (
         "instances",
         "N",
-        "process instances of each timed arm (1; 2 where a base is compared with): from 2 on, "
+        "process instances of each timed arm (1; 4 where a base is compared with): from 2 on, "
         "worker processes that build it anew and take turns",
     ),
     (

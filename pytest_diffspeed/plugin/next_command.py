@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -28,6 +29,8 @@ _MATTERING = (
     "base-python",
     "base-env",
 )
+_NEEDED = MappingProxyType({"budget": "needed_budget_s", "instances": "needed_instances"})
+"""By option: the figure of a gate that says how much of it a verdict takes."""
 
 
 def github_lines(session: RecordedSession) -> list[str]:
@@ -53,13 +56,14 @@ def next_command(
     ordered = in_order(results)
     red = [*unchecked, *(result.test for result in ordered if result.blocking), *failed]
     if red:
-        args = _args_of_this_run(config, _needed_budget(results, red[0]))
+        args = _args_of_this_run(config, _most_needed(results, red[0]))
         return f"again, this one only: {shlex.join([*args, _from_here(config, red[0])])}"
     undecided = [r.test for r in ordered if r.verdict is VerdictKind.INCONCLUSIVE]
     if undecided:
-        args = _args_of_this_run(config, _needed_budget(results, undecided[0]))
-        test = _from_here(config, undecided[0])
-        return f"more pairs for the first INCONCLUSIVE one: {shlex.join([*args, test])}"
+        needed = _most_needed(results, undecided[0])
+        command = [*_args_of_this_run(config, needed), _from_here(config, undecided[0])]
+        more = "more pairs" if needed["instances"] is None else "more process instances"
+        return f"{more} for the first INCONCLUSIVE one: {shlex.join(command)}"
     if config.getoption("--diffspeed-html") is not None:  # the report is there
         return "these tests over commits: diffspeed history list"
     if records is not None:
@@ -79,25 +83,31 @@ def _from_here(config: pytest.Config, test: str) -> str:
     return f"{path}{colons}{name}"
 
 
-def _needed_budget(results: Sequence[GateResult], test: str) -> float | None:
-    """The largest that a gate of this test says it takes, where it has no verdict yet."""
-    needed = (
-        result.figures.get("needed_budget_s")
+def _most_needed(results: Sequence[GateResult], test: str) -> dict[str, float | None]:
+    """By option: the most that a gate of this test says it takes, where it has no verdict yet."""
+    undecided = [
+        result.figures
         for result in results
         if result.test == test and result.verdict is VerdictKind.INCONCLUSIVE
-    )
-    return max((seconds for seconds in needed if seconds is not None), default=None)
+    ]
+    needed = {name: [one.get(figure) for one in undecided] for name, figure in _NEEDED.items()}
+    return {
+        name: max((number for number in numbers if number is not None), default=None)
+        for name, numbers in needed.items()
+    }
 
 
-def _args_of_this_run(config: pytest.Config, budget_s: float | None = None) -> list[str]:
-    """The words that make another run measure as this one did, with ``budget_s`` where it was too
-    small.
+def _args_of_this_run(
+    config: pytest.Config, needed: Mapping[str, float | None] = MappingProxyType({})
+) -> list[str]:
+    """The words that make another run measure as this one did, with what is ``needed`` by name of
+    the option where it was too little.
     """
     args = ["pytest", "--diffspeed"]
     for name in _MATTERING:
         given = config.getoption(f"--diffspeed-{name}")
-        if name == "budget" and budget_s is not None:
-            given = f"{budget_s:g}"
+        if (more := needed.get(name)) is not None:
+            given = f"{more:g}"
         args += [] if given is None else [f"--diffspeed-{name}={given}"]
     prompts = config.getoption("--diffspeed-prompts") or ()
     return [*args, *(f"--diffspeed-prompts={prompt}" for prompt in prompts)]

@@ -116,10 +116,12 @@ def _format(result: GateResult, noise: str) -> str:
     if not has_ratio(figures):
         return ""
     plural = "" if figures["instances"] == 1 else "s"
+    spread = figures.get("process_spread")
+    apart = "" if spread is None or not math.isfinite(spread) else f", {_percent(spread)} apart"
     return (
         f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs"
         f"{pairs_of(figures)}{noise}, "
-        f"{figures['instances']} process instance{plural} ({result.evidence})"
+        f"{figures['instances']} process instance{plural}{apart} ({result.evidence})"
         f"{_instead(figures)}"
     )
 

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 
 from ..common.text import plural
 from ..records.verdict import VerdictKind
-from ..statistics import MIN_PAIRS, Decision, SpeedupGate
+from ..statistics import MIN_PAIRS, Decision, SpeedupEstimate, SpeedupGate
 from ..statistics.gate import fewest_pairs
+from ..statistics.processes import (
+    LEAST_PROCESSES,
+    MOST_PROCESSES,
+    ProcessSpread,
+    spread_over_processes,
+)
+from ..statistics.sentence import percent, times
 from .budget import Projection, project, round_up
 from .rounds import Pair
 from .warm_up import WarmUp
@@ -49,7 +56,9 @@ class SpeedupResult:
     ``evidence_for_pass`` and ``evidence_for_fail`` are the gate's e-values at the end.
 
     ``pairs`` are those that count, ``earlier_pairs`` of them from earlier instances; ``instances``
-    is the number of process instances that stand behind them.  ``dropped_pairs`` began on a
+    is the number of process instances that stand behind them.  Where three or more took turns,
+    ``low`` and ``high`` hold for other processes too, and ``process_spread`` is the standard
+    deviation between theirs, as log ratio; ``nan`` with fewer.  ``dropped_pairs`` began on a
     disturbed machine and do not count; ``kept_disturbed_pairs`` did too and count, since no more
     may be dropped.  ``round_overhead_s`` is the median time of a round that no arm ran in.
     """
@@ -77,8 +86,11 @@ class SpeedupResult:
     earlier_pairs: int = 0
     instances: int = 1
     round_overhead_s: float = math.nan
+    process_spread: float = math.nan
     needed_budget_s: int | None = None
     """Of a measurement without a verdict: the budget that its reason names."""
+    needed_instances: int | None = None
+    """The same: so many process instances that its reason names."""
 
     def __str__(self) -> str:
         """The verdict with its interval, seconds of a call, and the reason."""
@@ -102,12 +114,17 @@ class Comparison:
     the fewest that could decide, most of them above the threshold; and earlier pairs are left out
     where they would PASS by themselves, which those of a run without a verdict cannot, or where the
     pairs timed now show the contrary.  That makes a PASS rarer, and never likelier.
+
+    Three or more process instances are a sample of others: a verdict takes, beside the gate's, that
+    the interval over them (:mod:`~pytest_diffspeed.statistics.processes`) lies on its side.
     """
 
-    def __init__(self, question: Hypothesis) -> None:
+    def __init__(self, question: Hypothesis, processes: int = 1) -> None:
         self.question = question
+        self._is_sample = processes >= LEAST_PROCESSES
+        self._processes: dict[int, list[float]] = {number: [] for number in range(processes)}
+        """Log ratios of the pairs timed now, by process instance."""
         self.pairs: list[tuple[float, float]] = list(question.earlier)
-        self._instances: set[int] = set()
         self._earlier = len(question.earlier)
         self._remark = ""
         self._gate = self._new_gate()
@@ -142,7 +159,25 @@ class Comparison:
     @property
     def _decision(self) -> Decision | None:
         decision = self._gate.decision
-        return None if decision is Decision.PASS and self._is_too_early else decision
+        if decision is Decision.PASS and self._is_too_early:
+            return None
+        return None if self._processes_contradict(decision) else decision
+
+    def _processes_contradict(self, decision: Decision | None) -> bool:
+        """Whether other processes of such a spread might well show the contrary."""
+        if not self._is_sample or decision is None:
+            return False
+        spread, threshold = self._spread(), math.log(self.question.min_ratio)
+        if spread is None:
+            return True
+        return spread.low < threshold if decision is Decision.PASS else spread.high >= threshold
+
+    def _spread(self) -> ProcessSpread | None:
+        """Over the process instances; ``None`` until each has a pair, and for fewer than three."""
+        if not self._is_sample or not all(self._processes.values()):
+            return None
+        medians = [stdlib_statistics.median(logs) for logs in self._processes.values()]
+        return spread_over_processes(medians, self.question.alpha / 2)
 
     @property
     def _is_too_early(self) -> bool:
@@ -172,7 +207,7 @@ class Comparison:
         if pair.dropped is not None:
             self._dropped += 1
             return
-        self._instances.add(pair.instance)
+        self._processes[pair.instance].append(math.log(pair.baseline_s / pair.candidate_s))
         self.pairs.append((pair.baseline_s, pair.candidate_s))
         self._gate.update(pair.baseline_s, pair.candidate_s)
         if self._now is not self._gate:
@@ -210,13 +245,16 @@ class Comparison:
         """What the pairs so far show; ``remark`` is a further clause of the reason."""
         nan, pairs = math.nan, self.pairs
         estimate = self._gate.estimate() if pairs else None
+        spread = self._spread()
+        low, high = self._ends(estimate, spread)
         needed_s: int | None = None
+        needed_instances: int | None = None
         if projection.is_impossible and not self.is_decided:
             reason, needed_s = projection.sentence, projection.needed_budget_s
         else:
             assert estimate is not None, "a budget that holds pairs gave none"
             reason = estimate.reason
-            if self._gate.decision is Decision.PASS and not self.is_decided:
+            if self._gate.decision is Decision.PASS and self._is_too_early:
                 least = fewest_pairs(self.question.alpha)
                 needed_s = round_up(2 * least * projection.pair_s)
                 reason = (
@@ -225,6 +263,8 @@ class Comparison:
                     f"{len(pairs) - self._earlier}: "
                     f"--diffspeed-budget={needed_s}"
                 )
+            elif self._processes_contradict(self._gate.decision):
+                reason, needed_instances = self._why_processes_contradict(spread)
             elif not self.is_decided and estimate.pairs_needed is not None:
                 missing = estimate.pairs_needed - len(pairs)
                 needed_s = round_up(projection.budget_s + missing * projection.pair_s)
@@ -234,8 +274,8 @@ class Comparison:
             reason="; ".join(filter(None, (reason, self._remark, remark))),
             min_ratio=self.question.min_ratio,
             ratio=estimate.ratio if estimate else nan,
-            low=estimate.low if estimate else nan,
-            high=estimate.high if estimate else nan,
+            low=low,
+            high=high,
             coverage=estimate.coverage if estimate else nan,
             pairs=len(pairs),
             noise=estimate.noise if estimate else nan,
@@ -251,10 +291,38 @@ class Comparison:
             dropped_pairs=self._dropped,
             kept_disturbed_pairs=kept_disturbed,
             earlier_pairs=self._earlier,
-            instances=len(self._instances) + self._earlier_instances or 1,
+            instances=sum(map(bool, self._processes.values())) + self._earlier_instances or 1,
+            process_spread=nan if spread is None else spread.spread,
             round_overhead_s=round_overhead_s,
             needed_budget_s=needed_s,
+            needed_instances=needed_instances,
         )
+
+    @staticmethod
+    def _ends(
+        estimate: SpeedupEstimate | None, spread: ProcessSpread | None
+    ) -> tuple[float, float]:
+        """Of the interval: the gate's, widened by what lies between processes."""
+        if estimate is None:
+            return math.nan, math.nan
+        if spread is None:
+            return estimate.low, estimate.high
+        return min(estimate.low, math.exp(spread.low)), max(estimate.high, math.exp(spread.high))
+
+    def _why_processes_contradict(self, spread: ProcessSpread | None) -> tuple[str, int | None]:
+        """Why the gate's decision does not hold, and how many process instances could tell."""
+        if spread is None:
+            return "a process instance has no pair that counts: measure on a quieter machine", None
+        need, is_pass = self.question.min_ratio, self._gate.decision is Decision.PASS
+        needed = spread.processes_needed(spread.mean - math.log(need))
+        told = (
+            f"these pairs are {'at least' if is_pass else 'below'} {times(need)}, but the "
+            f"{spread.processes} process instances differ by {percent(spread.spread)}, so that "
+            f"others may {'not be' if is_pass else 'reach it'}: "
+        )
+        if needed is None:
+            return f"{told}too close to tell, even with {MOST_PROCESSES} instances", None
+        return f"{told}--diffspeed-instances={needed}", needed
 
 
 _VERDICTS = {

@@ -86,7 +86,8 @@ class SpeedupMeasurement:
 
     Args:
         instances: the arms, once for each process instance of them; these take turns, and no
-            measurement ends before each had its turn.
+            measurement ends before each had its turn.  From three on, verdicts and intervals hold
+            for other processes of the same kind too.
         hypotheses: one for each ratio.
         budget_s: see :func:`measure_speedup`, as for all that is not explained here.
         auto_s: the seconds of each ratio where ``budget_s`` is ``None``.
@@ -119,7 +120,7 @@ class SpeedupMeasurement:
         drawn = random.SystemRandom().randrange(2**32)
         self._seed = drawn if self.seed is None else self.seed
         self._clock: Clock = self.clock or WallClock()
-        self._comparisons = [Comparison(hypothesis) for hypothesis in self.hypotheses]
+        self._comparisons = [Comparison(one, len(self.instances)) for one in self.hypotheses]
         self._collections = FullCollection()
         self._validity = Validity((self._collections, *self.disturbances))
         self._warm: list[tuple[WarmUp, WarmUp]] = []

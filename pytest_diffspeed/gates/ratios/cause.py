@@ -38,7 +38,9 @@ def ratio_cause(
             weaker = marker.asking_for(measured.low)
             step += "" if weaker is None else f": {weaker}"
         return Cause(marker.FAILURE, found, step)
-    if measured.needed_budget_s is None:
+    if measured.needed_instances is not None:
+        step = f"--diffspeed-instances={measured.needed_instances}: its processes differ too much"
+    elif measured.needed_budget_s is None:
         step = "too close to the threshold to tell: choose another one, or a quieter machine"
     else:
         step = f"--diffspeed-budget={measured.needed_budget_s} can be expected to decide it"

@@ -139,7 +139,7 @@ def _facts(axis: Axis, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("a pair is of", "" if unit == "call" else word(figures.get("pairs_of")) or ""),
             ("noise a pair", "" if noise is None else percent(noise)),
             ("baseline against itself", _floor(figures)),
-            ("process instances", whole("instances")),
+            ("process instances", _instances(figures)),
             (f"a {unit} of {over}", sec("baseline_s")),
             (f"a {unit} of this stack", sec("candidate_s")),
             ("its first call", sec("candidate_first_call_s")),
@@ -195,9 +195,19 @@ def _floor(figures: Mapping[str, Any]) -> str:
     return "" if floor is None or not count(figures.get("noise_floor_pairs")) else percent(floor)
 
 
+def _instances(figures: Mapping[str, Any]) -> str:
+    instances, spread = count(figures.get("instances")), number(figures.get("process_spread"))
+    if instances is None:
+        return ""
+    return str(instances) if spread is None else f"{instances}, {percent(spread)} apart"
+
+
 def _error_rate(figures: Mapping[str, Any]) -> str:
     alpha = number(figures.get("alpha"))
-    return "" if alpha is None else f"at most {alpha:.3g}, for these instances"
+    if alpha is None:
+        return ""
+    is_sample = number(figures.get("process_spread")) is not None
+    return f"at most {alpha:.3g}, for {'such' if is_sample else 'these'} process instances"
 
 
 def _attempt(figures: Mapping[str, Any]) -> str:
