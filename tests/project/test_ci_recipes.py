@@ -73,6 +73,7 @@ def run_steps(project, tmp_path):
             "GITHUB_ACTIONS": "true",
             "GITHUB_STEP_SUMMARY": str(summary),
             "PIP_NO_INDEX": "1",  # all is installed; nothing may be fetched
+            "PYTEST_ADDOPTS": "--diffspeed-instances=1",  # four of each arm take a minute more
             "TMPDIR": str(tmp_path),
         }
         done = {}
