@@ -156,6 +156,7 @@ def step_arms(prepared: Sequence[PreparedArm]) -> StepArms:
                 "them"
             )
         _require_like_steps(arm)
+    _require_as_many_steps(prepared)
     _require_own_state(prepared)
     return StepArms(prepared)
 
@@ -178,6 +179,19 @@ def _require_like_steps(arm: PreparedArm) -> None:
                 f"{denoiser.name} keeps a state between steps (hook {hook!r}), so the first ones "
                 "say nothing of others"
             )
+
+
+def _require_as_many_steps(prepared: Sequence[PreparedArm]) -> None:
+    """What a stack says of its own schedule; other calls are seen when they end.
+
+    Raises:
+        NotAloneError: the arms' calls have other numbers of steps.
+    """
+    if any(arm.spec.stack.changes_schedule for arm in prepared):
+        steps = {arm.spec.stack.name: arm.steps_of_call() for arm in prepared}
+        if len(set(steps.values())) > 1:
+            each = ", ".join(f"{number} in {name}" for name, number in steps.items())
+            raise NotAloneError(f"calls of the arms have other numbers of steps ({each})")
 
 
 def _require_own_state(prepared: Sequence[PreparedArm]) -> None:

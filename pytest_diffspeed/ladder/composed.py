@@ -1,8 +1,8 @@
 """A row of the quick ladder: components timed alone, and a whole call composed of them.
 
-A call is one of all encoders, as many steady steps as it has, and one of all decoders; a row names
-the checkers that it is without.  Where steps cannot be timed alone the denoisers' calls stand in
-for them, without guidance and scheduler.
+A call is one of all encoders, as many steady steps as the arm's has, and one of all decoders; a row
+names the checkers that it is without.  Where steps cannot be timed alone, and where the arms' calls
+have other numbers of them, the denoisers' calls stand in for them, without guidance and scheduler.
 """
 
 from __future__ import annotations
@@ -53,11 +53,14 @@ def measure_composed(
                 found[role] = _measured(role, timed, len(parts), session, candidate)
     row |= about_row(candidate, session)
     for number, name in enumerate(names):
-        row[name] = composed_ratio([(parts[role], one[number]) for role, one in found.items()])
+        row[name] = composed_ratio(
+            [(parts[role][number], parts[role][-1], one[number]) for role, one in found.items()]
+        )
     over_baseline = {role: ratios[0] for role, ratios in found.items()}
     row["composed"] = {
         role: {
-            "times": parts[role],
+            "times": parts[role][-1],
+            "times_in_baseline": parts[role][0],
             "pairs_of": alone[role].pairs_of,
             "candidate_s": result.candidate_s,
             **ratio_of_result(result),
@@ -65,7 +68,7 @@ def measure_composed(
         for role, result in over_baseline.items()
     }
     row["without"] = [checker.name for checker in prepared[0].observed()[0].checkers]
-    row["call_s"] = sum(parts[role] * one.candidate_s for role, one in over_baseline.items())
+    row["call_s"] = sum(parts[role][-1] * one.candidate_s for role, one in over_baseline.items())
     row["instances"] = 1
     whole = row[names[0]]
     row["break_even_images"] = break_even(
@@ -78,15 +81,16 @@ def measure_composed(
 
 def _timed_alone(
     prepared: Sequence[PreparedArm],
-) -> tuple[dict[str, ComponentArms | StepArms], dict[str, int]]:
-    """The arms of each part of a call, and how often a call has it."""
+) -> tuple[dict[str, ComponentArms | StepArms], dict[str, tuple[int, ...]]]:
+    """The arms of each part of a call, and how often a call of each of ``prepared`` has it."""
     from ..arms.component_calls import NotAloneError, component_arms
     from ..arms.lockstep import step_arms
 
-    parts = parts_of_call(prepared[0])
-    steps = parts.pop(DENOISER, 0)
+    each = [parts_of_call(arm) for arm in prepared]
+    parts = {role: tuple(one.get(role, 0) for one in each) for role in each[0]}
+    steps = parts.pop(DENOISER, ())
     alone: dict[str, ComponentArms | StepArms] = {}
-    if steps > 1:  # a call with one step has no steady one
+    if min(steps, default=0) > 1:  # a call with one step has no steady one
         with suppress(NotAloneError):
             alone[STEP] = step_arms(prepared)
     if steps and STEP not in alone:
@@ -141,18 +145,21 @@ def _measured(
     return results
 
 
-def composed_ratio(parts: Sequence[tuple[int, SpeedupResult]]) -> dict[str, Any]:
-    """The ratio of composed calls, of how often each part runs and what was found of it.
+def composed_ratio(parts: Sequence[tuple[int, int, SpeedupResult]]) -> dict[str, Any]:
+    """The ratio of composed calls: of how often each part runs in a call of the other arm and how
+    often in the candidate's, and of what was found of it.
 
-    The parts' ratios, and the ends of their intervals, weigh as the candidate's seconds in them.
-    Their rates of error add up, so the interval holds with what is left.
+    The parts' ratios, and the ends of their intervals, weigh as the candidate's seconds would in as
+    many of them as the other arm's call has.  Their rates of error add up, so the interval holds
+    with what is left.
     """
-    weights = [times * result.candidate_s for times, result in parts]
-    results = [result for _, result in parts]
+    weights = [times * result.candidate_s for times, _, result in parts]
+    candidate_s = sum(times * result.candidate_s for _, times, result in parts)
+    results = [result for _, _, result in parts]
 
     def whole(values: Sequence[float]) -> float:
         pairs = zip(weights, values, strict=True)
-        return sum(weight * value for weight, value in pairs) / sum(weights)
+        return sum(weight * value for weight, value in pairs) / candidate_s
 
     ratio = whole([result.ratio for result in results])
     low = whole([result.low for result in results])
@@ -170,6 +177,6 @@ def composed_ratio(parts: Sequence[tuple[int, SpeedupResult]]) -> dict[str, Any]
         "coverage": 1.0 - sum(1.0 - result.coverage for result in results),
         "pairs": sum(result.pairs for result in results),
         "noise": max(result.noise for result in results),
-        "baseline_s": ratio * sum(weights),
+        "baseline_s": ratio * candidate_s,
         "seed": results[0].seed,
     }

@@ -113,15 +113,21 @@ def break_even(verdict: object, images: float | None) -> str:
 
 
 def _parts(row: Mapping[str, Any]) -> list[str]:
-    """``bf16: encoder 1.02× [0.98, 1.05]; 20 × denoiser 1.41× [1.38, 1.44]``."""
+    """``bf16: encoder 1.02× [0.98, 1.05]; 20 × denoiser 1.41× [1.38, 1.44]``; of an arm with other
+    steps ``10 × denoiser 1.41× [1.38, 1.44] instead of 20 ×``.
+    """
     parts: Mapping[str, Mapping[str, Any]] = row.get("composed") or {}
-    found = [
-        f"{'' if part['times'] == 1 else str(part['times']) + ' × '}{role} {_format(part)}"
-        for role, part in parts.items()
-    ]
+    found = [_part(role, part) for role, part in parts.items()]
     without = words(row.get("without"))
     found += [f"without {', '.join(without)}"] if without else []
     return [f"    {row['stack']}: {'; '.join(found)}"] if parts else []
+
+
+def _part(role: str, part: Mapping[str, Any]) -> str:
+    times = part["times"]
+    was = part.get("times_in_baseline", times)
+    text = f"{'' if times == 1 else f'{times} × '}{role} {_format(part)}"
+    return text if was == times else f"{text} instead of {was} ×"
 
 
 def _proofs(row: Mapping[str, Any]) -> list[str]:

@@ -175,15 +175,46 @@ def part(ratio, candidate_s, spread=0.0, coverage=0.97):
 
 def test_a_call_is_composed_of_its_parts_as_often_as_they_run():
     """20 steps of 0.1 s at 1.5×, and a second of decoding that stays what it was: 4 s ÷ 3 s."""
-    found = composed_ratio([(20, part(1.5, 0.1, 0.1)), (1, part(1.0, 1.0, 0.05))])
+    found = composed_ratio([(20, 20, part(1.5, 0.1, 0.1)), (1, 1, part(1.0, 1.0, 0.05))])
     assert found["ratio"] == pytest.approx((20 * 0.15 + 1.0) / (20 * 0.1 + 1.0))
     assert found["baseline_s"] == pytest.approx(4.0)
     assert found["low"] == pytest.approx((20 * 0.14 + 0.95) / 3.0)
     assert found["high"] == pytest.approx((20 * 0.16 + 1.05) / 3.0)
     assert found["coverage"] == pytest.approx(0.94)
     assert (found["verdict"], found["pairs"]) == ("PASS", 16)
-    assert composed_ratio([(1, part(1.0, 1.0, 0.05))])["verdict"] == "INCONCLUSIVE"
-    assert composed_ratio([(1, part(0.9, 1.0, 0.05))])["verdict"] == "FAIL"
+    assert composed_ratio([(1, 1, part(1.0, 1.0, 0.05))])["verdict"] == "INCONCLUSIVE"
+    assert composed_ratio([(1, 1, part(0.9, 1.0, 0.05))])["verdict"] == "FAIL"
+
+
+def test_each_arm_counts_its_own_steps():
+    """20 steps of 0.15 s and a second of decoding, against 10 of 0.1 s and the same second."""
+    found = composed_ratio([(20, 10, part(1.5, 0.1, 0.1)), (1, 1, part(1.0, 1.0, 0.05))])
+    assert found["ratio"] == pytest.approx((20 * 0.15 + 1.0) / (10 * 0.1 + 1.0))
+    assert found["baseline_s"] == pytest.approx(4.0)
+    assert found["low"] == pytest.approx((20 * 0.14 + 0.95) / 2.0)
+
+
+def test_a_row_with_fewer_steps_is_composed_of_them(pytester, run_diffspeed, constant_clock):
+    result = run_diffspeed(
+        *LADDER,
+        "--diffspeed-techniques=channels_last,channels_last+steps(3)",
+        "--diffspeed-steps=6",
+        "--diffspeed-json=out.jsonl",
+    )
+    result.assert_outcomes(passed=2)
+    before, row = read_journal(pytester.path / "out.jsonl").ladder
+    assert before["call_s"] == pytest.approx(8.0)  # a second each: encoders, six steps, decoder
+    assert row["call_s"] == pytest.approx(5.0)
+    assert row["over_baseline"]["ratio"] == row["over_previous"]["ratio"] == pytest.approx(8 / 5)
+    assert row["composed"]["denoiser"]["times"] == 3
+    assert row["composed"]["denoiser"]["times_in_baseline"] == 6
+    result.stdout.fnmatch_lines(
+        [
+            "    channels_last: encoder 1.000× *; 6 × step 1.000× *; decoder 1.000× *",
+            "    channels_last+steps(3): encoder *; 3 × denoiser 1.000× * instead of 6 ×; *",
+            "    channels_last+steps(3): steps: 3 steps ran in a call, 6 in the baseline's",
+        ]
+    )
 
 
 def test_progress_says_which_row_it_is_and_how_long_the_rest_takes():
