@@ -14,17 +14,18 @@ from sqlalchemy import Row, func, select
 
 from ..common.errors import DiffspeedError, RecordError, UsageError
 from ..common.files import check_output, replacing
-from ..common.text import plural
+from ..common.text import number, plural
 from ..common.workdir import NAME
 from ..history.exchange import Imported, export_lines, import_file
 from ..history.prune import prune
 from ..history.series import LAST, holds, in_order, iso
 from ..history.tables import POINT, SERIES, SESSION
 from ..history.url import DEFAULT
+from ..records.series import is_part
 from .history_index import index
 from .history_place import HistoryPlace
 from .history_show import show
-from .history_text import number, plain
+from .history_text import plain
 
 
 def main(argv: Sequence[str]) -> int:
@@ -142,6 +143,7 @@ def _list(arguments: argparse.Namespace, place: HistoryPlace) -> None:
         print(f"history in {place.name}: {sessions} session{'' if sessions == 1 else 's'}")
         where = test = None
         folded: list[str] = []
+        whole = claim = ""
         for row in connection.execution_options(yield_per=1000).execute(rows):
             here = (row.machine_name, row.machine, row.condition)
             if (where, test) != (here, (row.test, row.stack)):
@@ -156,7 +158,10 @@ def _list(arguments: argparse.Namespace, place: HistoryPlace) -> None:
                 test = row.test, row.stack
                 stack = "" if f"[{row.stack}]" in row.test else f", stack {plain(row.stack)}"
                 print(f"  {plain(row.test)}{stack}")
-            if not (arguments.all or _is_listed(row)):
+            is_of_whole = row.claim == claim and is_part(row.figure, whole)
+            if not is_of_whole:
+                whole, claim = row.figure, row.claim
+            if not (arguments.all or (_is_listed(row) and not is_of_whole)):
                 folded.append(row.figure)
                 first = first or row.test
                 continue
@@ -178,7 +183,9 @@ def _list(arguments: argparse.Namespace, place: HistoryPlace) -> None:
 
 
 def _is_listed(row: Row[Any]) -> bool:
-    """Ratios and counts are what tells a test from another; its images have dozens of figures."""
+    """Ratios and counts are what tells a test from another; its images have dozens of figures, and
+    so have the parts of a count (each type of FLOPs, each component).
+    """
     return bool(row.is_counted) or str(row.figure).endswith("ratio")
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ..common.errors import UsageError
-from ..common.text import plural
+from ..common.text import number, plural
 from ..history.speed_index import read_indexes
 from ..records.speed_index import MOST_DROPS, BaseComparison, IndexPoint, SpeedIndex
 from .history_place import HistoryPlace, tests_named
-from .history_text import curve, number, plain, short, stdout_encoding, with_ends
+from .history_text import curve, plain, short, stdout_encoding, with_ends
 
 MOST_CURVES = 3
 """Of a test, the newest: a branch that was squashed leaves its commits beside all others."""

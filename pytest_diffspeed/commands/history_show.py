@@ -12,7 +12,7 @@ from ..common.text import plural
 from ..history.environments import differences, environment_of
 from ..history.series import read_series
 from ..history.speed_index import read_indexes
-from ..records.series import Series
+from ..records.series import Series, is_part
 from .history_place import HistoryPlace, tests_named
 from .history_text import (
     goes_on_lines,
@@ -44,7 +44,13 @@ def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
             arguments.anchor,
         )
         before: Series | None = None
+        whole, nowhere = Series("", "", "", "", "", "", ()), list[str]()
         for series in found:
+            if not (series.claim == whole.claim and is_part(series.figure, whole.figure)):
+                whole = series
+            elif series.is_always_zero and not arguments.points:
+                nowhere.append(series.figure)
+                continue
             if before is not None:
                 print()
                 for line in _between(connection, before, series):
@@ -72,6 +78,9 @@ def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
             "from a clean tree, so none can be told against it; --points lists the commits"
         )
     print()
+    if nowhere:
+        names = ", ".join(map(plain, dict.fromkeys(nowhere)))
+        print(f"0 at every point, and not shown without --points: {names}")
     if len(tests) > 1:
         print(_others(arguments.test, tests[1:]))
     if indexed:

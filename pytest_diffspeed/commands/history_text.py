@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from ..common.text import number
 from ..history.environments import Difference
 from ..records.series import Change, Point, Series
 
@@ -20,11 +21,6 @@ _PLAIN = "_.-:=+*#"
 def plain(text: str) -> str:
     """``text`` without what a terminal would obey: names come from files of others."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def number(value: float) -> str:
-    """Four digits, or all of a whole number."""
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
 
 
 def short(commit: str | None) -> str:
@@ -86,9 +82,11 @@ def goes_on_lines(before: Series, after: Series, differing: Sequence[Difference]
 def change_line(series: Series, change: Change) -> str:
     """Such as ``jump -12.2 % (worse): 1.8 → 1.58, after 1a2b3c by 4d5e6f (subject)``."""
     judged = "worse" if is_worse(series, change) else "better"
-    percent = ""
+    percent, moved = "", change.after - change.before
     if change.before:
-        percent = f" {100 * (change.after - change.before) / abs(change.before):+.1f} %"
+        percent = f" {100 * moved / abs(change.before):+.1f} %"
+    if series.is_counted and percent[2:] == "0.0 %":  # of many thousands one is a change too
+        percent = f" {'+' if moved > 0 else '-'}{number(abs(moved))}"
     levels = f"{number(change.before)} → {number(change.after)}"
     return f"jump{percent} ({judged}): {levels}, {_place(series, change)}"
 

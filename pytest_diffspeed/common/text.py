@@ -26,6 +26,13 @@ def listed(words: Sequence[str], most: int = 3) -> str:
     return ", ".join(words) if left <= 0 else f"{', '.join(words[:most])} and {left} more"
 
 
+def number(value: float) -> str:
+    """Four digits, or all of a whole number: a count that moves by one is seen to move."""
+    if value != int(value) or abs(value) >= 2**53:  # beyond it a float has not every whole number
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.0f}"
+
+
 def size(many: float) -> str:
     """Bytes as ``0.512 GiB``, or MiB where that is the better unit."""
     return f"{many / 2**30:.3g} GiB" if many >= 2**30 / 10 else f"{many / 2**20:.3g} MiB"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.files import replace_file
 from ..common.workdir import safe_name
+from ..records.verdict import Metric
 
 if TYPE_CHECKING:
     from ..arms.gpu_cost.result import GpuCost
@@ -26,6 +27,8 @@ MOST_CHANGES = 40
 MOST_LINES = 4
 """Of each of them."""
 
+FOLLOWED = ("kernels", "bytes", "flops")
+"""Figures that results tell even where none of them moved, and that the history follows."""
 Unit = tuple[str, int | None]
 """What is judged, in words, and the number of the step where it is one, from 0."""
 
@@ -67,6 +70,46 @@ def counted_under(cost: GpuCost) -> dict[str, str]:
     return {("device" if name == "gpu" else name): value for name, value in cost.key.items()}
 
 
+def metrics_of(head: GpuCost, *, per_step: bool) -> list[Metric]:
+    """What history and exports carry: of this tree the last step, or the call.
+
+    Each type of FLOPs is followed where there is none too: a series that began with the first such
+    product would show no change.  Of several components each is followed, and none exported.
+    """
+    from ..gpucost.gpus import UNITS
+
+    step = head.steps - 1 if per_step and head.steps else None
+    whole = (head.whole if step is None else head.step(step)).figures()
+    names = (*FOLLOWED, *(f"flops.{unit}" for unit in UNITS))
+    found = [
+        Metric(
+            f"gpu_{name}" if whole[name] or name in FOLLOWED else None,
+            whole[name],
+            f"GPU {name}",
+            series=f"GPU {name}",
+        )
+        for name in names
+    ]
+    parts = {name: _part(head, name, step) for name in head.components}
+    known = {name: cost.figures() for name, cost in parts.items() if cost is not None}
+    if len(known) > 1:
+        found += [
+            Metric(None, figures[name], f"GPU {name}", series=f"GPU {name} of {component}")
+            for component, figures in known.items()
+            for name in FOLLOWED
+        ]
+    return found
+
+
+def _part(cost: GpuCost, component: str, step: int | None) -> Cost | None:
+    """One component in a step or in the call; ``None`` where it does not run."""
+    own = [one for one in cost.calls if one.component == component]
+    if step is None:
+        return cost.of(component) if own else None
+    made = [one.cost.times(one.steps.count(step)) for one in own if step in one.steps]
+    return sum(made[1:], made[0]) if made else None
+
+
 def components(base: GpuCost, head: GpuCost, step: int | None) -> list[dict[str, Any]]:
     """Each component of either side, in one step or in the call, by kind of kernel and type.
 
@@ -102,8 +145,9 @@ def _side(
     if step is None or not steps:
         return "the call", how, _sums(cost.of(component))
     at = step if step in steps else max(steps)
-    made = [one.cost.times(one.steps.count(at)) for one in own if at in one.steps]
-    return f"step {at + 1}", how, _sums(sum(made[1:], made[0]))
+    made = _part(cost, component, at)
+    assert made is not None, "unreachable because it runs in this step"
+    return f"step {at + 1}", how, _sums(made)
 
 
 def _sums(cost: Cost) -> dict[str, dict[str, int]]:

@@ -32,6 +32,9 @@ class FollowedFigure:
     verdict: str
     source: str | None = None
     """The pipeline source; ``None``: that of the session."""
+    counted_under: Mapping[str, str] | None = None
+    """All that the figure depends on beside the code of this tree, where that is not the session's
+    environment (with its device, threads and driver) and base."""
 
 
 def figures_of(session: RecordedSession) -> list[FollowedFigure]:
@@ -56,6 +59,7 @@ def figures_of(session: RecordedSession) -> list[FollowedFigure]:
                     high=finite_number(metric.high),
                     verdict=str(result.verdict),
                     source=result.source,
+                    counted_under=counted_under(result.figures) if metric.is_counted else None,
                 )
     for row in session.ladder:
         for figure in _of_ladder(row):
@@ -69,6 +73,14 @@ def _followed(gate: RecordedGate) -> Iterator[Metric]:
     if not result.verdict.reached or "remembered_from" in result.figures:
         return
     yield from (metric for metric in metrics_of(result) if metric.series is not None)
+
+
+def counted_under(figures: Mapping[str, Any]) -> dict[str, str] | None:
+    """What a gate's counts depend on, where the gate says it."""
+    found = figures.get("counted_under")
+    if not isinstance(found, Mapping) or not found:
+        return None
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _of_ladder(row: Mapping[str, Any]) -> Iterator[FollowedFigure]:

@@ -23,10 +23,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..common.errors import StoreError
 from ..common.workdir import workdir
-from ..evidence.key import EvidenceKey
 from ..records.finished import FinishedSession
 from ..records.journal import as_line, write_all
 from ..records.reader import recorded_session
+from .environments import digest_of
 from .figures import FollowedFigure, figures_of
 from .store import Store
 from .tables import POINT, RECORD, SERIES, SESSION
@@ -145,6 +145,8 @@ class _About:
     pipeline: str
     call: str
     """What the user said of calls, after the pipeline: ``, 4 steps``."""
+    base: str
+    """After that: ``, base main``."""
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> _About:
@@ -162,23 +164,33 @@ class _About:
             machine=_storable(machine_of(about)),
             machine_name=_storable(about["device"].get("name", "unknown device")),
             pipeline=str(about.get("pipeline", "unknown pipeline")),
-            call=call_of(about) + _base_of(about),
+            call=call_of(about),
+            base=_base_of(about),
         )
 
     def condition(self, figure: FollowedFigure) -> str:
         """What was called for a figure: pipeline, steps, prompts, base.
 
-        Figures of one test under another condition are another series.
+        Figures of one test under another condition are another series.  What is counted of this
+        tree alone has no base, which a CI names anew for each commit.
         """
         source = self.pipeline if figure.source is None else figure.source
-        return _storable(f"{source}{self.call}")
+        base = self.base if figure.counted_under is None else ""
+        return _storable(f"{source}{self.call}{base}")
+
+    def environment(self, figure: FollowedFigure) -> tuple[str, str]:
+        """The digest of what a figure rests on, and the name of its device."""
+        under = figure.counted_under
+        if under is None:
+            return self.machine, self.machine_name
+        return digest_of(under), _storable(f"{under.get('device', 'no device')} (counted)")
 
     def digest(self, figure: FollowedFigure) -> str:
         """The name of the series that a figure of this session belongs to."""
         return _digest_of(
             [
                 *(figure.test, figure.stack, figure.claim, figure.figure),
-                *(self.machine, self.condition(figure)),
+                *(self.environment(figure)[0], self.condition(figure)),
             ]
         )
 
@@ -221,8 +233,8 @@ def _series_ids(
             "figure": _storable(figure.figure),
             "better": figure.better,
             "is_counted": figure.is_counted,
-            "machine": about.machine,
-            "machine_name": about.machine_name,
+            "machine": about.environment(figure)[0],
+            "machine_name": about.environment(figure)[1],
             "condition": about.condition(figure),
         }
         for figure in figures
@@ -316,6 +328,6 @@ def _optional(text: object) -> str | None:
 
 def _digest_of(content: object) -> str:
     if isinstance(content, Mapping):
-        return EvidenceKey(content).digest
+        return digest_of(content)
     plain = json.dumps(content, ensure_ascii=True, sort_keys=True)
     return sha256(plain.encode("ascii")).hexdigest()[:32]

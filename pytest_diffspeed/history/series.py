@@ -188,6 +188,7 @@ def _looked_at(row: Row[Any], points: Sequence[Point], anchor: str | None) -> Se
         drift=drift,
         machine_name=row.machine_name,
         condition=row.condition,
+        is_counted=row.is_counted,
     )
 
 

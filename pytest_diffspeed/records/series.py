@@ -58,6 +58,7 @@ class Series:
     """``figure`` names what ``Point.value`` is, as ``ratio`` or ``breaks``; ``better`` is
     ``"higher"`` or ``"lower"``; ``machine`` is the digest of the environment that all points share,
     ``machine_name`` its device, and ``condition`` what was called: pipeline, steps, prompts.
+    ``is_counted``: without noise, so that every difference between neighbours is a change.
     """
 
     test: str
@@ -71,3 +72,16 @@ class Series:
     drift: Drift | None = None
     machine_name: str = ""
     condition: str = ""
+    is_counted: bool = False
+
+    @property
+    def is_always_zero(self) -> bool:
+        """Whether it is a count that was nowhere found."""
+        return self.is_counted and not any(point.value for point in self.points)
+
+
+def is_part(figure: str, of: str) -> bool:
+    """Whether a figure is a part of another one: ``GPU flops.b16`` of ``GPU flops``, and ``GPU
+    kernels of unet`` of ``GPU kernels``.
+    """
+    return figure.startswith((f"{of}.", f"{of} of "))

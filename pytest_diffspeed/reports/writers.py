@@ -56,12 +56,15 @@ def write_outputs(
 
 
 def with_history(finished: FinishedSession, store: Target | None) -> FinishedSession:
-    """The same session with the history of its tests: series of the environment that it ran in, and
-    speed indexes of its kind of device, of each the newest curve.
+    """The same session with the history of its tests: series of the environment that it ran in and
+    of those that it counted under, and speed indexes of its kind of device, of each the newest
+    curve.
 
     Raises:
         StoreError: the store cannot be read.
     """
+    from ..history.environments import digest_of
+    from ..history.figures import counted_under
     from ..history.series import series_of
     from ..history.speed_index import indexes_of
 
@@ -69,7 +72,13 @@ def with_history(finished: FinishedSession, store: Target | None) -> FinishedSes
     if store is None or not machine:
         return finished
     tests = {gate.result.test for gate in finished.session.gates}
-    known = series_of(store, finished.rootdir, machine=machine)
+    under = (counted_under(gate.result.figures) for gate in finished.session.gates)
+    machines = dict.fromkeys((machine, *(digest_of(one) for one in under if one is not None)))
+    known = [
+        one
+        for environment in machines
+        for one in series_of(store, finished.rootdir, machine=environment)
+    ]
     kind = finished.session.about["device"].get("kind")
     newest = {
         index.curve: index.as_series()

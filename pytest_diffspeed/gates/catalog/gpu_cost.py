@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...common.amounts import amount
 from ...common.errors import nearest
 from ...common.text import plural
-from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
+from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, VerdictKind
 from ...techniques.stacks import BASE, Stack
 from ..gate import ArmsOfBoth, BaseClaim, Gate, GateContext
-from ..gpu_cost_figures import Unit, as_recorded, counted_under, keep_whole
+from ..gpu_cost_figures import FOLLOWED, Unit, as_recorded, counted_under, keep_whole, metrics_of
 from ..marker import GateMarker
 from ..marker_values import BadValueError, as_device, as_one_of, as_optional_stack
 from ..saved_counts import SAVED, UPDATE
@@ -20,12 +20,10 @@ from ..saved_gpu_costs import FOLDER, file_of, read_cost, write_cost
 
 if TYPE_CHECKING:
     from ...arms.gpu_cost.result import GpuCost
-    from ...gpucost import Cost, CostComparison, FigureChange, KernelChange
+    from ...gpucost import CostComparison, FigureChange, KernelChange
 
 Growth = int | str
 STEP, CALL = "step", "call"
-SHOWN = ("kernels", "bytes", "flops")
-"""Figures that a result tells even where none of them grew."""
 MOST_LINES = 5
 MODELLED = {"hidden": "hidden launches (modelled)", "attention lost": "attention lost (modelled)"}
 """Figures that follow of rules, not of what was written or dispatched, and their names."""
@@ -176,7 +174,10 @@ def judged(
         "not_counted": list(head.not_counted),
     }
     # Of this tree alone, so the history has it whatever it was compared with.
-    under, metrics = {"counted_under": counted_under(head)}, _metrics(marker, head)
+    under, metrics = (
+        {"counted_under": counted_under(head)},
+        metrics_of(head, per_step=marker.unit == STEP),
+    )
     other = _other_key(base, head)
     if other:
         return context.result(
@@ -312,7 +313,7 @@ def _cell(unit: tuple[str, CostComparison]) -> str:
     figures = {one.name: one for one in found.figures}
     moved = [one.name for one in found.figures if one.growth]
     told = []
-    for name in dict.fromkeys((*SHOWN, *moved)):
+    for name in dict.fromkeys((*FOLLOWED, *moved)):
         base, head = (amount(name, value) for value in (figures[name].base, figures[name].head))
         told.append(f"{name} {base} → {head}" if name in moved else f"{name} {head}")
     return f"{where}: {', '.join(told)}" + ("" if moved else "; no figure moved")
@@ -327,17 +328,6 @@ def _cause(worse: Sequence[tuple[str, CostComparison]]) -> Cause:
     place = next((line for change in changes for line in change.lines), None)
     step = f"undo it, or allow it: gpu_cost({one.name.partition('.')[0].split()[0]}=…)"
     return Cause("GPU COST", what, step, place)
-
-
-def _metrics(marker: GpuCostMarker, head: GpuCost) -> list[Metric]:
-    """Of this tree: the last step, or the call."""
-    steps = head.steps if marker.unit == STEP else 0
-    cost: Cost = head.step(head.steps - 1) if steps else head.whole
-    figures = cost.figures()
-    names = [*SHOWN, *(name for name, value in figures.items() if value and name[:6] == "flops.")]
-    return [
-        Metric(f"gpu_{name}", figures[name], f"GPU {name}", series=f"GPU {name}") for name in names
-    ]
 
 
 GATES = (GpuCostGate(),)

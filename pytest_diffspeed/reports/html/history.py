@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.text import number as written
 from ...common.text import plural
-from ...records.series import Change, Point, Series
+from ...records.series import Change, Point, Series, is_part
 from ..loose import number
 from .axes import VERDICTS
 from .text import name
@@ -16,8 +17,6 @@ MOST_SERIES = 40
 MOST_POINTS = 250
 ROWS = 12
 """Points in the table of a series: the latest."""
-
-_COUNTED = ("breaks", "recompiles", "syncs", "graphs")
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,21 @@ class History:
 def history(series: Sequence[Series]) -> History:
     """What changed first; among equals counts before measured figures."""
     several = [one for one in series if len(one.points) > 1]  # one point is in its gate already
-    told = sorted(map(_told, several), key=_order)
-    left_out = max(0, len(told) - MOST_SERIES)
-    return History(tuple(told[:MOST_SERIES]), left_out, len(series) - len(several))
+    told = sorted((_told(one) for one in several if not _is_nowhere(one, several)), key=_order)
+    shown = told[:MOST_SERIES]
+    return History(tuple(shown), len(several) - len(shown), len(series) - len(several))
+
+
+def _is_nowhere(one: Series, every: Sequence[Series]) -> bool:
+    """Whether it is a part of another figure, such as one type of FLOPs, that was never found."""
+    return one.is_always_zero and any(
+        is_part(one.figure, other.figure) and (one.test, one.claim) == (other.test, other.claim)
+        for other in every
+    )
 
 
 def _order(told: Told) -> tuple[bool, bool, str]:
-    return told.is_calm, told.series.figure not in _COUNTED, told.title
+    return told.is_calm, not told.series.is_counted, told.title
 
 
 def _told(series: Series) -> Told:
@@ -67,7 +74,7 @@ def _told(series: Series) -> Told:
     values = [point.value for point in series.points]
     summary = f"{plural(len(values), 'point')} of {series.figure}"
     if values:
-        summary += f" from {_value(values[0])} to {_value(values[-1])}"
+        summary += f" from {written(values[0])} to {written(values[-1])}"
     summary += f", {plural(len(changes), 'change point')}."
     return Told(
         series=series,
@@ -102,7 +109,7 @@ def _told(series: Series) -> Told:
 def _sentence(change: Change, series: Series) -> str:
     rises = change.after > change.before
     better = "better" if rises == (series.better == "higher") else "worse"
-    told = f"{_value(change.before)} → {_value(change.after)} ({better})"
+    told = f"{written(change.before)} → {written(change.after)} ({better})"
     if change.by_commit is None:
         return told
     after = "" if change.after_commit is None else f" after {_short(change.after_commit)}"
@@ -110,11 +117,11 @@ def _sentence(change: Change, series: Series) -> str:
 
 
 def _row(point: Point) -> tuple[str, str, str, str, str]:
-    value = _value(point.value)
+    value = written(point.value)
     if point.low is not None or point.high is not None:
         ends = (
-            ("0" if point.low is None else _value(point.low)),
-            ("∞" if point.high is None else _value(point.high)),
+            ("0" if point.low is None else written(point.low)),
+            ("∞" if point.high is None else written(point.high)),
         )
         value += f" [{ends[0]}, {ends[1]}]"
     return (
@@ -124,10 +131,6 @@ def _row(point: Point) -> tuple[str, str, str, str, str]:
         value,
         point.verdict,
     )
-
-
-def _value(value: float) -> str:
-    return f"{value:.4g}"
 
 
 def _short(commit: str | None) -> str:

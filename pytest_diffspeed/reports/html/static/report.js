@@ -122,14 +122,15 @@
     return Plot.plot({
       ...base, width, height: 210, marginLeft: 50, marginRight: 30,
       x: { domain: [-0.6, last + 0.6], ticks, tickFormat: (place) => d.points[place]?.[1] || d.points[place]?.[0].slice(0, 10) || "", label: null, ...axis },
-      y: { label: d.figure, nice: true, ticks: 5, ...axis },
+      // 1.17T and not thirteen digits, which the margin has no room for.
+      y: { label: d.figure, nice: true, ticks: 5, ...(d3.max(points, (point) => point.value) >= 1e4 ? { tickFormat: ".5~s" } : {}), ...axis },
       marks: [
         Plot.gridY({ strokeOpacity: 0.1, ticks: 5 }),
         Plot.ruleX(d.changes, { x: (change) => change[0] - 0.5, stroke: "var(--INCONCLUSIVE)", strokeDasharray: "4,3" }),
         Plot.link(levels, { x1: "from", x2: "to", y1: "level", y2: "level", stroke: "var(--link)", strokeWidth: 2 }),
         d.anchor === null ? null : Plot.ruleY([d.anchor], { stroke: "var(--link)", strokeDasharray: "2,3" }),
         Plot.ruleX(points.filter((point) => point.low !== null && point.high !== null), { x: "place", y1: "low", y2: "high", strokeOpacity: 0.35 }),
-        Plot.dot(points, { x: "place", y: "value", r: points.length > 80 ? 1.8 : 2.8, fill: (point) => (point.verdict === "FAIL" ? "var(--FAIL)" : "currentColor"), title: (point) => `${point.at.slice(0, 16)} ${point.commit}: ${point.value.toPrecision(4)} ${point.verdict ?? ""}` }),
+        Plot.dot(points, { x: "place", y: "value", r: points.length > 80 ? 1.8 : 2.8, fill: (point) => (point.verdict === "FAIL" ? "var(--FAIL)" : "currentColor"), title: (point) => `${point.at.slice(0, 16)} ${point.commit}: ${Number.isInteger(point.value) ? point.value.toLocaleString("en") : point.value.toPrecision(4)} ${point.verdict ?? ""}` }),
       ],
     });
   }
