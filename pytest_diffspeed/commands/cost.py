@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "compiles, about a second a kernel",
     )
     parser.add_argument(
+        "--modelled-time",
+        action="store_true",
+        help="with --against, both eager or both compiled: how many times as fast --stack is by a "
+        "model, with its error; a difference below 5 %% it cannot tell",
+    )
+    parser.add_argument(
+        "--at-most",
+        action="store_true",
+        help="what could matter at most, of a step: going from --against to --stack, a host sync, "
+        "anything at all (modelled)",
+    )
+    parser.add_argument(
         "--full-depth",
         action="store_true",
         help="compile all blocks, also where a few of them tell what the others cost",
@@ -72,30 +85,68 @@ def run(arguments: argparse.Namespace) -> int:
     """0: counted.
 
     Raises:
-        DiffspeedError: it cannot be counted.
+        DiffspeedError: it cannot be counted, or what else was asked cannot be told of it.
     """
-    from .cost_resources import resource_lines
-    from .cost_text import bound_lines, difference_lines, table_lines
+    from ..gpucost import GpuCostError
 
-    if arguments.claimed is not None and not arguments.claimed > 0:
-        raise UsageError(f"--claimed={arguments.claimed:g}: give the seconds of a call, above 0")
-    if arguments.json is not None:
-        check_output(str(arguments.json), _MARK)
+    _check(arguments)
     progress = Progress(_to_stderr)
     costs = [_counted(arguments, arguments.stack, progress, resources=arguments.resources)]
     if arguments.against:
         costs.append(_counted(arguments, arguments.against, progress))
-    print("\n".join(table_lines(costs[0], most=arguments.lines)))
-    if arguments.resources:
-        print("\n".join(["", *resource_lines(costs[0], most=arguments.lines)]))
-    if arguments.bound or arguments.claimed is not None:
-        print("\n".join(bound_lines(costs[0], arguments.gpu, arguments.claimed)))
-    if len(costs) > 1:
-        print("\n".join(["", *difference_lines(costs[1], costs[0], most=arguments.lines)]))
     if arguments.json is not None:
         written = [cost.to_json() for cost in costs]
         replace_file(arguments.json, json.dumps(written, indent=1) + "\n")
+    try:
+        for lines in _sections(arguments, costs):
+            print("\n".join(lines))
+    except GpuCostError as error:
+        raise UsageError(str(error)) from None
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """What makes no sense is said before minutes are spent."""
+    from ..gpucost.time_model import MIXED
+    from ..techniques.stacks import parse_stack
+    from ..techniques.technique import Family
+
+    if arguments.claimed is not None and not arguments.claimed > 0:
+        raise UsageError(f"--claimed={arguments.claimed:g}: give the seconds of a call, above 0")
+    if arguments.modelled_time and not arguments.against:
+        raise UsageError(
+            "--modelled-time tells how many times as fast --stack is as another one: name that by "
+            "--against STACK, eager where --stack is, compiled where it is"
+        )
+    if arguments.modelled_time:
+        compiling = [
+            any(one.family is Family.COMPILE for one in parse_stack(stack).techniques())
+            for stack in (arguments.stack, arguments.against)
+        ]
+        if compiling[0] != compiling[1]:
+            raise UsageError(f"--modelled-time: {MIXED}")
+    if arguments.json is not None:
+        check_output(str(arguments.json), _MARK)
+
+
+def _sections(arguments: argparse.Namespace, costs: Sequence[GpuCost]) -> Iterator[list[str]]:
+    """What is printed, one part after the other."""
+    from .cost_resources import resource_lines
+    from .cost_text import bound_lines, difference_lines, table_lines
+    from .cost_time import at_most_lines, ratio_lines
+
+    head, base = costs[0], costs[-1]
+    yield table_lines(head, most=arguments.lines)
+    if arguments.resources:
+        yield ["", *resource_lines(head, most=arguments.lines)]
+    if arguments.bound or arguments.claimed is not None:
+        yield bound_lines(head, arguments.gpu, arguments.claimed)
+    if base is not head:
+        yield ["", *difference_lines(base, head, most=arguments.lines)]
+    if arguments.modelled_time:
+        yield ["", *ratio_lines(base, head, arguments.gpu)]
+    if arguments.at_most:
+        yield ["", *at_most_lines(base, arguments.gpu, None if base is head else head)]
 
 
 def _to_stderr(line: str) -> None:

@@ -38,7 +38,7 @@ def table_lines(cost: GpuCost, *, most: int = 10) -> list[str]:
     lines = [f"{cost.source} with {cost.stack} on {cost.gpu}: one call, {_steps(cost)}"]
     for columns in _fitting(list(_columns(cost))):
         lines += ["", *_table(columns)]
-    unit, name = _unit(cost)
+    unit, name = unit_of(cost)
     lines += ["", *_costliest(unit, name, most), "", *_about(cost)]
     return lines
 
@@ -50,7 +50,7 @@ def difference_lines(base: GpuCost, head: GpuCost, *, most: int = 10) -> list[st
     lines = [f"from {base.stack} to {head.stack}"]
     pairs = []
     if base.steps and base.steps == head.steps:
-        pairs.append((f"step {base.steps}", _unit(base)[0], _unit(head)[0]))
+        pairs.append((f"step {base.steps}", unit_of(base)[0], unit_of(head)[0]))
     pairs.append(("outside of the steps", base.outside, head.outside))
     for name, before, after in pairs:
         lines += ["", *_changes(name, before, after, compare_costs(before, after), most)]
@@ -65,14 +65,14 @@ def bound_lines(cost: GpuCost, gpu: str, claimed_s: float | None = None) -> list
     """
     from ..gpucost import fastest_possible, named_gpu
 
-    unit, name = _unit(cost)
+    unit, name = unit_of(cost)
     parts = {name: unit, "the call": cost.whole}
     lines = [f"at 100 % of the peaks of {cost.gpu}, which nothing reaches (modelled):"]
     bounds = {what: fastest_possible(part, named_gpu(gpu)) for what, part in parts.items()}
     for what, bound in bounds.items():
         lines.append(
-            f"  {what}: at least {_seconds(bound.seconds)} "
-            f"(products {_seconds(bound.compute_s)}, memory {_seconds(bound.memory_s)})"
+            f"  {what}: at least {seconds(bound.seconds)} "
+            f"(products {seconds(bound.compute_s)}, memory {seconds(bound.memory_s)})"
         )
     if claimed_s is not None:
         share = bounds["the call"].share_of(claimed_s)
@@ -81,7 +81,7 @@ def bound_lines(cost: GpuCost, gpu: str, claimed_s: float | None = None) -> list
     return lines
 
 
-def _seconds(value: float) -> str:
+def seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
 
 
@@ -89,7 +89,7 @@ def _steps(cost: GpuCost) -> str:
     return plural(cost.steps, "step") if cost.steps else "no denoising steps"
 
 
-def _unit(cost: GpuCost) -> tuple[Cost, str]:
+def unit_of(cost: GpuCost) -> tuple[Cost, str]:
     """The last step, which is a steady one; without steps, the whole call."""
     if cost.steps:
         return cost.step(cost.steps - 1), f"step {cost.steps}"

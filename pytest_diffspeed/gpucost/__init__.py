@@ -11,12 +11,14 @@ package.  In a process of its own::
 
 Both counts answer a :class:`Cost` and the fake outputs.  ``counted`` is what Inductor wrote or what
 reached the dispatcher: kernels, bytes that must move, FLOPs by type, breaks.  ``modelled`` is which
-attention a GPU would choose, and what libraries launch around an op (``hidden``).  No seconds are
-told but :func:`fastest_possible`, which nothing can undercut.
+attention a GPU would choose, and what libraries launch around an op (``hidden``).  Of seconds there
+are :func:`fastest_possible`, which nothing can undercut, and modelled ones (:mod:`.time_model`),
+which are for looking at: no verdict is made of them.
 """
 
 from __future__ import annotations
 
+from .at_most import AtMost, most_a_sync_costs, most_anything_saves, most_saved
 from .bound import CostBound, fastest_possible
 from .cost import KINDS, Cost, Kernel
 from .counting import count_compiled, count_eager
@@ -30,11 +32,22 @@ from .resources import (
     kernel_resources,
     triton_resources,
 )
+from .time_model import (
+    ERRORS,
+    RESOLUTION,
+    ModelledRatio,
+    ModelledTime,
+    modelled_ratio,
+    modelled_time,
+)
 
 __all__ = [
+    "ERRORS",
     "GPUS",
     "KINDS",
+    "RESOLUTION",
     "UNITS",
+    "AtMost",
     "Cost",
     "CostBound",
     "CostComparison",
@@ -46,6 +59,8 @@ __all__ = [
     "Kernel",
     "KernelChange",
     "KernelResources",
+    "ModelledRatio",
+    "ModelledTime",
     "ValueDependentError",
     "compare_costs",
     "count_compiled",
@@ -53,6 +68,11 @@ __all__ = [
     "distinct_sources",
     "fastest_possible",
     "kernel_resources",
+    "modelled_ratio",
+    "modelled_time",
+    "most_a_sync_costs",
+    "most_anything_saves",
+    "most_saved",
     "named_gpu",
     "triton_resources",
 ]

@@ -42,7 +42,7 @@ def fastest_possible(cost: Cost, gpu: Gpu) -> CostBound:
     for kernel in cost.kernels:
         if kernel.kind in TRANSFERS:
             continue
-        products = _products_s(kernel, gpu)
+        products = products_s(kernel, gpu)
         moved = max(0, kernel.bytes - 2 * gpu.l2_bytes) / gpu.bytes_per_s
         compute += products
         memory += moved
@@ -50,7 +50,12 @@ def fastest_possible(cost: Cost, gpu: Gpu) -> CostBound:
     return CostBound(compute, memory, seconds)
 
 
-def _products_s(kernel: Kernel, gpu: Gpu) -> float:
+def products_s(kernel: Kernel, gpu: Gpu) -> float:
+    """Seconds of a kernel's products at the peak of their type.
+
+    Raises:
+        GpuCostError: ``gpu`` has no products of that type.
+    """
     if not kernel.flops:
         return 0.0
     peak = gpu.flops_per_s.get(kernel.unit, 0)

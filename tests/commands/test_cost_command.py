@@ -1,7 +1,10 @@
 """``diffspeed cost``: what it prints and writes, of a real count and of made-up ones."""
 
 import json
+import re
 from dataclasses import replace
+
+import pytest
 
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
 from pytest_diffspeed.commands.cli import main
@@ -12,7 +15,8 @@ from pytest_diffspeed.commands.cost_text import (
     difference_lines,
     table_lines,
 )
-from pytest_diffspeed.gpucost import Cost, Kernel, KernelResources
+from pytest_diffspeed.commands.cost_time import at_most_lines, ratio_lines
+from pytest_diffspeed.gpucost import ERRORS, Cost, Kernel, KernelResources
 from tests.counting_gpu_cost import needs_counts
 
 LINE = "a_folder/with_a_long_name/another_folder_with_a_long_name/the_models_attention.py:1234"
@@ -162,6 +166,56 @@ def test_registers_are_ranges_with_the_worst_first_and_the_rest_counted():
 def test_registers_of_a_stack_that_compiles_nothing_are_refused(capsys):
     assert main(["cost", "demo", "--stack", "bf16", "--steps", "1", "--resources"]) == 2
     assert "bf16 compiles nothing, so it has no Triton kernels" in capsys.readouterr().err
+
+
+FASTER = made("bf16+x", calls("transformer", (0, 1, 2), GEMM))
+
+
+def test_a_modelled_ratio_comes_with_its_interval_its_error_and_what_it_cannot_tell():
+    lines = ratio_lines(PLAIN, FASTER, "a100")
+    assert lines[0] == "modelled, not measured: step 3 of bf16+x against bf16 on A GPU"
+    assert re.match(r"  \d\.\d\d times as fast \(\d\.\d\d to \d\.\d\d\): ", lines[1])
+    text = " ".join(line.strip() for line in lines)
+    furthest, pairs = ERRORS["eager"].furthest, ERRORS["eager"].pairs
+    assert f"on published ladders such ratios were off by up to {furthest:.0%} (of {pairs}" in text
+    assert "It cannot tell differences below 5%, eager against compiled" in text
+    assert "no difference that a model can tell" in ratio_lines(PLAIN, PLAIN, "a100")[1]
+    assert max(map(len, lines)) <= WIDTH
+
+
+def test_what_could_matter_at_most_is_a_line_for_each_question():
+    lines = at_most_lines(PLAIN, "a100", FASTER)
+    assert lines[0].startswith("what could matter at most, of step 3 of bf16: ")
+    text = "\n".join(lines)
+    assert "\n  going to bf16+x: saves at most " in text
+    assert "(the 2 kernels that go take " in text
+    assert "\n  host syncs: cost at most " in text
+    assert "\n  anything with these kernels: saves at most " in text
+    assert "going to" not in "\n".join(at_most_lines(PLAIN, "a100"))
+    assert max(map(len, lines)) <= WIDTH
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "name that by --against STACK"),
+        (("--against", "bf16+compile"), "one of the two is eager and the other compiled"),
+    ],
+)
+def test_a_modelled_ratio_of_nothing_comparable_is_refused_before_anything_is_counted(
+    capsys, words, sentence
+):
+    assert main(["cost", "demo", "--stack", "bf16", "--modelled-time", *words]) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert "counting" not in captured.err
+
+
+def test_products_that_the_gpu_lacks_end_with_a_sentence(capsys, monkeypatch):
+    in_f8 = made("f8", calls("unet", (0, 1, 2), replace(GEMM, unit="f8")))
+    monkeypatch.setattr("pytest_diffspeed.commands.cost._counted", lambda *a, **k: in_f8)
+    assert main(["cost", "demo", "--bound"]) == 2
+    assert "has no products in f8, which addmm at" in capsys.readouterr().err
 
 
 @needs_counts
