@@ -15,6 +15,10 @@ data type; memory format and compilation; the scheduler; quantization; projectio
 point, scaled dot product attention, is what a pipeline runs with by itself: the row ``no_sdpa``
 shows what it buys."""
 
+SCHEDULES = ("steps(10)", "scheduler(DPMSolverMultistepScheduler)+steps(10)")
+"""What a cheaper schedule buys, and what it costs in pictures: half of the 20 steps that most
+pipelines are called with, by the pipeline's own scheduler and by one that was made for few."""
+
 SIXTEEN_BITS = ("sdpa_flash", "sdpa_cudnn")
 """Kernels that take 16 bits only on CUDA: alone they do not fit there, with ``bf16`` they do."""
 
@@ -35,7 +39,9 @@ class Step:
 
 
 def default_steps() -> tuple[Step, ...]:
-    """Cumulative steps in the guide's order, then each technique alone that needs no arguments."""
+    """Cumulative steps in the guide's order, each technique alone that needs no arguments, and
+    cheaper schedules.
+    """
     known = techniques()
     cumulative = [Step(adds=name) for name in GUIDE if name in known]
     first = cumulative[0].adds if cumulative else None
@@ -45,7 +51,7 @@ def default_steps() -> tuple[Step, ...]:
         if name not in (BASELINE_NAME, first) and not known[name].example
         for stack in (name, *(f"bf16+{name}" for _ in range(name in SIXTEEN_BITS)))
     ]
-    return (*cumulative, *alone)
+    return (*cumulative, *alone, *(Step(parse_stack(stack)) for stack in SCHEDULES))
 
 
 def steps_of(stacks: Sequence[Stack]) -> tuple[Step, ...]:

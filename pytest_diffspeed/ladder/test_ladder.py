@@ -16,11 +16,13 @@ from ..common.errors import (
     MissingHardwareError,
     UnknownStackError,
 )
+from ..common.text import plural
 from ..plugin.fixtures import session_of
 from ..plugin.stash import OUTCOME, new_outcome, options_of
 from ..techniques.stacks import Stack
 from ..techniques.technique import Family
 from .composed import measure_composed
+from .images import add_images
 from .measure import measure_row, row_of
 from .progress import RowsLeft
 from .steps import ResolvedStep, Step, climb, steps_of
@@ -52,12 +54,13 @@ def test_ladder(step: Step, request: pytest.FixtureRequest) -> None:
     session.progress.line(f"{resolved.stack}: {_rows_left(request, session)}")
     candidate = None
     try:
-        left_out = _left_to_full(session, resolved.stack)
+        left_out = _left_out(session, source, resolved.stack)
         if left_out is not None:
             row |= {"status": "left out", "reason": left_out}
             pytest.skip(left_out)
         candidate = session.arms.prepare(spec)
         _measure(candidate, _previous(session, source, resolved, row), session, row)
+        add_images(candidate, session, row)
     except MissingHardwareError as error:
         row |= {"status": "missing hardware", "reason": str(error)}
         pytest.skip(f"NOT_APPLICABLE: {error}")
@@ -98,6 +101,16 @@ def _left_to_full(session: Session, stack: Stack) -> str | None:
     return "it compiles, which takes minutes: --diffspeed-ladder=full"
 
 
+def _left_out(session: Session, source: str, stack: Stack) -> str | None:
+    """Why nobody who did not ask for ``stack`` wants to see it measured."""
+    steps = stack.call_steps
+    if steps is not None and not session.options.techniques:
+        own = session.arms.baseline(source).call.defaults.steps
+        if own <= steps:
+            return f"the baseline's calls have {plural(own, 'step')}, so {steps} are not fewer"
+    return _left_to_full(session, stack)
+
+
 def _rows_left(request: pytest.FixtureRequest, session: Session) -> str:
     ours = [item for item in request.session.items if item.path == request.node.path]
     rows: RowsLeft = session.memo.setdefault(
@@ -119,7 +132,7 @@ def _why_not(session: Session, source: str) -> Callable[[Stack], str | None]:
     baseline = session.arms.baseline(source)
 
     def why_not(stack: Stack) -> str | None:
-        left_out = _left_to_full(session, stack)
+        left_out = _left_out(session, source, stack)
         if left_out is not None:
             return left_out
         try:

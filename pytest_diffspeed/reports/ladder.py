@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..common.text import plural
-from .loose import words
+from .loose import mapping, number, words
 from .terminal import align, interval
 from .units import bytes_of
 
@@ -21,6 +21,8 @@ NOISE = "≈"
 """Marks a ratio that cannot be told from 1."""
 
 
+IDENTICAL_DB = 100.0
+"""What identical images count as: :data:`..similarity.presets.HIGHEST_DB`."""
 COMPOSED = (
     "~ composed of the parts below, a denoiser without guidance and scheduler: "
     "--diffspeed-ladder=full times whole calls"
@@ -32,14 +34,18 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rows:
         return []
     has_memory = any("peak_bytes" in row for row in rows)
+    has_images = any("images" in row for row in rows)
     measured = [row for row in rows if "over_baseline" in row]
     heads = ["stack", "over fp32", "over the step before", "a call", "first call", "break-even"]
+    if has_images:
+        heads.insert(2, "worst image")
     width = max(len(str(row["stack"])) for row in rows)
     table = [[*heads, "peak memory"] if has_memory else heads]
     lines: list[str] = []
     cells: Iterator[str] = iter(())
     if measured:
-        head, *aligned = align(table + [_cells(row, has_memory) for row in measured])
+        cells_of = (_cells(row, has_memory, has_images) for row in measured)
+        head, *aligned = align([*table, *cells_of])
         lines, cells = [head], iter(aligned)
     for row in rows:
         if "over_baseline" in row:
@@ -59,6 +65,7 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"{NOISE} cannot be told from 1 with this many pairs")
     if any(row.get("composed") for row in measured):
         lines.append(COMPOSED)
+    lines += _about_images(rows)
     slow = dict.fromkeys(sentence for row in rows for sentence in row.get("known_slow", ()))
     lines += [f"known to be slow: {sentence}" for sentence in slow]
     if any("stopped" in row for row in rows):
@@ -70,7 +77,7 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, "", "proofs:", *proofs] if proofs else lines
 
 
-def _cells(row: Mapping[str, Any], has_memory: bool) -> list[str]:
+def _cells(row: Mapping[str, Any], has_memory: bool, has_images: bool) -> list[str]:
     baseline = _ratio_of(row, "over_baseline") or {}
     cells = [
         str(row["stack"]),
@@ -80,9 +87,44 @@ def _cells(row: Mapping[str, Any], has_memory: bool) -> list[str]:
         f"{row['first_call_s']:.3g} s",
         break_even(baseline.get("verdict"), row.get("break_even_images")),
     ]
+    if has_images:
+        cells.insert(2, worst_image(row))
     if has_memory:
         cells.append(bytes_of(row.get("peak_bytes")))
     return cells
+
+
+def worst_image(row: Mapping[str, Any]) -> str:
+    """``"34.2 dB"`` of a row's worst image, ``"identical"``, or ``"broken"``; empty where none was
+    drawn.
+    """
+    images = mapping(row.get("images"))
+    if "broken" in images:
+        return "broken"
+    worst = number(images.get("worst"))
+    if worst is None:
+        return ""
+    return "identical" if worst >= IDENTICAL_DB else f"{worst:.1f} dB"
+
+
+def _about_images(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the column of images is, and why it is empty."""
+    lines = []
+    drawn = [mapping(row["images"]) for row in rows if "images" in row]
+    if drawn:
+        sound = drawn[0].get("output") == "audio"
+        lines.append(
+            f"worst image: {'SNR' if sound else 'PSNR'} to fp32's of the worst of "
+            f"{drawn[0].get('count')} drawn (counted); of another schedule it may be as good and "
+            "far from it"
+        )
+    lines += [
+        f"    {row['stack']}: {mapping(row['images'])['broken']}"
+        for row in rows
+        if "broken" in mapping(row.get("images"))
+    ]
+    reasons = dict.fromkeys(str(row["why_no_images"]) for row in rows if "why_no_images" in row)
+    return [*lines, *(f"no images: {reason}" for reason in reasons)]
 
 
 def _ratio_of(row: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

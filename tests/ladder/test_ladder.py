@@ -8,7 +8,15 @@ import pytest
 from pytest_diffspeed.ladder.composed import composed_ratio
 from pytest_diffspeed.ladder.measure import break_even
 from pytest_diffspeed.ladder.progress import RowsLeft
-from pytest_diffspeed.ladder.steps import GUIDE, ResolvedStep, Step, climb, default_steps, steps_of
+from pytest_diffspeed.ladder.steps import (
+    GUIDE,
+    SCHEDULES,
+    ResolvedStep,
+    Step,
+    climb,
+    default_steps,
+    steps_of,
+)
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.reports.ladder import ladder_rows
 from pytest_diffspeed.techniques.registry import techniques
@@ -46,7 +54,8 @@ def test_the_guide_is_climbed_in_its_order_and_then_each_technique_alone():
     ]
     alone = {stack for stack, _ in resolved if "+" not in stack}
     of_itself = {name for name, technique in techniques().items() if not technique.example}
-    assert alone == of_itself - {"fp32"}
+    assert alone == (of_itself - {"fp32"}) | {"steps(10)"}
+    assert names(climb(steps, steps[-1], nothing_hinders)) == (SCHEDULES[-1], None)
     assert len({step.id for step in steps}) == len(steps)
     assert set(GUIDE) < set(techniques())
 
@@ -158,6 +167,72 @@ def test_what_a_composed_call_is_without_is_named():
     row |= {"composed": {"step": {"times": 20, **ratio(1.4)}}, "without": ["safety_checker"]}
     lines = ladder_rows([row])
     assert lines[lines.index("parts, timed alone:") + 1].endswith("]; without safety_checker")
+
+
+def row_with(stack, images=None, **more):
+    row = {"stack": stack, "over_baseline": ratio(1.4), "call_s": 0.4, "first_call_s": 0.5, **more}
+    return row if images is None else {**row, "images": {"count": 3, "output": "image", **images}}
+
+
+def test_the_worst_image_stands_beside_the_ratio():
+    rows = [
+        row_with("bf16", {"metric": "psnr", "worst": 48.24}),
+        row_with("channels_last", {"metric": "psnr", "worst": 100.0}),
+        row_with("fp16", {"broken": "image 1 (prompt 'fox', seed 0) has NaN values"}),
+        row_with("steps(10)", why_no_images="steps(10) raised while it drew 'fox'"),
+    ]
+    head, *lines = ladder_rows(rows)
+    assert re.split(r"  +", head)[:4] == [
+        "stack",
+        "over fp32",
+        "worst image",
+        "over the step before",
+    ]
+    cells = [re.split(r"  +", line)[2] for line in lines[:3]]
+    assert cells == ["48.2 dB", "identical", "broken"]
+    assert lines[4:] == [
+        "worst image: PSNR to fp32's of the worst of 3 drawn (counted); of another schedule it may "
+        "be as good and far from it",
+        "    fp16: image 1 (prompt 'fox', seed 0) has NaN values",
+        "no images: steps(10) raised while it drew 'fox'",
+    ]
+    assert "worst image" not in ladder_rows([row_with("bf16")])[0]
+
+
+def test_a_row_draws_images_for_a_few_seconds(pytester, run_diffspeed, constant_clock, monkeypatch):
+    """Six seconds a call by this clock: two images fit into twelve, and none into less."""
+    from pytest_diffspeed.ladder import images
+
+    monkeypatch.setattr(images, "BUDGET_S", 12.0)
+    words = ["--diffspeed-pipeline=demo", "--diffspeed-steps=4", "--diffspeed-json=out.jsonl"]
+    words += ["--diffspeed-techniques=channels_last,steps(3)"]
+    result = run_diffspeed(*LADDER, *words)
+    result.assert_outcomes(passed=2)
+    same, other = (row["images"] for row in read_journal(pytester.path / "out.jsonl").ladder)
+    assert (same["count"], same["worst"]) == (2, pytest.approx(100.0, abs=40.0))
+    assert 10 < other["worst"] < 40
+    assert other["worst"] == other["metrics"]["psnr"][1] <= other["mean"]
+    assert "seed 0" in other["worst_case"]
+    result.stdout.fnmatch_lines(["stack * over fp32 * worst image *", "steps(3) * dB *"])
+
+    monkeypatch.setattr(images, "BUDGET_S", 11.0)
+    result = run_diffspeed(*LADDER, *words[:-1], "--diffspeed-techniques=channels_last")
+    (row,) = read_journal(pytester.path / "out.jsonl").ladder
+    assert "images" not in row
+    result.stdout.fnmatch_lines(["no images: a call of the baseline takes 6 s, *=full draws 8 *"])
+
+
+def test_random_weights_draw_nothing_to_compare(pytester, run_diffspeed, constant_clock):
+    result = run_diffspeed(*LADDER, "--diffspeed-techniques=channels_last")
+    result.stdout.fnmatch_lines(["no images: image similarity on random weights *"])
+
+
+def test_a_cheaper_schedule_is_left_out_where_it_is_none(pytester, run_diffspeed, constant_clock):
+    result = run_diffspeed(*LADDER, "--diffspeed-steps=10", "-k", "steps and not scheduler")
+    result.assert_outcomes(skipped=1, deselected=len(default_steps()) - 1)
+    result.stdout.fnmatch_lines(
+        ["steps(10)  not run: the baseline's calls have 10 steps, so 10 are not fewer"]
+    )
 
 
 def part(ratio, candidate_s, spread=0.0, coverage=0.97):

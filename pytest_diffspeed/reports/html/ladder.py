@@ -14,7 +14,7 @@ from .gates import GateView
 from .text import name
 
 MOST_ROWS = 60
-"""Of a chart and of the table: the steps of the guide and each technique alone are 22."""
+"""Of a chart and of the table: the default ladder has 24."""
 
 
 @dataclass(frozen=True)
