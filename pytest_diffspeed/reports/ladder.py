@@ -65,7 +65,7 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f"{NOISE} cannot be told from 1 with this many pairs")
     if any(row.get("composed") for row in measured):
         lines.append(COMPOSED)
-    lines += _about_images(rows)
+    lines += about_images(rows)
     slow = dict.fromkeys(sentence for row in rows for sentence in row.get("known_slow", ()))
     lines += [f"known to be slow: {sentence}" for sentence in slow]
     if any("stopped" in row for row in rows):
@@ -107,7 +107,7 @@ def worst_image(row: Mapping[str, Any]) -> str:
     return "identical" if worst >= IDENTICAL_DB else f"{worst:.1f} dB"
 
 
-def _about_images(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def about_images(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the column of images is, and why it is empty."""
     lines = []
     drawn = [mapping(row["images"]) for row in rows if "images" in row]

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...common.text import plural
-from ..ladder import break_even
+from ..ladder import about_images, break_even, worst_image
 from ..loose import count, mapping, number, word, words
 from ..units import bytes_of, interval, ratio, seconds
 from .gates import GateView
+from .pareto import Pareto, pareto
 from .text import name
 
 MOST_ROWS = 60
@@ -23,6 +24,8 @@ class LadderRow:
 
     stack: str
     over_baseline: str
+    worst_image: str
+    worst_key: float | None
     over_previous: str
     key: float | None
     call: str
@@ -36,8 +39,8 @@ class LadderRow:
 
 @dataclass(frozen=True)
 class Ladder:
-    """``chart`` is what the script draws, ``summary`` the same in words; ``left_out`` rows are not
-    shown.
+    """``chart`` is what the script draws, ``summary`` the same in words; ``pareto`` is ratio over
+    images, and ``about_images`` what these are; ``left_out`` rows are not shown.
     """
 
     rows: tuple[LadderRow, ...]
@@ -45,6 +48,9 @@ class Ladder:
     summary: str
     has_memory: bool
     left_out: int
+    has_images: bool
+    about_images: tuple[str, ...]
+    pareto: Pareto | None
 
 
 def ladder(records: Sequence[Mapping[str, Any]]) -> Ladder:
@@ -72,7 +78,16 @@ def ladder(records: Sequence[Mapping[str, Any]]) -> Ladder:
             f"{plural(len(chart), 'stack')} against fp32; the fastest is {best['label']} at "
             f"{ratio(best['ratio'])}" + (f"; {slower} slower than fp32." if slower else ".")
         )
-    return Ladder(rows, chart, summary, any(row.memory for row in rows), left_out)
+    return Ladder(
+        rows,
+        chart,
+        summary,
+        any(row.memory for row in rows),
+        left_out,
+        any("images" in record for record in records),
+        tuple(sentence.strip() for sentence in about_images(records)),
+        pareto(records),
+    )
 
 
 def ratio_chart(gates: Sequence[GateView]) -> list[dict[str, Any]]:
@@ -111,6 +126,8 @@ def _row(record: Mapping[str, Any]) -> LadderRow:
     return LadderRow(
         stack=str(record["stack"]),
         over_baseline=_format(baseline),
+        worst_image=worst_image(record),
+        worst_key=number(mapping(record.get("images")).get("worst")),
         over_previous=_format(mapping(record.get("over_previous"))),
         key=number(baseline.get("ratio")),
         call=("~" if mapping(record.get("composed")) else "")
