@@ -1,6 +1,8 @@
 """``scheduler(…)``: another scheduler of the same configuration, proven by the steps that ran."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -164,6 +166,19 @@ def test_words_are_checked_without_a_pipeline(text, told):
     with pytest.raises(UnknownStackError) as error:
         parse_stack(text)
     assert told in str(error.value)
+
+
+def test_words_are_checked_without_torch():
+    """Markers are read in sessions without --diffspeed too."""
+    words = "scheduler(DPMSolverMultistepScheduler,use_karras_sigmas=True)+steps(10)"
+    program = (
+        "import sys\nfrom pytest_diffspeed.techniques.stacks import parse_stack\n"
+        f"print(parse_stack({words!r}), *({{'torch', 'diffusers'}} & set(sys.modules)))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.split() == [words]
 
 
 @pytest.mark.parametrize(
