@@ -27,7 +27,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
-        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-ladders benchmark-images \
+        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-ladders benchmark-gpu-cost-time benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
 help: ## show this list
@@ -159,6 +159,9 @@ benchmark-gpucost-plants: $(READY) ## what planted changes do to GPU cost, eager
 
 benchmark-gpu-cost-depths: $(READY) ## how far a GPU cost calculated from few blocks is from that of more (minutes; --compiled, --write)
 	$(BIN)/python benchmarks/gpu_cost_depths.py $(ARGS)
+
+benchmark-gpu-cost-time: $(READY) ## seconds and memory of counting a GPU cost (10 minutes; --rows, --write)
+	$(BIN)/python benchmarks/gpu_cost_time.py $(ARGS)
 
 benchmark-gpu-cost-ladders: $(READY) ## how far modelled ratios are from those of published ladders (20 minutes; --eager, --write)
 	$(BIN)/python benchmarks/gpu_cost_ladders.py $(ARGS)

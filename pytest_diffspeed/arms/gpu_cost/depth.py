@@ -1,14 +1,15 @@
 """Deep models by a few of their blocks: full width, and the repetition calculated.
 
 Compiling all 57 blocks of Flux's denoiser takes minutes and gives the same kernels 57 times.  So
-runs of equal blocks are cut to two, then one run after the other to three: the difference is what
-one more block costs.  docs/gpu-cost.md has how far that is from all blocks.
+runs of equal blocks are cut to two, then one run after the other to three: the difference is
+what one more block costs.  Blocks of a module inside (SDXL's transformers) are added to that module
+alone, which is a small part of the whole.  docs/gpu_cost_depths.md has how far that is from all.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from ...gpucost import Cost, Kernel
+from .inner_calls import InnerCall, inner_calls
 
 FEW = 2
 """Blocks that stay: a last one may be compiled together with what follows it, and a first one with
@@ -35,35 +37,55 @@ class CountedDepth:
 
 @dataclass(frozen=True)
 class Run:
-    """The last ``length`` blocks of a list are equal."""
+    """The last ``length`` blocks of a list are equal; ``owner`` has the list."""
 
+    owner: torch.nn.Module
     blocks: torch.nn.ModuleList
     length: int
     kind: tuple[Any, ...]
+
+
+CountPart = Callable[[InnerCall], Cost]
+"""Counts a module inside alone, as ``count`` does the whole."""
 
 
 def count_few_blocks(
     module: torch.nn.Module | None,
     count: Callable[[], tuple[Cost, Any]],
     flops: Callable[[], int],
+    part: CountPart | None = None,
 ) -> CountedDepth:
     """``count()``, with long runs of equal blocks in ``module`` cut; ``None``: with all blocks.
+
+    With ``part``, what a block more costs is counted in the module that has the blocks, where there
+    is one inside of ``module`` that is called once, alike for all runs of a kind.
 
     All blocks are counted too where cutting would not halve the work, and where what was calculated
     has other FLOPs than ``flops()``, those of an eager call with all blocks: compiling leaves every
     product as it is.
     """
     groups = _groups(module) if module is not None else []
-    if _is_worth_it(groups):
-        found = _calculated(groups, count)
-        if found.cost.figures()["flops"] == flops():
+    if module is not None and _is_worth_it(groups):
+        owners = [run.owner for group in groups for run in group if run.owner is not module]
+        with inner_calls(owners) as calls:
+            all_flops = flops()
+        alone = {
+            number: call
+            for number, group in enumerate(groups)
+            if part and (call := calls.alike(run.owner for run in group))
+        }
+        found = _calculated(groups, count, part, alone)
+        if found.cost.figures()["flops"] == all_flops:
             return found
     cost, returned = count()
     return CountedDepth(cost, returned)
 
 
 def _calculated(
-    groups: Sequence[Sequence[Run]], count: Callable[[], tuple[Cost, Any]]
+    groups: Sequence[Sequence[Run]],
+    count: Callable[[], tuple[Cost, Any]],
+    part: CountPart | None,
+    alone: Mapping[int, InnerCall],
 ) -> CountedDepth:
     with _cut(groups, [FEW] * len(groups)):
         base, returned = count()
@@ -71,18 +93,32 @@ def _calculated(
     words = []
     shared: set[str] = set()
     for number, group in enumerate(groups):
-        with _cut(groups, [FEW + (number == other) for other in range(len(groups))]):
-            more, _ = count()
-        one_block, own = one_more(base, more)
+        lists = f"{len(group)} × " if len(group) > 1 else ""
+        word = f"{lists}{group[0].length} {group[0].kind[0].__name__}"
+        if part is not None and number in alone:
+            one_block, own = _one_more_alone(group[0], part, alone[number])
+            one_block *= len(group)
+            word += f" in {type(group[0].owner).__name__}"
+        else:
+            with _cut(groups, [FEW + (number == other) for other in range(len(groups))]):
+                more, _ = count()
+            one_block, own = one_more(base, more)
         added += one_block * (group[0].length - FEW)
         shared |= own
-        lists = f"{len(group)} × " if len(group) > 1 else ""
-        words.append(f"{lists}{group[0].length} {group[0].kind[0].__name__}")
+        words.append(word)
     depth = f"{' and '.join(words)}, calculated from {FEW} and {FEW + 1}"
     if shared:
         depth += f" (not {', '.join(sorted(shared))}, which blocks share)"
     whole = replace(base, kernels=(*base.kernels, *added), launches_in_code=None)
     return CountedDepth(whole, returned, depth)
+
+
+def _one_more_alone(run: Run, part: CountPart, call: InnerCall) -> tuple[list[Kernel], set[str]]:
+    costs = []
+    for length in (FEW, FEW + 1):
+        with _cut([[run]], [length]):
+            costs.append(part(call))
+    return one_more(*costs)
 
 
 def one_more(base: Cost, more: Cost) -> tuple[list[Kernel], set[str]]:
@@ -140,7 +176,7 @@ def _runs(module: torch.nn.Module) -> Iterator[Run]:
             length = next((n for n, kind in enumerate(reversed(kinds)) if kind != kinds[-1]), None)
             length = len(kinds) if length is None else length
             if length >= WORTH:
-                yield Run(child, length, kinds[-1])
+                yield Run(module, child, length, kinds[-1])
                 continue
         yield from _runs(child)
 

@@ -35,6 +35,7 @@ from ...techniques.stacks import parse_stack
 from ...techniques.targets import PROOF_STEPS, note_targets
 from .depth import count_few_blocks
 from .fake_components import Entered, FakeComponents, Seen
+from .inner_calls import InnerCall
 from .order import CountOrder, Tell, silent
 from .result import COMPILED, EAGER, CountedCalls, GpuCost
 from .stack import CompiledParts, apply_to_fakes
@@ -157,10 +158,20 @@ class _Counting:
                 code=code,
             )
 
+        def part(call: InnerCall) -> Cost:
+            # Its kernels are those of the component's code too, so none is kept.
+            return count_compiled(
+                call.module,
+                call.args,
+                call.kwargs,
+                fake=self._fake,
+                inductor_options=self.compiled.options,
+            )[0]
+
         def flops() -> int:
             return self.eagerly(entered, args, kwargs)[0].figures()["flops"]
 
-        found = count_few_blocks(entered.module if self._reduced else None, compiled, flops)
+        found = count_few_blocks(entered.module if self._reduced else None, compiled, flops, part)
         self.hows.append(COMPILED)
         self.depths.append(found.depth)
         return found.cost, found.returned

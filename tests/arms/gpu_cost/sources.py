@@ -41,6 +41,26 @@ def guided_twice():
     return pipeline
 
 
+def deep_unet():
+    """A UNet with four transformers of 10 equal blocks each, without weights."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        made = UNet2DConditionModel(
+            sample_size=16,
+            block_out_channels=(16, 32),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            transformer_layers_per_block=(1, 10),
+            attention_head_dim=(2, 4),
+            cross_attention_dim=32,
+            norm_num_groups=8,
+            use_linear_projection=True,
+        )
+    return made.eval()
+
+
 def deep_flux():
     """A Flux transformer with runs of 16 and of 20 equal blocks, without weights."""
     from diffusers import FluxTransformer2DModel

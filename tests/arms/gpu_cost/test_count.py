@@ -158,13 +158,19 @@ def test_a_stack_that_does_not_exist_is_refused(answers):
 
 def test_a_few_blocks_tell_what_all_of_them_cost():
     found = in_one_process("tests.arms.gpu_cost.count_depths")
-    whole, few = found["figures"]
-    assert few == whole
-    assert found["depth"] == (
-        "16 FluxTransformerBlock and 20 FluxSingleTransformerBlock, calculated from 2 and 3"
-    )
-    assert found["kept"]
-    assert found["doubted"] == ""  # other FLOPs than with all blocks: these are counted then
+    for name, words in (
+        ("flux", "16 FluxTransformerBlock and 20 FluxSingleTransformerBlock"),
+        ("unet", "4 × 10 BasicTransformerBlock in Transformer2DModel"),
+    ):
+        whole, few = found[name]["figures"]
+        assert few == whole
+        assert found[name]["depth"] == f"{words}, calculated from 2 and 3"
+        assert found[name]["doubted"] == ""  # other FLOPs than with all blocks: these are counted
+        assert found[name]["hooks"] == 0
+    assert found["flux"]["kept"]
+    assert found["flux"]["parts"] == []  # the blocks are the model's own
+    assert found["unet"]["parts"] == ["Transformer2DModel"] * 2
+    assert found["unet"]["without parts"].startswith("4 × 10 BasicTransformerBlock, calculated")
 
 
 @pytest.mark.slow
