@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from ..gates.compare_outputs import Outputs
     from ..pipelines.cases import Case
 
-BUDGET_S = 4.0
+BUDGET_S = 2.0
 """Seconds of images in a row of the quick ladder, by those of the baseline's call."""
+TIMES_SLOWER = 10.0
+"""A stack that takes more than so many times these seconds (fp16 on a CPU) draws none there."""
 FEWEST = 2
 """Of one image nobody could say that it is the worst."""
 _MEMO = "images of the ladder"
@@ -40,6 +42,11 @@ def _compared(candidate: PreparedArm, session: Session, row: dict[str, Any]) -> 
 
     candidate.require_unchanged()
     cases, theirs = _of_baseline(candidate.spec.source, session, row)
+    if session.options.ladder == QUICK and len(cases) * row["call_s"] > TIMES_SLOWER * BUDGET_S:
+        raise MeasurementError(
+            f"a call with {candidate.spec.stack} takes {row['call_s']:.3g} s, too long for "
+            f"{len(cases)} images in the quick ladder; --diffspeed-ladder=full draws them"
+        )
     with session.shared_device():  # drawing beside somebody's timing would disturb it
         own = draw(session, candidate, cases)
     report = compare_outputs(

@@ -39,7 +39,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Point:
+class PlacedRow:
     """A row; ``on_front``: no other row is as fast and nearer, or as near and faster."""
 
     stack: str
@@ -59,7 +59,7 @@ class Point:
 class Pareto:
     """``front`` is a path, ticks are a place and its words; ``summary`` is the chart in words."""
 
-    points: tuple[Point, ...]
+    points: tuple[PlacedRow, ...]
     front: str
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
@@ -92,7 +92,7 @@ def pareto(records: Sequence[Mapping[str, Any]]) -> Pareto | None:
     labels = _labelled([(name(rows[at].stack), places[at]) for at in order], places)
     by_row = dict(zip(order, labels, strict=True))
     points = tuple(
-        Point(
+        PlacedRow(
             row.stack,
             row.ratio,
             row.worst,
