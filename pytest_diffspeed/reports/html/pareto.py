@@ -22,8 +22,9 @@ SAME_DB = 60.0
 difference, and such rows stand in one line at the top."""
 LEAST_DB = 6.0
 """Of the height of the axis, so that small differences do not look like large ones."""
-_CHARACTER, _LINE = 6.3, 14.0
-"""About the width and height of a letter of a label, in the units of the picture."""
+_CHARACTER, _LINE = 7.3, 14.0
+"""At most the width of a letter of a label (bold, on the front) and the height of a line, in the
+units of the picture."""
 _MOST_LETTERS = 34
 
 
