@@ -121,7 +121,7 @@ def refusals() -> Iterator[None]:
 def _without_fake(site: str, error: Exception) -> str:
     said = _first_line(error).partition(". ")[0]
     return (
-        f"{site or 'the code'} calls an op that does not say what it returns ({said}): register a "
+        f"{site or 'the code'} calls an op that does not say what it returns ({said}); register a "
         "fake for it with `torch.library.register_fake`"
     )
 

@@ -22,7 +22,7 @@ def version() -> str:
     except ImportError:
         raise GpuCostError(
             "counting compiled GPU cost needs triton, which CUDA builds of torch for Linux bring "
-            "along: install it as `pip install triton`"
+            "along; install it with `pip install triton`"
         ) from None
     return str(triton.__version__)
 

@@ -9,6 +9,7 @@ import torch
 
 from pytest_diffspeed.gpucost import GPUS, UNITS, FakeGpu, Gpu, GpuCostError, launches, named_gpu
 from pytest_diffspeed.gpucost import torch_private as private
+from pytest_diffspeed.gpucost.counting import refusals
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +219,7 @@ def test_an_unknown_gpu(name, says):
 
 def test_a_build_without_cuda_is_refused(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
-    with pytest.raises(GpuCostError, match=r"build without CUDA.*install a CUDA build"):
+    with pytest.raises(GpuCostError, match=r"build without CUDA.*; install a CUDA build"):
         FakeGpu(named_gpu("a100")).install()
 
 
@@ -226,8 +227,14 @@ def test_a_torch_that_was_never_tried_is_refused(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
     monkeypatch.setattr(private, "VERSION", (2, 99))
-    with pytest.raises(GpuCostError, match=r"never counted with torch .* 2\.11 and 2\.14"):
+    with pytest.raises(GpuCostError, match=r"never counted .* private; use torch 2\.11 or 2\.14"):
         FakeGpu(named_gpu("a100")).install()
+
+
+def test_an_op_that_does_not_say_what_it_returns_is_refused_with_what_to_do():
+    """After a semicolon, where a red session looks for its next step."""
+    with pytest.raises(GpuCostError, match=r"; register a fake for it with"), refusals():
+        raise RuntimeError("mine.double: no fake impl registered. A longer story")
 
 
 def test_what_a_version_lacks_is_named(monkeypatch):

@@ -59,10 +59,19 @@ def project(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("commands", [github, gitlab])
-def test_the_gate_is_collected_with_options_that_are_known(commands, project, monkeypatch, capsys):
-    told, in_ci = commands()
-    assert in_ci == "1"
+def test_both_ask_for_the_same():
+    (ours, in_ci), (theirs, also) = github(), gitlab()
+    assert in_ci == also == "1"
+    for start in ("python -m pytest", "python -m pip", "diffspeed"):
+        first, second = (
+            [word for word in words_of(told, start) if "markdown" not in word]
+            for told in (ours, theirs)
+        )
+        assert first == second
+
+
+def test_the_gate_is_collected_with_options_that_are_known(project, monkeypatch, capsys):
+    told, _ = gitlab()
     python, *words = words_of(told, "python -m pytest")
     assert python == "python"
     assert {"--diffspeed", "--diffspeed-strict", "--diffspeed-base=main"} <= set(words)
