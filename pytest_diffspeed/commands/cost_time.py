@@ -42,6 +42,12 @@ def ratio_lines(base: GpuCost, head: GpuCost, gpu: str) -> list[str]:
         "autotuning finds, or what a clock that throttles does. Nothing is gated by it.",
         *dict.fromkeys(note for time in times for note in time.notes),
     ]
+    if any(time.is_bound_by_launches for time in times):
+        about.insert(
+            0,
+            "The CPU is the slower one here: the time is that of its launches, which the interval "
+            "knows little of, and CUDA graphs or another CPU would change it.",
+        )
     return [*lines, *_wrapped(about)]
 
 

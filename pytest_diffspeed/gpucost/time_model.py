@@ -66,6 +66,10 @@ class ModelledTime:
         """The CPU runs ahead of the GPU, and the slower one decides."""
         return max(self.gpu_s, self.cpu_s)
 
+    @property
+    def is_bound_by_launches(self) -> bool:
+        return self.cpu_s > self.gpu_s
+
 
 @dataclass(frozen=True)
 class ModelledRatio:
@@ -191,6 +195,7 @@ class GpuWork:
     kernels: tuple[_Kernels, ...]
     bytes_per_s: float
     launches: int
+    hidden_launches: int
     launch: str
     notes: tuple[str, ...]
 
@@ -198,20 +203,23 @@ class GpuWork:
     def of(cls, cost: Cost, gpu: Gpu) -> GpuWork:
         for kernel in {id(kernel): kernel for kernel in cost.kernels}.values():
             products_s(kernel, gpu)  # a refusal names the line, which is gone below
-        launched = {
-            kernel: n for kernel, n in without_lines(cost).items() if kernel.kind not in TRANSFERS
-        }
+        kinds = without_lines(cost).items()
+        launched = Counter({kernel: n for kernel, n in kinds if kernel.kind not in TRANSFERS})
         return cls(
             kernels=tuple(_kernels(kernel, n, gpu) for kernel, n in launched.items()),
             bytes_per_s=gpu.bytes_per_s,
-            launches=sum(n * (1 + kernel.hidden_launches) for kernel, n in launched.items()),
+            launches=launched.total(),
+            hidden_launches=sum(n * kernel.hidden_launches for kernel, n in launched.items()),
             launch=f"{mode_of(cost)}_launch_s",
             notes=tuple(_notes(cost)),
         )
 
     def seconds(self, values: Mapping[str, float]) -> ModelledTime:
         gpu_s = sum(kernel.seconds(values, self.bytes_per_s) for kernel in self.kernels)
-        return ModelledTime(gpu_s, self.launches * values[self.launch], self.notes)
+        # A library launches what it adds from its own code, with no Python in between.
+        hidden_s = self.hidden_launches * values["compiled_launch_s"]
+        cpu_s = self.launches * values[self.launch] + hidden_s
+        return ModelledTime(gpu_s, cpu_s, self.notes)
 
 
 def _notes(cost: Cost) -> Iterator[str]:

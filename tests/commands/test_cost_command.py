@@ -179,8 +179,15 @@ def test_a_modelled_ratio_comes_with_its_interval_its_error_and_what_it_cannot_t
     furthest, pairs = ERRORS["eager"].furthest, ERRORS["eager"].pairs
     assert f"on published ladders such ratios were off by up to {furthest:.0%} (of {pairs}" in text
     assert "It cannot tell differences below 5%, eager against compiled" in text
+    assert "The CPU is the slower one here" not in text
     assert "no difference that a model can tell" in ratio_lines(PLAIN, PLAIN, "a100")[1]
     assert max(map(len, lines)) <= WIDTH
+
+
+def test_a_ratio_of_launches_is_said_to_be_one():
+    many, fewer = (made("x", calls("unet", (0, 1, 2), *[CAST] * n)) for n in (90, 60))
+    text = "\n".join(ratio_lines(many, fewer, "a100"))
+    assert "The CPU is the slower one here: the time is that of its launches" in text
 
 
 def test_what_could_matter_at_most_is_a_line_for_each_question():

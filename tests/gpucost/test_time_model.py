@@ -77,6 +77,14 @@ def test_the_slower_of_cpu_and_gpu_decides():
     assert many.seconds == many.cpu_s == pytest.approx(1000 * VALUES["eager_launch_s"])
     assert modelled_time(eager(ADD), A100).seconds == modelled_time(eager(ADD), A100).gpu_s
     assert modelled_time(compiled(SMALL), A100).cpu_s == VALUES["compiled_launch_s"]
+    assert many.is_bound_by_launches
+    assert not modelled_time(eager(ADD), A100).is_bound_by_launches
+
+
+def test_launches_inside_of_a_library_cost_the_cpu_no_python():
+    around = eager(replace(SMALL, hidden_launches=3))
+    launches_s = VALUES["eager_launch_s"] + 3 * VALUES["compiled_launch_s"]
+    assert modelled_time(around, A100).cpu_s == pytest.approx(launches_s)
 
 
 @pytest.mark.parametrize(
