@@ -9,7 +9,8 @@ from ..common.errors import RecordError, UsageError
 from ..history.url import check_store, parse_store
 from ..records.finished import FinishedSession
 from ..records.lines import read_lines
-from ..reports.formats import format_of, help_of_formats
+from ..reports.formats import help_of_formats
+from ..reports.report_format import format_of
 from ..reports.writers import with_history, writer_of
 
 

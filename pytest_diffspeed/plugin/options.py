@@ -21,7 +21,8 @@ from ..common.text import shortened
 from ..history.url import DEFAULT as DEFAULT_STORE
 from ..history.url import StoreUrl, check_store, parse_store
 from ..pipelines.names import check_source_text
-from ..reports.formats import format_of, help_of_formats
+from ..reports.formats import help_of_formats
+from ..reports.report_format import format_of
 from ..techniques.stacks import parse_stacks
 
 T = TypeVar("T")

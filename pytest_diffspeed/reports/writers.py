@@ -13,7 +13,7 @@ from typing import Any
 from ..common.errors import DiffspeedError
 from ..history.url import StoreUrl
 from ..records.finished import FinishedSession
-from .formats import format_of
+from .report_format import format_of
 
 Target = str | StoreUrl
 """A path, or where the history is kept."""

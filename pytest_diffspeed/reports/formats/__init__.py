@@ -17,29 +17,11 @@ writes it when a session ends, and ``diffspeed report --NAME FILE`` from records
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from ...common.literals import literals
-
-if TYPE_CHECKING:
-    from ...records.finished import FinishedSession
-
-
-@dataclass(frozen=True)
-class ReportFormat:
-    """One format; see the top of this package."""
-
-    name: str
-    help: str
-    mark: str
-    write: Callable[[str, FinishedSession], str | None]
-    shows_history: bool
-    from_records: bool
 
 
 @functools.cache
@@ -47,19 +29,9 @@ def help_of_formats() -> Mapping[str, str]:
     """What each format is, by its name."""
     found: dict[str, str] = {}
     for module, texts in literals(sys.modules[__name__], "HELP"):
-        text = importlib.import_module(module).HELP if texts is None else texts[-1]
-        found[module.rpartition(".")[2]] = text
+        if texts is None:
+            import importlib
+
+            texts = [importlib.import_module(module).HELP]
+        found[module.rpartition(".")[2]] = texts[-1]
     return MappingProxyType(found)
-
-
-def format_of(name: str) -> ReportFormat:
-    """The format called ``name``, imported now."""
-    module = importlib.import_module(f"{__name__}.{name}")
-    return ReportFormat(
-        name,
-        module.HELP,
-        module.MARK,
-        module.write,
-        getattr(module, "SHOWS_HISTORY", False),
-        getattr(module, "FROM_RECORDS", True),
-    )
