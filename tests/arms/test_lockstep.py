@@ -203,6 +203,15 @@ def test_a_call_that_lets_nothing_end_it_is_given_up_all_the_same():
     assert not ending.is_alive()
 
 
+@pytest.fixture
+def interruptible():
+    """A process that was started in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_call_that_was_interrupted_in_a_step_is_followed_by_one_from_the_start():
     scheduler, interrupted = object(), threading.Event()
     main = threading.main_thread().ident

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pytest_diffspeed.techniques.global_state import GlobalState
 from tests.journals import journaled, records_in
 
 SUITE = """
@@ -18,10 +19,12 @@ def test_compiled(optimized_pipeline, diffspeed):
 @pytest.mark.slow
 def test_fp32_against_compiled_on_the_demo_pipeline(pytester, libraries, short_noise_floor):
     pytester.makepyfile(test_it=SUITE)
+    before = GlobalState.now()
     outcome = pytester.runpytest_inprocess(
         "--diffspeed", "-W", "error", "--diffspeed-steps=2", "--diffspeed-json=records.jsonl"
     )
     outcome.assert_outcomes(passed=1)
+    assert before.changes() == [], "compiling itself could change inductor's settings"
     outcome.stdout.fnmatch_lines(
         [
             "diffspeed: building, compiling and proving compile of demo …",

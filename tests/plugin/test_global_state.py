@@ -423,19 +423,24 @@ QUANTIZED = """
         def prove(self, pipeline, seen):
             return Proof(self.name, "quantized")
 
-    def pytest_diffspeed_techniques(): return [Int8()]
+    from pytest_diffspeed.techniques.catalog.compile import Compile
+
+    class Quickly(Compile):
+        name = "compile_quickly"
+        backend = "eager"
+
+    def pytest_diffspeed_techniques(): return [Int8(), Quickly()]
 """
 
 
-@pytest.mark.slow
 def test_bf16_int8_and_compile_leave_the_process_as_they_found_it(pytester, run_diffspeed):
-    """With a real inductor compilation, since compiling itself could change its settings."""
+    """That a real inductor compilation does is seen in tests/plugin/test_compile.py."""
     pytester.makeconftest(QUANTIZED)
     pytester.makepyfile(
         """
         import pytest
 
-        @pytest.mark.diffspeed("bf16+int8_here+compile")
+        @pytest.mark.diffspeed("bf16+int8_here+compile_quickly")
         def test_it(optimized_pipeline, diffspeed):
             assert diffspeed.run(optimized_pipeline).isfinite().all()
         """

@@ -336,7 +336,7 @@ GATES = ("no_graph_breaks", "no_recompiles", "no_gpu_syncs", "image_similarity",
          "max_memory", "max_compile_time", "someone's own")  # fmt: skip
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(GATES),
     figures=st.dictionaries(st.sampled_from(FIGURES), anything, max_size=6),
