@@ -207,9 +207,9 @@ class Comparison:
         if pair.dropped is not None:
             self._dropped += 1
             return
-        self._processes[pair.instance].append(math.log(pair.baseline_s / pair.candidate_s))
         self.pairs.append((pair.baseline_s, pair.candidate_s))
-        self._gate.update(pair.baseline_s, pair.candidate_s)
+        self._gate.update(pair.baseline_s, pair.candidate_s)  # refuses what is no time
+        self._processes[pair.instance].append(math.log(pair.baseline_s / pair.candidate_s))
         if self._now is not self._gate:
             self._now.update(pair.baseline_s, pair.candidate_s)
             if (self._gate.decision, self._now.decision) == (Decision.PASS, Decision.FAIL):

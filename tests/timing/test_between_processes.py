@@ -8,6 +8,7 @@ import pytest
 
 from pytest_diffspeed.arms.session_options import MOST_INSTANCES
 from pytest_diffspeed.records.verdict import VerdictKind
+from pytest_diffspeed.statistics import BadTiming
 from pytest_diffspeed.statistics.processes import MOST_PROCESSES
 from pytest_diffspeed.timing.comparison import Comparison, Hypothesis
 from pytest_diffspeed.timing.rounds import Pair
@@ -88,3 +89,9 @@ def test_pairs_of_earlier_runs_do_not_stand_for_processes_of_this_one():
 
 def test_as_many_processes_as_can_be_asked_for():
     assert MOST_PROCESSES == MOST_INSTANCES
+
+
+@pytest.mark.parametrize(("baseline_s", "candidate_s"), [(0.0, 1.0), (1.0, 0.0)])
+def test_a_time_that_no_clock_can_have_measured_is_told_as_that(baseline_s, candidate_s):
+    with pytest.raises(BadTiming, match=r"_seconds of pair 1 is zero: the clock is too coarse"):
+        Comparison(Hypothesis(0.5), 3).take(Pair(0, baseline_s, candidate_s, candidate_first=True))
