@@ -8,6 +8,10 @@ shuffled order, so that drift and caches favour neither side.  pytest-benchmark 
 installing ours installs it, so what it costs is shown in pairs of its own.  Control pairs, the same
 command twice, show what the method itself makes of the noise of this machine.  Seconds of the wall
 clock and of the processor are taken of the same runs: the second ones are far less noisy.
+
+Plugins that installing ours does not bring (those of the development tools) are off in all runs:
+Python collects garbage in full whenever the objects have grown by a quarter, and what other plugins
+allocate decides whether ours are the ones that tip it.  ``--all-plugins`` leaves them on.
 """
 
 from __future__ import annotations
@@ -27,6 +31,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+OURS = "pytest-diffspeed"
 WITH: tuple[str, ...] = ()
 WITHOUT = ("-p", "no:diffspeed")
 NEITHER = ("-p", "no:diffspeed", "-p", "no:benchmark")
@@ -91,9 +99,11 @@ def check_arms(folder: Path, environment: dict[str, str]) -> None:
             )
 
 
-def timed(folder: Path, environment: dict[str, str]) -> Run:
+def timed(folder: Path, environment: dict[str, str], off: Sequence[str]) -> Run:
+    without = [word for name in off for word in ("-p", f"no:{name}")]
+
     def run(words: Sequence[str]) -> tuple[float, float]:
-        command = pytest_command("-q", "-p", "no:cacheprovider", *words, "test_empty.py")
+        command = pytest_command("-q", "-p", "no:cacheprovider", *without, *words, "test_empty.py")
         used_s, start_s = processor_of_children_s(), time.perf_counter()
         subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
         return time.perf_counter() - start_s, processor_of_children_s() - used_s
@@ -151,22 +161,45 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def other_plugins() -> str:
-    names = {
-        distribution.metadata["Name"]
+def brought_by_ours() -> set[str]:
+    """The distributions that installing ours without an extra installs, by canonical name."""
+    found: set[str] = set()
+    left = [OURS]
+    while left:
+        name = canonicalize_name(left.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needed = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # for another system or Python
+            continue
+        for requirement in map(Requirement, needed):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                left.append(requirement.name)
+    return found
+
+
+def other_plugins() -> dict[str, str]:
+    """The distribution of each other plugin of pytest that is installed, by the plugin's name."""
+    return {
+        entry.name: canonicalize_name(distribution.metadata["Name"])
         for distribution in importlib.metadata.distributions()
-        if any(entry.group == "pytest11" for entry in distribution.entry_points)
+        for entry in distribution.entry_points
+        if entry.group == "pytest11" and distribution.metadata["Name"] != OURS
     }
-    return ", ".join(sorted(names - {"pytest-diffspeed"})) or "none"
 
 
-def measured_on() -> list[str]:
+def measured_on(off: Sequence[str]) -> list[str]:
+    others = other_plugins()
+    on = sorted({name for plugin, name in others.items() if plugin not in off})
     version = importlib.metadata.version
     lines = [
         f"pytest-diffspeed {version('pytest-diffspeed')}, pytest {version('pytest')}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         f"{processor()}, {os.cpu_count()} logical cores",
-        f"other pytest plugins: {other_plugins()}",
+        f"other pytest plugins: {', '.join(on) or 'none'}"
+        + (f"; switched off: {', '.join(sorted({others[name] for name in off}))}" if off else ""),
     ]
     if hasattr(os, "getloadavg"):
         lines.append(f"load average of the last minute at the end: {os.getloadavg()[0]:.1f}")
@@ -177,6 +210,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=40, help="pairs of each kind (default: 40)")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffled order (default: 0)")
+    parser.add_argument(
+        "--all-plugins", action="store_true", help="also those that installing ours does not bring"
+    )
     options = parser.parse_args()
     if options.pairs < 2:
         parser.error("--pairs must be at least 2: one pair has no spread")
@@ -188,6 +224,10 @@ def main() -> None:
         # Nobody compiles all modules in each run; some containers set it, and our folder is new.
         and name != "PYTHONDONTWRITEBYTECODE"
     }
+    brought = brought_by_ours()
+    off = [name for name, one in other_plugins().items() if one not in brought]
+    if options.all_plugins:
+        off = []
     done = 0
 
     def tick() -> None:
@@ -202,7 +242,7 @@ def main() -> None:
         (folder / "pytest.ini").write_text("[pytest]\n")  # no configuration from folders above
         (folder / "test_empty.py").write_text("def test_empty():\n    pass\n")
         check_arms(folder, environment)
-        run = timed(folder, environment)
+        run = timed(folder, environment, off)
         for words in (WITH, WITHOUT, NEITHER):  # warms the file cache and writes the .pyc files
             run(words)
         series = measure(run, options.pairs, random.Random(options.seed), tick)
@@ -211,7 +251,7 @@ def main() -> None:
     for entry in series:
         print("\n".join(entry.lines()))
     print("Measured on")
-    print("\n".join(f"  {line}" for line in measured_on()))
+    print("\n".join(f"  {line}" for line in measured_on(off)))
 
 
 if __name__ == "__main__":
