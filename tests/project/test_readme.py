@@ -1,4 +1,4 @@
-"""The README's code runs, and what it says about options and markers is what there is."""
+"""The README and the documents: their code runs, and what they list is what there is."""
 
 import re
 from pathlib import Path
@@ -9,17 +9,54 @@ import pytest_diffspeed
 from pytest_diffspeed.plugin.public_names import FIXTURES, signatures
 from pytest_diffspeed.techniques.registry import techniques
 
-README = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+ROOT = Path(__file__).parents[2]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/*/*.md")]
+}
+README = PAGES["README.md"]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+MOST_WORDS = 900
 
 
-def block_with(text):
-    (block,) = (block for block in BLOCKS if text in block)
+def block_with(text, page):
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGES[page], re.M | re.S)
+    (block,) = (block for block in blocks if text in block)
     return block
 
 
+def anchors(text):
+    """The places of a page, as GitHub names them."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_read_to_its_end():
+    assert len(README.split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_within_the_project_leads_somewhere(page):
+    lost = []
+    for target in LINK.findall(PAGES[page]):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        found = (ROOT / page).parent / path if path else ROOT / page
+        leads = found.exists() and (not anchor or anchor in anchors(found.read_text("utf-8")))
+        if not leads:
+            lost.append(target)
+    assert lost == []
+
+
+def test_the_map_has_every_page():
+    named = {target.partition("#")[0] for target in LINK.findall(PAGES["docs/index.md"])}
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert pages - named == set()
+
+
 def test_the_first_example_collects(pytester):
-    pytester.makepyfile(test_fast=block_with("@pytest.mark.diffspeed"))
+    pytester.makepyfile(test_fast=block_with("@pytest.mark.diffspeed", "README.md"))
     outcome = pytester.runpytest_inprocess("--diffspeed", "--collect-only", "-q")
     outcome.stdout.fnmatch_lines(
         ["test_fast.py::test_fast[[]bf16[]]", "test_fast.py::test_fast[[]bf16+compile[]]"]
@@ -27,24 +64,22 @@ def test_the_first_example_collects(pytester):
 
 
 def test_the_usage_error_is_the_one_shown(pytester):
-    test = block_with("@pytest.mark.diffspeed")
+    test = block_with("@pytest.mark.diffspeed", "README.md")
     line = '@pytest.mark.min_speedup(2, over="fp23")\ndef test_fast'
     pytester.makepyfile(test_sdxl=test.replace("def test_fast", line))
     printed = " ".join(pytester.runpytest_inprocess().stdout.lines)
-    shown = re.search(
-        r"```text\n(test_sdxl.*?)```", README.read_text(encoding="utf-8"), re.S
-    ).group(1)
+    shown = re.search(r"```text\n(test_sdxl.*?)```", PAGES["docs/markers.md"], re.S).group(1)
     told = " ".join(shown.split()).partition(": test_fast: ")[2]
     assert told in printed
 
 
 def test_measuring_two_functions_runs_as_written(libraries, capsys):
-    exec(compile(block_with("measure_speedup"), str(README), "exec"), {})
+    page = "docs/python_api.md"
+    exec(compile(block_with("measure_speedup", page), page, "exec"), {})
     assert re.match(r"(PASS|FAIL|INCONCLUSIVE) \d+\.\d× ", capsys.readouterr().out)
 
 
 def test_every_option_and_ini_value_is_documented(pytestconfig):
-    text = README.read_text(encoding="utf-8")
     options = [
         name
         for group in pytestconfig._parser._groups
@@ -53,19 +88,24 @@ def test_every_option_and_ini_value_is_documented(pytestconfig):
         if "diffspeed" in name
     ]
     assert len(options) >= 9
-    assert [name for name in options if f"`{name}`" not in text] == []
+    assert [name for name in options if f"`{name}`" not in PAGES["docs/options.md"]] == []
 
 
-@pytest.mark.parametrize("name", [*FIXTURES, *techniques()])
-def test_every_fixture_and_technique_is_documented(name):
-    assert f"| `{name}` |" in README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", FIXTURES)
+def test_every_fixture_is_documented(name):
+    assert f"| `{name}` |" in PAGES["docs/markers.md"]
+
+
+@pytest.mark.parametrize("name", techniques())
+def test_every_technique_is_documented(name):
+    assert f"| `{name}` |" in PAGES["docs/techniques.md"]
 
 
 @pytest.mark.parametrize("name", signatures())
 def test_every_marker_is_documented(name):
-    assert f"| `{name}(" in README.read_text(encoding="utf-8")
+    assert f"| `{name}(" in PAGES["docs/markers.md"]
 
 
 @pytest.mark.parametrize("name", [n for n in pytest_diffspeed.__all__ if n[0].islower()])
 def test_every_public_function_is_documented(name):
-    assert f"| `{name}(" in README.read_text(encoding="utf-8")
+    assert f"| `{name}(" in PAGES["docs/python_api.md"]
