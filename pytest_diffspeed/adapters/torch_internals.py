@@ -26,6 +26,11 @@ _PART = "diffspeed part: "
 _MISSING = object()
 
 
+def storage_key(storage: torch.UntypedStorage) -> int:
+    """The same for all Python objects of one storage, while it lives; seen in torch 2.9 to 2.15."""
+    return int(storage._cdata)
+
+
 def compiled_frames_run(call: Callable[[], object]) -> Counter[int]:
     """How often each compiled frame ran during ``call()``, by dynamo's number of the frame.
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from ..common.text import first_line
 from ..records.verdict import Cause
 from ..reports.metric_names import short_metric_name
-from ..similarity.presets import FEWER_STEPS, IN_DECIBELS, METRICS, PRESETS_OF, met, metric_of
+from ..similarity.presets import (
+    FEWER_STEPS,
+    IN_DECIBELS,
+    METRICS,
+    PRESETS_OF,
+    TILES,
+    met,
+    metric_of,
+)
 
 if TYPE_CHECKING:
     from ..similarity import Finding, Miss, SimilarityReport
@@ -115,11 +123,11 @@ def _clearest(misses: tuple[Miss, ...]) -> Miss:
 
 
 def _passed(report: SimilarityReport) -> str | None:
-    """The strictest preset whose limits these outputs meet; one for another schedule is no advice
-    for a stack that has the baseline's, and those that have another one have it already.
+    """The strictest preset whose limits these outputs meet; one for another schedule or for tiles
+    is no advice for a stack that has neither, and those that have one have its preset already.
     """
     for name, limits in PRESETS_OF[report.medium].items():
-        if name == FEWER_STEPS:
+        if name in (FEWER_STEPS, TILES):
             continue
         checked = [limit for limit in limits if metric_of(limit) in report.metrics]
         if checked and all(met(limit, report.found(limit), limits[limit]) for limit in checked):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -201,7 +201,7 @@ def _apply_and_prove(
     eager = [t for t in stack.techniques() if t.family is not Family.COMPILE]
     compiled = [t for t in stack.techniques() if t.family is Family.COMPILE]
     for technique in eager:
-        technique.apply_seen(pipeline, lambda: _observe(pipeline, call))
+        technique.apply_seen(pipeline, lambda: _observe((), pipeline, call))
     seen = replace(_observe_applied(stack, pipeline, call), before=before)
     proofs = {t.name: t.prove(pipeline, seen) for t in eager}
     with cuda_graph_skip_reasons() as reasons:
@@ -274,7 +274,7 @@ def _watch_untouched(
     """See what the pipeline does of itself, and ask those who need to know whether they fit."""
     if not any(technique.watches for technique in stack.techniques()):
         return None
-    before = _observe(pipeline, call)
+    before = _observe(stack.techniques(), pipeline, call)
     check_compatible_with_call(stack, pipeline, before)
     return before
 
@@ -282,7 +282,7 @@ def _watch_untouched(
 def observe_untouched(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observation:
     """What a short call of the fp32 pipeline does; for :func:`check_compatible_with_call`."""
     with running(parse_stack(BASELINE_NAME)), third_party():
-        return _observe(pipeline, call)
+        return _observe((), pipeline, call)
 
 
 def check_compatible_with_call(
@@ -300,17 +300,22 @@ def check_compatible_with_call(
                 raise _incompatible(technique, pipeline, reason)
 
 
-def _observe(pipeline: DiffusionPipeline, call: Callable[..., object]) -> Observation:
+def _observe(
+    watching: Iterable[Technique], pipeline: DiffusionPipeline, call: Callable[..., object]
+) -> Observation:
     from .observe import observe
 
-    return observe(pipeline, proof_call(pipeline, call), steps=targets_of(pipeline).steps)
+    with ExitStack() as watches:
+        own = {t.name: watches.enter_context(t.watch(pipeline)) for t in watching}
+        seen = observe(pipeline, proof_call(pipeline, call), steps=targets_of(pipeline).steps)
+    return replace(seen, own={name: found for name, found in own.items() if found is not None})
 
 
 def _observe_applied(
     stack: Stack, pipeline: DiffusionPipeline, call: Callable[..., object]
 ) -> Observation:
     try:
-        seen = _observe(pipeline, call)
+        seen = _observe(stack.techniques(), pipeline, call)
         if not stack.changes_schedule:
             return seen
         counted = counted_steps(pipeline, call)

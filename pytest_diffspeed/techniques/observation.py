@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 DENOISER = "denoiser"
 """In :meth:`Observation.part`: all denoisers of a pipeline together, whatever their names."""
@@ -190,6 +191,7 @@ class Observation:
     the same of the untouched pipeline, for techniques that set ``watches``.  ``sets_processors``
     are the parts that found other attention processors in the call than they had before it.
     ``call_steps`` are those of a whole call, counted for techniques that change the schedule.
+    ``own`` has what techniques watched for themselves, by their names.
     """
 
     parts: Mapping[str, PartOps] = field(default_factory=dict)
@@ -202,6 +204,7 @@ class Observation:
     sets_processors: frozenset[str] = frozenset()
     denoisers: tuple[str, ...] = ()
     call_steps: CallSteps | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def op_dtypes(self) -> Counter[str]:

@@ -63,6 +63,11 @@ class Stack:
         """Whether its calls may have other steps than the baseline's."""
         return any(technique.changes_schedule for technique in self.techniques())
 
+    @property
+    def image_presets(self) -> frozenset[str]:
+        """The presets of images that its techniques ask for."""
+        return frozenset(t.image_preset for t in self.techniques() if t.image_preset)
+
     def __str__(self) -> str:
         return self.name
 

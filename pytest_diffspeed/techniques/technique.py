@@ -28,7 +28,8 @@ class Family(IntEnum):
 
     The order is forced by what each does: projections are fused before they are quantized,
     weights are cast before either, a scheduler is there before anything is changed on it, a cache
-    wraps the blocks as they will run, and compilation comes last because it freezes what it sees.
+    wraps the blocks as they will run, tiles and slices change how often the VAE runs and nothing
+    in it, and compilation comes last because it freezes what it sees.
     """
 
     PRECISION = 1
@@ -40,7 +41,9 @@ class Family(IntEnum):
     SCHEDULER = 7
     ATTENTION = 8
     CACHE = 9
-    COMPILE = 10
+    TILING = 10
+    SLICING = 11
+    COMPILE = 12
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,12 @@ class Technique(ABC):
     """Whether calls may have another number of denoising steps than the baseline's, or get
     elsewhere in as many.  Steps of whole calls are then counted before and after
     (``seen.call_steps``), and images have a preset of their own."""
+    image_preset: ClassVar[str] = ""
+    """The preset by which ``image_similarity`` judges a stack with it where the marker names none;
+    empty: that of the others in the stack, or ``lossless``."""
+    saves_memory: ClassVar[bool] = False
+    """Whether it is there for memory and makes nothing faster: a ladder of speedups has it where it
+    is asked for only."""
     extra_warmup_calls: int = 0
     """Untimed calls between the first one and the proof of what was compiled."""
     needs: ClassVar[tuple[Feature, ...]] = ()
@@ -158,6 +167,13 @@ class Technique(ABC):
         ``observe()`` runs the pipeline as the techniques before this one left it.
         """
         self.apply(pipeline)
+
+    def watch(self, pipeline: DiffusionPipeline) -> AbstractContextManager[object]:
+        """Open around each eager call that is watched, for what :class:`Observation` has not.
+
+        What it gives is in ``seen.own[name]`` after the call; ``None``: nothing.
+        """
+        return nullcontext()
 
     def explain(self, error: Exception) -> str | None:
         """Why the first call with this technique raised ``error``, if that is its doing."""

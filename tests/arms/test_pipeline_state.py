@@ -69,8 +69,9 @@ def test_calling_is_no_change(libraries, light_compile, source, name):
     try:
         require_calls_change_nothing(pipeline, call, name)
     except IncompatibleError:
-        # `cpu_sigmas` is called in its own tests, with a pipeline that it fits.
-        assert name == "cpu_sigmas" or (name.partition("(")[0], source) in MISFITS
+        # These are called in their own tests, with pipelines that they fit.
+        elsewhere = name in ("cpu_sigmas", "vae_slicing")
+        assert elsewhere or (name.partition("(")[0], source) in MISFITS
 
 
 @pytest.fixture(scope="module")

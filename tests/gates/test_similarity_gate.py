@@ -148,6 +148,8 @@ def test_the_preset_that_a_stack_gets_unless_another_is_named():
     assert preset("bf16+compile") == "lossless"
     assert preset("bf16+steps(10)+compile") == "fewer_steps"
     assert preset("scheduler(DDIMScheduler)") == "fewer_steps"
+    assert preset("bf16+vae_tiling") == preset("steps(10)+vae_tiling") == "tiles"
+    assert preset("vae_slicing") == "lossless"
     assert preset("steps(10)", same_schedule=True) == "lossless"  # against the base of a branch
     assert preset("steps(10)", "exact") == "exact"
 

@@ -221,7 +221,7 @@ def test_presets_go_from_strict_to_loose(medium):
     """So what fails the loosest fails all."""
     presets = PRESETS_OF[medium]
     names = list(presets)
-    assert names == ["exact", "lossless", "int8", "w8a8", "int4", "cache", "fewer_steps"]
+    assert names == ["exact", "lossless", "int8", "w8a8", "int4", "cache", "fewer_steps", "tiles"]
     for strict, loose in itertools.pairwise(names):
         for limit, bound in presets[loose].items():
             ours = presets[strict][limit]

@@ -43,6 +43,9 @@ def test_what_every_preset_must_refuse_is_declared_so(matrix):
         assert declared[name].expected("cache") == "free"
     for name in ("half the steps", "8 steps", "8 steps, DPM-Solver++"):
         assert declared[name].expected("fewer_steps") == "pass"
+    assert declared["tiles of 48 px"].expected("tiles") == "pass"
+    for name in ("tiles of 48 px, no overlap", "dropped mid_block.resnets.1"):
+        assert declared[name].expected("tiles") == "fail"
     for name in ("6 steps", "DDIM that clips latents"):
         assert declared[name].expected("fewer_steps") == "fail"
     for name in ("bf16", "fp16", "compile", "channels-last", "fused QKV"):
@@ -54,7 +57,7 @@ def test_what_every_preset_must_refuse_is_declared_so(matrix):
 def test_rows_that_are_as_declared(matrix, capsys):
     assert matrix.main(QUICK) == 0
     out = capsys.readouterr().out
-    assert "| black image | fail | fail | fail | fail | fail | fail | fail |" in out
+    assert "| black image | fail | fail | fail | fail | fail | fail | fail | fail |" in out
     assert "NOT AS DECLARED" not in out
 
 

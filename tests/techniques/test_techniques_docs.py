@@ -23,8 +23,9 @@ def test_the_table_lists_every_technique_and_whether_it_can_be_undone():
 
 
 @pytest.mark.filterwarnings("ignore::pytest_diffspeed.techniques.technique.KnownSlowWarning")
-def test_the_layers_that_int8_takes_on_the_demo(capsys):
-    part = DOCS.partition("## Which layers int8 takes")[2]
+@pytest.mark.parametrize("heading", ["Which layers int8 takes", "Less memory"])
+def test_what_a_proof_says_of_the_demo(heading, capsys):
+    part = DOCS.partition(f"## {heading}\n")[2]
     code, printed = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", part, re.S).groups()
     exec(compile(code, "docs/techniques.md", "exec"), {})
     assert capsys.readouterr().out == printed

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from ..denoiser_errors import DenoiserErrors
 
 BY_STACK = "by_stack"
-"""In the place of a preset: ``lossless``, or ``fewer_steps`` for a stack that changes the schedule,
-whose pictures may be others."""
+"""In the place of a preset: ``lossless``, ``fewer_steps`` for a stack that changes the schedule,
+whose pictures may be others, or what a technique of the stack asks for; of several the loosest."""
 CALIBRATED = "calibrated"
 """In the place of a preset: the limits that were measured and stored for this device and stack."""
 RANDOM = (
@@ -187,7 +187,12 @@ def preset_for(marker: ImageSimilarity, stack: Stack, *, same_schedule: bool = F
     """The word that the marker means for ``stack``; ``same_schedule``: against the same stack."""
     if marker.preset != BY_STACK:
         return marker.preset
-    return FEWER_STEPS if stack.changes_schedule and not same_schedule else "lossless"
+    if same_schedule:
+        return "lossless"
+    meant = {"lossless", *stack.image_presets}
+    if stack.changes_schedule:
+        meant.add(FEWER_STEPS)
+    return [preset for preset in PRESETS if preset in meant][-1]  # the loosest of them
 
 
 def limits_of_marker(
