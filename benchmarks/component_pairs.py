@@ -259,7 +259,7 @@ def agreement_table(rows: list[dict]):
     for row in rows:
         estimates = {kind: estimate(pairs) for kind, pairs in row["pairs"].items()}
         parts = [
-            (times, estimates[STEP if role == "denoiser" else role])
+            (times, times, estimates[STEP if role == "denoiser" else role])
             for role, times in row["parts"].items()
         ]
         whole = composed_ratio(parts)
