@@ -1,8 +1,8 @@
 """What this package uses of diffusers that diffusers does not promise to keep.
 
 All of it was seen in diffusers 0.39.0 and 0.42.1: ``_diffusers_hook`` of modules with its
-``hooks``, the ``_context`` (0.39: ``_current_context``) of what keeps their state, and
-``_reset_stateful_cache`` of models.
+``hooks``, the ``_context`` (0.39: ``_current_context``) of what keeps their state,
+``_reset_stateful_cache`` of models, and their ``_repeated_blocks``.
 """
 
 from __future__ import annotations
@@ -77,6 +77,20 @@ def _code_names(kind: type, wanted: set[str]) -> bool:
     """Whether a function in the body of ``kind`` uses one of the names."""
     functions = (inspect.unwrap(f) for f in vars(kind).values() if inspect.isfunction(f))
     return any(not wanted.isdisjoint(names_in(function.__code__)) for function in functions)
+
+
+def repeated_block_names(model: torch.nn.Module) -> frozenset[str]:
+    """Classes of blocks that ``compile_repeated_blocks`` compiles in ``model``, by its own word.
+
+    A wrapper of several models has none of its own: all of them are asked.
+    """
+    models = (getattr(module, "_repeated_blocks", None) for module in model.modules())
+    return frozenset(name for names in models for name in names or ())
+
+
+def is_model(module: torch.nn.Module) -> bool:
+    """Whether it is a model as diffusers means it, which may have blocks that repeat."""
+    return hasattr(type(module), "_repeated_blocks")
 
 
 def cache_surroundings(model: Any) -> Callable[[], AbstractContextManager[Any]]:

@@ -20,7 +20,7 @@ from ..common.errors import DiffspeedError
 from .attributes import replaced
 from .tested import TORCH
 
-_REGION = re.compile(r"Torch-Compiled Region: (\d+)/\d+")
+_REGION = re.compile(r"Torch-Compiled Region: ((\d+)/\d+)")
 _GRAPH = "## Call CompiledFxGraph"
 _PART = "diffspeed part: "
 _MISSING = object()
@@ -42,7 +42,7 @@ def compiled_frames_run(call: Callable[[], object]) -> Counter[int]:
     with _profile([torch.profiler.ProfilerActivity.CPU]) as profile:
         call()
     regions = (_REGION.fullmatch(event.name) for event in profile.events() or ())
-    return Counter(int(region.group(1)) for region in regions if region is not None)
+    return Counter(int(region.group(2)) for region in regions if region is not None)
 
 
 def _profile(activities: list[torch.profiler.ProfilerActivity]) -> torch.profiler.profile:
@@ -56,14 +56,17 @@ def _profile(activities: list[torch.profiler.ProfilerActivity]) -> torch.profile
 class Trace:
     """What a profiler saw, by the parts that the caller marked.
 
-    ``calls`` of each part; in it, ``frames`` (runs of each compiled frame), ``resumed`` (runs of
+    ``calls`` of each part; in it, ``frames`` (runs of each compiled frame) and ``compilations``
+    (the same by dynamo's number of the compilation, ``"2/1"``), ``resumed`` (runs of
     compiled code from inside compiled code: what follows a graph break), ``graph_calls`` (runs of
     graphs that inductor made), and aten ops by their names without namespace: ``outside`` of any
-    compiled frame, ``between`` the graphs of one, and ``all_ops``.
+    compiled frame, ``between`` the graphs of one, and ``all_ops``.  What runs in a part that is
+    called inside of another one is of the inner one alone.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
     frames: dict[str, Counter[int]] = field(default_factory=dict)
+    compilations: dict[str, Counter[str]] = field(default_factory=dict)
     resumed: Counter[str] = field(default_factory=Counter)
     graph_calls: Counter[str] = field(default_factory=Counter)
     outside: dict[str, Counter[str]] = field(default_factory=dict)
@@ -119,7 +122,8 @@ def read_trace(events: Iterable[Any], outermost: Set[str] = frozenset()) -> Trac
         if region is not None and in_frame:
             found.resumed[part] += 1
         elif region is not None:
-            found.frames.setdefault(part, Counter())[int(region.group(1))] += 1
+            found.frames.setdefault(part, Counter())[int(region.group(2))] += 1
+            found.compilations.setdefault(part, Counter())[region.group(1)] += 1
         elif name.startswith(_GRAPH):
             found.graph_calls[part] += 1
         else:
@@ -154,6 +158,17 @@ def _surroundings(event: Any) -> tuple[str | None, bool, bool]:
         in_graph = in_graph or parent.name.startswith(_GRAPH)
         parent = parent.cpu_parent
     return None, in_frame, in_graph
+
+
+def tree_leaves(values: object) -> list[Any]:
+    """What stands in nested containers, and in output classes that torch was told of.
+
+    ``torch.utils._pytree``, seen in torch 2.11 to 2.15.
+    """
+    from torch.utils._pytree import tree_leaves as leaves
+
+    found: list[Any] = leaves(values)
+    return found
 
 
 @contextmanager

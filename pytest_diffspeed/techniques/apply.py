@@ -359,7 +359,8 @@ def _compile_failure(compiled: list[Technique], error: Exception) -> str:
     """One sentence for what dynamo and inductor say in hundreds of lines."""
     message = first_line(error)
     names = "+".join(technique.name for technique in compiled)
+    units = " and ".join(dict.fromkeys(technique.compiled_unit for technique in compiled))
     return (
-        f"{names}: expected one graph per component, but the first compiled call raised "
+        f"{names}: expected one graph per {units}, but the first compiled call raised "
         f"{type(error).__name__}: {message}"
     )

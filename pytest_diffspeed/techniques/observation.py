@@ -156,7 +156,9 @@ class CompiledPart:
     ``frames`` counts the runs of each compiled frame, by dynamo's number, ``resumed`` the runs of
     what follows a graph break, and ``graph_calls`` those of inductor's graphs; ``eager_ops`` are
     the matrix products, convolutions and fused attentions that ran inside the part and outside of
-    compiled code; ``attention`` are the fused attention ops, wherever they ran.
+    compiled code; ``attention`` are the fused attention ops, wherever they ran.  ``blocks``, by
+    their paths in the part, are those that are compiled by themselves where the part as a whole is
+    not: all but ``calls`` and ``attention`` is then of what ran beside them.
     """
 
     calls: int = 0
@@ -165,10 +167,25 @@ class CompiledPart:
     graph_calls: int = 0
     eager_ops: Mapping[str, int] = field(default_factory=dict)
     attention: Mapping[str, int] = field(default_factory=dict)
+    blocks: Mapping[str, CompiledBlock] = field(default_factory=dict)
 
     @property
     def runs(self) -> int:
         return sum(self.frames.values())
+
+
+@dataclass(frozen=True)
+class CompiledBlock(CompiledPart):
+    """A block that is compiled by itself: one instance of the class ``kind``.
+
+    ``compilations`` are dynamo's numbers of those whose code ran (``"2/1"``); what is written for
+    one instance of a class serves all.  ``shapes`` are what each call was given, in words, and the
+    shapes of its own weights: what a compilation may hold for.
+    """
+
+    kind: str = ""
+    compilations: frozenset[str] = frozenset()
+    shapes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -186,8 +203,9 @@ class Observation:
 
     Parts go by the pipeline's own names: ``denoisers`` are those that ran in the steps (``unet``,
     ``transformer_2``), beside them stands the VAE.  ``parts`` and ``linears`` (by
-    ``part.path.of.the.layer``) are of a call before compilation, ``compiled`` of one after it (the
-    VAE as ``vae.decode``); ``None`` where nothing was to compile.  ``before`` is
+    ``part.path.of.the.layer``) are of a call before compilation, ``convolution_flops`` too (by such
+    paths), ``compiled`` of one after it (the VAE as ``vae.decode``); ``None`` where nothing was to
+    compile.  ``before`` is
     the same of the untouched pipeline, for techniques that set ``watches``.  ``sets_processors``
     are the parts that found other attention processors in the call than they had before it.
     ``call_steps`` are those of a whole call, counted for techniques that change the schedule.
@@ -196,6 +214,7 @@ class Observation:
 
     parts: Mapping[str, PartOps] = field(default_factory=dict)
     linears: Mapping[str, LinearCalls] = field(default_factory=dict)
+    convolution_flops: Mapping[str, int] = field(default_factory=dict)
     scheduler: SchedulerCalls | None = None
     compiled: Mapping[str, CompiledPart] | None = None
     cuda_graphs: CudaGraphs = CudaGraphs()

@@ -27,6 +27,7 @@ from .observation import (
     PartOps,
     SchedulerCalls,
 )
+from .observe_convolutions import convolution_flops
 from .targets import models_with, targets_of
 
 if TYPE_CHECKING:
@@ -147,12 +148,14 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
             stack.enter_context(_rows(part, module, rows))
         for name, model in models_with(targets.denoisers, "attn_processors").items():
             stack.enter_context(processors.watch(name, model))
+        convolutions = stack.enter_context(convolution_flops(targets.denoisers))
         stack.enter_context(scheduler.open())
         with ops:
             call()
     return Observation(
         ops.parts(targets.all),
         _linears(rows),
+        dict(convolutions),
         scheduler.seen(),
         steps=steps,
         sets_processors=frozenset(processors.changed),

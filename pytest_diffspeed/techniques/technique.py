@@ -88,6 +88,8 @@ class Technique(ABC):
     saves_memory: ClassVar[bool] = False
     """Whether it is there for memory and makes nothing faster: a ladder of speedups has it where it
     is asked for only."""
+    compiled_unit: ClassVar[str] = "component"
+    """Of what techniques that compile expect one graph each."""
     extra_warmup_calls: int = 0
     """Untimed calls between the first one and the proof of what was compiled."""
     needs: ClassVar[tuple[Feature, ...]] = ()

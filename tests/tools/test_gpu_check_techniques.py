@@ -133,8 +133,11 @@ def test_products_of_layers_are_watched_and_the_hooks_are_gone():
         tried.call(tried.pipeline, steps=1)
     assert [(p.kind, p.where, p.dtype) for p in products] == [
         ("convolution", "denoiser.convolution", "torch.float32"),
-        ("linear", "denoiser.first", "torch.float32"),
-        ("linear", "denoiser.second", "torch.float32"),
+        ("linear", "denoiser.blocks.0.first", "torch.float32"),
+        ("linear", "denoiser.blocks.0.second", "torch.float32"),
+        ("linear", "denoiser.blocks.1.first", "torch.float32"),
+        ("linear", "denoiser.blocks.1.second", "torch.float32"),
+        ("linear", "denoiser.last", "torch.float32"),
     ]
     assert max(worst(products).values()) < BORDER
     assert products[0].channels_last is False and products[1].channels_last is None

@@ -97,6 +97,12 @@ def apply_one(
 
 def compiled_by(technique: Technique, pipeline: DiffusionPipeline) -> CompiledParts:
     """Raises :class:`IncompatibleError` for compilation that is not the catalogue's."""
+    if technique.compiled_unit != "component":
+        raise IncompatibleError(
+            f"{technique.name} compiles each {technique.compiled_unit} by itself, and what runs "
+            "beside them eagerly; the GPU cost of that is not counted; count the stack with "
+            "'compile', or without compilation"
+        )
     if not isinstance(technique, Compile) or technique.backend != "inductor":
         raise IncompatibleError(
             f"{technique.name} compiles in a way of its own, which is not counted; "

@@ -102,10 +102,19 @@ class MaxCompileTimeGate(Gate):
             cause=Cause(
                 "COMPILE TIME",
                 f"the first call took {start.first_call_s:.3g} s, {marker.seconds:g} s allowed",
-                "compile repeated blocks only, keep a compile cache, or allow more seconds",
+                _next_step(stack),
             ),
         )
         return context.publish(result)
+
+
+def _next_step(stack: Stack) -> str:
+    whole = any(
+        technique.family is Family.COMPILE and technique.compiled_unit == "component"
+        for technique in stack.techniques()
+    )
+    shorter = "compile repeated blocks only ('compile_regional'), " if whole else ""
+    return f"{shorter}keep a compile cache, or allow more seconds"
 
 
 GATES = (MaxCompileTimeGate(),)

@@ -129,18 +129,28 @@ def toy(device: str, *, mutates: bool = False) -> Tried:
     """
     import torch
 
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(32, 64), torch.nn.Linear(64, 32)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return rows + self.second(torch.nn.functional.silu(self.first(rows)))
+
     class Denoiser(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.convolution = torch.nn.Conv2d(8, 32, 3, padding=1)
-            self.first, self.second = torch.nn.Linear(32, 64), torch.nn.Linear(64, 8)
+            self.blocks = torch.nn.ModuleList([Block(), Block()])  # what repeats
+            self.last = torch.nn.Linear(32, 8)
 
         def forward(self, sample: torch.Tensor) -> torch.Tensor:
             if mutates:
                 sample.mul_(0.5)
             rows = self.convolution(sample).flatten(2).transpose(1, 2)
-            rows = torch.nn.functional.silu(self.first(rows))
-            return self.second(rows).transpose(1, 2).reshape_as(sample)
+            for block in self.blocks:
+                rows = block(rows)
+            return self.last(rows).transpose(1, 2).reshape_as(sample)
 
     class Vae(torch.nn.Module):
         def __init__(self) -> None:
