@@ -21,12 +21,13 @@ LOOSELY := --explicit-package-bases --no-warn-return-any --no-warn-unused-ignore
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs
 CHOSEN_TORCH := $(VENV)/.torch
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
+.PHONY: help venv demo docs ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
         benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-pipelines benchmark-gpu-cost-ladders benchmark-gpu-cost-time benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
@@ -66,6 +67,15 @@ endif
 demo: $(READY) ## run the example suite on the demo pipeline
 	@mkdir -p build
 	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v --diffspeed-html=build/demo.html $(ARGS)
+
+docs: $(DOCS_READY) ## the documentation as a site, build/docs/index.html; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/docs $(ARGS)
+	@echo 'build/docs/index.html'
+
+# What only the site needs, on first use.
+$(DOCS_READY): $(READY)
+	$(PIP) install --editable '.[docs]'
+	@touch $@
 
 ladder: $(READY) ## what every technique buys on the demo pipeline (about 20 minutes)
 	$(BIN)/python -m pytest --diffspeed -p no:benchmark --pyargs pytest_diffspeed.ladder --diffspeed-ladder=full $(ARGS)

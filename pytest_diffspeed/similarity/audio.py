@@ -61,7 +61,7 @@ def compare_audio(
         baseline, candidate: sounds in the same order: a tensor or an array ``N × channels ×
             samples`` or ``N × samples``, or a sequence of single ones, ``channels × samples`` or
             ``samples``.  Floating point with a full scale of 1, or 16 or 32 bit integers.
-        preset, prompts, seeds, given, floor, floor_rmse, **limits: as of
+        preset, prompts, seeds, given, floor, floor_rmse, limits: as of
             :func:`~.compare.compare_images`, a sound each.  Presets are uncalibrated.
 
     Raises:

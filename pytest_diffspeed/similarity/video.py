@@ -56,7 +56,7 @@ def compare_videos(
             them such an array or a sequence of frames; all of one size and length.  ``uint8`` in
             0…255 or floating point in [0, 1].  They are compared on the baseline's device.
         layout: ``"NTHWC"`` or ``"NTCHW"``, where the shape does not tell.
-        preset, prompts, seeds, given, floor, floor_rmse, **limits: as of images, a video each;
+        preset, prompts, seeds, given, floor, floor_rmse, limits: as of images, a video each;
             ``flicker_mean`` and ``flicker_worst`` are limits too.  Presets are uncalibrated.
 
     Raises:

@@ -1,0 +1,119 @@
+"""The documentation site: ``make docs`` builds it from the Markdown of this folder, offline.
+
+The pages are those that GitHub shows.  What a site needs beside them is derived here and not
+written into them: its navigation from the tables of ``index.md``, the reference of the Python API
+from docstrings.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest_diffspeed
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parents[1]
+
+project = "pytest-diffspeed"
+author = project
+release = version = pytest_diffspeed.__version__
+copyright = "the pytest-diffspeed developers, Apache-2.0"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# The root of the repository is the source, so that links such as ../README.md lead somewhere here.
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/*.md", "docs/hardware/*/*.md", "examples/*/*.md"]
+exclude_patterns = [
+    *(
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir() and path.name not in ("docs", "examples")
+    ),
+    "NOTICE.md",
+]
+myst_heading_anchors = 6  # the anchors that GitHub gives, for links such as statistics.md#power
+suppress_warnings = ["misc.highlighting_failure"]  # records are shown with … where they are cut
+
+html_theme = "furo"
+html_title = "pytest-diffspeed"
+html_show_sourcelink = False
+html_static_path = ["site"]
+html_css_files = ["site.css"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+python_display_short_literal_types = True
+python_maximum_signature_line_length = 88
+
+SECTION = re.compile(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", re.M | re.S)
+PAGE = re.compile(r"\]\(([^)#\s]+)\.md\)")
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)\)")
+
+
+def navigation(index: str) -> str:
+    """The side bar: a part for each heading of the map, with the pages that its rows begin with."""
+    parts = []
+    for title, body in SECTION.findall(index):
+        cells = [line.split("|")[1] for line in body.splitlines() if line.startswith("| [")]
+        pages = [page for cell in cells for page in PAGE.findall(cell)]
+        parts.append(
+            "\n".join(["```{toctree}", ":hidden:", f":caption: {title}", "", *pages, "```", ""])
+        )
+    return "\n".join(parts)
+
+
+def api() -> str:
+    """Every public name with its docstring."""
+    names = [name for name in pytest_diffspeed.__all__ if not name.startswith("_")]
+    lines = ["```{eval-rst}", ".. currentmodule:: pytest_diffspeed", ""]
+    for name in sorted(names, key=lambda name: (name[0].isupper(), name)):
+        kind = "autoclass" if name[0].isupper() else "autofunction"
+        lines += [f".. {kind}:: {name}", *(["   :members:"] if kind == "autoclass" else []), ""]
+    return "\n".join(["## Signatures, units and errors", "", *lines, "```", ""])
+
+
+def lead_from_folders(text: str, page: Path) -> str:
+    """Links to a folder lead to its README here, where no server lists what is in it."""
+
+    def led(match: re.Match[str]) -> str:
+        mark, words, target = match.groups()
+        place = (page.parent / target).resolve()
+        if "://" in target or not place.is_dir():
+            return match[0]
+        if (place / "README.md").is_file():
+            return f"{mark}[{words}]({target.rstrip('/')}/README.md)"
+        return f"{words} (`{place.relative_to(ROOT)}`)"
+
+    return LINK.sub(led, text)
+
+
+def complete(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Add to a page what only the site shows."""
+    text = lead_from_folders(source[0], ROOT / f"{docname}.md")
+    if docname.startswith("docs/hardware/"):  # a page leads there, the side bar does not
+        text = "---\norphan: true\n---\n\n" + text
+    if docname == root_doc:
+        text += "\n" + navigation(text)
+    if docname == "docs/python_api":
+        text += "\n" + api()
+    source[0] = text
+
+
+def begin_at_the_map(app: Sphinx, error: Exception | None) -> None:
+    """A folder of pages is opened at its index.html."""
+    if error is None and app.builder.name == "html":
+        target = f"{root_doc}.html"
+        page = f'<!doctype html><meta charset="utf-8"><title>{project}</title>'
+        page += (
+            f'<meta http-equiv="refresh" content="0; url={target}"><a href="{target}">{project}</a>'
+        )
+        (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", complete)
+    app.connect("build-finished", begin_at_the_map)
