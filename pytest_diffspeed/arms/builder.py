@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..accelerators.device import Device
 from ..common.errors import DiffspeedError, SourceError
-from ..common.quiet import third_party
 from ..compilation.cost import watching_compilation
 from ..pipelines.call import PipelineCall
 from ..pipelines.cases import CallDefaults
+from ..pipelines.load import to_device
 from ..pipelines.sources import PipelineSource, explain_load_error
 from ..techniques.apply import apply_stack
 from ..techniques.call_steps import call_of
@@ -39,13 +39,7 @@ class Builder:
         Raises:
             SourceError: it does not fit there.
         """
-        try:
-            with third_party():
-                pipeline.to(self.device.torch_device)
-        except Exception as error:
-            raise SourceError(
-                f"pipeline source {text!r} on {self.device}: {explain_load_error(error)}"
-            ) from error
+        to_device(pipeline, self.device, text)
 
     def call(self, source: PipelineSource, pipeline: DiffusionPipeline) -> PipelineCall:
         """The call that every arm of ``source`` makes.

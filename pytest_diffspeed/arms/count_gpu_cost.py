@@ -6,7 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..common.errors import AbsentArmError, DiffspeedError, MeasurementError, SelfComparisonError
+from ..common.arguments import shown, spelt_keywords, texts, whole_number
+from ..common.errors import (
+    AbsentArmError,
+    DiffspeedError,
+    MeasurementError,
+    SelfComparisonError,
+    WrongTypeError,
+)
+from ..pipelines.sources import WAYS
+from ..techniques.stacks import Stack
 from .base_commit.place import Place, this_process
 from .gpu_cost.order import CountOrder, Tell, silent
 from .gpu_cost.result import GpuCost
@@ -16,11 +25,12 @@ WAIT_S = 3600.0
 """Of one count.  The denoiser of SDXL at full depth took 112 s compiled, on one core (measured)."""
 
 
+@spelt_keywords
 def count_gpu_cost(
     target: str,
     *,
     gpu: str = "a100",
-    stack: str = "fp32",
+    stack: Stack | str = "fp32",
     steps: int | None = None,
     prompts: Sequence[str] | None = None,
     reduced: bool = True,
@@ -46,14 +56,33 @@ def count_gpu_cost(
             (``CountedCalls.resources``), about a second a kernel.
         tell: gets a line of what is going on now and then.
 
+    Returns:
+        Kernels, bytes and FLOPs of each call of each component (counted), of one step and of the
+        whole call; ``print`` shows them as ``diffspeed cost`` does.
+
     Raises:
+        UsageError: an argument that makes no sense, before a process is started; a WrongTypeError,
+            which is a TypeError too, where it is of another type.
         MeasurementError: it cannot be counted, in one sentence: a build of torch without CUDA, code
             that asks for a value (with its line), a stack that has no meaning without weights, a
             source that cannot be built.
     """
+    if not isinstance(target, str):
+        raise WrongTypeError(
+            f"count_gpu_cost() takes a pipeline source, not {shown(target)}: the pipeline is built "
+            f"in a process of its own; give {WAYS}"
+        )
+    if not isinstance(gpu, str):
+        raise WrongTypeError(f"gpu is a name such as 'a100', not {shown(gpu)}")
+    if steps is not None:
+        steps = whole_number("steps", steps, least=1)
+    chosen = () if prompts is None else texts("prompts", prompts, example="a fox")
+    if not isinstance(stack, (str, Stack)):
+        raise WrongTypeError(f"a stack is a text such as 'bf16+compile', not {shown(stack)}")
     return count_in(
         this_process(),
-        CountOrder(target, stack, gpu, steps, tuple(prompts or ()), reduced, resources=resources),
+        # The text is read there, where plug-ins of installed packages are loaded.
+        CountOrder(target, str(stack), gpu, steps, chosen, reduced, resources=resources),
         tell,
     )
 

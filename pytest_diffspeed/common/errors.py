@@ -46,6 +46,13 @@ class UsageError(DiffspeedError, ValueError):
     NEXT_STEP = "correct the marker or the option that it names"
 
 
+class WrongTypeError(UsageError, TypeError):
+    """An argument is of another type than it must be, or has a name that the function lacks.
+
+    A :class:`UsageError` too, so that one ``except`` holds all arguments that make no sense.
+    """
+
+
 class SourceError(DiffspeedError):
     """A pipeline source did not give a pipeline."""
 

@@ -34,7 +34,8 @@ from ..adapters.dynamo import (
 )
 from ..adapters.dynamo_fullgraph import captured_as_with_fullgraph
 from ..adapters.dynamo_undisturbed import compile_for_looking, undisturbed
-from ..common.errors import UsageError
+from ..common.arguments import shown
+from ..common.errors import WrongTypeError
 from ..common.lazy_results import refuse_unfinished
 from ..common.paths import short_path
 from ..common.quiet import third_party
@@ -95,13 +96,14 @@ def find_graph_breaks(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> G
     Raises:
         CompileFailedError: capturing failed, which is no graph break.
         NothingCompiledError: there was nothing to capture, so there is no answer.
-        UsageError: ``fn`` cannot be called, or gives a coroutine or a generator, so nothing of it
-            has run.
+        WrongTypeError: ``fn`` cannot be called, or is a class.
+        UsageError: ``fn`` gives a coroutine or a generator, so nothing of it has run.
         Exception: what ``fn`` raises without compilation too.
     """
-    if not callable(fn):
-        raise UsageError(
-            f"find_graph_breaks() takes a module or a function and its inputs, not {fn!r}"
+    if isinstance(fn, type) or not callable(fn):
+        raise WrongTypeError(
+            f"find_graph_breaks() takes a module or a function and its inputs, not {shown(fn)}; "
+            "write for example find_graph_breaks(pipeline.unet, sample, timestep, embeddings)"
         )
     call = Call(args, kwargs, torch.is_grad_enabled())
     return probe_breaks(fn, [call, call])

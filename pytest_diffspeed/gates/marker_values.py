@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from ..accelerators.registry import accelerators
+from ..common.arguments import number
 from ..common.errors import UsageError, nearest
 from ..techniques.stacks import BASE, PREVIOUS, Stack, parse_stack
 
@@ -29,25 +30,10 @@ def as_number(
     least: float = -math.inf,
     example: str,
 ) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BadValueError(argument, f"must be a number such as {example}, not {value!r}")
     try:
-        number = float(value)
-    except OverflowError:  # a whole number of more than 308 digits
-        number = math.inf
-    if not math.isfinite(number) or not above < number < below or number < least:
-        bounds = []
-        if above > -math.inf:
-            bounds.append(f"greater than {above:g}")
-        if least > -math.inf:
-            bounds.append(f"at least {least:g}")
-        if below < math.inf:
-            bounds.append(f"less than {below:g}")
-        raise BadValueError(
-            argument,
-            f"must be finite and {' and '.join(bounds)} (such as {example}), not {value!r}",
-        )
-    return number
+        return number(value, above=above, below=below, least=least, example=example)
+    except UsageError as error:
+        raise BadValueError(argument, str(error)) from None
 
 
 MOST_RATIO = 1000.0

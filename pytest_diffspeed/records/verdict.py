@@ -8,6 +8,8 @@ from typing import Any
 
 
 class VerdictKind(str, Enum):
+    """What a gate answers."""
+
     PASS = "PASS"
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 import torch
 
-from .inputs import ImageInputError, shape_text
+from .inputs import ImageInputError, ImageTypeError, kind_of, shape_text
 from .presets import AUDIO, limits_of
 from .ranking import rank_small
 from .report import (
@@ -114,8 +114,8 @@ def as_waves(value: object, name: str = "sounds") -> torch.Tensor:
             )
         waves = torch.stack(each)
     else:
-        raise ImageInputError(
-            f"{name} are {type(value).__name__}; give a tensor, an array or a list of sounds, at "
+        raise ImageTypeError(
+            f"{name} are {kind_of(value)}; give a tensor, an array or a list of sounds, at "
             "least one"
         )
     if waves.dim() != 3 or 0 in waves.shape or waves.shape[1] > waves.shape[2]:
@@ -184,7 +184,7 @@ def _floating(value: object, name: str) -> torch.Tensor:
         except TypeError:
             raise ImageInputError(_other_type(name, value.dtype)) from None
     if not isinstance(value, torch.Tensor):
-        raise ImageInputError(f"{name} are {type(value).__name__}; give tensors or arrays")
+        raise ImageTypeError(f"{name} are {kind_of(value)}; give tensors or arrays")
     precise = torch.float32 if value.device.type == "mps" else torch.float64
     if value.dtype in _FULL_SCALE:
         return value.detach().to(precise) / _FULL_SCALE[value.dtype]

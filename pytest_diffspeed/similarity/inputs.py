@@ -24,6 +24,10 @@ class ImageInputError(ValueError):
     """Something was given as images that cannot be read as such."""
 
 
+class ImageTypeError(ImageInputError, TypeError):
+    """Something was given that holds no pixels at all: a file's name, a class, a number."""
+
+
 @dataclass(frozen=True)
 class ImageBatch:
     """Images that were read and not copied: ``C × H × W`` each, in the type they were given in."""
@@ -158,10 +162,21 @@ def _tensor(value: object, name: str) -> torch.Tensor:
     if isinstance(value, np.ndarray):
         return _from_numpy(value, name)
     if not hasattr(value, "__array_interface__"):
-        raise ImageInputError(
-            f"{name} are {type(value).__name__}; give a tensor, a NumPy array or a list of images"
+        raise ImageTypeError(
+            f"{name} are {kind_of(value)}; give a tensor, a NumPy array or a list of images"
         )
     return _from_numpy(np.asarray(value), name)
+
+
+def is_list(value: object) -> bool:
+    """Whether there is one for each output in it: a list or an array, and no text or number."""
+    return hasattr(type(value), "__len__") and not isinstance(value, (str, bytes))
+
+
+def kind_of(value: object) -> str:
+    """What was given, for a message: ``str``, ``the class Tensor``."""
+    kind = type(value).__name__
+    return f"the class {value.__name__}" if isinstance(value, type) else kind
 
 
 def _from_numpy(array: np.ndarray[Any, Any], name: str) -> torch.Tensor:

@@ -176,6 +176,14 @@ class LimitError(ValueError):
     """A preset or a limit that makes no sense."""
 
 
+class LimitTypeError(LimitError, TypeError):
+    """A preset or a limit of another type than text and number."""
+
+
+ARGUMENTS = ("preset", "prompts", "seeds", "layout", "given", "floor", "floor_rmse")
+"""Words that a comparison takes beside limits: one of them may be meant by a misspelt limit."""
+
+
 @dataclass(frozen=True)
 class Miss:
     """A limit that was not met; ``image`` is the index of the worst output for this metric, and
@@ -209,11 +217,15 @@ def limits_of(
     """
     limits: dict[str, float] = {}
     if preset is not None:
+        if not isinstance(preset, str):
+            raise LimitTypeError(
+                f"preset must be one of {', '.join(PRESETS)}, not of type {type(preset).__name__}"
+            )
         if preset not in PRESETS:
             raise LimitError(f"no preset is called {preset!r}; {_nearest(preset, tuple(PRESETS))}")
         limits.update(PRESETS_OF[medium][preset])
     for name, bound in overrides.items():
-        require_limit(name)
+        require_limit(name, also=ARGUMENTS)
         if metric_of(name) not in METRICS_OF[medium]:
             others = " and ".join(m for m in MEDIA if metric_of(name) in METRICS_OF[m])
             raise LimitError(
@@ -221,21 +233,22 @@ def limits_of(
                 f"limit one of {', '.join(METRICS_OF[medium])} instead"
             )
         if isinstance(bound, bool) or not isinstance(bound, (int, float)):
-            raise LimitError(f"{name} must be a number, not {bound!r}")
+            raise LimitTypeError(f"{name} must be a number such as 20.0, not {bound!r}")
         if not math.isfinite(bound):
             raise LimitError(f"{name} must be finite, not {bound!r}")
         limits[name] = float(bound)
     return limits
 
 
-def require_limit(name: str) -> None:
-    """Whether any medium has it is another question.
+def require_limit(name: str, also: tuple[str, ...] = ()) -> None:
+    """Whether any medium has it is another question; ``also`` may be meant too.
 
     Raises:
         LimitError: no limit is called like that.
     """
     if name not in LIMIT_NAMES:
-        raise LimitError(f"no limit is called {name!r}; {_nearest(name, LIMIT_NAMES)}")
+        known = (*also, *LIMIT_NAMES)
+        raise LimitError(f"no limit is called {name!r}; {_nearest(name, known)}")
 
 
 def met(limit: str, found: float, bound: float) -> bool:

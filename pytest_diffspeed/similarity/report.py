@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .inputs import ImageInputError, shape_text
+from .inputs import ImageInputError, ImageTypeError, is_list, shape_text
 from .presets import (
     HIGHER_IS_BETTER,
     HIGHEST_DB,
@@ -223,6 +223,8 @@ def labels_of(
     """
     noun = NOUNS[medium]
     for name, values in (("prompts", prompts), ("seeds", seeds)):
+        if values is not None and not is_list(values):
+            raise ImageTypeError(f"{name} must be a list, one for each {noun}, not {values!r}")
         if values is not None and len(values) != number:
             raise ImageInputError(
                 f"there are {len(values)} {name} for {number} {noun}s; give one for each {noun}"
@@ -277,6 +279,10 @@ def _given(given: Mapping[str, Sequence[float]], number: int, noun: str) -> dict
     for name, figures in given.items():
         if name not in GIVEN:
             raise LimitError(f"only {' and '.join(GIVEN)} can be given, not {name!r}")
+        if not is_list(figures):
+            raise ImageTypeError(
+                f"{name} must be a list of figures, one for each {noun}, not {figures!r}"
+            )
         if len(figures) not in (1, number):
             raise ImageInputError(f"{name} has {len(figures)} figures for {number} {noun}s")
         values[name] = tuple((float(figure),) for figure in figures)

@@ -9,7 +9,15 @@ import torch
 
 from .compare import absent_at, add_extras, frame_figures
 from .filters import comparison_size
-from .inputs import ImageBatch, ImageInputError, read_images, shape_text, to_float
+from .inputs import (
+    ImageBatch,
+    ImageInputError,
+    ImageTypeError,
+    kind_of,
+    read_images,
+    shape_text,
+    to_float,
+)
 from .presets import VIDEO, limits_of
 from .ranking import rank_small
 from .report import (
@@ -146,8 +154,8 @@ def read_videos(value: object, name: str = "videos", layout: str | None = None) 
     elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and value:
         each = list(value) if _is_video(value[0]) else [value]
     else:
-        raise ImageInputError(
-            f"{name} are {type(value).__name__}; give a tensor, an array or a list of videos, at "
+        raise ImageTypeError(
+            f"{name} are {kind_of(value)}; give a tensor, an array or a list of videos, at "
             "least one"
         )
     videos = [read_images(video, f"{name}[{i}]", of_frames) for i, video in enumerate(each)]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..common.arguments import texts
 from ..common.errors import UsageError
 from ..simgpu import SyncEvent
 
@@ -66,5 +67,13 @@ def _matches(text: str, pattern: str) -> bool:
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
-def parse_allowances(texts: Sequence[str]) -> tuple[Allowance, ...]:
-    return tuple(Allowance.parse(text) for text in texts)
+def parse_allowances(allow: Sequence[str]) -> tuple[Allowance, ...]:
+    """Each of a list of texts.
+
+    Raises:
+        WrongTypeError: it is no list of texts.
+        UsageError: one of them allows nothing.
+    """
+    return tuple(
+        Allowance.parse(text) for text in texts("allow", allow, example="file.py:123  # reason")
+    )

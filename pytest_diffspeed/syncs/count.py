@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ..accelerators.accelerator import SyncCounter
-from ..common.errors import UsageError
+from ..common.arguments import require_known, shown, whole_number
+from ..common.errors import UsageError, WrongTypeError
 from ..common.lazy_results import refuse_unfinished
 from ..common.quiet import third_party
 from ..common.text import plural
@@ -22,8 +23,17 @@ from .function_calls import watch_calls
 from .pipeline_target import count_pipeline
 from .position import Tracker
 from .report import Counted, SteppedScheduler, SyncReport, build_report
-from .scheduler_drivers import drive
-from .scopes import Scope, check_scope, code_of, locate, require_called, require_loop, scope_name
+from .scheduler_drivers import arguments_of, drive
+from .scopes import (
+    OWN_ARGUMENTS,
+    Scope,
+    check_scope,
+    code_of,
+    locate,
+    require_called,
+    require_loop,
+    scope_name,
+)
 
 
 def count_syncs(
@@ -51,14 +61,18 @@ def count_syncs(
         call_kwargs: arguments of the call: of a pipeline, a function, or for a scheduler
             ``begin_index``, ``shape``, ``generator`` and further arguments of its ``step``.
 
+    Returns:
+        The syncs of the first step, of each further one and outside of them, with their lines.
+
     Raises:
-        UsageError: an argument that makes no sense, or a scope in which nothing ran: on the
-            simulated GPU, a function of which no operation ran on the device.
+        UsageError: an argument that makes no sense (a WrongTypeError, which is a TypeError too,
+            where it is of another type or the target does not take it), or a scope in which nothing
+            ran: on the simulated GPU, a function of which no operation ran on the device.
         SourceError: the target cannot run on this device.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise UsageError(f"steps must be a whole number of at least 1, not {steps!r}")
+    whole_number("steps", steps, least=1)
     check_scope(scope)
+    _check_target(target)
     allowances = parse_allowances(allow)
     with backend(device) as counter:
         return count_on(counter, target, scope, steps, allowances, call_kwargs)
@@ -73,11 +87,6 @@ def count_on(
     call_kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> SyncReport:
     """As :func:`count_syncs`, on a device that is open already."""
-    if isinstance(target, type):
-        raise UsageError(
-            f"count_syncs() takes a pipeline, a scheduler or a function, not the class "
-            f"{target.__name__}; give an instance of it"
-        )
     with third_party():
         import diffusers
     if isinstance(target, diffusers.ModularPipeline):
@@ -89,12 +98,8 @@ def count_on(
         counted = count_pipeline(counter, target, scope, steps, call_kwargs)
     elif hasattr(target, "set_timesteps"):
         counted = _scheduler(counter, target, scope, steps, call_kwargs)
-    elif callable(target):
-        counted = _callable(counter, target, scope, steps, call_kwargs)
     else:
-        raise UsageError(
-            f"count_syncs() takes a pipeline, a scheduler or a function, not {target!r}"
-        )
+        counted = _callable(counter, target, scope, steps, call_kwargs)
     return build_report(
         counted,
         scope=scope_name(scope),
@@ -104,11 +109,26 @@ def count_on(
     )
 
 
+def _check_target(target: object) -> None:
+    """Refuse what has no call to count in.
+
+    Raises:
+        WrongTypeError: a class, or something that cannot be called.
+    """
+    takes = "count_syncs() takes a pipeline, a scheduler or a function"
+    if isinstance(target, type):
+        raise WrongTypeError(f"{takes}, not the class {target.__name__}; give an instance of it")
+    if not (callable(target) or hasattr(target, "set_timesteps")):
+        pipeline = "; load_pipeline() makes a pipeline of it" if isinstance(target, str) else ""
+        raise WrongTypeError(f"{takes}, not {shown(target)}{pipeline}")
+
+
 def _scheduler(
     counter: SyncCounter, scheduler: Any, scope: Scope, steps: int, given: Mapping[str, Any]
 ) -> Counted:
-    tracker = Tracker()
     name = type(scheduler).__name__
+    require_known(f"count_syncs() of a {name}", given, [*OWN_ARGUMENTS, *arguments_of(scheduler)])
+    tracker = Tracker()
     with ExitStack() as stack:
         stack.enter_context(third_party())  # before the recording, which listens to warnings
         stack.enter_context(torch.random.fork_rng(devices=[]))
@@ -139,9 +159,10 @@ def _callable(
         raise UsageError("scope='denoising_loop' needs a pipeline or a scheduler, not a function")
     tracker = Tracker()
     arguments = dict(given)
+    name = str(getattr(function, "__qualname__", type(function).__name__))
     if "device" in _parameters(function):
         arguments.setdefault("device", counter.device)
-    name = str(getattr(function, "__qualname__", type(function).__name__))
+    _check_call(name, function, arguments)
     with ExitStack() as stack:
         log = stack.enter_context(counter.record(tracker.here))
         was_called = stack.enter_context(watch_calls(code_of(scope))) if callable(scope) else None
@@ -158,6 +179,25 @@ def _callable(
             f"to count; let it take `device` and make its tensors there ({counter.device})"
         )
     return Counted(tuple(located), name, steps)
+
+
+def _check_call(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Refuse a function that cannot be called with these arguments, before it is.
+
+    Raises:
+        WrongTypeError: with what Python says, and what to write.
+    """
+    try:
+        # Of a module `__call__` says nothing.
+        called = function.forward if isinstance(function, torch.nn.Module) else function
+        inspect.signature(called).bind(**arguments)
+    except ValueError:  # a builtin that hides its signature
+        return
+    except TypeError as error:
+        raise WrongTypeError(
+            f"{name} is called with the keywords that count_syncs() was given, and does not take "
+            f"that ({error}); write for example count_syncs(lambda: module(sample), …)"
+        ) from None
 
 
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:

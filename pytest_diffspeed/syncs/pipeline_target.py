@@ -13,6 +13,7 @@ from ..accelerators.accelerator import SyncCounter
 from ..accelerators.simulated import keep_on_the_cpu, weights_replaced
 from ..adapters.module_state import is_compiled
 from ..adapters.offload_hooks import offload_hooks
+from ..common.arguments import require_known
 from ..common.errors import SourceError
 from ..common.lazy_results import refuse_unfinished
 from ..common.quiet import third_party
@@ -23,7 +24,7 @@ from ..pipelines.signature import CallSignature, call_signature
 from .function_calls import watch_calls
 from .position import Position, Timeline
 from .report import Counted, SteppedScheduler
-from .scopes import Scope, code_of, locate, require_called, require_loop
+from .scopes import OWN_ARGUMENTS, Scope, code_of, locate, require_called, require_loop
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -122,7 +123,12 @@ def _is_about_the_output(error: Exception) -> bool:
 
 
 def _require_arguments(accepted: CallSignature, arguments: Mapping[str, Any]) -> None:
-    """Refuse a call that lacks an argument, before anything is placed on the device."""
+    """Refuse a call that lacks an argument, or has one that would not arrive, before anything is
+    placed on the device.
+    """
+    who = f"count_syncs() of a {accepted.pipeline}"
+    if not accepted.open:
+        require_known(who, arguments, [*OWN_ARGUMENTS, *accepted.parameters])
     missing = accepted.missing(arguments)
     if missing:
         words = ", ".join(f"{name}=…" for name in missing)

@@ -74,6 +74,17 @@ def drive(
         _usual_loop(scheduler, sample, step_kwargs)
 
 
+_OURS = frozenset({"model_output", "timestep", "sample", "return_dict"})
+"""Arguments of a step that :func:`drive` gives."""
+
+
+def arguments_of(scheduler: Any) -> frozenset[str]:
+    """What :func:`drive` can be given for it: its own words, and those of the ``step``."""
+    step = getattr(scheduler, "step", None)  # those of score-based models have `step_pred`
+    parameters = () if step is None else inspect.signature(step).parameters
+    return frozenset({"shape", "begin_index", *parameters} - _OURS)
+
+
 def _set_timesteps(scheduler: Any, steps: int, device: torch.device, extra: dict[str, Any]) -> None:
     accepted = inspect.signature(scheduler.set_timesteps).parameters
     arguments: dict[str, Any] = {"num_inference_steps": steps, **extra}

@@ -15,6 +15,8 @@ from .report import Located
 
 SCOPES = ("scheduler.step", "denoising_loop", "call")
 Scope = str | Callable[..., Any]
+OWN_ARGUMENTS = ("scope", "device", "steps", "allow")
+"""Those of ``count_syncs``: one of them may be meant by a misspelt argument of the call."""
 
 
 def check_scope(scope: object) -> None:

@@ -12,18 +12,27 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..accelerators.device import Device
 from ..accelerators.registry import clock_for
 from ..adapters.torch_internals import cuda_graph_skip_reasons, cuda_graph_skips
-from ..common.errors import IncompatibleError, MissingHardwareError, NotEffectiveError, UsageError
+from ..common.arguments import shown, spelt_keywords
+from ..common.errors import (
+    IncompatibleError,
+    MissingHardwareError,
+    NotEffectiveError,
+    UsageError,
+    WrongTypeError,
+)
 from ..common.quiet import third_party
 from ..common.text import first_line
 from ..pipelines.compile_failure import explain_compile_failure
+from ..pipelines.load import require_pipeline
 from ..pipelines.pipeline_state import Habits, changed, pipeline_state
 from .call_steps import counted_steps, untouched_steps, with_steps
 from .global_state import preserved
 from .observation import CudaGraphs
 from .precision_flags import ieee_fp32
-from .stacks import BASELINE_NAME, Stack, parse_stack
+from .stacks import BASELINE_NAME, Stack, as_stack, parse_stack
 from .targets import PROOF_STEPS as PROOF_STEPS
 from .targets import note_targets, proof_call, targets_of
 from .technique import Family, KnownSlowWarning, Observation, Proof, Technique
@@ -32,8 +41,6 @@ from .undo import undo_stack as undo_stack
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-    from ..accelerators.device import Device
 
 
 @dataclass(frozen=True)
@@ -109,12 +116,13 @@ def _check_device(stack: Stack, device: Device) -> None:
             )
 
 
+@spelt_keywords
 def apply_stack(
     pipeline: DiffusionPipeline,
     stack: Stack | str,
     *,
     call: Callable[..., object],
-    device: Device | None = None,
+    device: Device | str | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Applied:
     """Apply ``stack`` to ``pipeline`` in place, run it, and prove each technique.
@@ -126,10 +134,15 @@ def apply_stack(
         stack: such as ``"bf16+compile"``, in any order.
         call: runs the pipeline once: ``call(pipeline)`` whole, ``call(pipeline, steps=2)``
             shortened for the proofs that are taken before compilation.
-        device: where it runs; found from the pipeline if left out.
+        device: where it runs, such as ``"cuda"``; found from the pipeline if left out.
         clock: seconds, for the first call.
 
+    Returns:
+        The proof of each technique, and the seconds of the first whole call.
+
     Raises:
+        WrongTypeError: something else than a pipeline, a stack or a call; before anything is
+            changed.
         UnknownStackError, MissingHardwareError, IncompatibleError: before anything is changed;
             UsageError too, where ``call`` cannot be called as said above.
         NotEffectiveError: a technique was applied and its proof says that it did not take hold.
@@ -141,10 +154,12 @@ def apply_stack(
     """
     from ..accelerators.registry import resolve_device
 
-    if isinstance(stack, str):
-        stack = parse_stack(stack)
+    stack = as_stack(stack)
     _check_call(call)
-    device = device or resolve_device(str(pipeline.device))
+    require_pipeline("apply_stack()", pipeline)
+    device = device or str(pipeline.device)
+    if not isinstance(device, Device):
+        device = resolve_device(str(device))
     _check_device(stack, device)
     with noted_targets(pipeline, lambda: _note_targets(pipeline, call)):
         check_compatible(stack, pipeline, device)
@@ -162,6 +177,11 @@ def apply_stack(
     return replace(applied, known_slow=slow)
 
 
+_CALL_EXAMPLE = (
+    "write for example call=lambda pipeline, steps=20: pipeline('a fox', num_inference_steps=steps)"
+)
+
+
 def _check_call(call: Callable[..., object]) -> None:
     """Refuse a call that does not take what it will be given, before it is spent on anything.
 
@@ -173,15 +193,16 @@ def _check_call(call: Callable[..., object]) -> None:
     except (TypeError, ValueError):  # not callable, or a callable that hides its signature
         if callable(call):
             return
-        raise UsageError(f"call must be a function of the pipeline, not {call!r}") from None
+        raise WrongTypeError(
+            f"call must be a function of the pipeline, not {shown(call)}; {_CALL_EXAMPLE}"
+        ) from None
     try:
         signature.bind(None)
         signature.bind(None, steps=PROOF_STEPS)
     except TypeError as error:
         raise UsageError(
             f"call is used as call(pipeline) and as call(pipeline, steps={PROOF_STEPS}), and this "
-            f"one does not take that ({error}); write for example "
-            "call=lambda pipeline, steps=20: pipeline('a fox', num_inference_steps=steps)"
+            f"one does not take that ({error}); {_CALL_EXAMPLE}"
         ) from None
 
 

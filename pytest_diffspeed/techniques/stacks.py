@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from ..common.errors import UnknownStackError, nearest
+from ..common.arguments import shown
+from ..common.errors import UnknownStackError, WrongTypeError, nearest
 from .arguments import name_and_arguments, split
 from .registry import techniques
 from .technique import Technique
@@ -106,6 +107,20 @@ def parse_stack(text: str) -> Stack:
                 )
     kept = [t for t in chosen if len(chosen) == 1 or t.name != BASELINE_NAME]
     return Stack(tuple(technique.text for technique in kept))
+
+
+def as_stack(stack: Stack | str) -> Stack:
+    """A stack, or the text of one.
+
+    Raises:
+        WrongTypeError: something else.
+        UnknownStackError: see :func:`parse_stack`.
+    """
+    if isinstance(stack, Stack):
+        return stack
+    if not isinstance(stack, str):
+        raise WrongTypeError(f"a stack is a text such as 'bf16+compile', not {shown(stack)}")
+    return parse_stack(stack)
 
 
 def _technique(text: str) -> Technique:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from ..common.arguments import spelt_keywords
 from ..common.errors import NotUndoneError
-from .stacks import Stack, parse_stack
+from ..pipelines.load import require_pipeline
+from .stacks import Stack, as_stack
 from .targets import forget_targets
 from .undo_notes import forget, memory
 
@@ -54,18 +56,25 @@ def applying(pipeline: DiffusionPipeline, stack: Stack) -> Iterator[None]:
         raise
 
 
+@spelt_keywords
 def undo_stack(pipeline: DiffusionPipeline, stack: Stack | str) -> None:
     """Undo ``stack``, the last one that was applied to ``pipeline``, in reverse order.
 
     The same image comes out of the same call again: weights are put back in layout and place, and
     none was changed in value.
 
+    Args:
+        pipeline: the one that was given to :func:`~.apply.apply_stack`; changed in place.
+        stack: what was applied to it last, such as ``"bf16+compile"``.
+
     Raises:
+        WrongTypeError: something else than a pipeline or a stack.
+        UnknownStackError: a stack that there is not.
         NotUndoneError: another stack was applied last, or a technique of it cannot be undone (in
             both cases nothing was changed); or the pipeline differs from what it was before.
     """
-    if isinstance(stack, str):
-        stack = parse_stack(stack)
+    require_pipeline("undo_stack()", pipeline)
+    stack = as_stack(stack)
     notes = memory(pipeline, _NOTES)
     stacks: list[Stack] = notes.get("stacks", [])
     if not stacks or stacks[-1] != stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
 import statistics as stdlib_statistics
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 
 from ..accelerators.catalog.cpu import WallClock
 from ..accelerators.clock import Clock
-from ..common.errors import UsageError
+from ..common.arguments import named_number, one_of, shown, spelt_keywords, whole_number
+from ..common.errors import WrongTypeError
+from ..statistics import METHODS
 from .arm import Arm, TimedArm, check_same_outputs
 from .budget import Projection, allowed_seconds
 from .comparison import Comparison, Hypothesis, SpeedupResult
@@ -20,6 +23,7 @@ from .validity import Condition, FullCollection, Validity
 from .warm_up import WarmUp, is_far, warm_up
 
 
+@spelt_keywords
 def measure_speedup(
     baseline: TimedArm | Callable[[], object],
     candidate: TimedArm | Callable[[], object],
@@ -59,8 +63,15 @@ def measure_speedup(
             there.
 
     Raises:
+        UsageError: an argument makes no sense; a WrongTypeError, which is a TypeError too, where it
+            is of another type.  A function returned a coroutine or the like in place of working.
         MeasurementError: an arm raised, its clock misbehaved, or the outputs differ in shape.
     """
+    named_number("min_ratio", min_ratio, above=0.0, example="1.5")
+    named_number("alpha", alpha, above=0.0, below=0.5, example="0.05")
+    one_of("method", method, list(METHODS))
+    if seed is not None:
+        whole_number("seed", seed, least=0)
     arms = (_as_arm("baseline", baseline), _as_arm("candidate", candidate))
     measurement = SpeedupMeasurement(
         [arms],
@@ -115,8 +126,8 @@ class SpeedupMeasurement:
     on_result: Callable[[int, SpeedupResult], None] = lambda *_: None
 
     def __post_init__(self) -> None:
-        if self.budget_s is not None and not self.budget_s > 0.0:
-            raise UsageError(f"budget_s must be positive, not {self.budget_s!r}")
+        if self.budget_s is not None:
+            named_number("budget_s", self.budget_s, above=0.0, example="60")
         drawn = random.SystemRandom().randrange(2**32)
         self._seed = drawn if self.seed is None else self.seed
         self._clock: Clock = self.clock or WallClock()
@@ -276,4 +287,25 @@ def _remark(instances: Sequence[Sequence[TimedArm]], warm_ups: Sequence[Sequence
 
 
 def _as_arm(name: str, arm: TimedArm | Callable[[], object]) -> TimedArm:
-    return arm if isinstance(arm, TimedArm) else Arm(name, arm)
+    """``arm``, ready to be timed.
+
+    Raises:
+        WrongTypeError: it is no function, or one with arguments.
+    """
+    if isinstance(arm, TimedArm):
+        return arm
+    if not callable(arm):
+        raise WrongTypeError(
+            f"{name} must be a function without arguments, not {shown(arm)}; write for example "
+            f"{name}=lambda: pipeline('a fox'), which is called again for each pair"
+        )
+    try:
+        inspect.signature(arm).bind()
+    except ValueError:  # a builtin that hides its signature
+        pass
+    except TypeError as error:
+        raise WrongTypeError(
+            f"{name} is called without arguments, and this function does not take that ({error}); "
+            f"write for example {name}=lambda: pipeline('a fox')"
+        ) from None
+    return Arm(name, arm)

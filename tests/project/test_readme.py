@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import pytest_diffspeed
+from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.plugin.public_names import FIXTURES, signatures
 from pytest_diffspeed.techniques.registry import techniques
 
@@ -79,6 +80,13 @@ def test_measuring_two_functions_runs_as_written(libraries, capsys):
     assert re.match(r"(PASS|FAIL|INCONCLUSIVE) \d+\.\d× ", capsys.readouterr().out)
 
 
+def test_a_pipeline_is_loaded_and_optimized_as_written(libraries, capsys):
+    code = block_with("load_pipeline", "docs/python_api.md")
+    with third_party():
+        exec(compile(code, "docs/python_api.md", "exec"), {})
+    assert "channels_last: " in capsys.readouterr().out
+
+
 def test_every_option_and_ini_value_is_documented(pytestconfig):
     options = [
         name
@@ -104,6 +112,12 @@ def test_every_technique_is_documented(name):
 @pytest.mark.parametrize("name", signatures())
 def test_every_marker_is_documented(name):
     assert f"| `{name}(" in PAGES["docs/markers.md"]
+
+
+def test_every_public_error_is_documented():
+    named = {name for name in pytest_diffspeed.__all__ if name.endswith(("Error", "Warning"))}
+    text = PAGES["docs/python_api.md"]
+    assert {name for name in named if f"`{name}`" not in text} == set()
 
 
 @pytest.mark.parametrize("name", [n for n in pytest_diffspeed.__all__ if n[0].islower()])
