@@ -28,7 +28,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: help venv demo docs ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
-        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-pipelines benchmark-gpu-cost-ladders benchmark-gpu-cost-time benchmark-images \
+        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-regional benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-pipelines benchmark-gpu-cost-ladders benchmark-gpu-cost-time benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
 help: ## show this list
@@ -157,6 +157,9 @@ benchmark-recipe: $(READY) ## our optimized_pipeline beside the recipe by hand
 
 benchmark-compile-cache: $(READY) ## what carried compile caches save of a first call
 	$(BIN)/python benchmarks/compile_cache.py
+
+benchmark-regional: $(READY) ## cold start and speed of compile beside compile_regional (10 minutes on one core)
+	$(BIN)/python benchmarks/compile_regional.py $(ARGS)
 
 benchmark-breaks: $(READY) ## graph breaks of real models, and what looking costs
 	$(BIN)/python benchmarks/graph_breaks.py $(ARGS)
