@@ -248,6 +248,16 @@ def inductor_options(mode: str | None, flags: Mapping[str, Any]) -> dict[str, An
     return {**of_mode, **flags}
 
 
+def told_apart(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Options with which inductor compiles as with ``options``, and which dynamo takes for others.
+
+    Dynamo runs what it compiled before if its guards hold and inductor's options are equal.  Which
+    kernel ``sdpa_kernel`` allows is in no guard.  ``profile_bandwidth_regex`` is read where
+    ``profile_bandwidth`` is on alone, to choose what is printed; seen in torch 2.11 to 2.15.
+    """
+    return {**options, "profile_bandwidth_regex": name}
+
+
 @dataclass(frozen=True)
 class CudaGraphSkips:
     """How often inductor has given up CUDA graphs in this process, and its reasons so far."""

@@ -19,6 +19,12 @@ def memory(pipeline: DiffusionPipeline, owner: str) -> dict[str, Any]:
     return notes.setdefault(owner, {})
 
 
+def owners(pipeline: DiffusionPipeline) -> tuple[str, ...]:
+    """Who has notes about this pipeline: techniques that are applied to it, among others."""
+    notes: dict[str, dict[str, Any]] = vars(pipeline).get(_ATTRIBUTE, {})
+    return tuple(notes)
+
+
 def forget(pipeline: DiffusionPipeline, owner: str) -> None:
     """Drop the notes of ``owner``, and the attribute with the last of them."""
     notes: dict[str, dict[str, Any]] = vars(pipeline).get(_ATTRIBUTE, {})

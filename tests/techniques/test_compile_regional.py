@@ -240,6 +240,18 @@ def test_it_takes_the_modes_without_cuda_graphs():
     assert set(choices).isdisjoint({"reduce-overhead", "max-autotune"})
 
 
+def test_a_pinned_attention_kernel_finds_no_code_of_other_stacks(tiny, compilations, monkeypatch):
+    """Which kernel torch may take is in none of dynamo's guards."""
+    monkeypatch.setattr(CompileRegional, "backend", "inductor")
+    for stack in (NAME, f"sdpa_math+{NAME}", f"sdpa_flash+{NAME}"):
+        pipeline, call = tiny("transformer of few blocks")
+        apply_stack(pipeline, stack, call=call)
+    assert len(compilations) == 3 * 2  # a block of each kind
+    twin, _ = tiny("transformer of few blocks")
+    apply_stack(twin, NAME, call=call)
+    assert len(compilations) == 3 * 2
+
+
 def test_a_stack_with_it_is_proven_on_diffusers_own_blocks(tiny):
     pipeline, call = tiny("transformer")
     with third_party():

@@ -41,26 +41,6 @@ def config_now():
     return {flag: getattr(torch._inductor.config, flag) for flag in GUIDE_FLAGS}
 
 
-@pytest.fixture
-def compilations(monkeypatch, fresh_dynamo):
-    """Stand at the door of inductor: what it is told in each compilation, and no code made."""
-    told = []
-
-    def compile_fx(model, inputs, *, config_patches=None, **_):
-        told.append(config_patches)
-
-        def graph(*args):
-            with torch.profiler.record_function("## Call CompiledFxGraph stand-in ##"):
-                return model.forward(*args)
-
-        return graph
-
-    with third_party():
-        import torch._inductor.compile_fx
-    monkeypatch.setattr(torch._inductor.compile_fx, "compile_fx", compile_fx)
-    return told
-
-
 @pytest.mark.parametrize(
     ("name", "of_mode"),
     [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...common.errors import NotEffectiveError
 from ...common.text import plural
@@ -15,7 +15,7 @@ from ..observation import CompiledBlock, CompiledPart
 from ..repeated_blocks import RepeatedBlocks, repeated_blocks
 from ..targets import targets_of
 from ..technique import Observation, Proof, Technique
-from ..undo_notes import memory
+from ..undo_notes import memory, owners
 from .compile import Compile
 
 if TYPE_CHECKING:
@@ -52,11 +52,24 @@ class CompileRegional(Compile):
         return f"{'; '.join(left.values()) or 'it has no denoiser'}; use 'compile'"
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
-        notes = memory(pipeline, self.name)
+        notes, options = memory(pipeline, self.name), self._options_on(pipeline)
         for part, model in targets_of(pipeline).denoisers.items():
             notes[part] = repeated_blocks(model)
             for block in notes[part].blocks.values():
-                block.compile(**self.options())
+                block.compile(**options)
+
+    def _options_on(self, pipeline: DiffusionPipeline) -> dict[str, Any]:
+        """Attention is pinned around the denoiser's forward, so beside one that is not, or to
+        another kernel, the code of its blocks looks the same to dynamo.
+        """
+        from ...adapters.torch_internals import told_apart
+        from .attention import TECHNIQUES as KERNELS
+
+        options, applied = self.options(), owners(pipeline)
+        pinned = "+".join(kernel.name for kernel in KERNELS if kernel.name in applied)
+        if pinned and "options" in options:
+            options["options"] = told_apart(options["options"], pinned)
+        return options
 
     def undo(self, pipeline: DiffusionPipeline) -> None:
         from ...adapters.torch_internals import uncompile
