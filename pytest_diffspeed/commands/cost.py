@@ -131,8 +131,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _sections(arguments: argparse.Namespace, costs: Sequence[GpuCost]) -> Iterator[list[str]]:
     """What is printed, one part after the other."""
+    from ..arms.gpu_cost.text import bound_lines, difference_lines, table_lines
     from .cost_resources import resource_lines
-    from .cost_text import bound_lines, difference_lines, table_lines
     from .cost_time import at_most_lines, ratio_lines
 
     head, base = costs[0], costs[-1]

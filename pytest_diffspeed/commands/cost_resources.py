@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ..arms.gpu_cost.text import WIDTH
 from ..common.amounts import amount
 from ..common.text import plural, shortened
-from .cost_text import WIDTH
 
 if TYPE_CHECKING:
     from ..arms.gpu_cost.result import GpuCost

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from .cost_text import WIDTH, seconds, unit_of
+from ..arms.gpu_cost.text import WIDTH, seconds, unit_of
 
 if TYPE_CHECKING:
     from ..arms.gpu_cost.result import GpuCost

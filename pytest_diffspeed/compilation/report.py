@@ -99,6 +99,9 @@ class GraphBreakReport:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def __repr__(self) -> str:
+        return f"<GraphBreakReport {self.summary()}>"
+
     def __str__(self) -> str:
         head = f"{self.summary()}, {plural(self.ops, 'operation')} ({self.how})"
         lines = [head, *(f"  {line}" for found in self.breaks for line in str(found).splitlines())]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..reports.metric_names import short_metric_name
+from ..similarity.wording import figure_text
 
 if TYPE_CHECKING:
     from ..similarity import SimilarityReport
@@ -23,8 +23,7 @@ def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
     if report.medium == VIDEO:
         many += f" of {reference.drawn.data.shape[1]} frames"
     metrics = ", ".join(
-        _metric_text(name, short_metric_name(name, {"output": report.medium}), *pair)
-        for name, pair in report.metrics.items()
+        figure_text(name, report.medium, *pair) for name, pair in report.metrics.items()
     )
     parts = [f"{many}: {metrics}" if metrics else report.reason]
     if report.medium == VIDEO and metrics:
@@ -39,17 +38,3 @@ def found_text(report: SimilarityReport, reference: BaselineImages) -> str:
     if reference.drawn.left_out:
         parts.append(f"NOT COMPARED: the call's {', '.join(reference.drawn.left_out)}")
     return "; ".join(parts)
-
-
-def _metric_text(name: str, word: str, mean: float, worst: float) -> str:
-    if name in ("psnr", "snr"):
-        return f"{word} {mean:.1f} ({worst:.1f}) dB"
-    if name == "log_spectral_distance":
-        return f"{word} {mean:.3g} ({worst:.3g}) dB"
-    if name == "rank1":
-        return f"{word} {mean:.0%}"
-    if name == "denoiser_l2":  # one figure for all cases
-        return f"{word} {mean:.3g}"
-    if name in ("ssim", "ssim_full", "ms_ssim"):
-        return f"{word} {mean:.4f} ({worst:.4f})"
-    return f"{word} {mean:.3g} ({worst:.3g})"

@@ -20,6 +20,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ..common.text import plural
 from ..records.older import axis_of
 from ..records.verdict import Axis, Cause, EvidenceKind, GateResult, VerdictKind
 from .loose import words
@@ -100,9 +101,7 @@ def describe(result: GateResult) -> str:
 
     Gates that are not on a ratio say it themselves, in ``figures["found"]``.
     """
-    return _format(
-        result, f", noise {_percent(result.figures.get('noise'))} a pair{_floor(result)}"
-    )
+    return _format(result, f"{noise_of(result.figures.get('noise'))}{_floor(result)}")
 
 
 def _short(result: GateResult) -> str:
@@ -115,15 +114,26 @@ def _format(result: GateResult, noise: str) -> str:
         return f"{figures['found']} ({result.evidence}){_instead(figures)}"
     if not has_ratio(figures):
         return ""
-    plural = "" if figures["instances"] == 1 else "s"
     spread = figures.get("process_spread")
     apart = "" if spread is None or not math.isfinite(spread) else f", {_percent(spread)} apart"
     return (
-        f"{interval(figures)}, need ≥ {figures['need']:.3g}×; {figures['pairs']} pairs"
-        f"{pairs_of(figures)}{noise}, "
-        f"{figures['instances']} process instance{plural}{apart} ({result.evidence})"
+        f"{ratio_and_pairs(figures)}{noise}, "
+        f"{plural(figures['instances'], 'process instance')}{apart} ({result.evidence})"
         f"{_instead(figures)}"
     )
+
+
+def ratio_and_pairs(figures: Mapping[str, Any]) -> str:
+    """``1.612× [1.548, 1.671], need ≥ 1.5×; 9 pairs``."""
+    return (
+        f"{interval(figures)}, need ≥ {figures['need']:.3g}×; "
+        f"{plural(figures['pairs'], 'pair')}{pairs_of(figures)}"
+    )
+
+
+def noise_of(share: float | None) -> str:
+    """``, noise 3.1 % a pair``."""
+    return f", noise {_percent(share)} a pair"
 
 
 def pairs_of(figures: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from .presets import (
 )
 from .ranking import Ranking
 from .sanity import RANGE, Finding
+from .wording import figure_text
 
 GIVEN = ("latent_l2", "denoiser_l2")
 """Metrics that are not of outputs: the caller measures them and hands them in."""
@@ -81,12 +82,15 @@ class SimilarityReport:
         """The figure that a limit such as ``"psnr_worst"`` is about."""
         return self.metrics[metric_of(limit)][limit.endswith("_worst")]
 
+    def __repr__(self) -> str:
+        return f"<SimilarityReport {self.verdict}: {self.reason}>"
+
     def __str__(self) -> str:
         """The verdict with its reason, every metric, and what else must be said."""
         lines = [f"{self.verdict}: {self.reason}"]
         if self.metrics:
             many = f"{len(self.labels)} {NOUNS[self.medium]}{'' if len(self.labels) == 1 else 's'}"
-            figures = (f"{n} {mean:.4g} ({low:.4g})" for n, (mean, low) in self.metrics.items())
+            figures = (figure_text(n, self.medium, *pair) for n, pair in self.metrics.items())
             lines.append(f"  {many}, mean (worst): {', '.join(figures)}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 

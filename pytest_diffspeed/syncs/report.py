@@ -91,11 +91,14 @@ class SyncReport:
         """Plain data, for a record."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        return f"<SyncReport {self.summary()}>"
+
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
-    def lines(self) -> list[str]:
-        """For a person, worst site first."""
+    def summary(self) -> str:
+        """``StableDiffusionXLPipeline …, scheduler.step: 1 sync in the first step, 0 in …``."""
         steady = _spread(self.per_step)
         first = plural(self.first_step, "sync")
         head = f"{self.target}, {self.scope}: {first} in the first step, {steady}"
@@ -103,7 +106,11 @@ class SyncReport:
             head += f", {self.outside} outside the steps"
         if self.may_block:
             head += f"; {self.may_block} {'copy' if self.may_block == 1 else 'copies'} may block"
-        lines = [f"{head} (counted, {self.evidence})"]
+        return head
+
+    def lines(self) -> list[str]:
+        """For a person, worst site first."""
+        lines = [f"{self.summary()} (counted, {self.evidence})"]
         lines += [f"  {site}" for site in self.sites]
         lines += [f"  allowed, but not seen any more: {text}" for text in self.unused_allowances]
         lines += [f"  not seen here: {text}" for text in self.blind_spots]

@@ -61,9 +61,16 @@ class Applied:
     habits: Habits = frozenset()
     call_steps: int | None = None
 
+    @property
+    def _head(self) -> str:
+        return f"{self.stack}: first call {self.first_call_s:.3g} s"
+
+    def __repr__(self) -> str:
+        return f"<Applied {self._head}>"
+
     def __str__(self) -> str:
-        """What the first call took, and the proof of each technique."""
-        lines = [f"{self.stack}: first call {self.first_call_s:.3g} s"]
+        """What the first call took (measured), and the proof of each technique."""
+        lines = [self._head]
         lines += [f"  {proof.technique}: {proof.found}" for proof in self.proofs]
         return "\n".join([*lines, *(f"  known to be slow: {one}" for one in self.known_slow)])
 

@@ -6,8 +6,8 @@ import math
 import statistics as stdlib_statistics
 from dataclasses import dataclass
 
-from ..common.text import plural
 from ..records.verdict import VerdictKind
+from ..reports.terminal import noise_of, ratio_and_pairs
 from ..statistics import MIN_PAIRS, Decision, SpeedupEstimate, SpeedupGate
 from ..statistics.gate import fewest_pairs
 from ..statistics.processes import (
@@ -92,19 +92,27 @@ class SpeedupResult:
     needed_instances: int | None = None
     """The same: so many process instances that its reason names."""
 
-    def __str__(self) -> str:
-        """The verdict with its interval, seconds of a call, and the reason."""
-        need = f"need ≥ {self.min_ratio:.3g}×"
+    @property
+    def _head(self) -> str:
         if not self.pairs:
-            return f"{self.verdict}: no pair was timed, {need}\n  {self.reason}"
-        high = f"{self.high:.3f}" if math.isfinite(self.high) else "∞"
-        noise = f", noise {100 * self.noise:.1f} % a pair" if math.isfinite(self.noise) else ""
-        return (
-            f"{self.verdict}: {self.ratio:.3f}× [{self.low:.3f}, {high}], {need}; "
-            f"{plural(self.pairs, 'pair')}{noise}\n"
-            f"  a call: baseline {self.baseline_s:.3g} s, candidate {self.candidate_s:.3g} s\n"
-            f"  {self.reason}"
-        )
+            return f"{self.verdict}: no pair was timed, need ≥ {self.min_ratio:.3g}×"
+        figures = {
+            "ratio": self.ratio,
+            "low": self.low,
+            "high": self.high,
+            "need": self.min_ratio,
+            "pairs": self.pairs,
+        }
+        noise = noise_of(self.noise) if math.isfinite(self.noise) else ""
+        return f"{self.verdict}: {ratio_and_pairs(figures)}{noise}"
+
+    def __repr__(self) -> str:
+        return f"<SpeedupResult {self._head}>"
+
+    def __str__(self) -> str:
+        """The verdict with its interval, seconds of a call (measured), and the reason."""
+        calls = f"  a call: baseline {self.baseline_s:.3g} s, candidate {self.candidate_s:.3g} s"
+        return "\n".join([self._head, *([calls] if self.pairs else []), f"  {self.reason}"])
 
 
 class Comparison:

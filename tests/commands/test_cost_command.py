@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
-from pytest_diffspeed.commands.cli import main
-from pytest_diffspeed.commands.cost_resources import resource_lines
-from pytest_diffspeed.commands.cost_text import (
+from pytest_diffspeed.arms.gpu_cost.text import (
     WIDTH,
     bound_lines,
     difference_lines,
     table_lines,
 )
+from pytest_diffspeed.commands.cli import main
+from pytest_diffspeed.commands.cost_resources import resource_lines
 from pytest_diffspeed.commands.cost_time import at_most_lines, ratio_lines
 from pytest_diffspeed.gpucost import ERRORS, Cost, Kernel, KernelResources
 from tests.counting_gpu_cost import needs_counts

@@ -117,8 +117,8 @@ def test_a_report_reads_as_a_verdict_and_its_figures(gallery, noisy):
     report = compare_images(gallery, noisy, psnr_mean=99, prompts=PROMPTS)
     first, second, *notes = str(report).splitlines()
     assert first == f"FAIL: {report.reason}"
-    assert second.startswith("  8 images, mean (worst): psnr ")
-    assert f"ssim {report.metrics['ssim'][0]:.4g} ({report.metrics['ssim'][1]:.4g})" in second
+    assert second.startswith("  8 images, mean (worst): PSNR ")
+    assert f"SSIM {report.metrics['ssim'][0]:.4f} ({report.metrics['ssim'][1]:.4f})" in second
     assert notes == [f"  {note}" for note in report.notes]
 
 

@@ -7,34 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...common.errors import UsageError, nearest
+from .calls import CountedCalls as CountedCalls
+from .text import head_line, table_lines
 
 if TYPE_CHECKING:
     from ...gpucost import Cost, KernelResources
 
 EAGER = "eager"
 COMPILED = "compiled"
-
-
-@dataclass(frozen=True)
-class CountedCalls:
-    """Calls of one component that ask the same of a GPU.
-
-    ``component`` is the pipeline's own name with the way in (``unet``, ``vae.decode``), ``role``
-    what :class:`~pytest_diffspeed.pipelines.observed.Role` says.  ``steps`` has the number of the
-    denoising step of each call, from 0; of calls outside of the steps it is empty, and ``calls``
-    says how many they are.  ``how``: ``eager`` or ``compiled``.  ``depth``: how repeated blocks
-    were counted where not all of them were, in words.  ``resources``: of its Triton kernels, those
-    that are alike once, where they were asked for.
-    """
-
-    component: str
-    role: str
-    how: str
-    calls: int
-    steps: tuple[int, ...]
-    cost: Cost
-    depth: str = ""
-    resources: tuple[KernelResources, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +43,13 @@ class GpuCost:
     notes: tuple[str, ...] = ()
     took_s: float = 0.0
     peak_bytes: int = 0
+
+    def __repr__(self) -> str:
+        return f"<GpuCost {head_line(self)}>"
+
+    def __str__(self) -> str:
+        """The table that ``diffspeed cost`` prints (counted), with the three costliest lines."""
+        return "\n".join(table_lines(self, most=3))
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -8,14 +8,14 @@ import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from ..common.amounts import amount
-from ..common.text import plural, shortened
+from ...common.amounts import amount
+from ...common.text import plural, shortened
 
 if TYPE_CHECKING:
-    from ..arms.gpu_cost.result import GpuCost
-    from ..gpucost import Cost, CostComparison, KernelChange
+    from ...gpucost import Cost, CostComparison, KernelChange
+    from .calls import CountedCalls
 
 WIDTH = 100
 _LABEL = 24
@@ -33,9 +33,47 @@ class _Column:
     cost: Cost
 
 
-def table_lines(cost: GpuCost, *, most: int = 10) -> list[str]:
+class CountedCost(Protocol):
+    """What is written about: a :class:`~.result.GpuCost`, which says it by its ``str()``."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def stack(self) -> str: ...
+    @property
+    def gpu(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def calls(self) -> tuple[CountedCalls, ...]: ...
+    @property
+    def key(self) -> Mapping[str, str]: ...
+    @property
+    def not_counted(self) -> tuple[str, ...]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def took_s(self) -> float: ...
+    @property
+    def peak_bytes(self) -> int: ...
+    @property
+    def components(self) -> tuple[str, ...]: ...
+    @property
+    def outside(self) -> Cost: ...
+    @property
+    def whole(self) -> Cost: ...
+    def of(self, component: str) -> Cost: ...
+    def step(self, number: int) -> Cost: ...
+
+
+def head_line(cost: CountedCost) -> str:
+    """What was counted, of what, in one line."""
+    return f"{cost.source} with {cost.stack} on {cost.gpu}: one call, {_steps(cost)}"
+
+
+def table_lines(cost: CountedCost, *, most: int = 10) -> list[str]:
     """The figures of each component, and the lines that ask for most."""
-    lines = [f"{cost.source} with {cost.stack} on {cost.gpu}: one call, {_steps(cost)}"]
+    lines = [head_line(cost)]
     for columns in _fitting(list(_columns(cost))):
         lines += ["", *_table(columns)]
     unit, name = unit_of(cost)
@@ -43,9 +81,9 @@ def table_lines(cost: GpuCost, *, most: int = 10) -> list[str]:
     return lines
 
 
-def difference_lines(base: GpuCost, head: GpuCost, *, most: int = 10) -> list[str]:
+def difference_lines(base: CountedCost, head: CountedCost, *, most: int = 10) -> list[str]:
     """What changes from ``base`` to ``head``: figures, then kernels with their lines."""
-    from ..gpucost import compare_costs
+    from ...gpucost import compare_costs
 
     lines = [f"from {base.stack} to {head.stack}"]
     pairs = []
@@ -57,13 +95,13 @@ def difference_lines(base: GpuCost, head: GpuCost, *, most: int = 10) -> list[st
     return lines
 
 
-def bound_lines(cost: GpuCost, gpu: str, claimed_s: float | None = None) -> list[str]:
+def bound_lines(cost: CountedCost, gpu: str, claimed_s: float | None = None) -> list[str]:
     """The fastest that is possible on ``gpu``, as the user named it; and whether a claim can be.
 
     Raises:
         GpuCostError: the GPU has no products of a type that was counted.
     """
-    from ..gpucost import fastest_possible, named_gpu
+    from ...gpucost import fastest_possible, named_gpu
 
     unit, name = unit_of(cost)
     parts = {name: unit, "the call": cost.whole}
@@ -85,19 +123,19 @@ def seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
 
 
-def _steps(cost: GpuCost) -> str:
+def _steps(cost: CountedCost) -> str:
     return plural(cost.steps, "step") if cost.steps else "no denoising steps"
 
 
-def unit_of(cost: GpuCost) -> tuple[Cost, str]:
+def unit_of(cost: CountedCost) -> tuple[Cost, str]:
     """The last step, which is a steady one; without steps, the whole call."""
     if cost.steps:
         return cost.step(cost.steps - 1), f"step {cost.steps}"
     return cost.whole, "the call"
 
 
-def _columns(cost: GpuCost) -> Iterator[_Column]:
-    from ..gpucost import Cost
+def _columns(cost: CountedCost) -> Iterator[_Column]:
+    from ...gpucost import Cost
 
     for name in cost.components:
         own = [one for one in cost.calls if one.component == name]
@@ -232,7 +270,7 @@ def _source(site: str) -> str:
     return ""
 
 
-def _about(cost: GpuCost) -> list[str]:
+def _about(cost: CountedCost) -> list[str]:
     lines = [f"{one.component}: {one.depth}" for one in cost.calls if one.depth]
     lines += [*cost.notes, *cost.not_counted]
     lines.append(
