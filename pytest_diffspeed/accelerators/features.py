@@ -40,6 +40,11 @@ EFFICIENT_ATTENTION = Feature(
     "memory-efficient attention", "torch has this attention kernel on CUDA only", (5, 0)
 )
 CUDNN_ATTENTION = Feature("cuDNN attention", "torch has this attention kernel on CUDA only", (8, 0))
+MEMORY_OF_ITS_OWN = Feature(
+    "memory of its own",
+    "its memory is the host's, so there is nothing to move weights to and from",
+    (5, 0),  # all that torch runs on
+)
 FAST_ATTENTION_IN_FLOAT32 = Feature(
     "flash and cuDNN attention in float32", "this kernel takes bfloat16 and float16 only there"
 )

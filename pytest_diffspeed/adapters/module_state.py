@@ -91,4 +91,9 @@ def pieces(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 
 def leaves(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     """The pieces that hold data: a subclass that is made of others has no storage of its own."""
-    return (piece for piece in pieces(tensor) if not hasattr(piece, "__tensor_flatten__"))
+    return (piece for piece in pieces(tensor) if not is_made_of_others(piece))
+
+
+def is_made_of_others(tensor: torch.Tensor) -> bool:
+    """Whether it is a subclass that is made of other tensors, as quantized weights are."""
+    return hasattr(tensor, "__tensor_flatten__")

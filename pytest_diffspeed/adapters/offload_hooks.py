@@ -7,10 +7,20 @@ accelerate 1.15; ``_diffusers_hook`` with its ``hooks`` by name, seen in diffuse
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 _GROUP = ("group_offloading", "lazy_prefetch_group_offloading")
+
+
+def computes_on(pipeline: Any) -> torch.device:
+    """The device on which its models run, wherever the weights of offloaded ones wait.
+
+    ``DiffusionPipeline._execution_device``, seen in diffusers 0.39 to 0.42.
+    """
+    found: torch.device = getattr(pipeline, "_execution_device", pipeline.device)
+    return found
 
 
 def offload_hooks(part: torch.nn.Module) -> list[str]:

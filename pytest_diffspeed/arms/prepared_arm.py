@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..accelerators.accelerator import Allocator
 from ..accelerators.clock import StampClock
 from ..adapters.attributes import replaced
+from ..adapters.offload_hooks import computes_on
 from ..common.errors import MeasurementError
 from ..common.quiet import third_party
 from ..common.text import plural
@@ -152,7 +153,7 @@ class PreparedArm:
         self.require_unchanged()
         arm = self.arm_of("call")
         arm.untimed_call()
-        own = bytes_of(modules(self.pipeline).values(), self.pipeline.device)
+        own = bytes_of(modules(self.pipeline).values(), computes_on(self.pipeline))
         return peak_of(arm.untimed_call, own, allocator)
 
     def simulated_peak(self) -> SimulatedPeak:

@@ -16,7 +16,7 @@ from .events import SyncLog
 from .executor import Executor
 from .memory import MemoryReport
 from .patches import replaced
-from .tensor import DeviceTensor
+from .tensor import ASSIGNABLE_DATA, DeviceTensor
 from .torch_private import SimulatorError
 
 NAME = "simgpu"
@@ -106,6 +106,7 @@ class _Process:
                     ("set_autocast_enabled", set_autocast),
                 ],
             )
+            replaced(stack, torch.Tensor, [("data", ASSIGNABLE_DATA)])
             replaced(stack, torch.nn.functional, [("scaled_dot_product_attention", _attention)])
             if self.backend is not None and kind == NAME:
                 replaced(stack, self.backend, [(name, attributes[name]) for name in BACKEND])

@@ -120,6 +120,25 @@ class DeviceTensor(torch.Tensor):
         return self.content.untyped_storage()
 
 
+def _assign_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
+    """``tensor.data = new``, also where one of them is of the device and the other is not.
+
+    Offloading moves weights so.  Torch would copy what it knows of the tensor and leave its class,
+    so a parameter of the CPU could not get the content of a tensor of the device.
+    """
+    if isinstance(tensor, DeviceTensor) == isinstance(new, DeviceTensor):
+        private.DATA.__set__(tensor, new)
+        return
+    twin = new.detach()
+    if isinstance(tensor, torch.nn.Parameter):
+        twin = torch.nn.Parameter(twin, requires_grad=tensor.requires_grad)
+    torch.utils.swap_tensors(tensor, twin)
+
+
+ASSIGNABLE_DATA = property(lambda tensor: private.DATA.__get__(tensor), _assign_data)
+"""``torch.Tensor.data`` while a device is open."""
+
+
 def _owner(args: Any, kwargs: Any) -> Gpu:
     for arg in (*args, *(kwargs or {}).values()):
         for item in arg if isinstance(arg, (list, tuple)) else (arg,):

@@ -21,9 +21,12 @@ TESTED = "2.11 to 2.15"
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 """Major and minor: some kernels wait in one version and not in another."""
 NO_TORCH_FUNCTION = torch._C._disabled_torch_function_impl
+DATA: Any = torch._C.TensorBase.data
+"""The attribute ``data`` as torch has it, below ``torch.Tensor``."""
 _UNNAMED = "privateuseone"
 _NEEDED = (
     "Tensor._make_wrapper_subclass",
+    "_C.TensorBase.data",
     "_C._ensureCUDADeviceGuardSet",
     "_C._set_only_lift_cpu_tensors",
     "_C._only_lift_cpu_tensors",

@@ -20,15 +20,17 @@ from ..adapters.torch_internals import TorchDispatchMode, storage_key
 class LiveBytes(TorchDispatchMode):
     """Counts while it is open; :attr:`peak` is the highest that was alive at one moment.
 
-    What was there before (weights, inputs) is not counted, nor are views of it.  A compiled module
-    must not be called under it.
+    What was there before (weights, inputs) is not counted, nor are views of it; with ``device``,
+    such as ``"cpu"``, nor is what lies on another one.  A compiled module must not be called under
+    it.
     """
 
     # As for `OpCounter`: torch refuses higher-order operators under a mode without it.
     supports_higher_order_operators = True
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.device = device
         self.live = 0
         self.peak = 0
         self._sizes: dict[int, int] = {}
@@ -41,9 +43,9 @@ class LiveBytes(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         named = kwargs or {}
-        given = {storage_key(storage) for storage in _storages((args, list(named.values())))}
+        given = {storage_key(storage) for storage in self._storages((args, list(named.values())))}
         result = func(*args, **named)
-        for storage in _storages(result):
+        for storage in self._storages(result):
             key = storage_key(storage)
             if key in self._sizes or key not in given:
                 self._hold(key, storage)
@@ -61,11 +63,11 @@ class LiveBytes(TorchDispatchMode):
     def _free(self, key: int) -> None:
         self.live -= self._sizes.pop(key, 0)
 
-
-def _storages(value: Any) -> Iterator[torch.UntypedStorage]:
-    if isinstance(value, torch.Tensor):
-        for leaf in leaves(value):
-            yield leaf.untyped_storage()
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _storages(item)
+    def _storages(self, value: Any) -> Iterator[torch.UntypedStorage]:
+        if isinstance(value, torch.Tensor):
+            for leaf in leaves(value):
+                if self.device in (None, leaf.device.type):
+                    yield leaf.untyped_storage()
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                yield from self._storages(item)

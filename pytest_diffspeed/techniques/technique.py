@@ -29,7 +29,8 @@ class Family(IntEnum):
     The order is forced by what each does: projections are fused before they are quantized,
     weights are cast before either, a scheduler is there before anything is changed on it, a cache
     wraps the blocks as they will run, tiles and slices change how often the VAE runs and nothing
-    in it, and compilation comes last because it freezes what it sees.
+    in it, offloading moves the weights that all others have left, and compilation comes last
+    because it freezes what it sees.
     """
 
     PRECISION = 1
@@ -43,7 +44,8 @@ class Family(IntEnum):
     CACHE = 9
     TILING = 10
     SLICING = 11
-    COMPILE = 12
+    OFFLOAD = 12
+    COMPILE = 13
 
 
 @dataclass(frozen=True)

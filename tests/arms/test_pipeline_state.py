@@ -27,7 +27,7 @@ FEW_BLOCKS = {  # where the code is compiled, which takes long
     SDXL: "tests.compilation.small_pipeline:attending",
     FLUX: "tests.compilation.small_pipeline:flux",
 }
-CUDA_ONLY = {"tf32", "sdpa_efficient", "sdpa_cudnn"}
+CUDA_ONLY = {"tf32", "sdpa_efficient", "sdpa_cudnn", "model_offload", "group_offload"}
 NAMES = [t.example or name for name, t in techniques().items() if name not in CUDA_ONLY]
 MISFITS = {("no_sdpa", FLUX), ("scheduler", FLUX)}
 

@@ -387,3 +387,20 @@ def test_default_devices_work_afterwards(kind):
     with torch.device("meta"):
         assert torch.tensor([1.0]).device.type == "meta"
         assert torch.as_tensor([1.0]).device.type == "meta"
+
+
+def test_data_moves_between_the_devices_as_offloading_hooks_move_it(kind):
+    """``parameter.data = …`` keeps the object; a parameter stays one, and torch's own is back."""
+    layer = torch.nn.Linear(4, 4, bias=False).requires_grad_(False)
+    weight, values = layer.weight, layer.weight.tolist()
+    with SimulatedGpu(kind) as gpu:
+        weight.data = weight.data.to(gpu.device)
+        assert layer.weight is weight and isinstance(weight, torch.nn.Parameter)
+        assert weight.device == gpu.device and gpu.memory.live_bytes == 64
+        assert layer(torch.ones(1, 4, device=gpu.device)).device == gpu.device
+        weight.data = weight.data.cpu()
+        assert weight.device.type == "cpu" and gpu.memory.live_bytes == 0
+        weight.data = weight.data + 1  # on one device it is what torch does
+    assert "data" not in vars(torch.Tensor)
+    assert isinstance(weight, torch.nn.Parameter)
+    torch.testing.assert_close(weight, torch.tensor(values) + 1)

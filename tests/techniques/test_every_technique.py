@@ -18,6 +18,8 @@ CUDA_ONLY = {
     "tf32": "TF32 is a mode of NVIDIA's tensor cores",
     "sdpa_efficient": "torch has this attention kernel on CUDA only",
     "sdpa_cudnn": "torch has this attention kernel on CUDA only",
+    "model_offload": "its memory is the host's, so there is nothing to move weights to and from",
+    "group_offload": "its memory is the host's, so there is nothing to move weights to and from",
 }
 MISFITS = {
     ("cpu_sigmas", "unet"): "it sets the begin index itself, so there is nothing to gain",

@@ -58,6 +58,12 @@ def apply_to_fakes(
     """
     with components.on_the_gpu(), third_party():
         check_compatible(stack, pipeline, device)
+    moved = [t.name for t in stack.techniques() if t.family is Family.OFFLOAD]
+    if moved:
+        raise IncompatibleError(
+            f"{moved[0]} moves weights between host and device, which is not counted; count the "
+            "stack without it, whose kernels are the same"
+        )
     compiled = CompiledParts()
     for technique in stack.techniques():
         if technique.family is Family.COMPILE:

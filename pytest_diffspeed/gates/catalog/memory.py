@@ -185,7 +185,9 @@ def _described(simulated: Sequence[SimulatedPeak]) -> tuple[dict[str, Any], str]
 
 def peak_bytes(arm: PreparedArm) -> int:
     """Of one call: as the device's allocator counts, or on a simulated GPU if there is none."""
-    device = arm.pipeline.device
+    from ...adapters.offload_hooks import computes_on
+
+    device = computes_on(arm.pipeline)
     accelerator = accelerator_of(device)
     allocator = accelerator.allocator(accelerator.device(str(device), device.index))
     if allocator is None:

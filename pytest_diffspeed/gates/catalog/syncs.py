@@ -225,9 +225,10 @@ def syncs(
     arm: PreparedArm, *, scope: str | Callable[..., Any], allow: Sequence[str] = ()
 ) -> SyncReport:
     """Host syncs of one call: on the arm's GPU, or on a simulated one if it has none."""
+    from ...adapters.offload_hooks import computes_on
     from ...syncs.prepared_call import count_call
 
-    device = arm.pipeline.device
+    device = computes_on(arm.pipeline)
     on_gpu = accelerator_of(device).counts_syncs
     # Nothing is timed: a call of one step would say nothing of the steady ones.
     steps = max(2, arm.call.defaults.steps)
