@@ -57,7 +57,10 @@ def _repeating(denoiser: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module
         return sum(isinstance(inner, layers) for inner in module.modules()) >= _LEAST_LAYERS
 
     alike = Counter(_weights_of(module) for module in denoiser.modules() if is_block(module))
-    return _outermost(denoiser, lambda m: is_block(m) and alike[_weights_of(m)] > 1)
+    found = list(_outermost(denoiser, lambda m: is_block(m) and alike[_weights_of(m)] > 1))
+    # The feed-forward of a last block that is another: the others like it are inside of blocks.
+    taken = Counter(_weights_of(module) for _, module in found)
+    return ((path, module) for path, module in found if taken[_weights_of(module)] > 1)
 
 
 def _weights_of(module: torch.nn.Module) -> tuple[type, tuple[tuple[str, tuple[int, ...]], ...]]:

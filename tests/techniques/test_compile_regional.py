@@ -79,6 +79,19 @@ def test_what_two_models_of_one_kind_hold_repeats_and_not_the_models():
     ]
 
 
+def test_a_part_of_a_last_block_that_is_another_does_not_repeat():
+    """SD3's last block has no second output, and its feed-forward is like those of the others."""
+    from diffusers import SD3Transformer2DModel
+
+    with torch.device("meta"):
+        transformer = SD3Transformer2DModel(
+            num_layers=3, num_attention_heads=2, attention_head_dim=8, caption_projection_dim=16
+        )
+    regions = repeated_blocks(transformer)
+    assert regions.kinds["JointTransformerBlock"] >= 2
+    assert regions.named_by == "diffusers" or regions.kinds == {"JointTransformerBlock": 2}
+
+
 def test_the_same_image_comes_out_when_it_is_undone():
     pipeline = build(Named)
     with third_party():
