@@ -127,5 +127,20 @@ def stateful_hooks(model: Any) -> Iterator[str]:
 
 def forget_cached(model: Any) -> None:
     """Empty the caches of a model's hooks, as pipelines do at the end of a call."""
-    if getattr(model, "is_cache_enabled", False):
+    if getattr(model, "is_cache_enabled", False) or "_reset_stateful_cache" in vars(model):
         model._reset_stateful_cache()
+
+
+def forget_caches_of(pipeline: Any) -> None:
+    """The same of all components, before a call.
+
+    Pipelines do it at the end of a call, which one that raised or was stopped has not reached; and
+    diffusers 0.39 leaves its ``cache_context`` open then.
+    """
+    from diffusers import DiffusionPipeline
+
+    for part in list(vars(pipeline).values()):
+        if isinstance(part, torch.nn.Module):
+            forget_cached(part)
+        elif isinstance(part, DiffusionPipeline):
+            forget_caches_of(part)

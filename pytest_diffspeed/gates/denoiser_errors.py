@@ -33,6 +33,7 @@ def denoiser_errors(
     session: Session, candidate: PreparedArm, reference: BaselineImages
 ) -> DenoiserErrors:
     """Each call of the baseline's denoisers for the first case, given to the candidate's too."""
+    from ..adapters.diffusers_internals import stateful_hooks
     from ..similarity import teacher_forced
 
     baseline = session.arms.baseline(candidate.spec.source)
@@ -46,6 +47,13 @@ def denoiser_errors(
             own, other = component.module, theirs.get(component.name)
             if own is None or other is None:
                 notes.append(f"{component.name} was not compared call by call: it has no own name")
+                continue
+            hook = next(stateful_hooks(other), None)
+            if hook is not None:
+                notes.append(
+                    f"{component.name} was not compared call by call: it keeps a state between "
+                    f"calls (hook {hook!r})"
+                )
                 continue
             forced = teacher_forced(own, other, running=candidate.running)
             seen.append(stack.enter_context(forced))

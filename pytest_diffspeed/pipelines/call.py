@@ -170,6 +170,7 @@ class PipelineCall:
         turns must not be entered in the one and left in the other.
         """
         arguments = self.arguments(pipeline, output=output, steps=steps)
+        _start_afresh(pipeline)
         images: torch.Tensor = as_asked(pipeline(**arguments)[0])
         return images
 
@@ -197,6 +198,7 @@ class PipelineCall:
             arguments[callback] = keep
             arguments["callback_on_step_end_tensor_inputs"] = ["latents"]
         device, _ = placement(pipeline)
+        _start_afresh(pipeline)
         with accelerator_of(device).seeded(self.defaults.seed, device), self.surroundings():
             returned = pipeline(**arguments)
         final = latents[0].detach()[0] if latents else None
@@ -237,6 +239,13 @@ class PipelineCall:
         except Exception as error:
             said = explain_load_error(error, self.what_was_given())
             raise SourceError(f"the first call failed: {said}") from error
+
+
+def _start_afresh(pipeline: DiffusionPipeline) -> None:
+    """Let no cache of features know anything of a call before, which may have been stopped."""
+    from ..adapters.diffusers_internals import forget_caches_of
+
+    forget_caches_of(pipeline)
 
 
 def _placed(name: str, value: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -28,6 +28,7 @@ from ..common.text import first_line
 from ..pipelines.compile_failure import explain_compile_failure
 from ..pipelines.load import require_pipeline
 from ..pipelines.pipeline_state import Habits, changed, pipeline_state
+from .apply_cache import apply_cache
 from .call_steps import counted_steps, untouched_steps, with_steps
 from .global_state import preserved
 from .observation import CudaGraphs
@@ -106,7 +107,7 @@ def check_compatible(stack: Stack, pipeline: DiffusionPipeline, device: Device) 
     for technique in stack.techniques():
         reason = technique.incompatible(pipeline)
         if reason is not None:
-            raise _incompatible(technique, pipeline, reason)
+            raise technique.refusal(pipeline, reason)
 
 
 def _check_device(stack: Stack, device: Device) -> None:
@@ -226,12 +227,15 @@ def _apply_and_prove(
     clock: Callable[[], float],
     before: Observation | None,
 ) -> Applied:
-    eager = [t for t in stack.techniques() if t.family is not Family.COMPILE]
-    compiled = [t for t in stack.techniques() if t.family is Family.COMPILE]
+    each = stack.techniques()
+    compiled = [t for t in each if t.family is Family.COMPILE]
+    caches = [t for t in each if t.family is Family.CACHE]
+    eager = [t for t in each if t.family not in (Family.CACHE, Family.COMPILE)]
     for technique in eager:
         technique.apply_seen(pipeline, lambda: _observe((), pipeline, call))
     seen = replace(_observe_applied(stack, pipeline, call), before=before)
     proofs = {t.name: t.prove(pipeline, seen) for t in eager}
+    proofs |= {t.name: apply_cache(t, pipeline, lambda: call(pipeline)) for t in caches}
     with cuda_graph_skip_reasons() as reasons:
         skips = cuda_graph_skips() if compiled else None
         for technique in compiled:
@@ -249,14 +253,14 @@ def _apply_and_prove(
             seen = replace(seen, cuda_graphs=graphs)
             for technique in compiled:
                 proofs[technique.name] = technique.prove(pipeline, seen)
-            for technique in eager:
+            for technique in (*eager, *caches):
                 more = technique.prove_compiled(pipeline, seen)
                 proof = proofs[technique.name]
                 proofs[technique.name] = replace(proof, figures={**proof.figures, **(more or {})})
     note_habits(pipeline, habits)
     return Applied(
         stack,
-        tuple(proofs.values()),
+        tuple(proofs[t.name] for t in each),
         first_call_s,
         cuda_graph_launches=seen.cuda_graphs.launches,
         habits=habits,
@@ -290,12 +294,6 @@ def _finish(device: Device) -> None:
     clock_for(device).prepare()
 
 
-def _incompatible(technique: Technique, pipeline: DiffusionPipeline, why: str) -> IncompatibleError:
-    return IncompatibleError(
-        f"{technique.name} is incompatible with {type(pipeline).__name__}: {why}"
-    )
-
-
 def _watch_untouched(
     stack: Stack, pipeline: DiffusionPipeline, call: Callable[..., object]
 ) -> Observation | None:
@@ -325,7 +323,7 @@ def check_compatible_with_call(
         if technique.watches:
             reason = technique.incompatible_with_call(pipeline, before)
             if reason is not None:
-                raise _incompatible(technique, pipeline, reason)
+                raise technique.refusal(pipeline, reason)
 
 
 def _observe(
@@ -354,7 +352,7 @@ def _observe_applied(
         for technique in stack.techniques():
             why = technique.explain(error)
             if why is not None:
-                raise _incompatible(technique, pipeline, why) from error
+                raise technique.refusal(pipeline, why) from error
         raise
 
 

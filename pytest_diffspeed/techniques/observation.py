@@ -58,7 +58,9 @@ class PartOps:
     which unfused attention uses, and ``int8_products`` of those in int8; ``attention`` counts fused
     attention ops and softmaxes.  ``op_places`` are the same ops as ``op_dtypes``, by dtype and by
     the path of the innermost module that ran them (``"mid_block.resnets.0.conv1"``);
-    ``sdpa_places`` are calls of ``scaled_dot_product_attention`` by such paths.
+    ``sdpa_places`` are calls of ``scaled_dot_product_attention`` by such paths.  ``arithmetic``
+    counts matrix products (those in int8 too), convolutions and fused attention by such paths, and
+    ``entered`` how often each module was called, whether it computed anything or not.
     """
 
     op_dtypes: Mapping[str, int] = field(default_factory=dict)
@@ -68,6 +70,8 @@ class PartOps:
     convolutions: ConvolutionInputs = ConvolutionInputs()
     op_places: dict[str, Mapping[str, int]] = field(default_factory=dict)
     sdpa_places: Mapping[str, int] = field(default_factory=dict)
+    arithmetic: Mapping[str, int] = field(default_factory=dict)
+    entered: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: PartOps) -> PartOps:
         def total(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
@@ -89,6 +93,8 @@ class PartOps:
                 for dtype in (self.op_places | other.op_places)
             },
             total(self.sdpa_places, other.sdpa_places),
+            total(self.arithmetic, other.arithmetic),
+            total(self.entered, other.entered),
         )
 
     @property
@@ -210,6 +216,10 @@ class Observation:
     are the parts that found other attention processors in the call than they had before it.
     ``call_steps`` are those of a whole call, counted for techniques that change the schedule.
     ``own`` has what techniques watched for themselves, by their names.
+    ``calls_in_steps`` says of each part how often it was called in each step in which it was.
+
+    A technique of the family ``CACHE`` gets whole calls: ``before`` is then one of the pipeline
+    with all of the stack that is eager, but without it.
     """
 
     parts: Mapping[str, PartOps] = field(default_factory=dict)
@@ -224,6 +234,7 @@ class Observation:
     denoisers: tuple[str, ...] = ()
     call_steps: CallSteps | None = None
     own: Mapping[str, Any] = field(default_factory=dict)
+    calls_in_steps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def op_dtypes(self) -> Counter[str]:

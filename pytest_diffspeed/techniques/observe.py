@@ -78,6 +78,8 @@ class OpCounter(TorchDispatchMode):
         self.convolutions: dict[str, Counter[str]] = {}
         self.places: dict[str, dict[str, Counter[str]]] = {}
         self.sdpa_places: dict[str, Counter[str]] = {}
+        self.arithmetic: dict[str, Counter[str]] = {}
+        self.entered: dict[str, Counter[str]] = {}
 
     def __torch_dispatch__(
         self,
@@ -100,6 +102,7 @@ class OpCounter(TorchDispatchMode):
         if name in INT8_GEMMS or (name == "out_dtype" and _all_int8(tensors)):
             self.gemms[part] += 1
             self.int8_products[part] += 1
+            self.arithmetic.setdefault(part, Counter())[path] += 1
             return
         self.gemms[part] += name in GEMMS or (in_linear and name in BATCHED_GEMMS)
         if name in _ATTENTION:
@@ -110,6 +113,7 @@ class OpCounter(TorchDispatchMode):
         if name in ARITHMETIC and floating:
             dtype = str(floating[-1].dtype)
             self.op_dtypes.setdefault(part, Counter())[dtype] += 1
+            self.arithmetic.setdefault(part, Counter())[path] += 1
             self.places.setdefault(part, {}).setdefault(dtype, Counter())[path] += 1
         if name in CONVOLUTIONS:
             layout = _layout_of_input(*args)
@@ -127,6 +131,8 @@ class OpCounter(TorchDispatchMode):
                 ConvolutionInputs(**self.convolutions.get(part, Counter())),
                 {dtype: dict(places) for dtype, places in self.places.get(part, {}).items()},
                 dict(self.sdpa_places.get(part, {})),
+                dict(self.arithmetic.get(part, {})),
+                dict(self.entered.get(part, {})),
             )
             for part in dict.fromkeys([*names, *self.op_dtypes, *self.attention, *self.gemms])
         }
@@ -142,10 +148,12 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
     rows: dict[str, tuple[torch.nn.Linear, list[int]]] = {}
     scheduler = _SchedulerWatch(pipeline)
     processors = _ProcessorWatch()
+    in_steps: dict[str, Counter[int]] = {}
     with ExitStack() as stack:
         for part, module in targets.all.items():
             stack.enter_context(_inside(ops, part, module))
             stack.enter_context(_rows(part, module, rows))
+            stack.enter_context(_calls(part, module, scheduler, in_steps))
         for name, model in models_with(targets.denoisers, "attn_processors").items():
             stack.enter_context(processors.watch(name, model))
         convolutions = stack.enter_context(convolution_flops(targets.denoisers))
@@ -160,6 +168,7 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
         steps=steps,
         sets_processors=frozenset(processors.changed),
         denoisers=tuple(targets.denoisers),
+        calls_in_steps={part: tuple(calls.values()) for part, calls in in_steps.items()},
     )
 
 
@@ -196,6 +205,7 @@ def _inside(ops: OpCounter, part: str, module: torch.nn.Module) -> Iterator[None
 
         def enter(*_: object, here: tuple[str, str, bool] = (part, path, is_linear)) -> None:
             ops.inside.append(here)
+            ops.entered.setdefault(here[0], Counter())[here[1]] += 1
 
         handles += [
             inner.register_forward_pre_hook(enter),
@@ -206,6 +216,22 @@ def _inside(ops: OpCounter, part: str, module: torch.nn.Module) -> Iterator[None
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _calls(
+    part: str, module: torch.nn.Module, scheduler: _SchedulerWatch, found: dict[str, Counter[int]]
+) -> Iterator[None]:
+    """Count the calls of ``module`` by how many steps ended before."""
+
+    def count(*_: object) -> None:
+        found.setdefault(part, Counter())[scheduler.stepped.total()] += 1
+
+    handle = module.register_forward_pre_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _ProcessorWatch:

@@ -100,10 +100,13 @@ def parse_stack(text: str) -> Stack:
                 "contradict each other; keep one"
             )
     for technique in chosen:
-        for other, reason in technique.contradicts.items():
-            if other in names:
+        for other in chosen:
+            reason = technique.contradicts.get(other.name)
+            reason = reason or technique.contradicts_families.get(other.family)
+            if reason is not None:
                 raise UnknownStackError(
-                    f"{technique.name!r} and {other!r} contradict each other: {reason}; keep one"
+                    f"{technique.name!r} and {other.name!r} contradict each other: {reason}; keep "
+                    "one"
                 )
     kept = [t for t in chosen if len(chosen) == 1 or t.name != BASELINE_NAME]
     return Stack(tuple(technique.text for technique in kept))

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..accelerators.registry import missing_feature
-from ..common.errors import NotUndoneError
+from ..common.errors import IncompatibleError, NotUndoneError
 from .arguments import Parameter, Value, bound, canonical
 from .observation import Observation as Observation
 
@@ -77,6 +77,8 @@ class Technique(ABC):
     ``None`` means every one."""
     contradicts: ClassVar[Mapping[str, str]] = {}
     """Techniques of other families that cannot be in one stack with this one, and why."""
+    contradicts_families: ClassVar[Mapping[Family, str]] = {}
+    """The same of whole families."""
     watches: ClassVar[bool] = False
     """Whether a call of the untouched pipeline is to be watched first.
     :meth:`incompatible_with_call` judges by it, and :meth:`prove` finds it in ``seen.before``."""
@@ -156,6 +158,12 @@ class Technique(ABC):
     ) -> str | None:
         """Why it has nothing to do in the call that was watched, or ``None``."""
         return None
+
+    def refusal(self, pipeline: DiffusionPipeline, why: str) -> IncompatibleError:
+        """The error that says that ``pipeline`` cannot take it."""
+        return IncompatibleError(
+            f"{self.name} is incompatible with {type(pipeline).__name__}: {why}"
+        )
 
     def known_slow(self, names: tuple[str, ...]) -> str | None:
         """What is known to be slow about a stack of ``names``, with the figure, or ``None``."""

@@ -21,6 +21,7 @@ from pytest_diffspeed.techniques.catalog import quantization
 from pytest_diffspeed.techniques.catalog.compile import Compile
 from pytest_diffspeed.techniques.registry import techniques
 from pytest_diffspeed.techniques.stacks import parse_stack
+from pytest_diffspeed.techniques.technique import Family
 
 SDXL, FLUX = "random:sdxl-tiny", "random:flux-tiny"
 FEW_BLOCKS = {  # where the code is compiled, which takes long
@@ -28,7 +29,12 @@ FEW_BLOCKS = {  # where the code is compiled, which takes long
     FLUX: "tests.compilation.small_pipeline:flux",
 }
 CUDA_ONLY = {"tf32", "sdpa_efficient", "sdpa_cudnn", "model_offload", "group_offload"}
-NAMES = [t.example or name for name, t in techniques().items() if name not in CUDA_ONLY]
+NAMES = [
+    t.example or name
+    for name, t in techniques().items()
+    # A call of one step has nothing to reuse; tests/techniques/test_caches.py looks at these.
+    if name not in CUDA_ONLY and t.family is not Family.CACHE
+]
 MISFITS = {("no_sdpa", FLUX), ("scheduler", FLUX)}
 
 

@@ -9,7 +9,7 @@ from pytest_diffspeed.common.extensions import extensions
 from tests.journals import journal_path
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "first_block_cache"
+EXAMPLE = ROOT / "examples" / "block_cache"
 DOCS = ROOT / "docs" / "plugins.md"
 
 TECHNIQUE = """
@@ -187,7 +187,7 @@ def test_an_installed_package_that_is_broken_is_named(pytester, run_diffspeed, m
 
 
 def copy_example(pytester):
-    for name in ("conftest.py", "test_first_block_cache.py"):
+    for name in ("conftest.py", "test_block_cache.py"):
         (pytester.path / name).write_text((EXAMPLE / name).read_text())
 
 
@@ -199,17 +199,16 @@ def test_the_example_skips_blocks_and_proves_it(pytester, constant_clock, run_di
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["FAIL * min_speedup over fp32 *"])
     found = re.search(r'"reached": ?(\d+), ?"skipped": ?(\d+)', journal_path(pytester).read_text())
-    # Two calls end before the proof's figures are read only if another technique is proven: here
-    # one call of two steps reaches each of the five other blocks twice and runs each once.
-    assert found.groups() == ("10", "5")
+    # A whole call of four steps reaches each of the five other blocks four times, and runs it once.
+    assert found.groups() == ("20", "15")
 
 
 @pytest.mark.usefixtures("verbose")
 def test_a_cache_that_never_fires_fails_its_test(pytester, run_diffspeed):
     copy_example(pytester)
-    test = pytester.path / "test_first_block_cache.py"
+    test = pytester.path / "test_block_cache.py"
     test.write_text(test.read_text().replace("threshold=0.9", "threshold=0.0"))
-    result = run_diffspeed()
+    result = run_diffspeed("--diffspeed-steps=2")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*all 10 ran: the cache never fired*"])
 
@@ -218,12 +217,12 @@ def test_a_cache_that_never_fires_fails_its_test(pytester, run_diffspeed):
     ("written", "told"),
     [
         ("treshold=0.1", "takes no 'treshold'; did you mean 'threshold'? Valid: threshold."),
-        ("threshold=low", "threshold of 'first_block_cache' must be a number, not 'low'"),
+        ("threshold=low", "threshold of 'block_cache' must be a number, not 'low'"),
     ],
 )
 def test_a_wrong_argument_is_told_before_anything_is_built(pytester, run_diffspeed, written, told):
     copy_example(pytester)
-    test = pytester.path / "test_first_block_cache.py"
+    test = pytester.path / "test_block_cache.py"
     test.write_text(test.read_text().replace("threshold=0.9", written))
     result = run_diffspeed()
     result.assert_outcomes(errors=1)
@@ -234,13 +233,11 @@ def test_a_wrong_argument_is_told_before_anything_is_built(pytester, run_diffspe
 @pytest.mark.usefixtures("verbose")
 def test_the_example_refuses_a_pipeline_without_such_blocks(pytester, run_diffspeed):
     copy_example(pytester)
-    test = pytester.path / "test_first_block_cache.py"
+    test = pytester.path / "test_block_cache.py"
     test.write_text(test.read_text().replace("flux-tiny", "sdxl-tiny"))
     result = run_diffspeed()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(
-        ["*first_block_cache is incompatible with StableDiffusionXLPipeline*"]
-    )
+    result.stdout.fnmatch_lines(["*block_cache is incompatible with StableDiffusionXLPipeline*"])
 
 
 def test_the_page_runs_as_written(pytester, run_diffspeed):

@@ -152,6 +152,9 @@ def test_the_preset_that_a_stack_gets_unless_another_is_named():
     assert preset("vae_slicing") == "lossless"
     assert preset("steps(10)", same_schedule=True) == "lossless"  # against the base of a branch
     assert preset("steps(10)", "exact") == "exact"
+    assert preset("bf16+first_block_cache") == "cache"
+    assert preset("steps(10)+first_block_cache") == "fewer_steps"
+    assert preset("first_block_cache", same_schedule=True) == "lossless"
 
 
 @pytest.mark.usefixtures("verbose")

@@ -18,7 +18,15 @@ def names_that_fit_together(draw):
         families.setdefault(technique.family, []).append(technique.name)
     wanted = draw(st.lists(st.sampled_from(sorted(families)), min_size=1, unique=True))
     names = [draw(st.sampled_from(families[family])) for family in wanted]
-    chosen = [n for n in names if not any(o in techniques()[n].contradicts for o in names)]
+    chosen = [
+        n
+        for n in names
+        if not any(
+            o in techniques()[n].contradicts
+            or techniques()[o].family in techniques()[n].contradicts_families
+            for o in names
+        )
+    ]
     assume(chosen)
     chosen = [techniques()[name].example or name for name in chosen]
     return draw(st.permutations(chosen))

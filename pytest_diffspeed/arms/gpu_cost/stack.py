@@ -66,6 +66,11 @@ def apply_to_fakes(
         )
     compiled = CompiledParts()
     for technique in stack.techniques():
+        if technique.family is Family.CACHE:
+            raise IncompatibleError(
+                f"GPU cost of {stack} cannot be counted: what {technique.name} leaves out depends "
+                "on values, and components without weights have none; count the stack without it"
+            )
         if technique.family is Family.COMPILE:
             compiled = compiled_by(technique, pipeline)
         else:

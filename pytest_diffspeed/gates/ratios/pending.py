@@ -9,9 +9,13 @@ from ...arms.spec import ArmSpec
 from ...common.errors import SelfComparisonError, UsageError
 from ...records.verdict import GateResult
 from ...techniques.stacks import PREVIOUS, Stack
+from ...techniques.technique import Family
 from ..gate import GateContext
 from .evidence_key import attempt_of
 from .marker import WHOLE_CALL, SpeedMarker
+
+_STEP = "step"
+"""The unit of single steps: the others are whole calls, and components in them or alone."""
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
@@ -40,6 +44,7 @@ def ask(marker: SpeedMarker, context: GateContext) -> PendingGate | GateResult:
     if over == candidate.spec.stack:
         raise SelfComparisonError(f"it would compare {over} with itself")
     _require_same_steps(marker, candidate.spec.stack, over)
+    _require_like_steps(marker, candidate.spec.stack, over)
     attempt = attempt_of(marker, context, over)
     if attempt.verdict is not None:
         return attempt.verdict
@@ -57,3 +62,13 @@ def _require_same_steps(marker: SpeedMarker, stack: Stack, over: Stack) -> None:
         f"unit={marker.unit!r}: {stack} and {over} differ in how many steps a call has, and a pair "
         f"of {marker.unit!r} is the same in both; time whole calls, unit='call'"
     )
+
+
+def _require_like_steps(marker: SpeedMarker, stack: Stack, over: Stack) -> None:
+    """Raises: UsageError: the steps of a call differ by what a cache leaves out of them."""
+    caches = [t for one in (stack, over) for t in one.techniques() if t.family is Family.CACHE]
+    if marker.unit == _STEP and caches:
+        raise UsageError(
+            f"unit={marker.unit!r}: {caches[0].text} leaves work out of some steps and not of "
+            "others, so that no step stands for those of a call; time whole calls, unit='call'"
+        )
