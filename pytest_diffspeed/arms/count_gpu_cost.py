@@ -17,7 +17,7 @@ from ..common.errors import (
 from ..pipelines.sources import WAYS
 from ..techniques.stacks import Stack
 from .base_commit.place import Place, this_process
-from .gpu_cost.order import CountOrder, Tell, silent
+from .gpu_cost.order import CountOrder, GpuName, Tell, silent
 from .gpu_cost.result import GpuCost
 from .worker.process import WorkerProcess
 
@@ -29,7 +29,7 @@ WAIT_S = 3600.0
 def count_gpu_cost(
     target: str,
     *,
-    gpu: str = "a100",
+    gpu: GpuName | str = "a100",
     stack: Stack | str = "fp32",
     steps: int | None = None,
     prompts: Sequence[str] | None = None,

@@ -23,6 +23,7 @@ from ..syncs.backends import SIMULATED, backend
 from ..syncs.count import count_on
 from ..syncs.report import SyncReport, SyncSite
 from ..syncs.scheduler_drivers import create
+from ..syncs.scope_names import ScopeName
 from .audit import scheduler_classes
 
 SOURCES = ("demo", "random:sdxl-tiny", "random:flux-tiny")
@@ -36,7 +37,7 @@ class Subject:
 
     name: str
     make: Callable[[], Any]
-    scope: str = "call"
+    scope: ScopeName = "call"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,14 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
+from typing import TypeVar
 
 from ..accelerators.registry import accelerators
 from ..common.arguments import number
 from ..common.errors import UsageError, nearest
 from ..techniques.stacks import BASE, PREVIOUS, Stack, parse_stack
+
+Word = TypeVar("Word", bound=str)
 
 
 class BadValueError(UsageError):
@@ -100,12 +103,14 @@ def as_flag(argument: str, value: object) -> bool:
     return value
 
 
-def as_one_of(argument: str, value: object, valid: Sequence[str]) -> str:
+def as_one_of(argument: str, value: object, valid: Sequence[Word]) -> Word:
+    """One of the words of a ``Literal`` (``typing.get_args``), or of a list."""
     if not isinstance(value, str):
         raise BadValueError(argument, f"must be one of {', '.join(valid)}, not {value!r}")
-    if value not in valid:
-        raise BadValueError(argument, f"does not know {value!r}; {nearest(value, valid)}")
-    return value
+    for word in valid:
+        if word == value:
+            return word
+    raise BadValueError(argument, f"does not know {value!r}; {nearest(value, valid)}")
 
 
 _COMPONENT = re.compile(r"<\w+( \d+)?>(\.\w+)*|\w+(\.\w+)*")

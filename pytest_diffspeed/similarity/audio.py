@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .inputs import ImageInputError, ImageTypeError, kind_of, shape_text
-from .presets import AUDIO, limits_of
+from .presets import AUDIO, Preset, limits_of
 from .ranking import rank_small
 from .report import (
     Figures,
@@ -40,7 +40,7 @@ def compare_audio(
     baseline: object,
     candidate: object,
     *,
-    preset: str | None = None,
+    preset: Preset | None = None,
     prompts: Sequence[Hashable] | None = None,
     seeds: Sequence[int] | None = None,
     given: Mapping[str, Sequence[float]] | None = None,

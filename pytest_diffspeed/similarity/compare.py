@@ -10,7 +10,7 @@ from .extras import EXTRAS, ExtraUnavailableError, extra
 from .filters import WINDOW, comparison_shape, comparison_size
 from .inputs import ImageBatch, read_images, to_float
 from .metrics import pixel_errors, ssim, ssim_and_ms_ssim
-from .presets import IMAGE, limits_of, metric_of
+from .presets import IMAGE, Preset, limits_of, metric_of
 from .ranking import rank_small
 from .report import (
     Figures,
@@ -31,7 +31,7 @@ def compare_images(
     baseline: object,
     candidate: object,
     *,
-    preset: str | None = None,
+    preset: Preset | None = None,
     prompts: Sequence[Hashable] | None = None,
     seeds: Sequence[int] | None = None,
     layout: str | None = None,

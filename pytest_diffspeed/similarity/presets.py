@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal, get_args
 
 MEDIA = IMAGE, VIDEO, AUDIO = "image", "video", "audio"
 """What a pipeline may give."""
@@ -56,8 +57,11 @@ HIGHEST_DB = 100.0
 """Identical outputs have infinite PSNR and SNR; means count them as this many dB, so that one of
 them cannot hide the others."""
 
+Preset = Literal["exact", "lossless", "int8", "w8a8", "int4", "cache", "fewer_steps", "tiles"]
+"""Those of :data:`PRESETS_OF`."""
+
 # metric: (mean, worst)
-_PRESETS: dict[str, dict[str, tuple[float, float]]] = {
+_PRESETS: dict[Preset, dict[str, tuple[float, float]]] = {
     "exact": {
         "psnr": (55.0, 52.0),
         "ssim": (0.9995, 0.999),
@@ -217,12 +221,13 @@ def limits_of(
     """
     limits: dict[str, float] = {}
     if preset is not None:
+        known = get_args(Preset)
         if not isinstance(preset, str):
             raise LimitTypeError(
-                f"preset must be one of {', '.join(PRESETS)}, not of type {type(preset).__name__}"
+                f"preset must be one of {', '.join(known)}, not of type {type(preset).__name__}"
             )
-        if preset not in PRESETS:
-            raise LimitError(f"no preset is called {preset!r}; {_nearest(preset, tuple(PRESETS))}")
+        if preset not in known:
+            raise LimitError(f"no preset is called {preset!r}; {_nearest(preset, known)}")
         limits.update(PRESETS_OF[medium][preset])
     for name, bound in overrides.items():
         require_limit(name, also=ARGUMENTS)

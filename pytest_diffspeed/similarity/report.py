@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .inputs import ImageInputError, ImageTypeError, is_list, shape_text
 from .presets import (
@@ -61,7 +62,7 @@ class SimilarityReport:
     the frame of each video that is worst by the metric which ``order`` goes by.
     """
 
-    verdict: str
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"]
     reason: str
     metrics: dict[str, tuple[float, float]]
     images: dict[str, tuple[float, ...]]
@@ -372,7 +373,9 @@ def _limits_under_floor(
     return notes
 
 
-def _verdict(found: Sequence[Finding], misses: Sequence[Miss], checked: Sequence[str]) -> str:
+def _verdict(
+    found: Sequence[Finding], misses: Sequence[Miss], checked: Sequence[str]
+) -> Literal["PASS", "FAIL", "INCONCLUSIVE"]:
     if found or misses:
         return "FAIL"
     return "PASS" if checked else "INCONCLUSIVE"

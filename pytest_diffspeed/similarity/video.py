@@ -18,7 +18,7 @@ from .inputs import (
     shape_text,
     to_float,
 )
-from .presets import VIDEO, limits_of
+from .presets import VIDEO, Preset, limits_of
 from .ranking import rank_small
 from .report import (
     Figures,
@@ -40,7 +40,7 @@ def compare_videos(
     baseline: object,
     candidate: object,
     *,
-    preset: str | None = None,
+    preset: Preset | None = None,
     prompts: Sequence[Hashable] | None = None,
     seeds: Sequence[int] | None = None,
     layout: str | None = None,

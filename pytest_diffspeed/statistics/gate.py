@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from .decision import (
     min_ratio_for_slowdown,
 )
 from .eprocess import MIN_PAIRS, CriticalCount
+from .methods import Method
 from .noise import robust_sd
 from .planning import pairs_to_finish, smallest_excess
 from .sentence import explain
@@ -43,7 +44,7 @@ class EProcess(Protocol):
     def e_below(self) -> float: ...
 
 
-METHODS: Final[dict[str, Callable[[float, float], EProcess]]] = {
+METHODS: Final[dict[Method, Callable[[float, float], EProcess]]] = {
     "sign": SignEvidence,
     "bet": BetEvidence,
 }
@@ -93,15 +94,15 @@ class SpeedupGate:
         alpha: float = 0.05,
         beta: float = 0.05,
         max_pairs: int | None = None,
-        method: str = "sign",
+        method: Method = "sign",
     ) -> None:
         if not (_is_number(min_ratio) and math.isfinite(min_ratio) and min_ratio > 0):
             raise ValueError(f"min_ratio must be a finite number above 0, not {min_ratio!r}")
         for name, rate in (("alpha", alpha), ("beta", beta)):
             if not (_is_number(rate) and 0 < rate < 0.5):
                 raise ValueError(f"{name} must lie between 0 and 0.5, not {rate!r}")
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+        if method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
         least = fewest_pairs(min(alpha, beta))
         if max_pairs is not None and max_pairs < least:
             raise ValueError(
@@ -126,7 +127,7 @@ class SpeedupGate:
         alpha: float = 0.05,
         beta: float = 0.05,
         max_pairs: int | None = None,
-        method: str = "sign",
+        method: Method = "sign",
     ) -> SpeedupGate:
         """Return the gate for "at most ``percent`` % slower": see ``min_ratio_for_slowdown``."""
         return cls(min_ratio_for_slowdown(percent), alpha, beta, max_pairs, method)

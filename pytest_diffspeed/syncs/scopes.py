@@ -12,9 +12,9 @@ from ..common.errors import SourceError, UsageError, nearest
 from ..simgpu import SyncEvent, SyncLog
 from .position import Position, Timeline
 from .report import Located
+from .scope_names import SCOPES, ScopeName
 
-SCOPES = ("scheduler.step", "denoising_loop", "call")
-Scope = str | Callable[..., Any]
+Scope = ScopeName | Callable[..., Any]
 OWN_ARGUMENTS = ("scope", "device", "steps", "allow")
 """Those of ``count_syncs``: one of them may be meant by a misspelt argument of the call."""
 

@@ -10,6 +10,7 @@ from ..records.verdict import VerdictKind
 from ..reports.terminal import noise_of, ratio_and_pairs
 from ..statistics import MIN_PAIRS, Decision, SpeedupEstimate, SpeedupGate
 from ..statistics.gate import fewest_pairs
+from ..statistics.methods import Method
 from ..statistics.processes import (
     LEAST_PROCESSES,
     MOST_PROCESSES,
@@ -39,7 +40,7 @@ class Hypothesis:
     baseline: int = 0
     candidate: int = 1
     alpha: float = 0.05
-    method: str = "sign"
+    method: Method = "sign"
     earlier: tuple[tuple[float, float], ...] = ()
     earlier_instances: int = 0
     precision: float | None = None

@@ -9,12 +9,13 @@ import statistics as stdlib_statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from ..accelerators.catalog.cpu import WallClock
 from ..accelerators.clock import Clock
 from ..common.arguments import named_number, one_of, shown, spelt_keywords, whole_number
 from ..common.errors import WrongTypeError
-from ..statistics import METHODS
+from ..statistics.methods import Method
 from .arm import Arm, TimedArm, check_same_outputs
 from .budget import Projection, allowed_seconds
 from .comparison import Comparison, Hypothesis, SpeedupResult
@@ -30,7 +31,7 @@ def measure_speedup(
     *,
     min_ratio: float,
     alpha: float = 0.05,
-    method: str = "sign",
+    method: Method = "sign",
     budget_s: float | None = 60.0,
     clock: Clock | None = None,
     seed: int | None = None,
@@ -69,7 +70,7 @@ def measure_speedup(
     """
     named_number("min_ratio", min_ratio, above=0.0, example="1.5")
     named_number("alpha", alpha, above=0.0, below=0.5, example="0.05")
-    one_of("method", method, list(METHODS))
+    one_of("method", method, get_args(Method))
     if seed is not None:
         whole_number("seed", seed, least=0)
     arms = (_as_arm("baseline", baseline), _as_arm("candidate", candidate))

@@ -180,6 +180,20 @@ def test_words_that_may_be_meant_are_those_of_the_function(libraries):
         assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == set(words)
 
 
+def test_words_of_a_literal_are_those_that_there_are(libraries):
+    from typing import get_args
+
+    from pytest_diffspeed.arms.gpu_cost.order import GpuName
+    from pytest_diffspeed.gpucost import GPUS
+    from pytest_diffspeed.similarity.presets import PRESETS, Preset
+    from pytest_diffspeed.statistics import METHODS
+    from pytest_diffspeed.statistics.methods import Method
+
+    assert get_args(Preset) == tuple(PRESETS)
+    assert get_args(Method) == tuple(METHODS)
+    assert get_args(GpuName) == tuple(GPUS)
+
+
 # --- load, apply, undo
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+GpuName = Literal["a100", "h100", "l40s", "rtx4090"]
+"""Those of :mod:`pytest_diffspeed.gpucost.gpus`, which a session without tests must not import."""
 
 Tell = Callable[[str], object]
 """Gets a line of what is going on, where that takes long."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
+from ...arms.gpu_cost.order import GpuName
 from ...common.amounts import amount
 from ...common.errors import nearest
 from ...common.text import plural
@@ -110,8 +111,7 @@ def as_growth(argument: str, value: object) -> Growth:
     )
 
 
-NAMED_GPUS = ("a100", "h100", "l40s", "rtx4090")
-"""Those of :mod:`pytest_diffspeed.gpucost.gpus`, which a session without tests must not import."""
+NAMED_GPUS: tuple[GpuName, ...] = get_args(GpuName)
 
 
 def as_gpu(value: object) -> str:

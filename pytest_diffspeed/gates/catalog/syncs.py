@@ -14,6 +14,7 @@ from ...common.errors import UncountableError
 from ...common.paths import in_packages, path_in_tree, short_path
 from ...common.text import plural
 from ...records.verdict import ONE_LINE, Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
+from ...syncs.scope_names import SCOPES, ScopeName
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import counted_with, simulable
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 SIMULATED_STEPS = 6
 """Enough for the warm-up of multistep schedulers, some steady steps and the last one."""
-SCOPES = ("scheduler.step", "denoising_loop", "call")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class NoGpuSyncs(GateMarker):
         "strict=False, stack=None, device=None): no host syncs"
     )
     axis: ClassVar[Axis] = Axis.STRUCTURE
-    scope: str | Callable[..., Any]
+    scope: ScopeName | Callable[..., Any]
     first_step: int
     per_step: int
     allow: tuple[str, ...]
@@ -68,7 +68,7 @@ class NoGpuSyncs(GateMarker):
     @classmethod
     def from_arguments(
         cls,
-        scope: str | Callable[..., Any] = "scheduler.step",
+        scope: ScopeName | Callable[..., Any] = "scheduler.step",
         first_step: int = 0,
         per_step: int = 0,
         allow: Sequence[str] = (),
@@ -222,7 +222,7 @@ def _counts(kind: str, marker: NoGpuSyncs) -> bool:
 
 
 def syncs(
-    arm: PreparedArm, *, scope: str | Callable[..., Any], allow: Sequence[str] = ()
+    arm: PreparedArm, *, scope: ScopeName | Callable[..., Any], allow: Sequence[str] = ()
 ) -> SyncReport:
     """Host syncs of one call: on the arm's GPU, or on a simulated one if it has none."""
     from ...adapters.offload_hooks import computes_on
@@ -246,7 +246,7 @@ def syncs(
 
 
 def count_host_syncs(
-    arm: PreparedArm, root: Path, *, scope: str, allow: Sequence[str], strict: bool
+    arm: PreparedArm, root: Path, *, scope: ScopeName, allow: Sequence[str], strict: bool
 ) -> Counts:
     report = syncs(arm, scope=scope, allow=allow)
     counts = {

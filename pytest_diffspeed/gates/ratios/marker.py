@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from ...records.verdict import Axis
+from ...statistics.methods import Method
 from ...techniques.stacks import BASE, Stack
 from ..marker import GateMarker
 from ..marker_values import (
@@ -19,7 +20,7 @@ from ..marker_values import (
 
 WHOLE_CALL = "call"
 UNITS = (WHOLE_CALL, "step")
-METHODS = ("sign", "bet")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SpeedMarker(GateMarker):
     over: Stack
     alpha: float
     unit: str
-    method: str
+    method: Method
     stack: Stack | None
     device: str | None
 
@@ -63,7 +64,7 @@ class SpeedMarker(GateMarker):
     @staticmethod
     def shared(
         over: str, alpha: float, unit: str, method: str, stack: str | None, device: str | None
-    ) -> tuple[Stack, float, str, str, Stack | None, str | None]:
+    ) -> tuple[Stack, float, str, Method, Stack | None, str | None]:
         return (
             as_stack("over", over, previous=True, base=True),
             as_number("alpha", alpha, above=0.0, below=0.5, example="0.05"),
