@@ -26,7 +26,8 @@ def kernel_of(written: Written) -> Kernel:
             kind = "triton_template"
         kind = written.moves or kind
         return Kernel(name, kind, written.bytes, shape=written.group, site=site, also=also)
-    if written.source == "user" or written.namespace not in _BUILTIN:
+    unseen = name in launches.UNSEEN
+    if written.source == "user" or written.namespace not in _BUILTIN or unseen:
         shape = (written.outs[0].numel,) if written.outs else ()
         full = f"{written.namespace}::{name}"
         return Kernel(full, "opaque", written.bytes, shape=shape, site=site, also=also)
@@ -61,7 +62,7 @@ def unlike_its_code(graphs: Iterable[Graph]) -> tuple[str, ...]:
 
 
 # Options that only a device can answer, and what is counted instead.
-_NOT_COUNTED = {
+NOT_COUNTED = {
     "max_autotune": "its candidates can be timed on a GPU only",
     "max_autotune_gemm": "its candidates can be timed on a GPU only",
     "max_autotune_pointwise": "its candidates can be timed on a GPU only",
@@ -78,8 +79,8 @@ def countable(options: dict[str, object]) -> tuple[dict[str, object], tuple[str,
     """Inductor's options without those that need a GPU, and a sentence for each left out."""
     kept, notes = {}, []
     for name, value in options.items():
-        if name in _NOT_COUNTED and value:
-            notes.append(f"{name} was counted as off: {_NOT_COUNTED[name]}")
+        if name in NOT_COUNTED and value:
+            notes.append(f"{name} was counted as off: {NOT_COUNTED[name]}")
         elif name in inductor_private.FORCED and value != inductor_private.FORCED[name]:
             notes.append(
                 f"{name} was counted as {inductor_private.FORCED[name]}: other values ask the GPU"

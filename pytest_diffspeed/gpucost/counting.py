@@ -32,9 +32,17 @@ def count_eager(
         ValueDependentError: where the code asks for a value, with the line.
     """
     kernels: list[Kernel] = []
-    with fake.tensors(), refusals(), EagerCounter(kernels):
+    with fake.tensors(), refusals(), EagerCounter(kernels) as counter:
         out = fn(*args, **(kwargs or {}))
+        _all_was_seen(counter, fake)
     return Cost(kernels=tuple(kernels)), out
+
+
+_NOT_COMPILED = (
+    "torch.compile left all of the code as it is, so there is no compiled cost: unset "
+    "TORCHDYNAMO_DISABLE and TORCH_COMPILE_DISABLE, leave out torch.compiler.set_stance, or count "
+    "the eager cost"
+)
 
 
 def count_compiled(
@@ -56,13 +64,15 @@ def count_compiled(
 
     Raises:
         ValueDependentError: where the code asks for a value, with the line.
-        GpuCostError: for code that does not compile, options that Inductor does not know, and a
-            graph break under ``fullgraph``.
+        GpuCostError: for code that does not compile, or of which nothing is compiled; options that
+            Inductor does not know; and a graph break under ``fullgraph``.
     """
     from . import compiled, inductor_private
 
     inductor_private.require()
-    options, notes = compiled.countable(dict(inductor_options or {}))
+    on = inductor_private.switched_on(compiled.NOT_COUNTED)
+    options, notes = compiled.countable({**on, **(inductor_options or {})})
+    options = {**dict.fromkeys(on, False), **options}
     unknown = [name for name in options if not inductor_private.knows_option(name)]
     if unknown:
         raise GpuCostError(f"Inductor has no option {', '.join(sorted(unknown))}")
@@ -82,10 +92,13 @@ def count_compiled(
             refusals(),
             _compile_refusals(),
             inductor_private.code_is_written_only(options, called),
-            EagerCounter(kernels),
+            EagerCounter(kernels) as counter,
         ):
             out = torch.compile(fn, dynamic=False, fullgraph=fullgraph)(*args, **(kwargs or {}))
+            _all_was_seen(counter, fake)
         breaks = inductor_private.breaks()
+        if kernels and not graphs and not breaks:
+            raise GpuCostError(_NOT_COMPILED)
         notes += compiled.unlike_its_code(graphs)
     finally:
         inductor_private.reset()
@@ -97,6 +110,19 @@ def count_compiled(
         launches_in_code=sum(graph.launches_in_code for graph in graphs),
     )
     return cost, out
+
+
+def _all_was_seen(counter: EagerCounter, fake: FakeGpu) -> None:
+    """Code may catch the error of an op that needs a GPU, where a GPU would have raised none, and
+    may compute in other threads.
+    """
+    if counter.refused is not None:
+        raise counter.refused
+    if fake.elsewhere:
+        raise GpuCostError(
+            f"{fake.elsewhere[0] or 'the code'} computes in a thread of its own, which no count "
+            "sees: call it in the thread that calls the pipeline"
+        )
 
 
 @contextmanager
@@ -115,7 +141,18 @@ def refusals() -> Iterator[None]:
             ) from error
         if private.is_without_fake(error):
             raise GpuCostError(_without_fake(site, error)) from error
+        if private.is_of_the_driver(error):
+            raise GpuCostError(_of_the_driver(site, error)) from error
         raise
+
+
+def _of_the_driver(site: str, error: BaseException) -> str:
+    said = _first_line(error).partition(". ")[0]
+    return (
+        f"{site or 'the code'} asks the CUDA driver itself ({said}), as gradients, recurrent "
+        "layers, sparse tensors, generators, streams and events on a GPU do, and what is compiled "
+        "inside of eager code: there is no driver here, so what runs after it cannot be counted"
+    )
 
 
 def _without_fake(site: str, error: Exception) -> str:
@@ -148,16 +185,18 @@ def _compile_refusals() -> Iterator[None]:
         site = inductor_private.line_of(error) or _line(error)
         if private.is_without_fake(error):
             raise GpuCostError(_without_fake(site, error)) from error
+        if private.is_of_the_driver(_root(error)):
+            raise GpuCostError(_of_the_driver(site, _root(error))) from error
         raise GpuCostError(
-            f"{site or 'the code'} does not compile for the fake GPU: {_cause(error)}"
+            f"{site or 'the code'} does not compile for the fake GPU: {_first_line(_root(error))}"
         ) from error
 
 
-def _cause(error: BaseException) -> str:
-    """The first line of the error that the compiler met."""
+def _root(error: BaseException) -> BaseException:
+    """The error that the compiler met."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return _first_line(error)
+    return error
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ Seen in torch 2.11 and 2.14; ``torch_private.require`` looks for each name first
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 import torch._dynamo.device_interface as device_interface
 from torch._subclasses import fake_tensor
 
+from . import sites
 from .gpus import Gpu
-from .torch_private import FakeTensor, FakeTensorMode
+from .torch_private import FakeTensor, FakeTensorMode, frames
 
 
 class Properties:
@@ -58,8 +60,11 @@ def installed() -> Any:
     return getattr(torch.cuda.is_available, "fake_gpu", None)
 
 
-def install(gpu: Gpu, owner: object) -> None:
-    """This process believes that it has ``gpu``; :func:`installed` answers ``owner``."""
+def install(gpu: Gpu, owner: object, elsewhere: list[str]) -> None:
+    """This process believes that it has ``gpu``; :func:`installed` answers ``owner``.
+
+    ``elsewhere`` gets the line of what is computed in another thread than this one.
+    """
     torch._C._ensureCUDADeviceGuardSet()
     # Fake tensors take care not to touch the driver only where `is_available()` is false.
     FakeTensorMode.avoid_device_init = property(lambda self: True)  # type: ignore[method-assign, assignment]
@@ -71,6 +76,21 @@ def install(gpu: Gpu, owner: object) -> None:
     _replace_in_dynamo(gpu, properties)
     _convert_fake_modules()
     _choose_convolutions()
+    _note_other_threads(elsewhere)
+
+
+def _note_other_threads(elsewhere: list[str]) -> None:
+    """What counts is a mode of one thread: what another one computes would be in no figure."""
+    here = threading.get_ident()
+    real = FakeTensor.__dict__["__torch_dispatch__"].__func__
+
+    def dispatch(cls: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if threading.get_ident() != here and func is not torch.ops.prim.device.default:
+            # Nothing is raised here: in a thread of the autograd engine that would end the process.
+            elsewhere.append(sites.innermost(frames()))
+        return real(cls, func, types, args, kwargs or {})
+
+    FakeTensor.__torch_dispatch__ = classmethod(dispatch)  # type: ignore[assignment, method-assign]
 
 
 def _replace_in_cuda(gpu: Gpu, properties: Properties, owner: object) -> None:

@@ -20,13 +20,18 @@ def operand(tensor: torch.Tensor) -> Operand:
 
 
 class EagerCounter(private.TorchDispatchMode):
-    """Counts what runs eagerly while it is open; what is compiled meanwhile it does not see."""
+    """Counts what runs eagerly while it is open; what is compiled meanwhile it does not see.
+
+    ``refused`` is the first error of an op that needs a GPU: the code may have caught it, and then
+    went on where no GPU would have gone.
+    """
 
     supports_higher_order_operators = True  # torchao's int8 product is one on fake tensors
 
     def __init__(self, kernels: list[Kernel]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kernels = kernels
+        self.refused: Exception | None = None
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -38,7 +43,15 @@ class EagerCounter(private.TorchDispatchMode):
         kwargs = kwargs or {}
         if any(private.is_foreign_subclass(cls) for cls in types):
             return NotImplemented  # it says what it is made of; that is counted
-        out = func(*args, **kwargs)
+        if private.is_composite(func):
+            with self:
+                return private.run_composite(func, args, kwargs)
+        try:
+            out = func(*args, **kwargs)
+        except Exception as error:
+            if self.refused is None and private.is_a_refusal(error):
+                self.refused = error
+            raise
         self.kernels += kernels_of(func, args, kwargs, out)
         return out
 
@@ -54,7 +67,7 @@ def kernels_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: An
         return []
     if namespace == "higher_order":
         return _higher_order(name, args, ins, outs)
-    builtin = namespace in ("aten", "prims")
+    builtin = namespace in ("aten", "prims") and name not in launches.UNSEEN
     if builtin and (name in launches.FREE or private.is_view(func)):
         return []
     written = private.writes(func)

@@ -29,6 +29,8 @@ class FakeGpu:
         self._mode: Any = None
         self._attention: Any = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.elsewhere: list[str] = []
+        """Lines that computed in other threads, where nothing is counted."""
 
     def install(self) -> FakeGpu:
         """Make this process believe it; once more for the same GPU does nothing.
@@ -52,7 +54,7 @@ class FakeGpu:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(self._folder.name, "inductor")
         os.environ["TRITON_CACHE_DIR"] = os.path.join(self._folder.name, "triton")
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-        cuda_private.install(self.gpu, self)
+        cuda_private.install(self.gpu, self, self.elsewhere)
         triton_private.install(self.gpu)
         choice = attention_choice.attention_for(self.gpu.capability, private.VERSION)
         self._attention = private.replace_attention(choice)
@@ -63,6 +65,7 @@ class FakeGpu:
     def tensors(self) -> Iterator[None]:
         """New tensors are fake while it is open; gradients are off.  May be nested."""
         self._check()
+        self.elsewhere.clear()
         with torch.no_grad(), self._mode:
             yield
 
@@ -121,8 +124,14 @@ class FakeGpu:
 
         return private.tree_map(copy, tree)
 
-    def key(self, inductor_options: Mapping[str, Any] | None = None) -> dict[str, str]:
-        """What counts depend on beside the code that is counted: compare only under equal keys."""
+    def key(
+        self, inductor_options: Mapping[str, Any] | None = None, *, compiles: bool = False
+    ) -> dict[str, str]:
+        """What counts depend on beside the code that is counted: compare only under equal keys.
+
+        ``compiles``: with what is set of Inductor beside these options, by modules and variables of
+        the environment; nothing is added where nothing is.
+        """
         first = attention_choice.prefers_cudnn(self.gpu.capability, private.VERSION, os.environ)
         major, minor = self.gpu.capability
         return {
@@ -133,8 +142,17 @@ class FakeGpu:
             "attention": "cudnn first" if first else "flash first",
             "rules": launches.RULES,
             "inductor_options": repr(sorted((inductor_options or {}).items())),
+            **(_settings() if compiles else {}),
         }
 
     def _check(self) -> None:
         if self._mode is None:
             raise GpuCostError("call `install()` before counting with a FakeGpu")
+
+
+def _settings() -> dict[str, str]:
+    from . import inductor_private
+
+    found = sorted(inductor_private.settings().items())
+    text = ", ".join(f"{name}={value}" for name, value in found)
+    return {"inductor_settings": text} if text else {}

@@ -5,8 +5,9 @@ Seen in torch 2.11 and 2.14.  What they read of the scheduler is in a file of it
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -31,6 +32,8 @@ _NEEDED: tuple[tuple[Any, str], ...] = (
     (GraphLowering, "codegen"),
     (torch._dynamo.utils, "graph_break_reasons"),
     (inductor_config, "patch"),
+    (inductor_config, "_config"),
+    (inductor_config, "get_config_copy"),
     (functorch_config, "enable_autograd_cache"),
     *scheduler_private.NEEDED,
 )
@@ -65,6 +68,42 @@ def require() -> None:
                 f"compiled GPU cost needs {owner.__name__}.{name}, which torch "
                 f"{torch.__version__} lacks"
             )
+
+
+_ALWAYS_ON = ("triton.cudagraph_trees",)
+"""Says how CUDA graphs are made, where they are."""
+
+
+def switched_on(names: Iterable[str]) -> dict[str, Any]:
+    """Those of ``names`` that a variable of the environment or a module has switched on."""
+    now = inductor_config.get_config_copy()
+    return {name: now[name] for name in names if name not in _ALWAYS_ON and now.get(name)}
+
+
+def settings() -> dict[str, str]:
+    """What was set of Inductor beside its options, and may change the code that it writes.
+
+    By modules, and by variables of the environment.
+    """
+    config: Any = inductor_config
+    now = config.get_config_copy()
+    of_modules = {
+        name: repr(value) if isinstance(value, _PLAIN) else type(value).__name__
+        for name, value in now.items()
+        # Inductor sets some to what they are anyway, so being set says nothing.
+        if name not in FORCED and value != config._config[name].default
+    }
+    of_variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("TORCHINDUCTOR_") and not _SAYS_WHERE.search(name)
+    }
+    return {**of_modules, **of_variables}
+
+
+_PLAIN = (bool, int, float, str, type(None))
+_SAYS_WHERE = re.compile("CACHE|THREADS|WORKER|DEBUG|LOG|TRACE|PROFILE|DIR")
+"""Variables that change where and how Inductor works, and not what it writes."""
 
 
 def reset() -> None:
@@ -132,6 +171,8 @@ def code_is_written_only(
     patches = ExitStack()
     with patches:
         patches.enter_context(inductor_config.patch(**{**options, **FORCED}))
+        # An error would leave the code as it is, and nothing would tell of it.
+        patches.enter_context(torch._dynamo.config.patch(suppress_errors=False))
         patches.enter_context(functorch_config.patch(enable_autograd_cache=False))
         GraphLowering.compile_to_module = compile_to_module  # type: ignore[method-assign, assignment]
         patches.callback(setattr, GraphLowering, "compile_to_module", real)

@@ -29,8 +29,32 @@ FREE = _names(
     as_strided _unsafe_view permute _reshape_alias
     """
 )
-GEMM = _names("mm addmm bmm baddbmm _int_mm _scaled_mm _weight_int8pack_mm bias_addmm")
+_ADDED_TO = _names("addmm baddbmm bias_addmm addbmm addmv _addmm_activation")
+"""Products whose first operand is what they are added to."""
+_VECTORS = _names("mv addmv dot vdot")
+GEMM = _ADDED_TO | _VECTORS | _names("mm bmm _int_mm _scaled_mm _weight_int8pack_mm")
 CONV = _names("convolution conv1d conv2d conv3d cudnn_convolution _convolution")
+# Ops of torch's own that multiply in a library or in kernels of which no rule here tells how many
+# there are, nor how much work: they are opaque, as an op of somebody else's is.
+UNSEEN = _names(
+    """
+    _native_multi_head_attention _transformer_encoder_layer_fwd _triton_multi_head_attention
+    _triton_scaled_dot_attention _flash_attention_forward _efficient_attention_forward
+    _cudnn_attention_forward _scaled_dot_product_fused_attention_overrideable
+    _grouped_mm _scaled_grouped_mm _weight_int4pack_mm _mixed_dtypes_linear
+    _sparse_semi_structured_mm _sparse_semi_structured_addmm _sparse_semi_structured_linear
+    _cudnn_rnn miopen_rnn _thnn_fused_lstm_cell _thnn_fused_gru_cell
+    convolution_overrideable conv_tbc _slow_conv2d_forward slow_conv3d_forward
+    _conv_depthwise2d conv_depthwise3d
+    slow_conv_transpose2d slow_conv_transpose3d slow_conv_dilated2d slow_conv_dilated3d
+    _trilinear _euclidean_dist _cdist_forward _fft_r2c _fft_c2c _fft_c2r
+    _linalg_svd _linalg_eigh _linalg_eigvals linalg_eig _linalg_solve_ex _linalg_det
+    _linalg_slogdet linalg_inv_ex linalg_cholesky_ex linalg_lu linalg_lu_factor_ex linalg_lu_solve
+    linalg_qr linalg_lstsq linalg_ldl_factor_ex linalg_ldl_solve linalg_solve_triangular
+    linalg_householder_product linalg_matrix_exp triangular_solve cholesky cholesky_solve
+    cholesky_inverse ormqr geqrf
+    """
+)
 REDUCTION = _names(
     """
     mean sum prod var std var_mean std_mean amax amin max min argmax argmin any all norm
@@ -43,7 +67,7 @@ REDUCTION = _names(
 COPY = _names("cat stack clone copy_ contiguous repeat constant_pad_nd roll flip")
 # Ops that read only some rows of their first tensor: as many bytes as they write.
 GATHER = _names("embedding index_select index gather _unsafe_index take")
-RULES = "1"
+RULES = "2"
 """Which rules say what is modelled here.  To be raised with each change of them: figures that were
 saved under other rules must give no verdict."""
 # Launches beside the first.  After aten/src/ATen/native/cuda: group norm takes moments, fuses them
@@ -143,19 +167,37 @@ def _order(operand: Operand) -> tuple[tuple[int, int], ...]:
 
 
 def _gemm(name: str, operands: Sequence[Operand]) -> Work:
-    matrices = [operand for operand in operands if len(operand.shape) >= 2]
-    left, right = matrices[-2:] if name in ("addmm", "baddbmm", "bias_addmm") else matrices[:2]
+    if name in _VECTORS:
+        left, right = _as_matrices(operands[name in _ADDED_TO :][:2])
+    else:
+        matrices = [operand for operand in operands if len(operand.shape) >= 2]
+        left, right = matrices[-2:] if name in _ADDED_TO else matrices[:2]
     batch = left.shape[0] if len(left.shape) == 3 else 1
     shape = (batch, left.shape[-2], right.shape[-1], left.shape[-1])
     if name == "_weight_int8pack_mm":  # weights are rows, and int8 is only how they lie in memory
         shape = (batch, left.shape[-2], right.shape[-2], left.shape[-1])
-    return Work("gemm", shape, 2 * math.prod(shape), unit_of(left.dtype))
+    return Work("gemm", shape, _per_product(left) * math.prod(shape), unit_of(left.dtype))
+
+
+def _as_matrices(operands: Sequence[Operand]) -> tuple[Operand, Operand]:
+    """A matrix or a row, and a vector as its column."""
+    left, right = operands
+    row = left.shape if len(left.shape) == 2 else (1, *left.shape)
+    return (
+        Operand(row, (row[1], 1), left.dtype),
+        Operand((*right.shape, 1), (1, 1), right.dtype),
+    )
+
+
+def _per_product(operand: Operand) -> int:
+    """FLOPs of one multiplication and its addition: of complex numbers four of each."""
+    return 8 if operand.dtype.is_complex else 2
 
 
 def _conv(operands: Sequence[Operand], out: Operand, transposed: bool) -> Work:
     x, weight = operands[:2]
     # Each input (transposed) or output element meets a filter of all channels but one dimension's.
-    flops = 2 * (x if transposed else out).numel * math.prod(weight.shape[1:])
+    flops = _per_product(x) * (x if transposed else out).numel * math.prod(weight.shape[1:])
     launches, around = conv_hidden(x, weight, out)
     return Work("conv", out.shape, flops, unit_of(x.dtype, conv=True), launches, around)
 

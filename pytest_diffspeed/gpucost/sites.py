@@ -32,7 +32,8 @@ def of_trace(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_users(file: str) -> bool:
-    if file.startswith(("<", _HERE)) or not file:
+    written = os.environ.get("TORCHINDUCTOR_CACHE_DIR")  # a fake GPU has a folder of its own
+    if file.startswith(("<", _HERE, *([written + os.sep] if written else []))) or not file:
         return False
     packages = _PACKAGES.match(file)
     if packages:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils._pytree import tree_map as tree_map
 
 from .errors import GpuCostError
 
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 TRIED = ((2, 11), (2, 14))
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 _NEEDED = (
@@ -41,6 +43,8 @@ _NEEDED = (
     "cuda._exchange_device",
     "cuda._maybe_exchange_device",
     "ops.aten.scaled_dot_product_attention.default.py_kernels",
+    "ops.aten.linear.default._op_dk",
+    "_C._dispatch_has_kernel_for_dispatch_key",
 )
 _REPLACED = (
     "is_available",
@@ -69,6 +73,11 @@ _NO_FAKE: tuple[type[Exception], ...] = (
     fake_tensor.UnsupportedFakeTensorException,
 )
 _NO_FAKE_SAID = "no fake impl registered"
+_NO_DRIVER_SAID = (
+    "Found no NVIDIA driver",
+    "CUDA driver version is insufficient",
+    "hasPrimaryContext expects a valid device index",
+)
 _NO_NUMPY_SAID = ".numpy() is not supported for tensor subclasses"
 
 
@@ -80,6 +89,16 @@ def is_without_fake(error: Exception) -> bool:
 def is_of_values(error: Exception) -> bool:
     """Whether a value was asked for."""
     return isinstance(error, _VALUE_DEPENDENT) or _NO_NUMPY_SAID in str(error)
+
+
+def is_of_the_driver(error: BaseException) -> bool:
+    """Whether something asked the CUDA driver itself, past everything that is replaced."""
+    return any(said in str(error) for said in _NO_DRIVER_SAID)
+
+
+def is_a_refusal(error: Exception) -> bool:
+    """Whether an op was not run for the lack of a GPU, where a real one would have been."""
+    return isinstance(error, RuntimeError) and (is_of_values(error) or is_without_fake(error))
 
 
 def require() -> None:
@@ -141,9 +160,8 @@ def replace_attention(attention: Callable[..., Any]) -> torch.library.Library:
     for key in ("AutogradCUDA", "CUDA"):
         library.impl("scaled_dot_product_attention", attention, key)
     op = torch.ops.aten.scaled_dot_product_attention.default
-    composite = torch._C.DispatchKey.CompositeImplicitAutograd
-    op.py_kernels.pop(composite, None)
-    op.py_impl(composite)(attention)
+    op.py_kernels.pop(_COMPOSITE, None)
+    op.py_impl(_COMPOSITE)(attention)
     return library
 
 
@@ -186,6 +204,29 @@ def storage_key(tensor: torch.Tensor) -> int:
 
 
 # --- ops and frames
+
+
+@lru_cache(maxsize=4096)
+def is_composite(func: Any) -> bool:
+    """Whether an op is written in others, which then reach the mode.
+
+    Mostly such ops never do themselves.  In ``torch.inference_mode`` they do, attention and
+    products among them.
+    """
+    if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
+        return False
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE))
+
+
+def run_composite(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What eager mode runs of such an op; of attention, what :func:`replace_attention` put there.
+
+    Not ``func.decompose``: it prefers ways of Python's to write an op in others, which are for
+    compilers and which eager mode does not know.
+    """
+    if func is torch.ops.aten.scaled_dot_product_attention.default:
+        return func.py_kernels[_COMPOSITE](*args, **kwargs)
+    return func._op_dk(_COMPOSITE, *args, **kwargs)
 
 
 def op_name(func: Any) -> tuple[str, str]:

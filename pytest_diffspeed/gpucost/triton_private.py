@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from . import sites
 from .errors import GpuCostError
 from .gpus import Gpu
+from .torch_private import frames
 
 
 def version() -> str:
@@ -86,6 +88,13 @@ def install(gpu: Gpu) -> None:
 
         def get_current_stream(self, device: Any = None) -> int:
             return 0
+
+        def launcher_cls(self, *args: Any) -> Any:
+            site = sites.innermost(frames())
+            raise GpuCostError(
+                f"{site or 'the code'} launches a Triton kernel of its own eagerly, and there is "
+                "nothing to launch it on: make it an op with `torch.library.triton_op`"
+            )
 
         def map_python_to_cpp_type(self, ty: str) -> str:
             return ty

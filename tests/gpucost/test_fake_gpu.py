@@ -9,6 +9,7 @@ import torch
 
 from pytest_diffspeed.gpucost import GPUS, UNITS, FakeGpu, Gpu, GpuCostError, launches, named_gpu
 from pytest_diffspeed.gpucost import torch_private as private
+from pytest_diffspeed.gpucost.cost import FUSED_ATTENTION
 from pytest_diffspeed.gpucost.counting import refusals
 
 
@@ -114,6 +115,44 @@ def test_what_a_triton_kernel_needs_is_a_range(small):
     assert found["shared_bytes"][1] <= named_gpu("a100").shared_per_block
 
 
+def test_inference_mode_costs_what_no_gradients_cost(small):
+    without_gradients, inference = small["in_inference_mode"]
+    assert inference == without_gradients
+    assert [kind for _, kind, _, flops in inference if flops] == ["gemm", "attention", "gemm"]
+
+
+def test_products_of_vectors_and_of_complex_numbers(small):
+    assert small["products_of_vectors_and_complex_numbers"] == [
+        ["mv", "gemm", 2 * 4 * 8, [1, 4, 1, 8]],
+        ["dot", "gemm", 2 * 8, [1, 1, 1, 8]],
+        ["addmv", "gemm", 2 * 4 * 8, [1, 4, 1, 8]],
+        ["mm", "gemm", 8 * 4**3, [1, 4, 4, 4]],
+    ]
+
+
+def test_products_that_no_rule_knows_are_opaque(small):
+    assert small["products_that_no_rule_knows"][:2] == [
+        ["aten::_transformer_encoder_layer_fwd", "opaque"],
+        ["aten::linalg_inv_ex", "opaque"],
+    ]
+
+
+def test_every_op_of_which_torch_knows_flops_has_them_here_or_is_opaque():
+    from torch.utils.flop_counter import flop_registry
+
+    known = launches.GEMM | launches.CONV | launches.UNSEEN | set(FUSED_ATTENTION)
+    names = {str(op).partition(".")[2] for op in flop_registry if str(op).startswith("aten.")}
+    # Backward ones need gradients, which are refused.
+    assert {n for n in names - known if "backward" not in n} == set()
+
+
+def test_settings_of_inductor_from_elsewhere_are_counted_as_off_or_in_the_key(small):
+    found = small["switched_on_elsewhere"]
+    assert [note.partition(" ")[0] for note in found["notes"]] == ["max_autotune"]
+    assert found["usual"] == found["eager"] == ""
+    assert found["key"] == "epilogue_fusion=False, max_autotune=True"
+
+
 def test_a_module_on_the_gpu(small):
     found = small["module_on_the_gpu"]
     assert found["same"]
@@ -142,6 +181,14 @@ def test_copies_keep_strides_and_scalars(small):
         ("not_installed", "GpuCostError", "call `install()`"),
         # torchao has another class from version to version
         ("quantized", "GpuCostError", "layer.weight is a "),
+        ("caught", "ValueDependentError", "planted/small.py:LINE asks for a value that only a GPU"),
+        ("caught_between_graphs", "ValueDependentError", "planted/small.py:LINE asks for a value"),
+        ("thread", "GpuCostError", "planted/small.py:LINE computes in a thread of its own"),
+        ("gradients", "GpuCostError", "planted/small.py:LINE asks the CUDA driver itself"),
+        ("compiled_inside", "GpuCostError", "planted/small.py:LINE asks the CUDA driver itself"),
+        ("launched", "GpuCostError", "planted/small.py:LINE launches a Triton kernel of its own"),
+        ("left_as_it_is", "GpuCostError", "torch.compile left all of the code as it is"),
+        ("suppressed", "GpuCostError", "torch.library.register_fake"),
     ],
 )
 def test_refusals(small, case, kind, says):

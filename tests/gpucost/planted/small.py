@@ -1,6 +1,9 @@
 """Small programs on the fake GPU, one property each; what a case returns is JSON."""
 
+import threading
+
 import torch
+import torch._dynamo
 import triton
 import triton.language as tl
 
@@ -198,6 +201,56 @@ def resources_of_a_kernel(fake):
     return [vars(found) for text in code for found in triton_resources(text)]
 
 
+def in_inference_mode(fake):
+    """What the same code costs without gradients, and in inference mode: kernel by kernel."""
+    linear = fake.on_device(torch.nn.Linear(8, 8).to(torch.bfloat16))
+
+    def call(x):
+        return F.group_norm(F.scaled_dot_product_attention(linear(x), x, x) @ x.mT, 2)
+
+    @torch.inference_mode()
+    def inference(x):
+        return call(x)
+
+    x = [fake.like(torch.ones(1, 2, 8, 8, dtype=torch.bfloat16))]
+    costs = [count_eager(function, x, fake=fake)[0] for function in (call, inference)]
+    return [[(k.name, k.kind, k.bytes, k.flops) for k in cost.kernels] for cost in costs]
+
+
+def products_of_vectors_and_complex_numbers(fake):
+    a, b, c = fake.like((torch.ones(4, 8), torch.ones(8), torch.ones(4)))
+    z = fake.like(torch.ones(4, 4, dtype=torch.complex64))
+    cost, _ = count_eager(lambda: (a @ b, b @ b, torch.addmv(c, a, b), z @ z), fake=fake)
+    return [(k.name, k.kind, k.flops, k.shape) for k in cost.kernels]
+
+
+def products_that_no_rule_knows(fake):
+    """A fused encoder of torch's own, which multiplies in kernels that no count sees."""
+    layer = torch.nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
+    fake.on_device(layer.eval().requires_grad_(False))
+    cost, _ = count_eager(layer, [fake.like(torch.ones(2, 16, 64))], fake=fake)
+    inverse, _ = count_compiled(torch.linalg.inv, [fake.like(torch.ones(4, 4))], fake=fake)
+    return [(k.name, k.kind) for k in (*cost.kernels, *inverse.kernels)]
+
+
+def switched_on_elsewhere(fake):
+    """Inductor's settings that come from a module or the environment, and no option."""
+    import torch._inductor.config as config
+
+    module, args = small(fake)
+    plain = fake.key(compiles=True)
+    with config.patch(max_autotune=True, epilogue_fusion=False):
+        notes = count_compiled(module, args, fake=fake)[0].notes
+        key = fake.key(compiles=True)
+        eager = fake.key()
+    return {
+        "notes": notes,
+        "usual": plain.get("inductor_settings", ""),
+        "key": key["inductor_settings"],
+        "eager": eager.get("inductor_settings", ""),
+    }
+
+
 # --- modules and tensors
 
 
@@ -263,6 +316,42 @@ def refusals(fake):
         quantize_(linear, Int8WeightOnlyConfig())
         fake.on_device(torch.nn.ModuleDict({"layer": linear}))
 
+    def guarded(x):
+        try:
+            return x * x.sum().item()
+        except Exception:
+            return x
+
+    def threaded(x):
+        found = []
+        thread = threading.Thread(target=lambda: found.append(x + 1))
+        thread.start()
+        thread.join()
+        return found[0]
+
+    def with_gradients(x):
+        with torch.enable_grad():
+            y = x.detach().requires_grad_(True)
+            return torch.autograd.grad((y * y).sum(), y)[0]
+
+    def compiled_inside(x):
+        return torch.compile(lambda y: y + 1)(x)
+
+    def launched(x):
+        doubled[(1,)](x, x, 4, BLOCK=4)
+        return x
+
+    def left_as_it_is():
+        torch.compiler.set_stance("force_eager")
+        try:
+            count_compiled(torch.neg, x, fake=fake)
+        finally:
+            torch.compiler.set_stance("default")
+
+    def suppressed():
+        with torch._dynamo.config.patch(suppress_errors=True):
+            count_compiled(lambda x: without_fake(x), x, fake=fake)
+
     x = [fake.like(torch.ones(4))]
     options = {"inductor_options": {"no_such_option": 1}}
     return {
@@ -279,6 +368,14 @@ def refusals(fake):
         "another_gpu": refused(lambda: FakeGpu(named_gpu("h100")).install()),
         "not_installed": refused(lambda: FakeGpu(named_gpu("a100")).like(torch.ones(1))),
         "quantized": refused(quantized),
+        "caught": refused(lambda: count_eager(guarded, x, fake=fake)),
+        "caught_between_graphs": refused(lambda: count_compiled(guarded, x, fake=fake)),
+        "thread": refused(lambda: count_eager(threaded, x, fake=fake)),
+        "gradients": refused(lambda: count_eager(with_gradients, x, fake=fake)),
+        "compiled_inside": refused(lambda: count_eager(compiled_inside, x, fake=fake)),
+        "launched": refused(lambda: count_eager(launched, x, fake=fake)),
+        "left_as_it_is": refused(left_as_it_is),
+        "suppressed": refused(suppressed),
         "error_of_the_users": raised(lambda: count_eager(lambda x: x + {}, x, fake=fake)),
         "is_one": issubclass(ValueDependentError, GpuCostError),
     }
@@ -319,6 +416,10 @@ CASES = {
         transposed_convolution,
         convolutions_keep_channels_last,
         resources_of_a_kernel,
+        in_inference_mode,
+        products_of_vectors_and_complex_numbers,
+        products_that_no_rule_knows,
+        switched_on_elsewhere,
         module_on_the_gpu,
         shared_parameters,
         copies,
