@@ -7,7 +7,7 @@ the shape, strides and dtype of what came out, so it goes on as it does with rea
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ from torch.utils import _pytree as pytree
 from ...adapters.attributes import replaced
 from ...adapters.module_calls import calls_taken_over
 from ...adapters.module_tensors import TwoSets, conversions_overwrite
+from ...common.errors import MeasurementError
 from ...gpucost import Cost, FakeGpu
 from ...pipelines.entries import FORWARD
 from ...pipelines.parts import parts
+from .kept_values import changed, kept_values
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -60,10 +62,26 @@ class SeenCall:
 
 @dataclass
 class Seen:
-    """The calls of one call of the pipeline; calls with equal inputs have one count together."""
+    """The calls of one call of the pipeline; calls with equal inputs have one count together.
+
+    ``inputs`` describes those of each count.  Counts may have equal ones where the component keeps
+    values from call to call.
+    """
 
     calls: list[SeenCall] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A count, and of what: the values that the component kept before it and after it."""
+
+    number: int
+    like: Any
+    inputs: Any
+    before: Mapping[str, str]
+    after: Mapping[str, str]
 
 
 class FakeComponents:
@@ -95,21 +113,53 @@ class FakeComponents:
             yield
 
     @contextmanager
-    def counted(self, count: CountCall, now: Callable[[], int]) -> Iterator[Seen]:
-        """Every call of a component goes through ``count`` while this is open."""
+    def counted(
+        self,
+        count: CountCall,
+        now: Callable[[], int],
+        once: Callable[[Entered], bool] = lambda entered: False,
+    ) -> Iterator[Seen]:
+        """Every call of a component goes through ``count`` while this is open.
+
+        But for those that cost what one before them cost.  Of components that ``once`` names,
+        counts take minutes, and change what the component keeps more than one call would.
+
+        Raises:
+            MeasurementError: one of these keeps other values from each call to the next.
+        """
         seen = Seen()
-        known: dict[str, tuple[int, Any, Any]] = {}
+        known: dict[str, list[_Known]] = {}
 
         def run(entered: Entered, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             at = now()
             key = f"{entered.component}.{entered.entry}: {_described((args, kwargs))}"
-            if key not in known:
+            before = kept_values(entered.module)
+            counts = known.setdefault(key, [])
+            # A call that is not made leaves the values of the component as they are, so it must be
+            # one that would have.
+            same = (one for one in counts if one.before == one.after == before)
+            found = next(same, None)
+            if found is None:
+                check_again(entered, counts, before)
                 like = self._run(count, seen, entered, args, kwargs)
+                seen.inputs.append(key)
+                after = kept_values(entered.module)
                 # The inputs stay alive: objects in them are told apart by their addresses.
-                known[key] = len(seen.costs) - 1, like, (args, kwargs)
-            number, like, _ = known[key]
-            seen.calls.append(SeenCall(entered.component, entered.entry, number, at))
-            return mapped(_zeros, like)
+                found = _Known(len(seen.costs) - 1, like, (args, kwargs), before, after)
+                counts.append(found)
+            seen.calls.append(SeenCall(entered.component, entered.entry, found.number, at))
+            return mapped(_zeros, found.like)
+
+        def check_again(
+            entered: Entered, counts: Sequence[_Known], before: Mapping[str, str]
+        ) -> None:
+            if len(counts) > 1 and once(entered):
+                what = changed(counts[-1].before, before)
+                raise MeasurementError(
+                    f"{entered.component} keeps other values from each call to the next "
+                    f"({what}), and what is compiled is not counted for each of them: count the "
+                    "stack without compiling"
+                )
 
         def taken(
             module: torch.nn.Module, call: Function, args: tuple[Any, ...], kwargs: dict[str, Any]

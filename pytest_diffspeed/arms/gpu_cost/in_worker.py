@@ -98,7 +98,7 @@ def _count(order: CountOrder, gpu: Gpu, tell: Tell) -> GpuCost:
         )
     watch = CallWatch(pipeline)
     with (
-        components.counted(counting.count, lambda: watch.now) as seen,
+        components.counted(counting.count, lambda: watch.now, counting.is_compiled) as seen,
         watch.open(),
         defined_state(stack),
         third_party(),
@@ -134,6 +134,9 @@ class _Counting:
         self._fake = fake
         self._reduced = reduced
 
+    def is_compiled(self, entered: Entered) -> bool:
+        return self.compiled.compiles(entered.component, entered.entry)
+
     def eagerly(
         self, entered: Entered, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Cost, Any]:
@@ -142,7 +145,7 @@ class _Counting:
     def count(
         self, entered: Entered, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Cost, Any]:
-        if not self.compiled.compiles(entered.component, entered.entry):
+        if not self.is_compiled(entered):
             self.hows.append(EAGER)
             self.depths.append("")
             return self.eagerly(entered, args, kwargs)
@@ -185,26 +188,43 @@ def _counted_calls(
     resources: Mapping[int, tuple[KernelResources, ...]],
 ) -> tuple[CountedCalls, ...]:
     found = []
+    of_count = _first_alike(seen)
     for number, cost in enumerate(seen.costs):
-        own = [one for one in seen.calls if one.number == number]
+        own = [one for one in seen.calls if of_count[one.number] == number]
+        if not own:
+            continue
         role = role_of[own[0].component]
         in_steps = role is Role.DENOISER and bool(ends)
-        steps = tuple(sum(end <= one.at for end in ends) for one in own) if in_steps else ()
+        at = [sum(end <= one.at for end in ends) for one in own] if in_steps else []
+        steps = tuple(step for step in at if step < len(ends))
         entry = own[0].entry
         name = own[0].component if entry == FORWARD else f"{own[0].component}.{entry}"
-        found.append(
-            CountedCalls(
-                name,
-                role.value,
-                counting.hows[number],
-                len(own),
-                steps,
-                cost,
-                counting.depths[number],
-                resources.get(number, ()),
-            )
-        )
+        # A denoiser that runs once more behind the last step is in none.
+        after = len(own) - len(steps) if in_steps else 0
+        for calls, of_steps in ((len(own) - after, steps), (after, ())):
+            if calls:
+                found.append(
+                    CountedCalls(
+                        name,
+                        role.value,
+                        counting.hows[number],
+                        calls,
+                        of_steps,
+                        cost,
+                        counting.depths[number],
+                        resources.get(number, ()),
+                    )
+                )
     return tuple(found)
+
+
+def _first_alike(seen: Seen) -> list[int]:
+    """Of each count the first one with equal inputs that came to the same."""
+    first: dict[tuple[object, ...], int] = {}
+    return [
+        first.setdefault((key, cost.fingerprint(), cost.graphs, cost.breaks), number)
+        for number, (key, cost) in enumerate(zip(seen.inputs, seen.costs, strict=True))
+    ]
 
 
 @contextmanager
@@ -224,7 +244,8 @@ def _explained(source: str, stack: str) -> Iterator[None]:
 def _key(fake: FakeGpu, compiled: CompiledParts) -> dict[str, str]:
     """What the figures depend on beside the code that is counted."""
     of_ours = {name: _version(name) for name in ("diffusers", "transformers", "torchao")}
-    return {**fake.key(compiled.options), **of_ours}
+    compiles = bool(compiled.denoisers or compiled.decoders)
+    return {**fake.key(compiled.options, compiles=compiles), **of_ours}
 
 
 def _version(package: str) -> str:

@@ -41,6 +41,60 @@ def guided_twice():
     return pipeline
 
 
+def small():
+    return parse_source("random:DDPMPipeline").build()
+
+
+def every_other_call():
+    """The denoiser counts its calls, and in every other one it does its work twice."""
+    pipeline = small()
+
+    class Counting(type(pipeline.unet)):
+        def forward(self, *args, **kwargs):
+            self.calls = getattr(self, "calls", 0) + 1
+            if self.calls % 2 == 0:
+                super().forward(*args, **kwargs)
+            return super().forward(*args, **kwargs)
+
+    pipeline.unet.__class__ = Counting
+    return pipeline
+
+
+def counts_its_calls():
+    """A hook counts the calls of the denoiser, and nothing depends on it."""
+    pipeline = small()
+    seen = {"calls": 0}
+
+    def hook(module, args):
+        seen["calls"] += 1
+
+    pipeline.unet.register_forward_pre_hook(hook)
+    return pipeline
+
+
+def once_more():
+    """The denoiser runs once more behind the last step."""
+    pipeline = small()
+
+    class Twice(type(pipeline)):
+        @torch.no_grad()
+        def __call__(self, *args, **kwargs):
+            images = super().__call__(*args, **kwargs)
+            size = self.unet.config.sample_size
+            self.unet(torch.zeros(1, self.unet.config.in_channels, size, size), torch.tensor(0))
+            return images
+
+    pipeline.__class__ = Twice
+    return pipeline
+
+
+def in_inference_mode():
+    """The denoiser opens ``torch.inference_mode`` by itself."""
+    pipeline = small()
+    pipeline.unet.forward = torch.inference_mode()(pipeline.unet.forward)
+    return pipeline
+
+
 def deep_unet():
     """A UNet with four transformers of 10 equal blocks each, without weights."""
     from diffusers import UNet2DConditionModel

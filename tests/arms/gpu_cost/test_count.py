@@ -32,7 +32,14 @@ ORDERS = {
     "reads a value": (f"{HERE}:reads_a_value", "bf16"),
     "twice": (f"{HERE}:guided_twice", "bf16"),
     "own compilation": (f"{HERE}:demo", "compile_elsewhere"),
+    "small": ("random:DDPMPipeline", "fp32"),
+    "every other call": (f"{HERE}:every_other_call", "fp32"),
+    "counts its calls": (f"{HERE}:counts_its_calls", "fp32"),
+    "once more": (f"{HERE}:once_more", "fp32"),
+    "inference mode": (f"{HERE}:in_inference_mode", "fp32"),
 }
+STEPS = {"every other call": 4, "counts its calls": 4}
+"""In place of two."""
 pytestmark = needs_counts
 
 
@@ -53,8 +60,8 @@ def in_one_process(module, *args, **environment):
 @pytest.fixture(scope="module")
 def answers():
     orders = [
-        {**CountOrder(source, stack, "a100", steps=2).as_dict()}
-        for source, stack in ORDERS.values()
+        {**CountOrder(source, stack, "a100", steps=STEPS.get(name, 2)).as_dict()}
+        for name, (source, stack) in ORDERS.items()
     ]
     found = in_one_process("tests.arms.gpu_cost.count_all", json.dumps(orders), PYTHONHASHSEED="1")
     return dict(zip(ORDERS, found, strict=True))
@@ -103,6 +110,25 @@ def test_a_call_too_many_is_counted_in_its_step(costs):
     unet = next(c for c in costs["twice"].calls if c.role == "denoiser")
     assert (unet.calls, unet.steps) == (4, (0, 0, 1, 1))
     assert costs["twice"].step(1).figures()["flops"] == 2 * costs["bf16"].step(1).figures()["flops"]
+
+
+def test_calls_with_equal_inputs_cost_the_same_only_if_the_component_kept_nothing(costs):
+    one, two = costs["every other call"].calls
+    assert [(unet.steps, unet.calls) for unet in (one, two)] == [((0, 2), 2), ((1, 3), 2)]
+    assert two.cost.figures()["flops"] == 2 * one.cost.figures()["flops"]
+    (unet,) = costs["counts its calls"].calls
+    assert (unet.steps, unet.calls) == ((0, 1, 2, 3), 4)
+    assert unet.cost.kernels == costs["small"].calls[0].cost.kernels
+
+
+def test_a_denoiser_that_runs_behind_the_last_step_is_outside_of_the_steps(costs):
+    steps, after = costs["once more"].calls
+    assert (steps.steps, steps.calls, after.steps, after.calls) == ((0, 1), 2, (), 1)
+    assert costs["once more"].outside.kernels == costs["small"].step(0).kernels
+
+
+def test_a_denoiser_in_inference_mode_costs_what_it_costs_without(costs):
+    assert costs["inference mode"].step(0).figures() == costs["small"].step(0).figures()
 
 
 def test_a_pipeline_with_weights_and_one_without_cost_the_same(costs):
