@@ -48,6 +48,22 @@ def _lines(call: dict[str, Any]) -> str:
     return '{"kernels": [\n' + ",\n".join(kernels) + f'\n],\n"rest": {rest}}}'
 
 
+def saved_cost(path: Path, spec: ArmSpec) -> GpuCost:
+    """What is kept of an arm.
+
+    Raises:
+        UsageError: there is none, or it is that of another arm.
+        DiffspeedError: it cannot be read.
+    """
+    cost = read_cost(path)
+    if (cost.source, cost.stack) != (spec.source, spec.stack.name):
+        raise UsageError(
+            f"{FOLDER}/{path.name} has the GPU cost of {cost.source} with {cost.stack}, not of "
+            f"{spec.source} with {spec.stack.name}; write it anew with {UPDATE}"
+        )
+    return cost
+
+
 def read_cost(path: Path) -> GpuCost:
     """What :func:`write_cost` wrote.
 

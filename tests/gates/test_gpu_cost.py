@@ -5,13 +5,15 @@ from dataclasses import replace
 import pytest
 
 from pytest_diffspeed.arms.gpu_cost.result import CountedCalls, GpuCost
+from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.errors import DiffspeedError, UsageError
 from pytest_diffspeed.gates.catalog.gpu_cost import NAMED_GPUS, GpuCostMarker, judged
 from pytest_diffspeed.gates.marker import parse
-from pytest_diffspeed.gates.saved_gpu_costs import FOLDER, read_cost, write_cost
-from pytest_diffspeed.gpucost import GPUS, Cost, Kernel
+from pytest_diffspeed.gates.saved_gpu_costs import FOLDER, read_cost, saved_cost, write_cost
+from pytest_diffspeed.gpucost import GPUS, Cost, CostLimits, Kernel
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.records.verdict import EvidenceKind, VerdictKind
+from pytest_diffspeed.techniques.stacks import parse_stack
 from tests.counting_gpu_cost import needs_counts
 from tests.gates.made_up_context import Context
 from tests.gates.planted_cast import PIPES, PLANTED, TEST, place_of
@@ -108,6 +110,21 @@ def test_every_step_is_compared_and_the_call_with_all_around_them():
     assert verdict(base, slower_decoder, unit="call").verdict is VerdictKind.FAIL
 
 
+@pytest.mark.parametrize("kind", ["h2d", "d2h"])
+def test_copies_between_host_and_device_are_growth_that_can_be_allowed(kind):
+    more = [GEMM, Kernel("_to_copy", kind, 64, shape=(16,), site="a.py:4")]
+    found = verdict(cost([GEMM]), cost(more))
+    assert found.verdict is VerdictKind.FAIL
+    assert found.cause.next_step == f"undo it, or allow it: gpu_cost({kind}=…)"
+    assert verdict(cost([GEMM]), cost(more), **{kind: 1}).verdict is VerdictKind.PASS
+
+
+def test_every_limit_that_holds_is_a_word_of_the_marker():
+    """Or it could be broken, and not be allowed."""
+    held = {name for name, limit in vars(CostLimits()).items() if limit is not None}
+    assert held == {name for name, _ in parse(GpuCostMarker, (), {}).limits}
+
+
 def test_another_key_is_no_verdict():
     found = verdict(cost([GEMM], key={**KEY, "torch": "2.11.0"}), cost([GEMM, CAST]))
     assert found.verdict is VerdictKind.INCONCLUSIVE
@@ -144,6 +161,15 @@ def test_a_saved_cost_is_read_back_and_a_broken_one_is_said(tmp_path):
     file.write_text(file.read_text().replace('"kernels": [', "<<<<<<<", 1))
     with pytest.raises(DiffspeedError, match="where a merge left a conflict in it"):
         read_cost(file)
+
+
+def test_a_saved_cost_of_another_arm_is_no_base(tmp_path):
+    file = tmp_path / FOLDER / "a.json"
+    write_cost(file, cost([GEMM]))
+    assert saved_cost(file, ArmSpec("demo", parse_stack("bf16"))).stack == "bf16"
+    sentence = r"a\.json has the GPU cost of demo with bf16, not of demo with fp16; write it anew"
+    with pytest.raises(UsageError, match=sentence):
+        saved_cost(file, ArmSpec("demo", parse_stack("fp16")))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ..gpu_cost_figures import FOLLOWED, Unit, as_recorded, counted_under, keep_
 from ..marker import GateMarker
 from ..marker_values import BadValueError, as_device, as_one_of, as_optional_stack
 from ..saved_counts import SAVED, UPDATE
-from ..saved_gpu_costs import FOLDER, file_of, read_cost, write_cost
+from ..saved_gpu_costs import FOLDER, file_of, saved_cost, write_cost
 
 if TYPE_CHECKING:
     from ...arms.gpu_cost.result import GpuCost
@@ -36,7 +36,8 @@ class GpuCostMarker(GateMarker):
 
     signature: ClassVar[str] = (
         'gpu_cost(kernels=0, bytes="1%", flops=0, casts=0, layout=0, opaque=0, breaks=0, '
-        'attention=0, hidden=0, gpu="a100", unit="step", over="base", stack=None, device=None): '
+        'attention=0, h2d=0, d2h=0, hidden=0, gpu="a100", unit="step", over="base", stack=None, '
+        "device=None): "
         "what it asks of a GPU, counted without one, grows by at most so much"
     )
     axis: ClassVar[Axis] = Axis.STRUCTURE
@@ -66,6 +67,8 @@ class GpuCostMarker(GateMarker):
         opaque: Growth = 0,
         breaks: Growth = 0,
         attention: Growth = 0,
+        h2d: Growth = 0,
+        d2h: Growth = 0,
         hidden: Growth = 0,
         gpu: str = "a100",
         unit: str = STEP,
@@ -82,6 +85,8 @@ class GpuCostMarker(GateMarker):
             "opaque": opaque,
             "breaks": breaks,
             "attention": attention,
+            "h2d": h2d,
+            "d2h": d2h,
             "hidden": hidden,
         }
         return cls(
@@ -136,7 +141,7 @@ class GpuCostGate(Gate):
         session, spec = context.session, context.candidate.spec
         file = file_of(session.rootdir, spec, marker.gpu)
         # What is missing is said before minutes are spent.
-        saved = None if session.options.save_counts else read_cost(file)
+        saved = None if session.options.save_counts else saved_cost(file, spec)
         found = session.workers.gpu_cost(spec, marker.gpu)
         if saved is None:
             write_cost(file, found)
