@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0; 2 where what was asked could not be done; 1 is a command's own."""
     args = list(sys.argv[1:] if argv is None else argv)
+    here = os.getcwd()
+    if argv is None and not {"", here} & set(sys.path):
+        sys.path.insert(0, here)  # for package.module:factory, as `python -m pytest` does
     if args[:1] == ["calibrate"]:  # has a parser of its own
         from .calibrate import main as calibrate
 

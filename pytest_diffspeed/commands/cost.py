@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,10 +108,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """What makes no sense is said before minutes are spent."""
+    from ..gpucost import GpuCostError, named_gpu
     from ..gpucost.time_model import MIXED
     from ..techniques.stacks import parse_stack
     from ..techniques.technique import Family
 
+    stacks = [text for text in (arguments.stack, arguments.against) if text is not None]
+    with _installed():
+        parsed = [parse_stack(text) for text in stacks]
+    try:
+        named_gpu(arguments.gpu)
+    except GpuCostError as error:
+        raise UsageError(str(error)) from None
+    for option in ("lines", "steps"):
+        value = getattr(arguments, option)
+        if value is not None and value < 1:
+            raise UsageError(f"--{option}={value}: give a whole number of at least 1")
     if arguments.claimed is not None and not arguments.claimed > 0:
         raise UsageError(f"--claimed={arguments.claimed:g}: give the seconds of a call, above 0")
     if arguments.modelled_time and not arguments.against:
@@ -120,13 +133,27 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if arguments.modelled_time:
         compiling = [
-            any(one.family is Family.COMPILE for one in parse_stack(stack).techniques())
-            for stack in (arguments.stack, arguments.against)
+            any(one.family is Family.COMPILE for one in stack.techniques()) for stack in parsed
         ]
         if compiling[0] != compiling[1]:
             raise UsageError(f"--modelled-time: {MIXED}")
     if arguments.json is not None:
         check_output(str(arguments.json), _MARK)
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    """With techniques that installed packages add, as the process that counts has them."""
+    from ..common.extensions import Extensions, use
+    from ..extend.installed import add_installed
+
+    added = Extensions()
+    back = use(added)
+    try:
+        add_installed(added)
+        yield
+    finally:
+        back()
 
 
 def _sections(arguments: argparse.Namespace, costs: Sequence[GpuCost]) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -113,6 +114,54 @@ def test_what_is_the_same_is_said_to_be():
         "",
         "outside of the steps: the same kernels",
     ]
+
+
+def test_a_denoiser_that_runs_once_more_has_a_column_of_its_own():
+    steps = calls("transformer", (0, 1, 2), GEMM)
+    cost = made("bf16", steps, calls("transformer", (), CAST, number=1))
+    heads = table_lines(cost)[2]
+    assert heads.split("  ")[-2:] == ["transformer, a step", "transformer, after the steps"]
+    assert cost.outside.figures()["casts"] == 1
+
+
+def test_stacks_with_other_steps_are_compared_by_their_last_one_and_by_the_call():
+    fewer = made("bf16+x", calls("transformer", (0, 1), GEMM, CAST), steps=2)
+    lines = difference_lines(PLAIN, fewer)
+    assert lines[0] == "from bf16 to bf16+x: 3 steps before, 2 steps after"
+    assert any(line.startswith("the last step ") for line in lines)
+    assert any(line.startswith("the call ") for line in lines)
+
+
+def test_launches_that_libraries_add_are_told_with_their_lines():
+    around = replace(GEMM, hidden_launches=3, hidden_bytes=10)
+    more = made("bf16", calls("transformer", (0, 1, 2), around, GEMM, FLASH))
+    text = "\n".join(difference_lines(PLAIN, more))
+    assert "  more launches that libraries add around\n  +3    gemm addmm" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--against", "bf61"), "no technique is called 'bf61'"),
+        (("--stack", "bf61"), "no technique is called 'bf61'"),
+        (("--gpu", "k80"), "'k80' is not a GPU known here"),
+        (("--lines", "-3"), "--lines=-3: give a whole number of at least 1"),
+        (("--steps", "0"), "--steps=0: give a whole number of at least 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_counted(capsys, words, sentence):
+    assert main(["cost", "demo", *words]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "counting" not in said
+
+
+def test_a_factory_may_lie_in_the_current_folder(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[1:])
+    monkeypatch.setattr(sys, "argv", ["diffspeed", "cost", "here:make", "--claimed", "0"])
+    assert main() == 2
+    assert sys.path[0] == str(tmp_path)
 
 
 def test_a_claim_below_the_bound_is_impossible():

@@ -87,9 +87,14 @@ def difference_lines(base: CountedCost, head: CountedCost, *, most: int = 10) ->
 
     lines = [f"from {base.stack} to {head.stack}"]
     pairs = []
-    if base.steps and base.steps == head.steps:
-        pairs.append((f"step {base.steps}", unit_of(base)[0], unit_of(head)[0]))
+    steps = base.steps, head.steps
+    if all(steps):
+        name = f"step {base.steps}" if steps[0] == steps[1] else "the last step"
+        pairs.append((name, unit_of(base)[0], unit_of(head)[0]))
     pairs.append(("outside of the steps", base.outside, head.outside))
+    if steps[0] != steps[1]:
+        lines[0] += f": {_steps(base)} before, {_steps(head)} after"
+        pairs.append(("the call", base.whole, head.whole))
     for name, before, after in pairs:
         lines += ["", *_changes(name, before, after, compare_costs(before, after), most)]
     return lines
@@ -154,6 +159,11 @@ def _columns(cost: CountedCost) -> Iterator[_Column]:
             calls = sum(n for _, n in made)
             in_all = "a step" if len(steps) == cost.steps else f"step {_ranges(steps)}"
             yield _Column(f"{name}, {in_all}", f"{calls} × {how}", total)
+        after = [one for one in own if not one.steps]
+        if after:
+            total = sum((one.cost.times(one.calls) for one in after), Cost())
+            calls = sum(one.calls for one in after)
+            yield _Column(f"{name}, after the steps", f"{calls} × {how}", total)
 
 
 def _ranges(steps: Sequence[int]) -> str:
@@ -291,16 +301,17 @@ def _changes(name: str, base: Cost, head: Cost, found: CostComparison, most: int
         change = f"{sign}{amount(one.name, abs(one.growth))}"
         cells = (amount(one.name, one.base), amount(one.name, one.head), change)
         lines.append(f"  {one.name:<{_LABEL - 2}}" + "".join(f"{cell:>12}" for cell in cells))
-    more = _kernels("more", "+", found.more, most)
-    return [*lines, *more, *_kernels("fewer", "-", found.less, most)]
+    more = _kernels("more kernels, those with most bytes first", "+", found.more, most)
+    fewer = _kernels("fewer kernels, those with most bytes first", "-", found.less, most)
+    hidden = _kernels("more launches that libraries add around", "+", found.more_hidden, most)
+    return [*lines, *more, *fewer, *hidden]
 
 
-def _kernels(word: str, sign: str, changes: Sequence[KernelChange], most: int) -> Iterator[str]:
+def _kernels(head: str, sign: str, changes: Sequence[KernelChange], most: int) -> Iterator[str]:
     if not changes:
         return
     left = len(changes) - most
-    hidden = f" ({plural(left, 'kind')} not shown)" if left > 0 else ""
-    yield f"  {word} kernels, those with most bytes first{hidden}"
+    yield f"  {head}" + (f" ({plural(left, 'kind')} not shown)" if left > 0 else "")
     for one in changes[:most]:
         shape = "×".join(map(str, one.shape))
         what = shortened(f"{one.kind} {one.name}", 48 - len(shape))
