@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from pytest_diffspeed import apply_stack
 from pytest_diffspeed.accelerators.catalog.cpu import cpu_name
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.evidence.key import installed_version
@@ -37,6 +39,7 @@ from pytest_diffspeed.similarity import (
 )
 from pytest_diffspeed.techniques.catalog.vae_memory import VaeTiling
 from pytest_diffspeed.techniques.precision_flags import ieee_fp32
+from pytest_diffspeed.techniques.technique import KnownSlowWarning
 
 SOURCE = "demo"
 Images = torch.Tensor
@@ -129,6 +132,19 @@ def tiles(side: int, overlap: float = 0.25) -> Change:
     def change(pipeline: Any) -> None:
         VaeTiling().with_arguments({"tile": side}).apply(pipeline)
         pipeline.vae.tile_overlap_factor = overlap
+
+    return change
+
+
+def stacked(stack: str) -> Change:
+    """By a stack of this package, with the layers that its techniques choose, proven."""
+
+    def change(pipeline: Any) -> None:
+        source = parse_source(SOURCE)
+        call = PipelineCall(pipeline, source.defaults(pipeline), "a red apple")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KnownSlowWarning)
+            apply_stack(pipeline, stack, call=call)
 
     return change
 
@@ -256,6 +272,21 @@ VARIANTS = (
     Variant("tiles of 48 px", TECHNIQUE, tiles(48), passes="tiles", fails="lossless"),
     Variant("tiles of 32 px", TECHNIQUE, tiles(32), fails="tiles"),
     Variant("tiles of 48 px, no overlap", BROKEN, tiles(48, 0.0), fails="tiles"),
+    Variant("int8_weight_only", TECHNIQUE, stacked("bf16+int8_weight_only"), passes="int8"),
+    Variant("fp8_weight_only", TECHNIQUE, stacked("bf16+fp8_weight_only"), passes="w8a8"),
+    Variant("fp8_dynamic", TECHNIQUE, stacked("bf16+fp8_dynamic"), passes="w8a8"),
+    Variant(
+        "fp8_dynamic(granularity=row)",
+        TECHNIQUE,
+        stacked("bf16+fp8_dynamic(granularity=row)"),
+        passes="w8a8",
+    ),
+    Variant("layerwise_casting", TECHNIQUE, stacked("bf16+layerwise_casting"), passes="w8a8"),
+    Variant(
+        "layerwise_casting(storage=float8_e5m2)",
+        TECHNIQUE,
+        stacked("bf16+layerwise_casting(storage=float8_e5m2)"),
+    ),
     Variant("w8a8 per tensor", APPROXIMATION, w8a8_per_tensor, passes="w8a8"),
     Variant("int4 in groups of 32", APPROXIMATION, int4_groups, passes="int4"),
     Variant("output of every second step", APPROXIMATION, reuse_every_second_step, passes="cache"),

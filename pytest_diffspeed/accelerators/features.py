@@ -33,6 +33,11 @@ BFLOAT16 = Feature(
 )
 INT8 = Feature("int8 products", "nothing is known of its products in int8", (7, 5))
 INT8_OF_ANY_SHAPE = Feature("int8 products of any shape", "torch._int_mm refuses some shapes there")
+FLOAT8 = Feature(
+    "float8 products",
+    "nothing is known of its products in float8",
+    (8, 9),  # `_scaled_mm_allowed_device` in PyTorch's aten/src/ATen/native/cuda/ScaledBlas.cpp
+)
 FLASH_ATTENTION = Feature(
     "flash attention", "torch has this attention kernel on CPUs and CUDA only", (8, 0)
 )

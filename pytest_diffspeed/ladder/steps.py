@@ -39,8 +39,8 @@ class Step:
 
 
 def default_steps() -> tuple[Step, ...]:
-    """Cumulative steps in the guide's order, each technique alone that needs no arguments and is
-    there for speed, and cheaper schedules.
+    """Cumulative steps in the guide's order, each technique alone that needs no arguments, is
+    there for speed and does not say that it is no row of its own, and cheaper schedules.
     """
     known = techniques()
     cumulative = [Step(adds=name) for name in GUIDE if name in known]
@@ -49,6 +49,7 @@ def default_steps() -> tuple[Step, ...]:
         Step(parse_stack(stack))
         for name in sorted(known, key=lambda name: (known[name].family, name))
         if name not in (BASELINE_NAME, first)
+        and known[name].in_default_ladder
         and not (known[name].example or known[name].saves_memory)
         for stack in (name, *(f"bf16+{name}" for _ in range(name in SIXTEEN_BITS)))
     ]

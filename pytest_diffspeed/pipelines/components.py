@@ -47,11 +47,16 @@ def placement(pipeline: DiffusionPipeline) -> tuple[torch.device, torch.dtype]:
     """Where embeddings and latents go: the device and dtype of the denoiser, or of the component
     with most parameters where none has that name (a prior, a decoder).
     """
+    from ..adapters.diffusers_layerwise import computed_in
+
     for name in DENOISER_NAMES:
         part = getattr(pipeline, name, None)
         if part is not None:
-            parameter = next(part.parameters())
-            return parameter.device, parameter.dtype
+            name, parameter = next(part.named_parameters())
+            if parameter.dtype.itemsize > 1:
+                return parameter.device, parameter.dtype
+            # Kept in 8 bits between calls, which nothing is computed in.
+            return parameter.device, computed_in(part).get(name, parameter.dtype)
     parts = [list(part.parameters()) for part in modules(pipeline).values()]
     largest = max(parts, key=lambda one: sum(p.numel() for p in one), default=[])
     if not largest:

@@ -77,7 +77,10 @@ def teacher_forced(
 
 
 def _typical_parameter(module: torch.nn.Module) -> torch.nn.Parameter | None:
-    """One of the dtype that most floating-point parameters have, counted by their elements."""
+    """One of the dtype that most floating-point parameters have, counted by their elements.
+
+    Those of 8 bits do not count where there are others: they are kept so, and computed wider.
+    """
     elements: dict[torch.dtype, int] = {}
     typical: dict[torch.dtype, torch.nn.Parameter] = {}
     for parameter in module.parameters():
@@ -85,7 +88,8 @@ def _typical_parameter(module: torch.nn.Module) -> torch.nn.Parameter | None:
             dtype = parameter.dtype
             elements[dtype] = elements.get(dtype, 0) + parameter.numel()
             typical.setdefault(dtype, parameter)
-    return typical[max(elements, key=elements.__getitem__)] if elements else None
+    wide = {dtype: many for dtype, many in elements.items() if dtype.itemsize > 1} or elements
+    return typical[max(wide, key=wide.__getitem__)] if wide else None
 
 
 def _flat(output: Any) -> torch.Tensor:

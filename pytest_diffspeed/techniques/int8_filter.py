@@ -60,9 +60,11 @@ def torch_refuses(linear: LinearCalls) -> str | None:
 
 def derived(linear: LinearCalls) -> str | None:
     """By the shapes of the layer and the rows that a real call gave it."""
-    refused = torch_refuses(linear)
-    if refused is not None:
-        return refused
+    return torch_refuses(linear) or saves_too_little(linear)
+
+
+def saves_too_little(linear: LinearCalls) -> str | None:
+    """What of a layer makes 8 bits a loss, or ``None``; by :data:`LEAST_SAVED_PER_ELEMENT`."""
     saved = linear.in_features * linear.out_features / (linear.in_features + linear.out_features)
     if saved < LEAST_SAVED_PER_ELEMENT:
         return (

@@ -55,47 +55,61 @@ class PartOps:
 
     ``op_dtypes`` counts matrix products, convolutions and fused attention by their floating dtype;
     ``gemms`` is the number of matrix products without the batched ones outside of linear layers,
-    which unfused attention uses, and ``int8_products`` of those in int8; ``attention`` counts fused
-    attention ops and softmaxes.  ``op_places`` are the same ops as ``op_dtypes``, by dtype and by
-    the path of the innermost module that ran them (``"mid_block.resnets.0.conv1"``);
-    ``sdpa_places`` are calls of ``scaled_dot_product_attention`` by such paths.  ``arithmetic``
-    counts matrix products (those in int8 too), convolutions and fused attention by such paths, and
-    ``entered`` how often each module was called, whether it computed anything or not.
+    which unfused attention uses; ``attention`` counts fused attention ops and softmaxes.
+    ``narrow_products`` are the matrix products in 8 bits by ``"int8"`` and ``"float8"`` and by the
+    path of the module, ``widened`` the conversions of tensors of at least two dimensions, which
+    weights are, from these to a wider floating dtype.  ``op_places`` are the same ops as
+    ``op_dtypes``, by dtype and by the path of the innermost module that ran them
+    (``"mid_block.resnets.0.conv1"``); ``sdpa_places`` are calls of
+    ``scaled_dot_product_attention`` by such paths.
+    ``arithmetic`` counts matrix products (those in 8 bits too), convolutions and fused attention
+    by such paths, and ``entered`` how often each module was called, whether it computed anything
+    or not.
     """
 
     op_dtypes: Mapping[str, int] = field(default_factory=dict)
     attention: Mapping[str, int] = field(default_factory=dict)
     gemms: int = 0
-    int8_products: int = 0
     convolutions: ConvolutionInputs = ConvolutionInputs()
-    op_places: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    op_places: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     sdpa_places: Mapping[str, int] = field(default_factory=dict)
     arithmetic: Mapping[str, int] = field(default_factory=dict)
     entered: Mapping[str, int] = field(default_factory=dict)
+    narrow_products: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    widened: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __add__(self, other: PartOps) -> PartOps:
         def total(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
             return dict(Counter(first) + Counter(second))
+
+        def each(
+            first: Mapping[str, Mapping[str, int]], second: Mapping[str, Mapping[str, int]]
+        ) -> dict[str, Mapping[str, int]]:
+            return {
+                key: total(first.get(key, {}), second.get(key, {})) for key in {**first, **second}
+            }
 
         own, more = self.convolutions, other.convolutions
         return PartOps(
             total(self.op_dtypes, other.op_dtypes),
             total(self.attention, other.attention),
             self.gemms + other.gemms,
-            self.int8_products + other.int8_products,
             ConvolutionInputs(
                 own.channels_last + more.channels_last,
                 own.other + more.other,
                 own.patches + more.patches,
             ),
-            {
-                dtype: total(self.op_places.get(dtype, {}), other.op_places.get(dtype, {}))
-                for dtype in (self.op_places | other.op_places)
-            },
+            each(self.op_places, other.op_places),
             total(self.sdpa_places, other.sdpa_places),
             total(self.arithmetic, other.arithmetic),
             total(self.entered, other.entered),
+            each(self.narrow_products, other.narrow_products),
+            each(self.widened, other.widened),
         )
+
+    def products_at(self, path: str) -> int:
+        """Products, convolutions and fused attention of floating dtypes that one module ran."""
+        return sum(places.get(path, 0) for places in self.op_places.values())
 
     @property
     def sdpa_calls(self) -> int:
@@ -162,9 +176,11 @@ class CompiledPart:
     ``frames`` counts the runs of each compiled frame, by dynamo's number, ``resumed`` the runs of
     what follows a graph break, and ``graph_calls`` those of inductor's graphs; ``eager_ops`` are
     the matrix products, convolutions and fused attentions that ran inside the part and outside of
-    compiled code; ``attention`` are the fused attention ops, wherever they ran.  ``blocks``, by
-    their paths in the part, are those that are compiled by themselves where the part as a whole is
-    not: all but ``calls`` and ``attention`` is then of what ran beside them.
+    compiled code; ``attention`` are the fused attention ops and ``narrow_products`` the matrix
+    products in 8 bits, wherever they ran: those that the compiler wrote a kernel for have no such
+    name and are not among them.  ``blocks``, by their paths in the part, are those that are
+    compiled by themselves where the part as a whole is not: all but ``calls``, ``attention`` and
+    ``narrow_products`` is then of what ran beside them.
     """
 
     calls: int = 0
@@ -174,6 +190,7 @@ class CompiledPart:
     eager_ops: Mapping[str, int] = field(default_factory=dict)
     attention: Mapping[str, int] = field(default_factory=dict)
     blocks: Mapping[str, CompiledBlock] = field(default_factory=dict)
+    narrow_products: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def runs(self) -> int:

@@ -6,17 +6,15 @@ versions), so this is used before compilation is applied; :mod:`.observe_compile
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..adapters.diffusers_attention import processors_of
 from ..adapters.torch_internals import TorchDispatchMode
-from ..pipelines.scheduler_watch import schedulers_of, watch_schedulers
 from .observation import (
     FUSED_ATTENTION,
     PLAIN_SOFTMAX,
@@ -25,9 +23,9 @@ from .observation import (
     LinearCalls,
     Observation,
     PartOps,
-    SchedulerCalls,
 )
 from .observe_convolutions import convolution_flops
+from .observe_scheduler import SchedulerWatch
 from .targets import models_with, targets_of
 
 if TYPE_CHECKING:
@@ -38,7 +36,10 @@ GEMMS = frozenset({"mm", "addmm", "mv", "addmv", "linear", "matmul", "_addmm_act
 # Those of unfused attention.  In a linear layer they are its product: of an input that is not
 # contiguous and a weight without gradient torch 2.11 makes a batch.
 BATCHED_GEMMS = frozenset({"bmm", "baddbmm", "addbmm"})
+# Products in 8 bits.  `_scaled_mm_v2` is that of `torch.nn.functional.scaled_mm`, and
+# `f8f8bf16_rowwise` that of MSLK, which torchao prefers on GPUs where it is installed.
 INT8_GEMMS = frozenset({"_int_mm"})
+FLOAT8_GEMMS = frozenset({"_scaled_mm", "_scaled_mm_v2", "f8f8bf16_rowwise"})
 CONVOLUTIONS = frozenset(
     {
         "convolution",
@@ -57,7 +58,6 @@ CONVOLUTIONS = frozenset(
 )
 ARITHMETIC = GEMMS | BATCHED_GEMMS | CONVOLUTIONS | FUSED_ATTENTION
 _ATTENTION = SDPA | {PLAIN_SOFTMAX}
-_TABLES = ("sigmas", "alphas_cumprod", "betas")
 
 
 class OpCounter(TorchDispatchMode):
@@ -74,7 +74,8 @@ class OpCounter(TorchDispatchMode):
         self.op_dtypes: dict[str, Counter[str]] = {}
         self.attention: dict[str, Counter[str]] = {}
         self.gemms: Counter[str] = Counter()
-        self.int8_products: Counter[str] = Counter()
+        self.narrow: dict[str, dict[str, Counter[str]]] = {}
+        self.widened: dict[str, dict[str, Counter[str]]] = {}
         self.convolutions: dict[str, Counter[str]] = {}
         self.places: dict[str, dict[str, Counter[str]]] = {}
         self.sdpa_places: dict[str, Counter[str]] = {}
@@ -92,18 +93,23 @@ class OpCounter(TorchDispatchMode):
         # in float32 instead.
         result = func(*args, **(kwargs or {}))
         if self.inside:
-            self._count(*self.inside[-1], _aten_name(func), args)
+            self._count(*self.inside[-1], _aten_name(func), args, result)
         return result
 
     def _count(
-        self, part: str, path: str, in_linear: bool, name: str, args: tuple[Any, ...]
+        self, part: str, path: str, in_linear: bool, name: str, args: tuple[Any, ...], result: Any
     ) -> None:
         tensors = [a for a in args if isinstance(a, torch.Tensor)]
-        if name in INT8_GEMMS or (name == "out_dtype" and _all_int8(tensors)):
+        kind = _narrow_product(name, tensors)
+        if kind is not None:
             self.gemms[part] += 1
-            self.int8_products[part] += 1
             self.arithmetic.setdefault(part, Counter())[path] += 1
+            self.narrow.setdefault(part, {}).setdefault(kind, Counter())[path] += 1
             return
+        if name == "_to_copy" and tensors[0].dim() >= 2 and result.dtype.is_floating_point:
+            source = _narrow_kind(tensors[0].dtype)
+            if source is not None and result.dtype.itemsize > 1:
+                self.widened.setdefault(part, {}).setdefault(source, Counter())[path] += 1
         self.gemms[part] += name in GEMMS or (in_linear and name in BATCHED_GEMMS)
         if name in _ATTENTION:
             self.attention.setdefault(part, Counter())[name] += 1
@@ -127,12 +133,13 @@ class OpCounter(TorchDispatchMode):
                 dict(self.op_dtypes.get(part, {})),
                 dict(self.attention.get(part, {})),
                 self.gemms[part],
-                self.int8_products[part],
                 ConvolutionInputs(**self.convolutions.get(part, Counter())),
-                {dtype: dict(places) for dtype, places in self.places.get(part, {}).items()},
+                _plain(self.places.get(part, {})),
                 dict(self.sdpa_places.get(part, {})),
                 dict(self.arithmetic.get(part, {})),
                 dict(self.entered.get(part, {})),
+                _plain(self.narrow.get(part, {})),
+                _plain(self.widened.get(part, {})),
             )
             for part in dict.fromkeys([*names, *self.op_dtypes, *self.attention, *self.gemms])
         }
@@ -146,7 +153,7 @@ def observe(pipeline: DiffusionPipeline, call: Callable[[], object], *, steps: i
     targets = targets_of(pipeline)
     ops = OpCounter()
     rows: dict[str, tuple[torch.nn.Linear, list[int]]] = {}
-    scheduler = _SchedulerWatch(pipeline)
+    scheduler = SchedulerWatch(pipeline)
     processors = _ProcessorWatch()
     in_steps: dict[str, Counter[int]] = {}
     with ExitStack() as stack:
@@ -276,90 +283,6 @@ def _rows(
             handle.remove()
 
 
-class _SchedulerWatch:
-    """Sees how a call uses its schedulers: the pipeline's own, copies of it, and any other."""
-
-    def __init__(self, pipeline: DiffusionPipeline) -> None:
-        self.scheduler: Any = getattr(pipeline, "scheduler", None)
-        self.table_devices: dict[str, str] = {}
-        self.begin_index_after: int | None = None
-        self.lookups = 0
-        self.begins = 0
-        self.starts_at_first: bool | None = None
-        self.stepped: Counter[str] = Counter()
-        self.config: Mapping[str, object] = {}
-        self._pipeline = pipeline
-        self._setting = False
-        self._fresh: list[Any] = []  # schedulers that have not stepped since set_timesteps
-
-    def open(self) -> AbstractContextManager[None]:
-        own = {
-            "set_timesteps": self._set_timesteps,
-            "set_begin_index": self._set_begin_index,
-            "index_for_timestep": self._index_for_timestep,
-            "step": self._step,
-        }
-
-        def around(scheduler: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-            return functools.partial(own[name], scheduler, method)
-
-        return watch_schedulers(around, schedulers_of(self._pipeline).values(), own)
-
-    def seen(self) -> SchedulerCalls | None:
-        if self.scheduler is None:
-            return None
-        return SchedulerCalls(
-            self.table_devices,
-            self.begin_index_after,
-            self.begins,
-            self.lookups,
-            self.starts_at_first,
-            dict(self.stepped),
-            self.config,
-        )
-
-    def _set_timesteps(
-        self, scheduler: Any, method: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        self._setting = True
-        try:
-            result = method(*args, **kwargs)
-        finally:
-            self._setting = False
-        self._fresh.append(scheduler)
-        if scheduler is self.scheduler:
-            tables = {name: getattr(scheduler, name, None) for name in _TABLES}
-            self.table_devices = {
-                name: str(table.device)
-                for name, table in tables.items()
-                if isinstance(table, torch.Tensor)
-            }
-            self.begin_index_after = getattr(scheduler, "begin_index", None)
-        return result
-
-    def _set_begin_index(
-        self, _: Any, method: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        self.begins += not self._setting
-        return method(*args, **kwargs)
-
-    def _index_for_timestep(
-        self, _: Any, method: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        self.lookups += not self._setting
-        return method(*args, **kwargs)
-
-    def _step(self, scheduler: Any, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self.stepped[type(scheduler).__name__] += 1
-        self.config = dict(getattr(scheduler, "config", None) or {})
-        if any(scheduler is fresh for fresh in self._fresh):
-            self._fresh = [fresh for fresh in self._fresh if fresh is not scheduler]
-            timestep = args[1] if len(args) > 1 else kwargs.get("timestep")
-            at_first = timestep is not None and float(timestep) == float(scheduler.timesteps[0])
-            self.starts_at_first = at_first and self.starts_at_first is not False
-        return method(*args, **kwargs)
-
-
 def _aten_name(func: Any) -> str:
     """``"addmm"`` of the overload ``aten.addmm.default``; the name of a higher-order operator."""
     name: str = getattr(func, "overloadpacket", func).__name__
@@ -379,5 +302,20 @@ def _layout_of_input(
     return "patches" if kernel == list(stride) else "other"
 
 
-def _all_int8(tensors: list[torch.Tensor]) -> bool:
-    return bool(tensors) and all(t.dtype is torch.int8 for t in tensors)
+def _narrow_product(name: str, tensors: list[torch.Tensor]) -> str | None:
+    """``"int8"`` or ``"float8"`` for a matrix product in it, which else this op is not."""
+    if name in FLOAT8_GEMMS:
+        return "float8"
+    # `out_dtype` is how torchao multiplies int8 on CUDA.
+    all_int8 = bool(tensors) and all(t.dtype is torch.int8 for t in tensors)
+    return "int8" if name in INT8_GEMMS or (name == "out_dtype" and all_int8) else None
+
+
+def _narrow_kind(dtype: torch.dtype) -> str | None:
+    if dtype is torch.int8:
+        return "int8"
+    return "float8" if dtype.is_floating_point and dtype.itemsize == 1 else None
+
+
+def _plain(counted: Mapping[str, Counter[str]]) -> dict[str, Mapping[str, int]]:
+    return {key: dict(places) for key, places in counted.items()}

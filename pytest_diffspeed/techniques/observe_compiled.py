@@ -18,7 +18,7 @@ from ..adapters.module_state import COMPILED_CALL
 from ..adapters.torch_internals import Trace, around_calls, marked, trace
 from ..compilation.targets import outermost_marks
 from .observation import FUSED_ATTENTION, CompiledBlock, CompiledPart
-from .observe import ARITHMETIC, INT8_GEMMS
+from .observe import ARITHMETIC, FLOAT8_GEMMS, INT8_GEMMS
 from .targets import targets_of
 
 if TYPE_CHECKING:
@@ -110,19 +110,22 @@ def _bound_to(value: Any) -> object:
 def _part(
     seen: Trace, part: str, blocks: Mapping[str, CompiledBlock] | None = None
 ) -> CompiledPart:
-    arithmetic = ARITHMETIC | INT8_GEMMS
+    narrow = INT8_GEMMS | FLOAT8_GEMMS
+    arithmetic = ARITHMETIC | narrow
     eager = Counter(seen.outside.get(part, {}))
     if seen.graph_calls[part]:  # other backends do not mark their graphs
         eager.update(seen.between.get(part, {}))
-    attention = Counter(seen.all_ops.get(part, {}))
+    ops = Counter(seen.all_ops.get(part, {}))
     for block in (blocks or {}).values():
-        attention.update(block.attention)
+        ops.update(block.attention)
+        ops.update(block.narrow_products)
     return CompiledPart(
         calls=seen.calls[part],
         frames=dict(seen.frames.get(part, {})),
         resumed=seen.resumed[part],
         graph_calls=seen.graph_calls[part],
         eager_ops={name: n for name, n in sorted(eager.items()) if name in arithmetic},
-        attention={n: count for n, count in sorted(attention.items()) if n in FUSED_ATTENTION},
+        attention={n: count for n, count in sorted(ops.items()) if n in FUSED_ATTENTION},
+        narrow_products={n: count for n, count in sorted(ops.items()) if n in narrow},
         blocks=blocks or {},
     )

@@ -94,6 +94,8 @@ class Technique(ABC):
     is asked for only."""
     compiled_unit: ClassVar[str] = "component"
     """Of what techniques that compile expect one graph each."""
+    in_default_ladder: ClassVar[bool] = True
+    """Whether a ladder has it as a row of its own, alone, where nobody says which rows."""
     extra_warmup_calls: int = 0
     """Untimed calls between the first one and the proof of what was compiled."""
     needs: ClassVar[tuple[Feature, ...]] = ()

@@ -73,6 +73,21 @@ class WithTable(torch.nn.Module):
     forward = Denoiser.forward
 
 
+class Narrow(WithTable):
+    """Most of its weights are kept in 8 bits, and cast for each call of their layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = torch.nn.Parameter(torch.ones(64).to(torch.float8_e4m3fn), requires_grad=False)
+
+
+def test_weights_kept_in_8_bits_do_not_decide_the_dtype():
+    baseline, candidate = Denoiser(2.0), Narrow()
+    with teacher_forced(baseline, candidate):
+        baseline(torch.ones(1, 4), torch.tensor(3.0), {"text": [torch.ones(1)]}, False)
+    assert candidate.seen[0][0] == torch.bfloat16
+
+
 def test_a_few_parameters_in_float32_do_not_decide_the_dtype():
     baseline, candidate = Denoiser(2.0), WithTable()
     with teacher_forced(baseline, candidate):

@@ -26,6 +26,8 @@ MISFITS = {
     ("cpu_sigmas", "transformer"): "it sets the begin index itself, so there is nothing to gain",
     ("int8_dynamic", "unet"): r"its filter takes none of \d+ linear layers; .* multiply-adds",
     ("int8_dynamic", "transformer"): r"its filter takes none of \d+ linear layers",
+    ("fp8_dynamic", "unet"): r"its filter takes none of \d+ linear layers; .* multiply-adds",
+    ("fp8_dynamic", "transformer"): r"its filter takes none of \d+ linear layers",
     ("scheduler", "transformer"): "its model predicts flows",
     ("vae_slicing", "unet"): "its calls decode one image at a time, so there is nothing to slice",
     ("vae_slicing", "transformer"): "its calls decode one image at a time",

@@ -2,6 +2,7 @@
 
 import builtins
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,11 +21,7 @@ from pytest_diffspeed.common.errors import (
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.pipelines.call import PipelineCall
 from pytest_diffspeed.pipelines.sources import parse_source
-from pytest_diffspeed.techniques.catalog.quantization import (
-    Int8Dynamic,
-    Int8DynamicSdxl,
-    _by_flops,
-)
+from pytest_diffspeed.techniques.catalog.quantization import Int8Dynamic, Int8DynamicSdxl
 from pytest_diffspeed.techniques.int8_filter import (
     PUBLISHED_SDXL_LEFT,
     derived,
@@ -33,6 +30,7 @@ from pytest_diffspeed.techniques.int8_filter import (
 )
 from pytest_diffspeed.techniques.observation import LinearCalls, Observation
 from pytest_diffspeed.techniques.observe import OpCounter
+from pytest_diffspeed.techniques.quantized_linears import _by_flops
 from pytest_diffspeed.techniques.stacks import parse_stack
 from pytest_diffspeed.techniques.technique import KnownSlowWarning
 
@@ -136,9 +134,17 @@ def test_the_tensors_that_are_recognized_are_the_ones_that_are_made(default, mon
         def __init__(self, set_inductor_config=True, version=default):
             said.append((set_inductor_config, version))
 
-    monkeypatch.setattr(torchao_internals, "_names", lambda: (lambda *_, **__: None, Config, None))
+    names = SimpleNamespace(
+        quantize_=lambda *_, **__: None,
+        Int8DynamicActivationInt8WeightConfig=Config,
+        Int8WeightOnlyConfig=Config,
+        Float8WeightOnlyConfig=Config,
+    )
+    monkeypatch.setattr(torchao_internals, "_names", lambda: names)
     torchao_internals.quantize_int8_dynamic(torch.nn.Linear(8, 8), {""})
-    assert said == [(False, 2)]
+    torchao_internals.quantize_int8_weight_only(torch.nn.Linear(8, 8), {""})
+    torchao_internals.quantize_float8_weight_only(torch.nn.Linear(8, 8), {""})
+    assert said == [(False, 2)] * 3
 
 
 def test_two_presets_contradict_each_other():
@@ -172,7 +178,9 @@ def test_a_filter_that_matches_nothing_does_not_fit(pipeline, call, monkeypatch)
     expected = r"takes none of \d+ linear layers; the one with most FLOPs, unet\..*for a whim"
     with pytest.raises(IncompatibleError, match=expected):
         apply_stack(pipeline, "int8_dynamic_sdxl", call=call)
-    assert not any(torchao_internals.is_int8(m) for m in pipeline.unet.modules())
+    assert not any(
+        torchao_internals.is_quantized(m, "int8", dynamic=True) for m in pipeline.unet.modules()
+    )
 
 
 @quiet
@@ -189,13 +197,15 @@ def test_int8_weights_without_int8_products_are_noticed(pipeline, call, monkeypa
     def multiplies_in_floats(self, pipe, observe):
         original(self, pipe, observe)
         for module in pipe.unet.modules():
-            if torchao_internals.is_int8(module):
+            if torchao_internals.is_quantized(module, "int8", dynamic=True):
                 module.forward = lambda x, m=module: torch.nn.functional.linear(
                     x, m.weight.dequantize().to(x.dtype), m.bias
                 )
 
     monkeypatch.setattr(Int8DynamicSdxl, "apply_seen", multiplies_in_floats)
-    with pytest.raises(NotEffectiveError, match=r"\d+ int8 products of the unet in 2 steps, f"):
+    with pytest.raises(
+        NotEffectiveError, match=r"\d+ int8 products of the unet in 2 steps, f.*; too"
+    ):
         apply_stack(pipeline, "int8_dynamic_sdxl", call=call)
 
 
@@ -256,7 +266,7 @@ def test_int8_products_on_cuda_are_counted():
         watch.inside.append(("denoiser", "", False))
         out_dtype(torch.ops.aten.mm.default, torch.int32, a, a.t())
         torch.ops.aten._int_mm(a, a.t())
-    assert watch.parts()["denoiser"].int8_products == 2
+    assert watch.parts()["denoiser"].narrow_products == {"int8": {"": 2}}
     assert not watch.op_dtypes
 
 
@@ -268,7 +278,7 @@ def test_int8_products_that_torch_refuses_are_not_counted():
         with pytest.raises(RuntimeError):
             torch.ops.aten._int_mm(a, a)  # inner sizes differ
         a.float() @ a.t().float()
-    assert watch.parts()["denoiser"].int8_products == 0
+    assert not watch.parts()["denoiser"].narrow_products
     assert watch.op_dtypes == {"denoiser": {"torch.float32": 1}}
 
 

@@ -227,6 +227,24 @@ def test_int8_is_judged_by_op_and_kernel():
     assert not held("int8_dynamic", case(ops={"aten::mm": 3}, kernels={imma: 3}))
 
 
+def test_float8_is_judged_by_op_and_kernel():
+    hopper = "nvjet_qqtst_128x128_128x6_2x1_v_bz_TNT"
+    assert precision(hopper) == "float8" and is_product(hopper)
+    assert held("fp8_dynamic", case(ops={"aten::_scaled_mm": 3}, kernels={hopper: 3}))
+    assert not held("fp8_dynamic", case(ops={"aten::_scaled_mm": 3}, kernels={"sgemm_1": 3}))
+    assert not held("fp8_dynamic", case(ops={"aten::mm": 3}, kernels={hopper: 3}))
+
+
+@pytest.mark.parametrize("name", ["int8_weight_only", "fp8_weight_only", "layerwise_casting"])
+def test_weights_in_8_bits_are_judged_by_conversions(name):
+    plain = case("bf16", ops={"aten::addmm": 9, "aten::_to_copy": 2}, kernels={"sgemm_1": 9})
+    widened = case(f"bf16+{name}", ops={"aten::addmm": 9, "aten::_to_copy": 11}, kernels={})
+    widened.plain = {"bf16": plain}.__getitem__
+    assert held(name, widened)
+    widened.denoiser.ops["aten::_to_copy"] = 2
+    assert not held(name, widened)
+
+
 def test_every_technique_of_this_package_has_a_rule_and_every_family_a_negative():
     tried = [t for t in own_techniques().values() if t.family.name not in OF_THE_HOST]
     eager = {t.name for t in tried if t.family is not Family.COMPILE}

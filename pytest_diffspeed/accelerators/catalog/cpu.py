@@ -17,6 +17,7 @@ from ..features import (
     BFLOAT16,
     FAST_ATTENTION_IN_FLOAT32,
     FLASH_ATTENTION,
+    FLOAT8,
     INT8,
     INT8_OF_ANY_SHAPE,
 )
@@ -58,6 +59,7 @@ class Cpu(Accelerator):
             BFLOAT16,
             INT8,
             INT8_OF_ANY_SHAPE,
+            FLOAT8,
             FLASH_ATTENTION,
             FAST_ATTENTION_IN_FLOAT32,
         )

@@ -35,6 +35,7 @@ def _prove_dtype(
     But what a model itself keeps in float32, which the proof lists; and the VAE's with
     ``vae_upcast``, whose pipeline casts it to float32 for its calls, or keeps it there.
     """
+    from ...adapters.diffusers_layerwise import computed_in
     from ...pipelines.components import modules
 
     of_vae = {dtype_name, _FP32} if vae_upcast else {dtype_name}
@@ -44,7 +45,12 @@ def _prove_dtype(
     for component, part in modules(pipeline).items():
         kept = set(_islands(part, dtype_name))
         islands[component] = sorted(kept)
-        dtypes = {n: str(p.dtype) for n, p in part.named_parameters() if p.is_floating_point()}
+        stored = computed_in(part)  # what layerwise casting keeps in 8 bits between calls
+        dtypes = {
+            n: str(stored.get(n, p.dtype))
+            for n, p in part.named_parameters()
+            if p.is_floating_point()
+        }
         tensors += len(dtypes)
         allowed = of_vae if component == _VAE else {dtype_name}
         other = {

@@ -31,6 +31,7 @@ ORDERS = {
     "int8": (DEMO, "bf16+int8_dynamic"),
     "reads a value": (f"{HERE}:reads_a_value", "bf16"),
     "twice": (f"{HERE}:guided_twice", "bf16"),
+    "float8 on an A100": (DEMO, "bf16+fp8_dynamic"),
     "own compilation": (f"{HERE}:demo", "compile_elsewhere"),
     "small": ("random:DDPMPipeline", "fp32"),
     "every other call": (f"{HERE}:every_other_call", "fp32"),
@@ -176,6 +177,11 @@ def test_a_line_that_asks_for_a_value_is_named(answers):
     line = text[: text.index("the line of the fault")].count("\n") + 1
     said = answers["reads a value"]["refused"]
     assert f"tests/arms/gpu_cost/sources.py:{line} asks for a value" in said
+
+
+def test_float8_products_are_refused_where_the_gpu_has_none(answers):
+    why = "it needs compute capability 8.9, and this GPU has 8.0"
+    assert why in answers["float8 on an A100"]["refused"]
 
 
 def test_a_stack_that_does_not_exist_is_refused(answers):

@@ -14,7 +14,15 @@ from technique_evidence import RULES, Case, look
 from technique_negatives import Negative, encoder_left_in_fp32, set_precision
 from technique_pipelines import Tried
 
-IN_BF16 = ("channels_last", "int8_dynamic", "int8_dynamic_sdxl")
+IN_BF16 = (
+    "channels_last",
+    "fp8_dynamic",
+    "fp8_weight_only",
+    "int8_dynamic",
+    "int8_dynamic_sdxl",
+    "int8_weight_only",
+    "layerwise_casting",
+)
 """Techniques that are tried in 16 bits although float32 would do: where they are used."""
 OWN_PIPELINE = ("cpu_sigmas", "int8_dynamic_sdxl")
 """Techniques that are tried on a pipeline or a call of their own."""

@@ -166,6 +166,23 @@ def _int8(case: Case) -> Answer:
     return ops > 0 and named > 0, f"{said}; kernels {found}"
 
 
+def _float8(case: Case) -> Answer:
+    ops, found = case.denoiser.count("_scaled_mm", "_scaled_mm_v2"), case.denoiser.precisions()
+    said = f"{ops} _scaled_mm in a call of the denoiser"
+    if not case.cuda:
+        return ops > 0, said
+    named = found.get("float8", 0) or found.get("unknown", 0)
+    return ops > 0 and named > 0, f"{said}; kernels {found}"
+
+
+def _widened(case: Case) -> Answer:
+    """Weights in 8 bits are converted in each call, and nothing is multiplied in them."""
+    now, before = case.denoiser.count("_to_copy"), case.without.denoiser.count("_to_copy")
+    narrow = case.denoiser.count("_int_mm", "_scaled_mm", "_scaled_mm_v2")
+    said = f"{before} _to_copy in a call of the denoiser became {now}, {narrow} products in 8 bits"
+    return now > before and not narrow, said
+
+
 def _cpu_sigmas(case: Case) -> Answer:
     now, before = case.whole.count("nonzero"), case.without.whole.count("nonzero")
     reads = case.whole.count("_local_scalar_dense")
@@ -213,6 +230,10 @@ RULES: Mapping[str, Callable[[Case], Answer]] = {
     "fused_qkv": _fused_qkv,
     "int8_dynamic": _int8,
     "int8_dynamic_sdxl": _int8,
+    "int8_weight_only": _widened,
+    "fp8_dynamic": _float8,
+    "fp8_weight_only": _widened,
+    "layerwise_casting": _widened,
     "cpu_sigmas": _cpu_sigmas,
     "no_sdpa": _unfused(calls_sdpa=False),
     "sdpa_math": _unfused(calls_sdpa=True),

@@ -116,7 +116,7 @@ def _multiplied_in_floats() -> Iterator[None]:
     """Int8 weights, and products that torchao quietly computes in floating point."""
     import torch
 
-    from pytest_diffspeed.adapters.torchao_internals import is_int8
+    from pytest_diffspeed.adapters.torchao_internals import is_quantized
     from pytest_diffspeed.techniques.catalog.quantization import Int8Dynamic
 
     def forward(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -125,7 +125,7 @@ def _multiplied_in_floats() -> Iterator[None]:
 
     def instead(pipeline: Any) -> None:
         for layer in pipeline.unet.modules():
-            if is_int8(layer):
+            if is_quantized(layer, "int8", dynamic=True):
                 layer.forward = forward(layer)
 
     with _after(Int8Dynamic, "apply_seen", instead):

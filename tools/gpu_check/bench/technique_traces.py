@@ -26,6 +26,7 @@ _FIELDS = {
 # Of what precision a kernel multiplies, by the names that cuBLAS, cuDNN and CUTLASS give theirs;
 # the first that fits counts.  `s1688` is TF32 unless 16-bit inputs are named beside it.
 _PRECISIONS = (
+    ("float8", r"e4m3|e5m2|f8f8|nvjet_qq|fp8"),
     ("int8", r"i8816|i16832|imma|(?<![a-z])s8|u8s8|i8i8|int8"),
     ("bf16", r"bf16|bfloat16|nvjet_(sm\d+_)?t[a-z]{2}"),
     ("fp16", r"(?<![bt])f16|fp16|half|h16816|hgemm|h884|h1688|nvjet_(sm\d+_)?h[a-z]{2}"),
