@@ -272,20 +272,16 @@ VARIANTS = (
     Variant("tiles of 48 px", TECHNIQUE, tiles(48), passes="tiles", fails="lossless"),
     Variant("tiles of 32 px", TECHNIQUE, tiles(32), fails="tiles"),
     Variant("tiles of 48 px, no overlap", BROKEN, tiles(48, 0.0), fails="tiles"),
-    Variant("int8_weight_only", TECHNIQUE, stacked("bf16+int8_weight_only"), passes="int8"),
-    Variant("fp8_weight_only", TECHNIQUE, stacked("bf16+fp8_weight_only"), passes="w8a8"),
-    Variant("fp8_dynamic", TECHNIQUE, stacked("bf16+fp8_dynamic"), passes="w8a8"),
-    Variant(
-        "fp8_dynamic(granularity=row)",
-        TECHNIQUE,
-        stacked("bf16+fp8_dynamic(granularity=row)"),
-        passes="w8a8",
-    ),
-    Variant("layerwise_casting", TECHNIQUE, stacked("bf16+layerwise_casting"), passes="w8a8"),
-    Variant(
-        "layerwise_casting(storage=float8_e5m2)",
-        TECHNIQUE,
-        stacked("bf16+layerwise_casting(storage=float8_e5m2)"),
+    *(
+        Variant(stack.removeprefix("bf16+"), TECHNIQUE, stacked(stack), passes, "exact")
+        for stack, passes in (
+            ("bf16+int8_weight_only", "lossless"),
+            ("bf16+fp8_weight_only", "lossless"),
+            ("bf16+fp8_dynamic", "w8a8"),
+            ("bf16+fp8_dynamic(granularity=row)", "w8a8"),
+            ("bf16+layerwise_casting", "w8a8"),
+            ("bf16+layerwise_casting(storage=float8_e5m2)", "w8a8"),
+        )
     ),
     Variant("w8a8 per tensor", APPROXIMATION, w8a8_per_tensor, passes="w8a8"),
     Variant("int4 in groups of 32", APPROXIMATION, int4_groups, passes="int4"),

@@ -150,6 +150,8 @@ def test_the_preset_that_a_stack_gets_unless_another_is_named():
     assert preset("scheduler(DDIMScheduler)") == "fewer_steps"
     assert preset("bf16+vae_tiling") == preset("steps(10)+vae_tiling") == "tiles"
     assert preset("vae_slicing") == "lossless"
+    assert preset("bf16+fp8_dynamic+compile") == preset("layerwise_casting") == "w8a8"
+    assert preset("bf16+int8_weight_only") == preset("fp8_weight_only") == "lossless"
     assert preset("steps(10)", same_schedule=True) == "lossless"  # against the base of a branch
     assert preset("steps(10)", "exact") == "exact"
     assert preset("bf16+first_block_cache") == "cache"
