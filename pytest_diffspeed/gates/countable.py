@@ -7,25 +7,30 @@ from typing import TYPE_CHECKING, Any
 from ..arms.spec import ArmSpec
 from ..common.errors import UncountableError
 from ..techniques.stacks import BASELINE_NAME, Stack
-from ..techniques.technique import Family
+from ..techniques.technique import Family, Technique
 
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
     from .gate import GateContext
 
 NOT_SIMULATED = (Family.QUANTIZATION, Family.COMPILE)
-"""Techniques that change kernels only, and that a simulated GPU cannot run."""
+"""Families of techniques that change kernels only, and that a simulated GPU cannot run: those of
+them that run eager operations on plain tensors say so (``on_plain_tensors``)."""
 
 
 def simulable(context: GateContext) -> PreparedArm:
     """The candidate, without what cannot run on a simulated GPU: compiled code, int8 weights."""
     spec = context.candidate.spec
-    kept = [t.text for t in spec.stack.techniques() if t.family not in NOT_SIMULATED]
+    kept = [t.text for t in spec.stack.techniques() if not _not_simulated(t)]
     stack = Stack(tuple(kept) or (BASELINE_NAME,))
     if stack == spec.stack:
         context.candidate.require_unchanged()
         return context.candidate
     return context.session.arms.other(ArmSpec(spec.source, stack))
+
+
+def _not_simulated(technique: Technique) -> bool:
+    return technique.family in NOT_SIMULATED and not technique.on_plain_tensors
 
 
 def counted_with(stack: Stack, own: Stack) -> tuple[str | None, dict[str, Any]]:
@@ -49,7 +54,7 @@ def require_eager(stack: Stack) -> None:
     Raises:
         UncountableError: the stack compiles or quantizes.
     """
-    names = [t.name for t in stack.techniques() if t.family in NOT_SIMULATED]
+    names = [t.name for t in stack.techniques() if _not_simulated(t)]
     if names:
         raise UncountableError(
             f"memory of {stack} cannot be counted without a GPU: {' and '.join(names)} cannot run "

@@ -94,6 +94,9 @@ class Technique(ABC):
     is asked for only."""
     compiled_unit: ClassVar[str] = "component"
     """Of what techniques that compile expect one graph each."""
+    on_plain_tensors: ClassVar[bool] = False
+    """Of a technique that quantizes: whether the model still runs eager operations on plain tensors
+    with it, as a simulated GPU can."""
     in_default_ladder: ClassVar[bool] = True
     """Whether a ladder has it as a row of its own, alone, where nobody says which rows."""
     extra_warmup_calls: int = 0

@@ -42,6 +42,7 @@ class LayerwiseCasting(Technique):
     changes: ClassVar[frozenset[str] | None] = frozenset({"denoiser"})
     image_preset: ClassVar[str] = "w8a8"
     saves_memory: ClassVar[bool] = True
+    on_plain_tensors: ClassVar[bool] = True
     contradicts: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"compile": _ONE_GRAPH, "compile_max_autotune": _ONE_GRAPH}
     )
