@@ -7,13 +7,17 @@ from pytest_diffspeed import apply_stack
 from pytest_diffspeed.common.errors import (
     NotEffectiveError,
     NotUndoneError,
+    UncountableError,
     UnknownStackError,
 )
 from pytest_diffspeed.common.quiet import third_party
+from pytest_diffspeed.gates.countable import require_eager
 from pytest_diffspeed.pipelines.bare import why_not_bare
+from pytest_diffspeed.pipelines.components import modules
 from pytest_diffspeed.techniques.apply import running
 from pytest_diffspeed.techniques.catalog.layerwise_casting import LayerwiseCasting
 from pytest_diffspeed.techniques.stacks import parse_stack
+from pytest_diffspeed.timing.simulated_memory import simulated_peak
 from tests.techniques import two_experts
 
 STACK = "layerwise_casting"
@@ -64,6 +68,26 @@ def test_both_experts_are_cast_and_the_vae_is_not():
     assert {figures[name]["layers"] for name in ("transformer", "transformer_2")} == {7}
     assert pipeline.transformer_2.conv_mid.weight.dtype is torch.float8_e5m2
     assert pipeline.vae.dtype is torch.float32
+
+
+def test_its_memory_is_counted_on_the_simulated_gpu():
+    require_eager(parse_stack("bf16+layerwise_casting"))
+    with pytest.raises(UncountableError, match="int8_weight_only cannot run on a simulated one"):
+        require_eager(parse_stack("bf16+int8_weight_only"))
+    plain, cast = two_experts.build(), two_experts.build()
+    applied = apply_stack(cast, STACK, call=two_experts.call)
+    images = []
+    with third_party(), running(applied.stack):
+        images.append(two_experts.call(cast))
+        plain_peak, peak = (
+            simulated_peak(lambda p=pipeline: two_experts.call(p), modules(pipeline))
+            for pipeline in (plain, cast)
+        )
+        images.append(two_experts.call(cast))
+    saved = applied.proofs[-1].figures["weight_bytes_before"]
+    saved -= applied.proofs[-1].figures["weight_bytes"]
+    assert plain_peak.weight_bytes - peak.weight_bytes == saved
+    assert torch.equal(*images)  # counting left the weights where they were
 
 
 def test_it_cannot_be_undone_and_says_why():
