@@ -58,6 +58,11 @@ def test_what_is_quantized_already_is_not_quantized_again():
     for pair in ("int8_weight_only+fp8_weight_only", "int8_dynamic+int8_weight_only"):
         with pytest.raises(UnknownStackError, match="both of the family 'quantization'"):
             parse_stack(pair)
+    for offload in ("group_offload", "model_offload"):
+        with pytest.raises(
+            UnknownStackError, match="quantized weights are made of several tensors"
+        ):
+            parse_stack(f"fp8_weight_only+{offload}")
 
 
 @BOTH

@@ -45,8 +45,11 @@ class _Offload(Technique):
             "compile": _COMPILED,
             "compile_max_autotune": _COMPILED,
             "compile_regional": _COMPILED,
+            "fp8_dynamic": _QUANTIZED,
+            "fp8_weight_only": _QUANTIZED,
             "int8_dynamic": _QUANTIZED,
             "int8_dynamic_sdxl": _QUANTIZED,
+            "int8_weight_only": _QUANTIZED,
         }
     )
 
