@@ -227,7 +227,7 @@ def _inside(ops: OpCounter, part: str, module: torch.nn.Module) -> Iterator[None
 
 @contextmanager
 def _calls(
-    part: str, module: torch.nn.Module, scheduler: _SchedulerWatch, found: dict[str, Counter[int]]
+    part: str, module: torch.nn.Module, scheduler: SchedulerWatch, found: dict[str, Counter[int]]
 ) -> Iterator[None]:
     """Count the calls of ``module`` by how many steps ended before."""
 

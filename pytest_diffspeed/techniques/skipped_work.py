@@ -56,7 +56,7 @@ def require_the_rest(text: str, before: Observation, seen: Observation) -> None:
     """What ran is of the kinds that ran without the cache, for which the others were proven.
 
     Raises:
-        NotEffectiveError: a dtype, a kind of attention or an int8 product came or went.
+        NotEffectiveError: a dtype, a kind of attention, products or weights in 8 bits came or went.
     """
     for part in before.denoisers:
         was, now = before.part(part), seen.part(part)
@@ -66,5 +66,9 @@ def require_the_rest(text: str, before: Observation, seen: Observation) -> None:
                 f"{text}: expected what is computed to be computed as without it, found "
                 f"{listed(sorted(new))} in the {part}, for which the rest was not proven"
             )
-        if was.int8_products and not now.int8_products:
-            raise NotEffectiveError(f"{text}: expected int8 products in the {part}, found none")
+        for kind in was.narrow_products.keys() - now.narrow_products.keys():
+            raise NotEffectiveError(f"{text}: expected {kind} products in the {part}, found none")
+        for kind in was.widened.keys() - now.widened.keys():
+            raise NotEffectiveError(
+                f"{text}: expected weights converted from {kind} in the {part}, found none"
+            )

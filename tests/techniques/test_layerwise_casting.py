@@ -97,15 +97,10 @@ def test_it_cannot_be_undone_and_says_why():
         LayerwiseCasting().undo(object())
 
 
-@pytest.mark.parametrize("other", ["compile", "compile_max_autotune"])
+@pytest.mark.parametrize("other", ["compile", "compile_max_autotune", "compile_regional"])
 def test_it_is_not_compiled(other):
     with pytest.raises(UnknownStackError, match="dynamo traces none of that into one graph"):
         parse_stack(f"{other}+layerwise_casting")
-
-
-def test_nor_by_a_compilation_that_it_does_not_know():
-    why = LayerwiseCasting().incompatible_with_stack((STACK, "compile_elsewhere"), None)
-    assert "use fp8_weight_only or int8_weight_only" in why
 
 
 def test_that_dynamo_does_not_trace_it_is_still_so(flux, fresh_dynamo):

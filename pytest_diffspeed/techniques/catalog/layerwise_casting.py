@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-    from ...accelerators.device import Device
-
 _ENABLE = "enable_layerwise_casting"
 _ONE_GRAPH = (
     "diffusers casts a layer inside of its own call by `module.to()`, which makes new parameters, "
@@ -43,8 +41,8 @@ class LayerwiseCasting(Technique):
     image_preset: ClassVar[str] = "w8a8"
     saves_memory: ClassVar[bool] = True
     on_plain_tensors: ClassVar[bool] = True
-    contradicts: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"compile": _ONE_GRAPH, "compile_max_autotune": _ONE_GRAPH}
+    contradicts_families: ClassVar[Mapping[Family, str]] = MappingProxyType(
+        {Family.COMPILE: _ONE_GRAPH}
     )
     parameters: ClassVar[Mapping[str, Parameter]] = MappingProxyType(
         {
@@ -62,10 +60,6 @@ class LayerwiseCasting(Technique):
             if not callable(getattr(model, _ENABLE, None)):
                 return f"its {name} has no {_ENABLE}, which models of diffusers have"
         return why_unusable()
-
-    def incompatible_with_stack(self, names: tuple[str, ...], device: Device) -> str | None:
-        # Those that `contradicts` does not know by name.
-        return _ONE_GRAPH if any(name.startswith("compile") for name in names) else None
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         import torch
