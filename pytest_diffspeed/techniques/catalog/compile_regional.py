@@ -26,9 +26,9 @@ class CompileRegional(Compile):
     """``block.compile(fullgraph=True)`` of each repeated block, with the guide's flags.
 
     A model of many blocks of one kind compiles for as long as one of them takes: dynamo keeps what
-    it compiled with the code of the class, and all instances run it.  The VAE has no blocks that
-    diffusers would compile so, and compiling its decode as a whole would take longer than all of
-    the denoiser's blocks; it stays eager, as in diffusers' recipe.
+    it compiled with the code of the class, and all instances run it.  The VAE stays eager,
+    as in diffusers' recipe: it has no blocks that diffusers would compile so, and its decode as a
+    whole would be one more long compilation.
 
     No mode that records CUDA graphs: a graph is recorded for the weights of each instance, so
     nothing would be shared any more.
