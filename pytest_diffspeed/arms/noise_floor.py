@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from ..evidence.key import COMPONENT_CALLS, EvidenceKey
 from ..evidence.noise import KnownFloor, NoiseMemory
 from ..evidence.tree import commit
+from ..techniques.stacks import FP32
 from ..timing.arm import TimedArm
 from ..timing.noise import measure_noise
 from .session import Session
 
 if TYPE_CHECKING:
+    from ..techniques.stacks import Stack
     from .prepared_arm import PreparedArm
 
 
@@ -21,6 +23,7 @@ def noise_floor_of(
     source: str,
     unit: str,
     *,
+    stack: Stack = FP32,
     beside: Sequence[TimedArm] = (),
     seed: int = 0,
     alone: Callable[[PreparedArm], TimedArm] | None = None,
@@ -31,6 +34,7 @@ def noise_floor_of(
         session: the session.
         source: of the pipeline.
         unit: what of a call is timed.
+        stack: the baseline has the adapters that it carries.
         beside: arms of this process that are to be compared, the baseline's among them or not;
             where it is timed now, they are called as often as it is.
         seed: of the order of these calls.
@@ -39,16 +43,17 @@ def noise_floor_of(
     Raises:
         MeasurementError: an arm could not be timed.
     """
-    baseline = session.arms.baseline(source)
+    baseline = session.arms.baseline(source, stack)
     key = EvidenceKey(
         {
             "commit": commit(session.rootdir) or vars(session.tree),
             "source": source,
-            "weights": session.arms.weights(source),
+            "weights": session.arms.weights(source, stack),
             "inputs": baseline.call.inputs(),
             "unit": unit,
             "environment": session.environment(),
             **({} if alone is None else {"pair": COMPONENT_CALLS}),
+            **({} if stack.baseline == FP32 else {"stack": stack.baseline.name}),
         }
     )
 

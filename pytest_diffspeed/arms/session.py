@@ -63,7 +63,9 @@ class Session:
         self.arms = ArmStore(
             Builder(device, steps=options.steps, prompts=options.prompts), self.journal, progress
         )
-        self.workers = Workers(options, device, base, self.arms.weights, self.journal, progress)
+        self.workers = Workers(
+            options, device, base, self.arms.source_weights, self.journal, progress
+        )
 
     def workdir(self) -> Path:
         return workdir(self.rootdir)

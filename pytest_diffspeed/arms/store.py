@@ -16,7 +16,7 @@ from ..pipelines.components import modules, weights_fingerprint
 from ..pipelines.sources import PipelineSource, parse_source
 from ..records.journal import Journal
 from ..techniques.apply import undo_stack
-from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
+from ..techniques.stacks import FP32, Stack
 from ..techniques.targets import targets_of
 from ..techniques.technique import Family
 from .builder import Builder
@@ -44,18 +44,29 @@ class ArmStore:
         self._builder = builder
         self._journal = journal
         self._progress = progress
-        self._baselines: dict[str, _Baseline] = {}
+        self._baselines: dict[ArmSpec, _Baseline] = {}
         self._others: dict[ArmSpec, PreparedArm] = {}
         self._shared_with_baseline: dict[ArmSpec, frozenset[str]] = {}
         self._spare: tuple[ArmSpec, DiffusionPipeline] | None = None
 
-    def baseline(self, source: str) -> PreparedArm:
-        """The fp32 pipeline of a source; built once a session."""
-        return self._baseline(source).prepared
+    def baseline(self, source: str, stack: Stack = FP32) -> PreparedArm:
+        """The fp32 pipeline of a source, with the adapters that ``stack`` carries; built once a
+        session.
+        """
+        return self._baseline(source, stack).prepared
 
-    def weights(self, source: str) -> dict[str, str]:
-        """A digest of the weights of each component of a source's pipeline."""
-        return self._baseline(source).fingerprint
+    def weights(self, source: str, stack: Stack = FP32) -> dict[str, str]:
+        """A digest of the weights of each component of a source's pipeline, those of the adapters
+        that ``stack`` carries included.
+        """
+        baseline = self._baseline(source, stack)
+        if baseline.prepared.spec.stack == FP32:
+            return baseline.fingerprint
+        return weights_fingerprint(baseline.prepared.pipeline)
+
+    def source_weights(self, spec: ArmSpec) -> dict[str, str]:
+        """The same of what the source of an arm gives, before any adapter is loaded."""
+        return self._baseline(spec.source, spec.stack).fingerprint
 
     def prepare(self, spec: ArmSpec) -> PreparedArm:
         """A fresh copy of the source's pipeline with the stack applied and proven.
@@ -66,7 +77,7 @@ class ArmStore:
             SourceError: the source gave no pipeline, or one with other weights than before.
             MissingHardwareError, IncompatibleError, NotEffectiveError: see :func:`apply_stack`.
         """
-        baseline = self._baseline(spec.source)
+        baseline = self._baseline(spec.source, spec.stack)
         if spec.is_baseline:
             return baseline.prepared
         with self._phase(spec):
@@ -88,7 +99,7 @@ class ArmStore:
     def other(self, spec: ArmSpec) -> PreparedArm:
         """An arm that a gate compares with; kept until the candidate of the test is released."""
         if spec.is_baseline:
-            return self.baseline(spec.source)
+            return self.baseline(spec.source, spec.stack)
         if spec not in self._others:
             self._others[spec] = self.prepare(spec)
         return self._others[spec]
@@ -118,17 +129,22 @@ class ArmStore:
             with third_party():
                 torch.compiler.reset()
 
-    def _baseline(self, source_text: str) -> _Baseline:
-        if source_text not in self._baselines:
+    def _baseline(self, source_text: str, stack: Stack) -> _Baseline:
+        spec = ArmSpec(source_text, stack.baseline)
+        if spec not in self._baselines:
             source = parse_source(source_text)
-            spec = ArmSpec(source_text, parse_stack(BASELINE_NAME))
+            # That without adapters, if it is there: what none is loaded into is in memory once.
+            bare = self._baselines.get(ArmSpec(source_text, FP32))
             with self._phase(spec):
-                pipeline = source.build()
+                shared = {} if bare is None else _shared(bare.prepared.pipeline, spec.stack)
+                pipeline = source.build(shared=shared)
                 fingerprint = weights_fingerprint(pipeline)
+                if bare is not None:
+                    _require_own_parts(spec, bare.prepared.pipeline, pipeline)
                 self._builder.to_device(pipeline, source_text)
                 prepared = self._applied(spec, pipeline, self._builder.call(source, pipeline))
-            self._baselines[source_text] = _Baseline(source, prepared, fingerprint)
-        return self._baselines[source_text]
+            self._baselines[spec] = _Baseline(source, prepared, fingerprint)
+        return self._baselines[spec]
 
     def _undone(self, source: str, shared: set[str]) -> DiffusionPipeline | None:
         """The pipeline of the last candidate, undone, if it may be used again.

@@ -39,14 +39,16 @@ if TYPE_CHECKING:
 
 
 class Workers:
-    """Starts worker processes for the arms of a session; ``weights`` tells those of a source."""
+    """Starts worker processes for the arms of a session; ``weights`` tells those that the source of
+    an arm gives.
+    """
 
     def __init__(
         self,
         options: Options,
         device: Device,
         base: Base | None,
-        weights: Callable[[str], Mapping[str, str]],
+        weights: Callable[[ArmSpec], Mapping[str, str]],
         journal: Journal,
         progress: Progress,
     ) -> None:
@@ -83,7 +85,7 @@ class Workers:
             for number, arms in enumerate(workers):
                 for arm, own in zip(arms, prepared, strict=True):
                     self._write_worker(arm, own.spec, number)
-                    if arm.weights != self._weights(own.spec.source):
+                    if arm.weights != self._weights(own.spec):
                         raise MeasurementError(
                             f"the worker process of {arm.name} built {own.spec.source!r} with "
                             "other weights than this process; seed the source"

@@ -23,11 +23,13 @@ from ..pipelines.sources import FactorySource, parse_source
 from ..similarity import SimilarityReport
 from ..similarity.presets import HIGHER_IS_BETTER
 from ..similarity.report import NOUNS
+from ..techniques.stacks import FP32
 from .compare_outputs import Outputs, compare_outputs, findings_of
 
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
     from ..arms.session import Session
+    from ..techniques.stacks import Stack
 
 LEAST_IMAGES = 8
 """Fewer say little about the worst image that a technique makes."""
@@ -64,8 +66,14 @@ class BaselineImages:
         return [case.seed for case in self.cases]
 
 
-def reference(session: Session, source: str) -> BaselineImages:
-    """The images of a source's baseline, at least 8, and their floor.
+def baseline_of(session: Session, candidate: PreparedArm) -> PreparedArm:
+    """What the images of ``candidate`` are compared with."""
+    return session.arms.baseline(candidate.spec.source, candidate.spec.stack)
+
+
+def reference(session: Session, source: str, stack: Stack = FP32) -> BaselineImages:
+    """The images of a source's baseline, at least 8, and their floor; it has the adapters that
+    ``stack`` carries.
 
     From this session's memory, else from ``.diffspeed/baseline-images/`` if every byte of the
     weights, the inputs, the versions of the code and the device are the same, else drawn.
@@ -73,10 +81,11 @@ def reference(session: Session, source: str) -> BaselineImages:
     Raises:
         MeasurementError: the baseline draws broken images.
     """
-    known: BaselineImages | None = session.memo.get(("baseline images", source))
+    memo = "baseline images", source, stack.baseline
+    known: BaselineImages | None = session.memo.get(memo)
     if known is not None:
         return known
-    baseline = session.arms.baseline(source)
+    baseline = session.arms.baseline(source, stack)
     cases = image_cases(baseline.call.defaults, LEAST_IMAGES)
     cache = BaselineImageCache(session.workdir() / "baseline-images")
     key = _key(session, baseline, cases)
@@ -84,7 +93,7 @@ def reference(session: Session, source: str) -> BaselineImages:
     if made is None:
         made = _draw_all(session, baseline, cases)
         cache.save(key, _to_arrays(made))
-    session.memo["baseline images", source] = made
+    session.memo[memo] = made
     return made
 
 
@@ -290,6 +299,8 @@ def _key(session: Session, baseline: PreparedArm, cases: tuple[Case, ...]) -> Ev
                 "deterministic": torch.are_deterministic_algorithms_enabled(),
             },
             "environment": session.environment(),
+            # The weights do not say by how much an adapter's share is multiplied.
+            **({} if baseline.spec.stack == FP32 else {"stack": baseline.spec.stack.name}),
         }
     )
 

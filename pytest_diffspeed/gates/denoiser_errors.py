@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..common.errors import MeasurementError
 from ..pipelines.entries import FORWARD
 from ..pipelines.parts import named_parts
-from .baseline_images import draw
+from .baseline_images import baseline_of, draw
 
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
@@ -36,7 +36,7 @@ def denoiser_errors(
     from ..adapters.diffusers_internals import stateful_hooks
     from ..similarity import teacher_forced
 
-    baseline = session.arms.baseline(candidate.spec.source)
+    baseline = baseline_of(session, candidate)
     theirs = named_parts(candidate.pipeline)
     seen: list[list[float]] = []
     notes = []

@@ -14,6 +14,7 @@ from ..common.errors import MeasurementError, UsageError
 if TYPE_CHECKING:
     from ..arms.prepared_arm import PreparedArm
     from ..arms.session import Session
+    from ..arms.spec import ArmSpec
     from ..gates.compare_outputs import Outputs
     from ..pipelines.cases import Case
 
@@ -41,7 +42,7 @@ def _compared(candidate: PreparedArm, session: Session, row: dict[str, Any]) -> 
     from ..gates.compare_outputs import compare_outputs
 
     candidate.require_unchanged()
-    cases, theirs = _of_baseline(candidate.spec.source, session, row)
+    cases, theirs = _of_baseline(candidate.spec, session, row)
     if session.options.ladder == QUICK and len(cases) * row["call_s"] > TIMES_SLOWER * BUDGET_S:
         raise MeasurementError(
             f"a call with {candidate.spec.stack} takes {row['call_s']:.3g} s, too long for "
@@ -72,9 +73,10 @@ def _compared(candidate: PreparedArm, session: Session, row: dict[str, Any]) -> 
 
 
 def _of_baseline(
-    source: str, session: Session, row: dict[str, Any]
+    spec: ArmSpec, session: Session, row: dict[str, Any]
 ) -> tuple[tuple[Case, ...], Outputs]:
-    """The cases and what the baseline draws of them: the same for all rows of a source.
+    """The cases and what the baseline draws of them: the same for all rows of a source,
+    but for those with an adapter.
 
     Raises:
         UsageError: images of this source say nothing.
@@ -84,10 +86,11 @@ def _of_baseline(
     from ..gates.catalog.similarity import ImageSimilarity, SimilarityGate
     from ..pipelines.cases import image_cases
 
-    unfit = SimilarityGate().unfit(ImageSimilarity.from_arguments(), source)
+    unfit = SimilarityGate().unfit(ImageSimilarity.from_arguments(), spec.source)
     if unfit is not None:
         raise UsageError(unfit)
-    known: tuple[tuple[Case, ...], Outputs] | None = session.memo.get((_MEMO, source))
+    memo = _MEMO, spec.source, spec.stack.baseline
+    known: tuple[tuple[Case, ...], Outputs] | None = session.memo.get(memo)
     if known is not None:
         return known
     number = LEAST_IMAGES
@@ -99,9 +102,9 @@ def _of_baseline(
                 f"a call of the baseline takes {call_s:.3g} s, and the quick ladder draws images "
                 f"for {BUDGET_S:g} s a row; --diffspeed-ladder=full draws {LEAST_IMAGES} in each"
             )
-    baseline = session.arms.baseline(source)
+    baseline = session.arms.baseline(spec.source, spec.stack)
     cases = image_cases(baseline.call.defaults, number)[:number]
     with session.shared_device():
         found = cases, draw(session, baseline, cases)
-    session.memo[_MEMO, source] = found
+    session.memo[memo] = found
     return found

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ..arms.spec import ArmSpec
 from ..common.errors import MeasurementError
 from ..records.verdict import VerdictKind
-from ..techniques.stacks import BASELINE_NAME, parse_stack
 from .steps import ResolvedStep
 
 if TYPE_CHECKING:
@@ -73,7 +72,9 @@ def measure_row(
             seed = random.SystemRandom().randrange(2**32)
             # Arms of workers are warmed up there.
             beside = instances[0] if session.options.instances_of_arm() == 1 else ()
-            row |= noise_floor_of(session, source, "call", beside=beside, seed=seed).figures()
+            row |= noise_floor_of(
+                session, source, "call", stack=stack, beside=beside, seed=seed
+            ).figures()
             SpeedupMeasurement(
                 instances,
                 [Hypothesis(1.0, n, len(arms), precision=PRECISION) for n in range(len(arms))],
@@ -104,7 +105,7 @@ def arms_of_row(
     """The baseline, the step before if there is one, and the candidate; and what a row calls its
     ratios to those before it.
     """
-    baseline = ArmSpec(candidate.spec.source, parse_stack(BASELINE_NAME))
+    baseline = ArmSpec(candidate.spec.source, candidate.spec.stack.baseline)
     arms = [session.arms.other(baseline), *([] if previous is None else [previous]), candidate]
     return arms, ["over_baseline", "over_previous"][: len(arms) - 1]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..common.errors import UnknownStackError
+from ..common.text import listed
 from ..techniques.registry import techniques
 from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
 
@@ -67,8 +68,8 @@ def steps_of(stacks: Sequence[Stack]) -> tuple[Step, ...]:
     steps = tuple(Step(stack) for stack in stacks if not stack.is_baseline)
     if not steps:
         raise UnknownStackError(
-            f"--diffspeed-techniques names {BASELINE_NAME} only, which every row of the ladder is "
-            "compared with; name another stack"
+            f"--diffspeed-techniques names {listed([one.name for one in stacks])} only, which "
+            "every row of the ladder is compared with; name another stack"
         )
     return steps
 

@@ -37,9 +37,10 @@ def session_of(config: pytest.Config) -> Session:
 class DiffspeedHandle:
     """What the ``diffspeed`` fixture gives: the session's device and options, to use in a body."""
 
-    def __init__(self, session: Session, source: str) -> None:
+    def __init__(self, session: Session, source: str, stack: Stack) -> None:
         self._session = session
         self._source = source
+        self._stack = stack
 
     @property
     def device(self) -> str:
@@ -49,7 +50,7 @@ class DiffspeedHandle:
     @property
     def baseline(self) -> PreparedArm:
         """The fp32 arm: its ``pipeline``, the fixed ``call`` and its proofs."""
-        return self._session.arms.baseline(self._source)
+        return self._session.arms.baseline(self._source, self._stack)
 
     def run(self, pipeline: DiffusionPipeline, **changes: Any) -> Any:
         """Call ``pipeline`` with the session's fixed prompt, seed, steps and latents.
@@ -127,9 +128,11 @@ def optimized_pipeline(_prepared: PreparedArm) -> Iterator[DiffusionPipeline]:
 
 @pytest.fixture
 def baseline_pipeline(request: pytest.FixtureRequest) -> Iterator[DiffusionPipeline]:
-    """The pipeline in true fp32, eager; built once a session."""
+    """The pipeline in true fp32, eager, with the adapters of this test's stack; built once a
+    session.
+    """
     with _in_one_sentence():
-        prepared = session_of(request.config).arms.baseline(_source(request))
+        prepared = session_of(request.config).arms.baseline(_source(request), _stack(request))
     from ..techniques.apply import defined_state
 
     with defined_state(prepared.spec.stack):
@@ -139,7 +142,7 @@ def baseline_pipeline(request: pytest.FixtureRequest) -> Iterator[DiffusionPipel
 @pytest.fixture
 def diffspeed(request: pytest.FixtureRequest) -> DiffspeedHandle:
     """The session's device, options and measuring functions, for imperative use."""
-    return DiffspeedHandle(session_of(request.config), _source(request))
+    return DiffspeedHandle(session_of(request.config), _source(request), _stack(request))
 
 
 @contextmanager
@@ -156,6 +159,15 @@ def _in_one_sentence() -> Iterator[None]:
         raise pytest.fail.Exception(sentence, pytrace=False) from None
     except DiffspeedError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+def _stack(request: pytest.FixtureRequest) -> Stack:
+    """That of the test; fp32 of one that runs with none."""
+    from ..techniques.stacks import FP32
+
+    callspec = getattr(request.node, "callspec", None)
+    spec: ArmSpec | None = None if callspec is None else callspec.params.get("_arm_spec")
+    return FP32 if spec is None else spec.stack
 
 
 def _source(request: pytest.FixtureRequest) -> str:

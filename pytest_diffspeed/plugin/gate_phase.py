@@ -104,7 +104,7 @@ def _stopped(item: pytest.Item, records: list[dict[str, Any]]) -> list[dict[str,
 
 def _save_picture(test: str, session: Session, candidate: PreparedArm) -> Path | None:
     """A picture of what the test's arm and the baseline drew last, where both drew images."""
-    baseline = session.arms.baseline(candidate.spec.source)
+    baseline = session.arms.baseline(candidate.spec.source, candidate.spec.stack)
     first, second = baseline.images(), candidate.images()
     if first is None or second is None or first.shape != second.shape:
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from ..gates.marker import GateMarker
-from ..techniques.stacks import BASELINE_NAME, Stack, parse_stack
+from ..techniques.stacks import Stack
 
 
 @dataclass(frozen=True)
@@ -24,4 +24,4 @@ class Plan:
     def previous(self, stack: Stack) -> Stack:
         """The stack before ``stack`` in the marker; before the first comes the baseline."""
         position = self.stacks.index(stack)
-        return self.stacks[position - 1] if position else parse_stack(BASELINE_NAME)
+        return self.stacks[position - 1] if position else stack.baseline

@@ -1,7 +1,7 @@
 """Arguments of techniques, as in ``compile(mode=reduce-overhead)``: read and written in one way.
 
 Values are numbers, ``True``, ``False``, ``None`` and words; a word needs quotes only where it holds
-something else than letters, digits and ``_ . -``.
+something else than letters, digits and ``_ . - /``, or begins as no name and no path does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from ..common.errors import UnknownStackError, UsageError, nearest
 
 Value = str | int | float | bool | None
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_WORD = re.compile(r"([A-Za-z_]|\.{0,2}/)[A-Za-z0-9_./-]*")
+"""A name, or a path: ``adapters/ink.safetensors``, ``../ink``, ``owner/repository``."""
 _CALL = re.compile(r"\s*([^\s()]+)\s*\((.*)\)\s*", re.DOTALL)
 _PLAIN_CONSTANTS = ("True", "False", "None")
 _KINDS = {str: "a word", int: "a whole number", float: "a number", bool: "True or False"}
@@ -72,7 +74,7 @@ def name_and_arguments(text: str) -> tuple[str, list[tuple[str | None, Value]]]:
     found: list[tuple[str | None, Value]] = []
     for piece in split(inside, ",") if inside.strip() else []:
         key, equals, value = piece.partition("=")
-        if equals and _WORD.fullmatch(key.strip()):
+        if equals and _NAME.fullmatch(key.strip()):
             found.append((key.strip(), _value(name, value)))
         else:
             found.append((None, _value(name, piece)))
@@ -91,7 +93,7 @@ def _value(name: str, text: str) -> Value:
         return value
     raise UnknownStackError(
         f"{name}({text}): an argument is a number, True, False, None or a word, and a word with "
-        "other letters than A-Z, 0-9, '_', '.' and '-' stands in quotes"
+        "other letters than A-Z, 0-9, '_', '.', '-' and '/' stands in quotes"
     )
 
 

@@ -16,7 +16,8 @@ BASELINE_NAME = "fp32"
 
 @dataclass(frozen=True)
 class Stack:
-    """Techniques in canonical order.  The baseline is the stack ``fp32``.
+    """Techniques in canonical order.  The baseline is the stack ``fp32``; of a stack that carries
+    an adapter it is ``lora(…)``, the same model in fp32.
 
     ``fp32`` is what a stack without another precision runs in, so ``fp32+compile`` and ``compile``
     are the same stack, called ``compile``.
@@ -37,8 +38,15 @@ class Stack:
         return tuple(part.partition("(")[0] for part in self.parts)
 
     @property
+    def baseline(self) -> Stack:
+        """What it is compared with: fp32, with the adapters that it carries."""
+        kept = (technique.in_baseline for technique in self.techniques())
+        return Stack(tuple(text for text in kept if text is not None) or (BASELINE_NAME,))
+
+    @property
     def is_baseline(self) -> bool:
-        return self.parts == (BASELINE_NAME,)
+        """Whether it is fp32, with adapters or without."""
+        return self == self.baseline
 
     def techniques(self) -> tuple[Technique, ...]:
         """The technique objects, in the order in which they are applied."""
@@ -73,10 +81,16 @@ class Stack:
         return self.name
 
 
+FP32 = Stack((BASELINE_NAME,))
 PREVIOUS = Stack(("previous",))
 """Stands for "the stack before this one in the test's marker", in ``over="previous"`` only."""
 BASE = Stack(("base",))
 """Stands for "the same stack in the base that this tree is compared with", in ``over="base"``."""
+
+
+def meant_by(over: Stack, stack: Stack) -> Stack:
+    """What ``stack`` is compared with where ``over`` was written: ``fp32`` is its baseline."""
+    return stack.baseline if over == FP32 else over
 
 
 def parse_stack(text: str) -> Stack:

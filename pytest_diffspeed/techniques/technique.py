@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 class Family(IntEnum):
     """Families in the canonical order in which a stack is applied, whatever order was written.
 
-    The order is forced by what each does: projections are fused before they are quantized,
-    weights are cast before either, a scheduler is there before anything is changed on it, a cache
-    wraps the blocks as they will run, tiles and slices change how often the VAE runs and nothing
-    in it, offloading moves the weights that all others have left, and compilation comes last
-    because it freezes what it sees.
+    The order is forced by what each does: an adapter is part of the model, so all that follows is
+    done to it too (its products are cast and quantized, or merged before the weights are rounded);
+    projections are fused before they are quantized, weights are cast before either, a scheduler is
+    there before anything is changed on it, a cache wraps the blocks as they will run, tiles and
+    slices change how often the VAE runs and nothing in it, offloading moves the weights that all
+    others have left, and compilation comes last because it freezes what it sees.
     """
 
+    ADAPTERS = 0
     PRECISION = 1
     LAYOUT = 2
     PROJECTIONS = 3
@@ -138,6 +140,15 @@ class Technique(ABC):
     @property
     def call_steps(self) -> int | None:
         """How many denoising steps a call is asked for; ``None``: as many as the baseline's."""
+        return None
+
+    @property
+    def in_baseline(self) -> str | None:
+        """How the baseline has it too, as a stack has it; ``None``: the baseline does without.
+
+        What makes the model another one and not a faster one is in both arms, so that ratios and
+        images are about the rest of the stack.
+        """
         return None
 
     @property

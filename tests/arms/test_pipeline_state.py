@@ -35,7 +35,7 @@ NAMES = [
     # A call of one step has nothing to reuse; tests/techniques/test_caches.py looks at these.
     if name not in CUDA_ONLY and t.family is not Family.CACHE
 ]
-MISFITS = {("no_sdpa", FLUX), ("scheduler", FLUX)}
+MISFITS = {("no_sdpa", FLUX), ("scheduler", FLUX), ("lora", SDXL), ("lora", FLUX)}
 
 
 def built(source):

@@ -73,7 +73,7 @@ def test_a_conftest_in_a_folder_that_is_found_later(pytester, run_diffspeed):
         ("return [Slow(), Slow()]", "has a technique 'slow' already; rename or disable one"),
         ("Slow.name = 'bf16'; return [Slow()]", "'bf16' is pytest-diffspeed's own"),
         ("Slow.name = 'a+b'; return [Slow()]", "`name` must be lower-case letters"),
-        ("Slow.family = 3; return [Slow()]", "`family` must be one of Family.PRECISION"),
+        ("Slow.family = 3; return [Slow()]", "`family` must be one of Family.ADAPTERS"),
         ("Slow.changes = ['unet']; return [Slow()]", "`changes` must be a frozenset"),
         (
             "Slow.parameters = {'by': 3}; return [Slow()]",

@@ -28,6 +28,9 @@ MISFITS = {
     ("int8_dynamic", "transformer"): r"its filter takes none of \d+ linear layers",
     ("fp8_dynamic", "unet"): r"its filter takes none of \d+ linear layers; .* multiply-adds",
     ("fp8_dynamic", "transformer"): r"its filter takes none of \d+ linear layers",
+    # With files of their own they are tried in tests/techniques/test_lora.py.
+    ("lora", "unet"): "there is no adapter adapter.safetensors",
+    ("lora", "transformer"): "there is no adapter adapter.safetensors",
     ("scheduler", "transformer"): "its model predicts flows",
     ("vae_slicing", "unet"): "its calls decode one image at a time, so there is nothing to slice",
     ("vae_slicing", "transformer"): "its calls decode one image at a time",

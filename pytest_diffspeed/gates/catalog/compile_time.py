@@ -71,7 +71,7 @@ class MaxCompileTimeGate(Gate):
         arm.require_unchanged()
         seconds: list[float] = []
         with session.exclusive_device():
-            for one in (arm, session.arms.baseline(arm.spec.source)):
+            for one in (arm, session.arms.baseline(arm.spec.source, stack)):
                 timed = one.arm_of("call")
                 timed.untimed_call()
                 times = [timed.timed_call(session.clock) for _ in range(_CALLS)]

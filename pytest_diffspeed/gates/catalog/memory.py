@@ -15,7 +15,7 @@ from ...arms.spec import ArmSpec
 from ...common.errors import SelfComparisonError
 from ...common.text import size
 from ...records.verdict import RATIO, Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
-from ...techniques.stacks import PREVIOUS, Stack
+from ...techniques.stacks import PREVIOUS, Stack, meant_by
 from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import require_countable, require_eager, simulable
 from ..gate import GateContext
@@ -81,7 +81,8 @@ class MemoryGate(CountingGate):
 
         assert isinstance(marker, MaxMemory)
         session, candidate = context.session, context.candidate
-        over = context.previous if marker.over == PREVIOUS else marker.over
+        stack = candidate.spec.stack
+        over = context.previous if marker.over == PREVIOUS else meant_by(marker.over, stack)
         if over == candidate.spec.stack:
             raise SelfComparisonError(f"it would compare {over} with itself")
         allocator = allocator_of(session.device)

@@ -31,7 +31,7 @@ from ...similarity.presets import (
     LimitError,
     require_limit,
 )
-from ...techniques.stacks import Stack
+from ...techniques.stacks import FP32, Stack
 from .. import several_media
 from ..against_base.differing import differing
 from ..against_base.images import drawn_by
@@ -122,7 +122,7 @@ class SimilarityGate(Gate):
 
         reference, drawn, errors = draw_both(session, candidate)
         compared = compare_all(session, reference, drawn, errors, preset=preset, **limits)
-        compared = _noting_schedule(session, candidate, compared)
+        compared = _noting(session, candidate, compared)
         result = gate_result(marker, named, context, compared)
         try:
             result.figures["pictures"] = save_pictures(context, compared[0])
@@ -150,7 +150,7 @@ class SimilarityGate(Gate):
         named = preset_for(marker, candidate.spec.stack, same_schedule=True)
         preset, limits = limits_of_marker(marker, named, session, candidate)
         with session.shared_device():  # drawing beside somebody's timing would disturb it
-            own = reference(session, candidate.spec.source)
+            own = reference(session, candidate.spec.source, candidate.spec.stack)
             drawn = drawn_by(head, own.drawn, own.cases)
             base_drew = drawn_by(base, own.drawn, own.cases)
             beside = zip(own.beside, base_drew.beside, strict=True)
@@ -234,13 +234,13 @@ def draw_both(
     Raises:
         MeasurementError: an arm raised, or a test's body changed it.
     """
-    from ..baseline_images import draw, reference
+    from ..baseline_images import baseline_of, draw, reference
     from ..denoiser_errors import denoiser_errors
 
     candidate.require_unchanged()
-    session.arms.baseline(candidate.spec.source).require_unchanged()
+    baseline_of(session, candidate).require_unchanged()
     with session.shared_device():  # drawing beside somebody's timing would disturb it
-        wanted = reference(session, candidate.spec.source)
+        wanted = reference(session, candidate.spec.source, candidate.spec.stack)
         drawn = draw(session, candidate, wanted.cases)
         errors = denoiser_errors(session, candidate, wanted)
     return wanted, drawn, errors
@@ -323,18 +323,28 @@ def compare(
     return replace(report, notes=(*report.notes, *errors.notes)) if errors else report
 
 
-def _noting_schedule(
+def _noting(
     session: Session, candidate: PreparedArm, compared: tuple[ComparedMedium, ...]
 ) -> tuple[ComparedMedium, ...]:
-    """With what the reader of a PASS must know of a stack that changes the schedule."""
-    if not candidate.spec.stack.changes_schedule:
+    """With what the reader of a PASS must know of a stack that changes the schedule, or of a
+    baseline with an adapter.
+    """
+    from ..baseline_images import baseline_of
+
+    notes = []
+    baseline = baseline_of(session, candidate)
+    if candidate.spec.stack.changes_schedule:
+        now, was = candidate.steps_of_call(), baseline.steps_of_call()
+        steps = plural(now, "step") + (
+            f" instead of {was}" if now != was else ", as many as before"
+        )
+        notes.append(f"drawn by another schedule ({steps}), so pictures may differ")
+    if baseline.spec.stack != FP32:
+        notes.append(f"the baseline is {baseline.spec.stack}, in fp32")
+    if not notes:
         return compared
-    now = candidate.steps_of_call()
-    was = session.arms.baseline(candidate.spec.source).steps_of_call()
-    steps = plural(now, "step") + (f" instead of {was}" if now != was else ", as many as before")
-    note = f"drawn by another schedule ({steps}), so pictures may differ"
     first, *others = compared
-    report = replace(first.report, notes=(note, *first.report.notes))
+    report = replace(first.report, notes=(*notes, *first.report.notes))
     return (replace(first, report=report), *others)
 
 

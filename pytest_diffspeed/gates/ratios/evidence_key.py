@@ -45,7 +45,7 @@ def evidence_key(
             "tree": vars(session.tree),
             "test": context.test,
             "source": candidate.spec.source,
-            "weights": session.arms.weights(candidate.spec.source),
+            "weights": session.arms.weights(candidate.spec.source, candidate.spec.stack),
             "inputs": candidate.call.inputs(),
             "stack": candidate.spec.stack.name,
             "over": over.name,

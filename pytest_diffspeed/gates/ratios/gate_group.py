@@ -126,6 +126,7 @@ class GateGroup:
             self._session,
             self._candidate.spec.source,
             self.unit,
+            stack=self._candidate.spec.stack,
             beside=beside,
             seed=seed,
             alone=None if self._alone is None else self._alone.arm_of,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...arms.spec import ArmSpec
 from ...common.errors import SelfComparisonError, UsageError
 from ...records.verdict import GateResult
-from ...techniques.stacks import PREVIOUS, Stack
+from ...techniques.stacks import PREVIOUS, Stack, meant_by
 from ...techniques.technique import Family
 from ..gate import GateContext
 from .evidence_key import attempt_of
@@ -40,11 +40,12 @@ class PendingGate:
 def ask(marker: SpeedMarker, context: GateContext) -> PendingGate | GateResult:
     """The gate with the arm that it compares with; the FAIL that it ended with already."""
     candidate = context.candidate
-    over = context.previous if marker.over == PREVIOUS else marker.over
-    if over == candidate.spec.stack:
+    stack = candidate.spec.stack
+    over = context.previous if marker.over == PREVIOUS else meant_by(marker.over, stack)
+    if over == stack:
         raise SelfComparisonError(f"it would compare {over} with itself")
-    _require_same_steps(marker, candidate.spec.stack, over)
-    _require_like_steps(marker, candidate.spec.stack, over)
+    _require_same_steps(marker, stack, over)
+    _require_like_steps(marker, stack, over)
     attempt = attempt_of(marker, context, over)
     if attempt.verdict is not None:
         return attempt.verdict

@@ -16,10 +16,10 @@ from technique_numbers import BORDER, Product, watched_products, worst
 from technique_pipelines import STEPS, Tried
 from technique_traces import Seen, profiled
 
-OF_THE_HOST = ("SOLVER", "STEPS", "TILING", "SLICING", "OFFLOAD", "CACHE")
-"""Families that change what the host does in a call, on how much at once, where weights lie in
-between, and what is left out: no kernel is another one, and their proofs count the same on any
-device."""
+OF_THE_HOST = ("ADAPTERS", "SOLVER", "STEPS", "TILING", "SLICING", "OFFLOAD", "CACHE")
+"""Families that choose no kernels, so that their proofs count the same on any device: those that
+change what the host does in a call, on how much at once, where weights lie in between, and what is
+left out, and adapters, which need a file of the model."""
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "_int_mm")
 
 
