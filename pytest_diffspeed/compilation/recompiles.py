@@ -38,6 +38,8 @@ from .targets import Mark, outermost_marks
 _GUARD_NUMBER = re.compile(r"^\d+(/\d+)*: ")
 _GUARD_COMMENT = re.compile(r"\s+# .*$")
 """Where dynamo made the guard, several lines long in one: the values stand before it."""
+_OF_MODULES = re.compile(r"(?:\.__dict__\['_modules'\]|\._modules|\._parameters)\['([^']+)'\]")
+"""How dynamo writes ``.mid_block`` and ``.weight`` in guards."""
 ELSEWHERE = "elsewhere"
 """The component of what compiles outside all compiled parts."""
 
@@ -260,7 +262,7 @@ def _run_uncompiled(call: Callable[[], object], marks: Sequence[tuple[str, Mark]
 def _why(one: SeenCompile) -> str:
     if one.reasons:
         guard = _GUARD_NUMBER.sub("", one.reasons[0].strip().splitlines()[0])
-        return _GUARD_COMMENT.sub("", guard)
+        return _OF_MODULES.sub(r".\1", _GUARD_COMMENT.sub("", guard))
     if one.earlier:
         return f"for another object than in its {one.earlier} earlier compilations"
     return "for the first time: the calls before did not run it"

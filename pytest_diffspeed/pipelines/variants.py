@@ -1,4 +1,4 @@
-"""Calls that differ from the usual one in one thing: size, batch, prompt, guidance."""
+"""Calls that differ from the usual one in one thing: size, batch, prompt, guidance, adapter."""
 
 from __future__ import annotations
 
@@ -25,8 +25,13 @@ def variants(
     batch_sizes: Sequence[int] = (),
     prompts: Sequence[str] = (),
     guidance: Sequence[float] = (),
+    loras: Sequence[str] = (),
+    lora_scale: float = 1.0,
 ) -> list[Variant]:
-    """A name and a call for each; sizes are (height, width) in pixels.
+    """A name and a call for each; sizes are (height, width) in pixels, ``loras`` files, folders or
+    repositories, whose share is multiplied by ``lora_scale``.
+
+    An adapter that a call swaps in stays there: whoever makes the calls puts the first one back.
 
     Raises:
         SourceError: the pipeline's call does not take what would be varied.
@@ -58,11 +63,28 @@ def variants(
     for scale in guidance:
         guided = call.varied(guidance=scale)
         found.append((f"guidance {scale:g}", _running(pipeline, guided, steps)))
+    short = {path: path.rstrip("/").rpartition("/")[2] for path in loras}
+    for path in loras:
+        alone = list(short.values()).count(short[path]) == 1
+        name = short[path] if alone else path
+        found.append((f"lora {name}", _swapped(pipeline, call, steps, path, lora_scale)))
     return found
 
 
 def _running(pipeline: DiffusionPipeline, call: PipelineCall, steps: int) -> Callable[[], object]:
     return lambda: call(pipeline, steps=steps)
+
+
+def _swapped(
+    pipeline: DiffusionPipeline, call: PipelineCall, steps: int, path: str, scale: float
+) -> Callable[[], object]:
+    from .lora import hot_swap
+
+    def run() -> object:
+        hot_swap(pipeline, path, scale=scale)
+        return call(pipeline, steps=steps)
+
+    return run
 
 
 def _batched(

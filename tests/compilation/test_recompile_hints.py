@@ -15,6 +15,8 @@ from pytest_diffspeed.compilation.recompile_hints import remedy
         ("len(residuals) == 9", "list's length"),
         ("for the first time: the calls before did not run it", "in the warm-up"),
         ("GLOBAL_STATE changed: grad_mode", "same mode"),
+        ("tensor 'to_q._modules['lora_A']…weight' size mismatch", "target_rank=N"),
+        ("to_q.scaling['lora'] == 1.0", "target_rank=N"),
         ("something new", "what the guard names"),
     ],
 )

@@ -86,13 +86,13 @@ def test_the_other_gates():
     assert gate(pytest.mark.no_graph_breaks(components=["unet"], max_breaks=2)) == NoGraphBreaks(
         ("unet",), 2, None, None
     )
-    assert gate(pytest.mark.no_recompiles()) == NoRecompiles(0, *[None] * 7)
+    assert gate(pytest.mark.no_recompiles()) == NoRecompiles(0, *[None] * 8)
     assert gate(
         pytest.mark.no_recompiles(sizes=[(64, 64), [64, 96]], batch_sizes=(1, 2), prompts=["a"])
-    ) == NoRecompiles(0, ((64, 64), (64, 96)), (1, 2), ("a",), None, None, None, None)
+    ) == NoRecompiles(0, ((64, 64), (64, 96)), (1, 2), ("a",), *[None] * 5)
     assert gate(
-        pytest.mark.no_recompiles("saved", guidance=[1, 5.0], components=["unet"])
-    ) == NoRecompiles(None, None, None, None, (1.0, 5.0), ("unet",), None, None)
+        pytest.mark.no_recompiles("saved", guidance=[1, 5.0], components=["unet"], loras=["a/b"])
+    ) == NoRecompiles(None, None, None, None, (1.0, 5.0), ("unet",), ("a/b",), None, None)
     assert gate(pytest.mark.no_graph_breaks(max_breaks="saved")).max_breaks is None
     assert gate(pytest.mark.no_gpu_syncs()) == NoGpuSyncs(
         "scheduler.step", 0, 0, (), False, None, None

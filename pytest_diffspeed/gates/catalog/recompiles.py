@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ from ...common.paths import path_in_tree, short_path
 from ...common.text import plural
 from ...compilation.counts_file import storable
 from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
+from ...techniques.catalog.lora import lora_scale
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
 from ..gate import GateContext
@@ -45,8 +47,8 @@ class NoRecompiles(GateMarker):
 
     signature: ClassVar[str] = (
         "no_recompiles(max_recompiles=0, sizes=None, batch_sizes=None, prompts=None, "
-        "guidance=None, components=None, stack=None, device=None): nothing compiles again after "
-        "warm-up"
+        "guidance=None, components=None, loras=None, stack=None, device=None): nothing compiles "
+        "again after warm-up"
     )
     axis: ClassVar[Axis] = Axis.STRUCTURE
     max_recompiles: int | None
@@ -56,6 +58,7 @@ class NoRecompiles(GateMarker):
     prompts: tuple[str, ...] | None
     guidance: tuple[float, ...] | None
     components: tuple[str, ...] | None
+    loras: tuple[str, ...] | None
     stack: Stack | None
     device: str | None
 
@@ -68,6 +71,7 @@ class NoRecompiles(GateMarker):
         prompts: Sequence[str] | None = None,
         guidance: Sequence[float] | None = None,
         components: Sequence[str] | None = None,
+        loras: Sequence[str] | None = None,
         stack: str | None = None,
         device: str | None = None,
     ) -> NoRecompiles:
@@ -78,13 +82,16 @@ class NoRecompiles(GateMarker):
             as_words("prompts", prompts),
             as_numbers("guidance", guidance),
             as_components("components", components),
+            as_words("loras", loras),
             as_optional_stack(stack),
             as_device(device),
         )
 
 
 class NoRecompilesGate(CountingGate):
-    """Calls the arm as it is: again, and with each size, batch, prompt and guidance asked for."""
+    """Calls the arm as it is: again, and with each size, batch, prompt, guidance and adapter asked
+    for.
+    """
 
     markers: ClassVar[tuple[type[GateMarker], ...]] = (NoRecompiles,)
 
@@ -176,6 +183,8 @@ def calls_of(marker: NoRecompiles) -> dict[str, Any]:
         "batch_sizes": marker.batch_sizes or (),
         "prompts": marker.prompts or (),
         "guidance": marker.guidance or (),
+        # A base of before it does not know the word.
+        **({"loras": marker.loras} if marker.loras else {}),
         "components": marker.components,
     }
 
@@ -199,20 +208,26 @@ def recompiles(
     batch_sizes: Sequence[int] = (),
     prompts: Sequence[str] = (),
     guidance: Sequence[float] = (),
+    loras: Sequence[str] = (),
     components: Sequence[str] | None = None,
 ) -> RecompileReport:
     """What compiles again after warm-up: over a repeated call, and one of each kind asked for.
+
+    Those of ``loras`` have that adapter in place of the one that is loaded, swapped as diffusers
+    does it in a compiled pipeline; the first one is put back.
 
     Of all that is compiled, or of ``components``, words as ``no_graph_breaks`` takes them.
 
     Raises:
         UsageError: a call runs none of a component that was asked for.
+        SourceError: one of ``loras`` cannot be swapped in.
         MeasurementError: nothing of a denoiser (or of a component that was asked for) is compiled,
             so it was not looked at.
     """
     from ...compilation.recompiles import find_recompiles
     from ...pipelines.compile_failure import explain_compile_failure
     from ...pipelines.entries import chosen_entries
+    from ...pipelines.lora import kept
     from ...pipelines.parts import parts
     from ...pipelines.variants import variants
 
@@ -228,8 +243,10 @@ def recompiles(
         batch_sizes=batch_sizes,
         prompts=prompts,
         guidance=guidance,
+        loras=loras,
+        lora_scale=lora_scale(arm.spec.stack.techniques()),
     )
-    with arm.running():
+    with arm.running(), kept(arm.pipeline) if loras else nullcontext():
         report = find_recompiles(
             parts(arm.pipeline),
             calls,
