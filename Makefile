@@ -197,8 +197,11 @@ benchmark-image-speed: $(READY) ## image metrics beside scikit-image and others:
 benchmark-history: $(READY) ## the history with 100 000 records: seconds and memory of each command
 	$(BIN)/python benchmarks/history.py $(ARGS)
 
-build: $(READY) ## sdist and wheel in dist/
+build: $(READY) ## sdist and wheel in dist/, checked as an index would
+	rm -rf dist
 	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 clean: ## remove caches and dist/; keeps .venv, build/ (training runs) and .diffspeed/ (your history)
 	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

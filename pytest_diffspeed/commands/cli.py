@@ -89,7 +89,22 @@ def _parser() -> argparse.ArgumentParser:
     add_cost(commands)
     add_export(commands)
     add_verify(commands)
+    # It imports pytest, which the others do without.
+    check = commands.add_parser(
+        "check-markers",
+        help="whether the markers of test files make sense, without running a test",
+        description="Collects the files as pytest does, and ends with 0 if all of their diffspeed "
+        "markers make sense, and with 1 if one does not or a file cannot be collected.",
+    )
+    check.add_argument("files", nargs="+", metavar="FILE", help="test files, or folders of them")
+    check.set_defaults(run=_check_markers)
     return parser
+
+
+def _check_markers(arguments: argparse.Namespace) -> int:
+    from .check_markers import check_markers
+
+    return check_markers(arguments.files)
 
 
 def _add_audit_options(parser: argparse.ArgumentParser, subject: str, steps: int) -> None:

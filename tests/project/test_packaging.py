@@ -127,10 +127,12 @@ def test_sdist_holds_no_caches_and_no_builds(distributions: Distributions) -> No
     names = distributions.sdist_names()
 
     assert {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "Makefile"} <= names
+    assert {"CITATION.cff", "SECURITY.md"} <= names
     assert "tests/project/test_packaging.py" in names
     top = {name.partition("/")[0] for name in names if name}
     # .gitignore is there because hatchling reads it when the wheel is built from the sdist.
-    assert not {name for name in top if name.startswith(".")} - {".gitignore"}
+    hidden = {".gitignore", ".pre-commit-hooks.yaml"}
+    assert {name for name in top if name.startswith(".")} == hidden
     assert not top & {"build", "dist", "venv"}
     unwanted = ("__pycache__", ".pyc", ".diffspeed", ".pytest_cache", ".mypy_cache", ".ruff_cache")
     assert not [name for name in names if any(word in name for word in unwanted)]

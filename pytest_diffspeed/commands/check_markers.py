@@ -1,0 +1,72 @@
+"""``diffspeed check-markers``: whether the markers of test files make sense; no test runs.
+
+For pre-commit.  The files are collected as pytest does it, which checks our markers without torch;
+what the files themselves import is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from ..common.errors import UsageError
+from ..common.text import plural
+from ..plugin.public_names import is_ours
+from ..plugin.stray_marks import refuse_stray_marks
+
+PLUGIN = "diffspeed"
+"""The name of our entry point, by which pytest knows the plugin."""
+
+
+def check_markers(files: Sequence[str]) -> int:
+    """0: all make sense; 1: what pytest says of those that do not.
+
+    Raises:
+        UsageError: this plugin is switched off there, so that nothing was checked.
+    """
+    # `python -m pytest` looks for modules in the working directory, and so are tests run.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    seen = _Collected()
+    said = io.StringIO()
+    words = ["--collect-only", "-q", "-p", "no:cacheprovider", "--", *files]
+    with contextlib.redirect_stdout(said):
+        status = pytest.main(words, plugins=[seen])
+    if not seen.is_checked and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise UsageError(
+            "pytest ran without this plugin, so no marker was checked; take `-p no:diffspeed` and "
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD away"
+        )
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        print(said.getvalue().rstrip())
+        return 1
+    print(f"{plural(seen.ours, 'test')} with markers or fixtures of diffspeed: they make sense")
+    return 0
+
+
+@dataclass
+class _Collected:
+    """A plugin of this one session: looks for marks that mark no test, and counts our tests."""
+
+    is_checked: bool = False
+    ours: int = 0
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        self.is_checked = config.pluginmanager.has_plugin(PLUGIN)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        if report.passed:
+            refuse_stray_marks(collector, report)
+        return report
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.ours = sum(map(is_ours, session.items))
