@@ -16,7 +16,8 @@ import pytest_diffspeed
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-ROOT = Path(__file__).resolve().parents[1]
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
 
 project = "pytest-diffspeed"
 author = project
@@ -60,10 +61,17 @@ def navigation(index: str) -> str:
     for title, body in SECTION.findall(index):
         cells = [line.split("|")[1] for line in body.splitlines() if line.startswith("| [")]
         pages = [page for cell in cells for page in PAGE.findall(cell)]
+        entries = [f"{short_title(DOCS / f'{page}.md')} <{page}>" for page in pages]
         parts.append(
-            "\n".join(["```{toctree}", ":hidden:", f":caption: {title}", "", *pages, "```", ""])
+            "\n".join(["```{toctree}", ":hidden:", f":caption: {title}", "", *entries, "```", ""])
         )
     return "\n".join(parts)
+
+
+def short_title(page: Path) -> str:
+    """What a page is called in one line: its title, up to what explains it."""
+    title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    return re.split("[:,]", title)[0]
 
 
 def api() -> str:
