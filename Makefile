@@ -27,7 +27,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help venv demo docs ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
+.PHONY: help venv demo docs gallery ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
         benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-regional benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-pipelines benchmark-gpu-cost-ladders benchmark-gpu-cost-time benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
@@ -71,6 +71,9 @@ demo: $(READY) ## run the example suite on the demo pipeline
 docs: $(DOCS_READY) ## the documentation as a site, build/docs/index.html; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/docs $(ARGS)
 	@echo 'build/docs/index.html'
+
+gallery: $(READY) ## write again what docs/gallery.md shows of planted mistakes (a minute)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/gallery.py
 
 # What only the site needs, on first use.
 $(DOCS_READY): $(READY)

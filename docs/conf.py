@@ -75,13 +75,23 @@ def short_title(page: Path) -> str:
 
 
 def api() -> str:
-    """Every public name with its docstring."""
-    names = [name for name in pytest_diffspeed.__all__ if not name.startswith("_")]
-    lines = ["```{eval-rst}", ".. currentmodule:: pytest_diffspeed", ""]
-    for name in sorted(names, key=lambda name: (name[0].isupper(), name)):
-        kind = "autoclass" if name[0].isupper() else "autofunction"
-        lines += [f".. {kind}:: {name}", *(["   :members:"] if kind == "autoclass" else []), ""]
-    return "\n".join(["## Signatures, units and errors", "", *lines, "```", ""])
+    """Every public name with its docstring: functions, what they give, what they raise."""
+    names = sorted(name for name in pytest_diffspeed.__all__ if not name.startswith("_"))
+    raised = [name for name in names if name.endswith(("Error", "Warning"))]
+    functions = [name for name in names if name[0].islower()]
+    others = [name for name in names if name not in (*raised, *functions)]
+    lines = []
+    for title, directive, group in (
+        ("Functions", "autofunction", functions),
+        ("What they give", "autoclass", others),
+        ("What they raise", "autoexception", raised),
+    ):
+        lines += [f"## {title}", "", "```{eval-rst}", ".. currentmodule:: pytest_diffspeed", ""]
+        members = ["   :members:"] if directive == "autoclass" else []
+        for name in group:
+            lines += [f".. {directive}:: {name}", *members, ""]
+        lines += ["```", ""]
+    return "\n".join(lines)
 
 
 def lead_from_folders(text: str, page: Path) -> str:

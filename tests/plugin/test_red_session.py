@@ -1,11 +1,18 @@
 """What a person sees when gates fail: a session of ten tests, eight of them with a mistake."""
 
 import itertools
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.records.verdict import Cause
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+import gallery  # noqa: E402  it stands in tools/
 
 FAST = """
 import diffusers
@@ -121,6 +128,12 @@ def block(result):
     return lines[first:-1]
 
 
+def without_figures(text):
+    """A page as it is on any day and with any diffusers, whose own lines it may show."""
+    ours = re.sub(r"^    (?!fastpipe|next:)\S+:\d+ .*\n", "", text, flags=re.M)
+    return re.sub(r"\d[\d.]*", "0", ours)
+
+
 SHOWN = {
     "test_02_item[channels_last]": (
         "GPU SYNC",
@@ -166,6 +179,10 @@ def test_ten_tests_are_read_in_ten_seconds(pytester, ten):
     assert "green: 2 tests, 2 gates PASS" in said
     assert max(map(len, said)) <= 100
     assert len(said) <= 30
+
+    # The gallery shows these mistakes and these lines; its figures are those of another day.
+    page = (ROOT / "docs" / "gallery.md").read_text("utf-8")
+    assert without_figures(page) == without_figures(gallery.renewed(page, [FAST, TESTS], said))
 
     # Pytest's own sections hold the traceback of the body alone, without a page on its pipeline,
     # and its summary repeats no test of the block.
