@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from pytest_diffspeed import apply_stack
+from pytest_diffspeed.accelerators.catalog.cuda import CudaAllocator
 from pytest_diffspeed.accelerators.device import Device
 from pytest_diffspeed.adapters.offload_hooks import computes_on
+from pytest_diffspeed.arms.builder import Builder
+from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.errors import (
     IncompatibleError,
+    MeasurementError,
     MissingHardwareError,
     NotEffectiveError,
     UnknownStackError,
@@ -77,6 +81,22 @@ def test_what_is_held_falls_and_what_is_moved_is_told(placed, gpu):
     assert figures["model_offload"]["to_device_bytes"] >= weights
     again = figures["group_offload"]["components"]["unet"]
     assert again["copied_bytes"] >= 2 * again["weight_bytes"]
+
+
+@on_the_device
+@pytest.mark.parametrize("stack", ["model_offload", "group_offload"])
+def test_an_arm_is_counted_where_it_computes_and_calling_it_is_no_change(stack, placed):
+    """As `max_memory` counts it on a GPU: the arm's weights are not on it before a call."""
+    pipeline, call = placed
+    arm = Builder(DEVICE).prepare(ArmSpec("here", parse_stack(stack)), pipeline, call)
+    allocator = CudaAllocator(DEVICE)
+    found = [arm.peak_memory(allocator).allocated_bytes for _ in range(2)]
+    arm.require_unchanged()
+    (proof,) = arm.applied.proofs
+    assert all(abs(one - proof.figures["peak_bytes"]) < 4096 for one in found)
+    pipeline.unet.conv_in.padding_mode = "reflect"  # what a test's body changes is still told
+    with pytest.raises(MeasurementError, match="unet's settings"):
+        arm.require_unchanged()
 
 
 @on_the_device

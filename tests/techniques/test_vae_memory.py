@@ -246,3 +246,10 @@ def test_images_that_are_decoded_together_all_the_same_are_noticed(two_images, m
     monkeypatch.setattr(type(pipeline.vae), "enable_slicing", lambda self: None)
     with pytest.raises(NotEffectiveError, match="2 images one by one, found 2 at once in 1 run"):
         apply_stack(pipeline, "vae_slicing", call=call)
+
+
+def test_tiles_go_with_compiled_blocks_whose_decode_stays_eager(tiny, without_inductor):
+    pipeline, call = tiny("transformer of few blocks")
+    applied = apply_stack(pipeline, "vae_tiling(tile=8)+compile_regional", call=call)
+    assert [proof.technique for proof in applied.proofs] == ["vae_tiling", "compile_regional"]
+    assert applied.proofs[0].figures["vae"]["tiles"] == 9
