@@ -42,6 +42,10 @@ from pytest_diffspeed.techniques.precision_flags import ieee_fp32
 from pytest_diffspeed.techniques.technique import KnownSlowWarning
 
 SOURCE = "demo"
+ATTENTION_OF_2 = (
+    "pyramid_attention(spatial_attention_block_skip_range=2,cross_attention_block_skip_range=2)"
+)
+ATTENTION_OF_5 = ATTENTION_OF_2.replace("=2", "=5")
 Images = torch.Tensor
 Change = Callable[[Any], None]
 
@@ -269,6 +273,8 @@ VARIANTS = (
     Variant("bf16", TECHNIQUE, to(torch.bfloat16), passes="lossless", fails="exact"),
     Variant("int8 weight-only", TECHNIQUE, int8(True, torch.bfloat16), passes="int8"),
     Variant("int8 dynamic", TECHNIQUE, int8(False, torch.bfloat16), passes="int8"),
+    Variant("attention of 2 steps", TECHNIQUE, stacked(ATTENTION_OF_2), passes="cache"),
+    Variant("attention of 5 steps", TECHNIQUE, stacked(ATTENTION_OF_5), passes="cache"),
     Variant("tiles of 48 px", TECHNIQUE, tiles(48), passes="tiles", fails="lossless"),
     Variant("tiles of 32 px", TECHNIQUE, tiles(32), fails="tiles"),
     Variant("tiles of 48 px, no overlap", BROKEN, tiles(48, 0.0), fails="tiles"),

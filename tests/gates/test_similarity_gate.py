@@ -141,6 +141,26 @@ def test_another_schedule_has_a_preset_of_its_own_and_says_so(pytester, run_demo
     assert proof["found"] == "2 steps ran in a call, 3 in the baseline's"
 
 
+@pytest.mark.usefixtures("verbose")
+def test_a_cache_of_features_has_its_preset_and_is_not_given_the_baselines_inputs(
+    pytester, run_demo
+):
+    """The second of three steps uses the attention of the first again."""
+    stack = (
+        "pyramid_attention(spatial_attention_block_skip_range=2,"
+        "spatial_attention_timestep_skip_range='100:990')"
+    )
+    pytester.makepyfile(test_it=BF16.format(arguments="", body="pass").replace("bf16", stack))
+    run_demo("--diffspeed-json=gates.jsonl")
+    record = record_of(pytester)
+    assert record["figures"]["preset"] == "cache"
+    assert record["figures"]["limits"] == PRESETS["cache"]
+    (proof,) = records_in(pytester.path / "gates.jsonl", "proof")[-1]["proofs"]
+    assert proof["figures"]["skipped"]["unet"]["skipped"] > 0
+    note = "unet was not compared call by call: it keeps a state between calls"
+    assert any(one.startswith(note) for one in record["figures"]["notes"])
+
+
 def test_the_preset_that_a_stack_gets_unless_another_is_named():
     def preset(stack, *words, **same):
         return preset_for(ImageSimilarity.from_arguments(*words), parse_stack(stack), **same)
