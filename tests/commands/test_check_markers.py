@@ -1,5 +1,6 @@
 """``diffspeed check-markers``, and the hook of pre-commit that calls it."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -53,6 +54,11 @@ def test_good_markers_pass_without_torch(tmp_path):
         0,
         "2 tests with markers or fixtures of diffspeed: they make sense\n[]\n",
     )
+
+
+def test_it_runs_in_a_job_whose_gates_must_run(tmp_path):
+    status, said = run_hook(tmp_path, {**os.environ, "DIFFSPEED_CI": "1"}, test_good=GOOD)
+    assert status == 0, said
 
 
 def test_a_bad_marker_fails_with_its_line_and_the_nearest_word(tmp_path):
