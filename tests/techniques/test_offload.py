@@ -126,6 +126,7 @@ def test_weights_that_stay_on_the_device_are_noticed(what, placed, monkeypatch):
         ("compile", "hooks that move weights are kept out of compiled code"),
         ("compile_regional", "each is a graph break"),
         ("int8_dynamic", "quantized weights are made of several tensors"),
+        ("layerwise_casting", "or are cast by hooks of their own"),
     ],
 )
 def test_what_cannot_be_moved_is_refused(offloaded, beside, why):

@@ -26,8 +26,8 @@ _COMPILED = (
     "a graph break, and nothing here compiles without `fullgraph=True`"
 )
 _QUANTIZED = (
-    "quantized weights are made of several tensors, and hooks of some versions of diffusers move "
-    "the outermost alone"
+    "quantized weights are made of several tensors, of which hooks of some versions of diffusers "
+    "move the outermost alone, or are cast by hooks of their own"
 )
 
 
@@ -40,17 +40,8 @@ class _Offload(Technique):
     saves_memory: ClassVar[bool] = True
     watches: ClassVar[bool] = True
     needs: ClassVar[tuple[Feature, ...]] = (MEMORY_OF_ITS_OWN,)
-    contradicts: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {
-            "compile": _COMPILED,
-            "compile_max_autotune": _COMPILED,
-            "compile_regional": _COMPILED,
-            "fp8_dynamic": _QUANTIZED,
-            "fp8_weight_only": _QUANTIZED,
-            "int8_dynamic": _QUANTIZED,
-            "int8_dynamic_sdxl": _QUANTIZED,
-            "int8_weight_only": _QUANTIZED,
-        }
+    contradicts_families: ClassVar[Mapping[Family, str]] = MappingProxyType(
+        {Family.COMPILE: _COMPILED, Family.QUANTIZATION: _QUANTIZED}
     )
 
     def watch(self, pipeline: DiffusionPipeline) -> AbstractContextManager[object]:
