@@ -46,6 +46,7 @@ html_static_path = ["site"]
 html_css_files = ["site.css"]
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 88

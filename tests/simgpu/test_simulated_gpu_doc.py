@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_diffspeed.extend import RandomSource
+from pytest_diffspeed import load_pipeline
 
 # numpy's, of diffusers' schedulers, which turn tensors into arrays.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -14,7 +14,7 @@ WITH_DEVICE, COUNTED = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-
 
 
 def run(code):
-    names = {"pipe": RandomSource("doc", "sdxl-tiny").build()}
+    names = {"pipe": load_pipeline("random:sdxl-tiny")}
     exec(compile(code, str(PAGE), "exec"), names)
     return names
 
