@@ -40,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiffspeedError as error:
         print(f"diffspeed: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("diffspeed: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+INTERRUPTED = 130
+"""As shells have it: 128, and the number of SIGINT."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +25,12 @@ class FakeGpu:
     process that counts and ends.
     """
 
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: Gpu, folder: Path | None = None) -> None:
+        """What compilers write lies in ``folder``, for its owner to remove, or among temporary
+        files, which a process that is killed leaves behind.
+        """
         self.gpu = gpu
+        self._where = folder
         self._mode: Any = None
         self._attention: Any = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -50,7 +55,7 @@ class FakeGpu:
             return self
         private.require()
         # Inductor and triton write where these say, and start compile workers as they are imported.
-        self._folder = tempfile.TemporaryDirectory(prefix="gpucost-")
+        self._folder = tempfile.TemporaryDirectory(prefix="gpucost-", dir=self._where)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(self._folder.name, "inductor")
         os.environ["TRITON_CACHE_DIR"] = os.path.join(self._folder.name, "triton")
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"

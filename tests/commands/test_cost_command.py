@@ -156,6 +156,15 @@ def test_what_makes_no_sense_is_refused_before_anything_is_counted(capsys, words
     assert "counting" not in said
 
 
+def test_an_interruption_is_a_line_and_no_traceback(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pytest_diffspeed.commands.cost.run", interrupted)
+    assert main(["cost", "demo"]) == 130
+    assert capsys.readouterr().err == "diffspeed: interrupted\n"
+
+
 def test_a_factory_may_lie_in_the_current_folder(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[1:])

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from ...common.quiet import third_party
 from ...gpucost import (
     Cost,
     FakeGpu,
-    Gpu,
     GpuCostError,
     KernelResources,
     count_compiled,
@@ -47,10 +47,10 @@ NOT_COUNTED = (
 )
 
 
-def count_here(order: CountOrder, tell: Tell = silent) -> GpuCost:
+def count_here(order: CountOrder, tell: Tell = silent, folder: Path | None = None) -> GpuCost:
     """Count in this process, which believes from now on that it has a GPU.
 
-    ``tell`` is told what is going on, where that takes long.
+    ``tell`` is told what is going on, where that takes long.  Compilers write into ``folder``.
 
     Raises:
         DiffspeedError: with one sentence.
@@ -61,19 +61,18 @@ def count_here(order: CountOrder, tell: Tell = silent) -> GpuCost:
     except GpuCostError as error:
         raise UsageError(str(error)) from None
     try:
-        counted = _count(order, gpu, tell)
+        counted = _count(order, FakeGpu(gpu, folder), tell)
     except GpuCostError as error:
         raise MeasurementError(f"{order.source!r} with {order.stack}: {error}") from error
     took_s = time.perf_counter() - started
     return GpuCost(**{**vars(counted), "took_s": took_s, "peak_bytes": _peak_bytes()})
 
 
-def _count(order: CountOrder, gpu: Gpu, tell: Tell) -> GpuCost:
+def _count(order: CountOrder, fake: FakeGpu, tell: Tell) -> GpuCost:
     torch.set_num_threads(order.threads)
     stack = parse_stack(order.stack)
     source = parse_source(order.source)
     pipeline = build(source)
-    fake = FakeGpu(gpu)
     fake.install()
     components = FakeComponents(pipeline, fake)
     counting = _Counting(fake, reduced=order.reduced)
@@ -111,7 +110,7 @@ def _count(order: CountOrder, gpu: Gpu, tell: Tell) -> GpuCost:
     return GpuCost(
         source=order.source,
         stack=stack.name,
-        gpu=gpu.name,
+        gpu=fake.gpu.name,
         steps=observed.steps,
         calls=_counted_calls(
             seen, counting, ends, {c.name: c.role for c in observed.components}, resources

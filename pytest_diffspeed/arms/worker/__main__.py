@@ -202,7 +202,8 @@ def _gpu_cost(plain: dict[str, Any], tell: Callable[[str], object]) -> dict[str,
         drop_from_path(Path(order.not_from))
     _load_extensions()
     try:
-        counted = count_here(order, tell)
+        # This folder is the parent's, which removes it also where it kills this process.
+        counted = count_here(order, tell, Path(sys.argv[0]).parent)
         if order.not_from is not None:
             assert_not_imported(Path(order.not_from), shared=not order.own_environment)
         if order.tree is not None and not order.own_environment:

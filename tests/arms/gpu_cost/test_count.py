@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,6 +254,27 @@ def test_counting_leaves_no_process_and_the_parent_as_it_was(costs, monkeypatch)
     assert cost.key == costs["bf16"].key
     assert torch.cuda.is_available() == before
     assert children() == []
+
+
+def test_what_a_count_writes_lies_in_a_folder_that_its_parent_removes(tmp_path, monkeypatch):
+    """Also where the parent kills it, as after Ctrl-C."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    found, done = set(), threading.Event()
+
+    def look():
+        while not done.wait(0.1):
+            found.update(path.parent.name for path in tmp_path.glob("**/gpucost-*"))
+
+    looks = threading.Thread(target=look)
+    looks.start()
+    try:
+        pytest_diffspeed.count_gpu_cost("random:DDPMPipeline", steps=1)
+    finally:
+        done.set()
+        looks.join()
+    assert [name.startswith("diffspeed-worker-") for name in found] == [True]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_counted_is_one_sentence_of_the_worker():
