@@ -122,6 +122,30 @@ def test_merged_it_can_be_fused_with_others(tiny):
     assert applied.proofs[0].figures["layers_not_run"] == 0
 
 
+def test_layers_of_text_encoders_are_counted_too(tiny, adapters):
+    from safetensors.torch import load_file, save_file
+
+    pipeline, call = tiny(UNET)
+    (file,) = (adapters / "unet").glob("*.safetensors")
+    weights = load_file(file)
+    encoder = pipeline.text_encoder
+    paths = [path for path, _ in encoder.named_modules() if path.endswith("q_proj")]
+    for path in paths:
+        layer = encoder.get_submodule(path)
+        weights[f"text_encoder.{path}.lora_A.weight"] = torch.ones(2, layer.in_features)
+        weights[f"text_encoder.{path}.lora_B.weight"] = torch.ones(layer.out_features, 2)
+    save_file(weights, "both.safetensors")
+    (proof,) = apply_stack(pipeline, "lora(both.safetensors)", call=call).proofs
+    assert proof.figures["layers_in"]["text_encoder"] == len(paths) > 0
+    with pytest.raises(SourceError, match="for the text_encoder too, and diffusers swaps adapt"):
+        lora.hot_swap(pipeline, "both.safetensors")
+    undo_stack(pipeline, "lora(both.safetensors)")
+    assert not lora.loaded_places(pipeline)
+    (proof,) = apply_stack(pipeline, "lora(both.safetensors,fused=True)", call=call).proofs
+    assert proof.figures["layers_not_watched"] == len(paths)
+    assert f"{len(paths)} more in text encoders, whose calls are not watched" in proof.found
+
+
 def test_a_file_of_16_bits_is_float32_in_the_baseline(tiny, adapters):
     from safetensors.torch import load_file, save_file
 
