@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pytest_diffspeed import apply_stack
+from pytest_diffspeed.arms.gpu_cost.stack import apply_to_fakes
 from pytest_diffspeed.common.errors import (
     IncompatibleError,
     NotEffectiveError,
@@ -253,6 +254,13 @@ def test_pipelines_that_take_none_and_environments_without_peft(tiny, monkeypatc
     monkeypatch.setattr("diffusers.utils.USE_PEFT_BACKEND", False)
     told = refused(*tiny(UNET), "lora(unet)")
     assert 'which is not installed: pip install "pytest-diffspeed[lora]"' in told
+
+
+def test_a_gpu_cost_is_counted_without_weights_so_without_adapters():
+    with pytest.raises(
+        IncompatibleError, match=r"lora\(a\): an adapter is weights, and a GPU cost"
+    ):
+        apply_to_fakes(parse_stack("lora(a)+bf16"), None, None, None, lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def apply_to_fakes(
     Raises:
         MissingHardwareError, IncompatibleError: a technique cannot be applied, and why.
     """
+    for technique in stack.techniques():
+        if technique.family is Family.ADAPTERS:
+            raise IncompatibleError(
+                f"{technique.text}: an adapter is weights, and a GPU cost is counted on components "
+                "without any; merged (fused=True) it asks for what the stack without it asks for, "
+                "so leave it out of the stack"
+            )
     with components.on_the_gpu(), third_party():
         check_compatible(stack, pipeline, device)
     moved = [t.name for t in stack.techniques() if t.family is Family.OFFLOAD]
