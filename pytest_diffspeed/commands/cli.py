@@ -13,6 +13,7 @@ from ..accelerators.registry import counting_words
 from ..common.errors import DiffspeedError
 from .cost import add_parser as add_cost
 from .export import add_parser as add_export
+from .init import add_parser as add_init
 from .report import add_report
 from .verify import add_parser as add_verify
 
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("calibrate", help="measure image limits of stacks on your pipeline")
     commands.add_parser("history", help="look at what sessions found over commits")
+    add_init(commands)
     add_report(commands)
     audit = commands.add_parser("audit", help="count the host syncs of schedulers and pipelines")
     subjects = audit.add_subparsers(required=True, metavar="SUBJECT")
