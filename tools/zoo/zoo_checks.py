@@ -9,7 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_diffspeed.syncs.scopes import ScopeName
 
 RIGHT, REFUSED, CRASH, WRONG = "right", "refused", "crash", "wrong"
 TECHNIQUES = ("bf16", "channels_last", "fused_qkv", "no_sdpa", "cpu_sigmas")
@@ -144,7 +147,7 @@ class Zoo:
             raise Wrong(f"nothing was said of {', '.join(left)}, which ran in the steps")
         return "; ".join([*(f"{name}: {n}" for name, n in counts.items()), *report.eager])
 
-    def syncs(self, scope: str) -> str:
+    def syncs(self, scope: ScopeName) -> str:
         from pytest_diffspeed.gates.catalog.syncs import syncs
 
         report = syncs(self.baseline, scope=scope)
