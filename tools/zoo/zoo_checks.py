@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_diffspeed.syncs.scopes import ScopeName
+    from pytest_diffspeed.syncs.scope_names import ScopeName
 
 RIGHT, REFUSED, CRASH, WRONG = "right", "refused", "crash", "wrong"
 TECHNIQUES = ("bf16", "channels_last", "fused_qkv", "no_sdpa", "cpu_sigmas")

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sync_grounds
 import sync_pipelines
@@ -27,6 +27,9 @@ import sync_rows
 import torch
 from checks import NoMeaning, Part
 from sync_sides import Sides, sides_of
+
+if TYPE_CHECKING:
+    from pytest_diffspeed.syncs.scope_names import ScopeName
 
 SCHEDULERS = "scheduler: (all of diffusers)"
 KINDS = "kinds are told"
@@ -175,7 +178,7 @@ def _compare(
     check: Any,
     sides: Sides,
     make: Callable[[], Any],
-    scope: str,
+    scope: ScopeName,
     told: list[Any],
     given: dict[str, Any],
 ) -> None:
