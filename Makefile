@@ -83,6 +83,12 @@ $(DOCS_READY): $(READY)
 ladder: $(READY) ## what every technique buys on the demo pipeline (about 20 minutes)
 	$(BIN)/python -m pytest --diffspeed -p no:benchmark --pyargs pytest_diffspeed.ladder --diffspeed-ladder=full $(ARGS)
 
+# Rungs that are no rows of their own: they take arguments, save memory, compile, or are known to be slow here.
+RUNGS = bf16,bf16+int8_dynamic,bf16+fp8_dynamic,bf16+fp8_dynamic(granularity=row),bf16+int8_weight_only,bf16+fp8_weight_only,layerwise_casting,bf16+layerwise_casting,compile_regional,pyramid_attention(spatial_attention_block_skip_range=2),faster_cache(is_guidance_distilled=True),first_block_cache(threshold=0.1),mag_cache(threshold=0.1),taylorseer(cache_interval=2,disable_cache_before_step=1),vae_tiling(tile=48),vae_slicing,model_offload,group_offload,steps(10),scheduler(DPMSolverMultistepScheduler)+steps(10)
+
+ladder-rungs: $(READY) ## the rungs that the ladder does not climb by itself, on the demo pipeline (about 5 minutes)
+	$(BIN)/python -m pytest --diffspeed -p no:benchmark --pyargs pytest_diffspeed.ladder '--diffspeed-techniques=$(RUNGS)' $(ARGS)
+
 test: lint ## lints, types, import direction, then the whole test suite
 	@echo '== pytest'
 	$(PYTEST) tests $(ARGS)

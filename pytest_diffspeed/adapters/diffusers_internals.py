@@ -144,3 +144,11 @@ def forget_caches_of(pipeline: Any) -> None:
             forget_cached(part)
         elif isinstance(part, DiffusionPipeline):
             forget_caches_of(part)
+
+
+def takes_adapters(pipeline: Any) -> tuple[str, ...]:
+    """The components that diffusers loads LoRA adapters into; none where it loads none.
+
+    Seen in diffusers 0.42.1.
+    """
+    return tuple(getattr(pipeline, "_lora_loadable_modules", ()))

@@ -1,9 +1,9 @@
 """What this package uses of peft's LoRA layers that peft does not promise to keep.
 
-All of it was seen in peft 0.17.0 and 0.21.2, as diffusers 0.39.0 and 0.42.1 put such layers into
-their models: ``base_layer`` is the layer that is wrapped, ``lora_A`` and ``lora_B`` hold the two
-products of each adapter by its name, ``scaling`` what their result is multiplied by (a number, or a
-tensor where hot-swapping was prepared), and ``scale_layer`` changes it in place.
+All of it was seen in peft 0.21.2, as diffusers 0.42.1 puts such layers into its models:
+``base_layer`` is the layer that is wrapped, ``lora_A`` and ``lora_B`` hold the two products of each
+adapter by its name, ``scaling`` what their result is multiplied by (a number, or a tensor where
+hot-swapping was prepared), and ``scale_layer`` changes it in place.
 """
 
 from __future__ import annotations

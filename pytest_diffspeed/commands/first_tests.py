@@ -27,7 +27,7 @@ _MOST_LINES = 6
 
 
 @dataclass(frozen=True)
-class Gate:
+class FirstGate:
     """A marker as it is written, what was found, and the lines that it leaves alone.
 
     ``marker`` is ``None`` where the gate says nothing here: ``found`` has the reason.
@@ -44,7 +44,7 @@ class FirstStack:
     """A stack with its gates, or why it cannot be tested."""
 
     stack: str
-    gates: tuple[Gate, ...] = ()
+    gates: tuple[FirstGate, ...] = ()
     why_not: str | None = None
 
     def lines(self) -> Iterator[str]:
@@ -63,7 +63,9 @@ def draft(look: Look, stacks: Sequence[str]) -> str:
     gates = ["no_gpu_syncs()", "no_graph_breaks()", "max_memory(100)"]
     gates += [IMAGES_GATE] if look.draws_images else []
     gates += ['gpu_cost(over="saved")'] if look.counts_gpu_cost else []
-    tests = [_test(stack, [Gate("", gate, "") for gate in gates], look.source) for stack in stacks]
+    tests = [
+        _test(stack, [FirstGate("", gate, "") for gate in gates], look.source) for stack in stacks
+    ]
     return "\n\n\n".join(["import pytest", *tests]) + "\n"
 
 
@@ -85,7 +87,7 @@ def final(look: Look, stacks: Sequence[FirstStack], named: str | None) -> str:
     return "\n".join(part for part in parts if part) + "\n\n" + "\n\n\n".join(tests) + "\n"
 
 
-def _test(stack: str, gates: Sequence[Gate], source: str | None) -> str:
+def _test(stack: str, gates: Sequence[FirstGate], source: str | None) -> str:
     place = f', pipeline="{source}"' if source else ""
     lines = [f'@pytest.mark.diffspeed("{stack}"{place})']
     for gate in gates:
@@ -105,12 +107,12 @@ def stack_of(stack: str, session: RecordedSession, look: Look) -> FirstStack:
     if not gates or failed:
         reason = next((line.get("reason") or line.get("error") for line in failed), None)
         return FirstStack(stack, why_not=first_line(str(reason or "its test reached no gate")))
-    found: list[Gate] = []
+    found: list[FirstGate] = []
     for name, one in gates.items():
         if one.error is not None:
-            found.append(Gate(name, None, f"could not be checked: {first_line(one.error)}"))
+            found.append(FirstGate(name, None, f"could not be checked: {first_line(one.error)}"))
         elif one.result.verdict not in (VerdictKind.PASS, VerdictKind.FAIL):
-            found.append(Gate(name, None, first_line(one.result.reason)))
+            found.append(FirstGate(name, None, first_line(one.result.reason)))
         elif name in _GATES:
             found.append(_GATES[name](one.result))
     if not look.draws_images:
@@ -118,30 +120,30 @@ def stack_of(stack: str, session: RecordedSession, look: Look) -> FirstStack:
     return FirstStack(stack, tuple(found))
 
 
-def _images_elsewhere(look: Look) -> Gate:
+def _images_elsewhere(look: Look) -> FirstGate:
     if look.random_weights:
-        return Gate(
+        return FirstGate(
             "image_similarity", None, "random weights draw noise, and noise is not compared"
         )
     found = (
         f"not tried: {IMAGES} images would take about {look.images_s / 60:.0f} min on "
         f"{look.device}; gated on a GPU"
     )
-    return Gate("image_similarity", 'image_similarity("lossless", device="cuda")', found)
+    return FirstGate("image_similarity", 'image_similarity("lossless", device="cuda")', found)
 
 
-def _syncs(result: GateResult) -> Gate:
+def _syncs(result: GateResult) -> FirstGate:
     figures = result.figures
     first = int(figures["first_step"]) + int(figures["outside"])
     steady = max(figures["per_step"], default=0)
     if not first and not steady:
-        return Gate("no_gpu_syncs", "no_gpu_syncs()", "none in scheduler.step")
+        return FirstGate("no_gpu_syncs", "no_gpu_syncs()", "none in scheduler.step")
     lines = [
         f"{short_path(site['file'])}:{site['line']}  {site['source']}"
         for site in figures["sites"]
         if site["allowed"] is None and site["kind"] != "may_block"
     ]
-    return Gate(
+    return FirstGate(
         "no_gpu_syncs",
         f"no_gpu_syncs(first_step={first}, per_step={steady})",
         f"{plural(first, 'host sync')} in the first step, up to {steady} a step: allowed",
@@ -149,40 +151,40 @@ def _syncs(result: GateResult) -> Gate:
     )
 
 
-def _breaks(result: GateResult) -> Gate:
+def _breaks(result: GateResult) -> FirstGate:
     components: Mapping[str, Any] = result.figures["components"]
     count = int(result.figures["breaks"])
     if not count:
-        return Gate("no_graph_breaks", "no_graph_breaks()", f"none in {', '.join(components)}")
+        return FirstGate("no_graph_breaks", "no_graph_breaks()", f"none in {', '.join(components)}")
     lines = [
         f"{short_path(found['file'])}:{found['line']}  {name}: {first_line(found['reason'])}"
         for name, report in components.items()
         for found in report["breaks"]
     ]
     found = f"{plural(count, 'graph break')}: allowed"
-    return Gate("no_graph_breaks", f"no_graph_breaks(max_breaks={count})", found, _few(lines))
+    return FirstGate("no_graph_breaks", f"no_graph_breaks(max_breaks={count})", found, _few(lines))
 
 
-def _memory(result: GateResult) -> Gate:
+def _memory(result: GateResult) -> FirstGate:
     share = float(result.figures["memory_ratio"])
     allowed = (math.ceil(share / MEMORY_STEP - 1e-9) + 1) * MEMORY_STEP
     found = f"{share:.2f} × fp32's peak; {allowed:.2f} allowed"
-    return Gate("max_memory", f"max_memory({allowed:.2f})", found)
+    return FirstGate("max_memory", f"max_memory({allowed:.2f})", found)
 
 
-def _images(result: GateResult) -> Gate:
+def _images(result: GateResult) -> FirstGate:
     figures = result.figures
     if result.verdict is VerdictKind.PASS:
-        return Gate("image_similarity", IMAGES_GATE, "within the limits of lossless")
+        return FirstGate("image_similarity", IMAGES_GATE, "within the limits of lossless")
     if figures["findings"] or not figures["misses"]:  # black, NaN: no limit would say that
-        return Gate("image_similarity", None, first_line(result.reason))
+        return FirstGate("image_similarity", None, first_line(result.reason))
     limits = {str(miss["limit"]): _slack(miss) for miss in figures["misses"]}
     words = ", ".join(f"{name}={value:g}" for name, value in limits.items())
     lines = [
         f"{miss['limit']} is {miss['found']:.4g}, lossless needs {miss['bound']:.4g}"
         for miss in figures["misses"]
     ]
-    return Gate(
+    return FirstGate(
         "image_similarity",
         f'image_similarity("lossless", {words})',
         f"{plural(len(limits), 'limit')} of lossless missed: allowed; look at the pictures in "
@@ -201,9 +203,9 @@ def _slack(miss: Mapping[str, Any]) -> float:
     return math.ceil(1e4 * SLACK * found) / 1e4
 
 
-def _cost(result: GateResult) -> Gate:
+def _cost(result: GateResult) -> FirstGate:
     found = first_line(str(result.figures.get("found", "")))
-    return Gate("gpu_cost", 'gpu_cost(over="saved")', f"saved: {found}")
+    return FirstGate("gpu_cost", 'gpu_cost(over="saved")', f"saved: {found}")
 
 
 def _few(lines: Sequence[str]) -> tuple[str, ...]:
@@ -212,7 +214,7 @@ def _few(lines: Sequence[str]) -> tuple[str, ...]:
     return each if left <= 0 else (*each[:_MOST_LINES], f"… and {plural(left, 'more line')}: -v")
 
 
-_GATES: Mapping[str, Callable[[GateResult], Gate]] = {
+_GATES: Mapping[str, Callable[[GateResult], FirstGate]] = {
     "no_gpu_syncs": _syncs,
     "no_graph_breaks": _breaks,
     "max_memory": _memory,

@@ -8,8 +8,7 @@ _BY_GUARD: tuple[tuple[str, str], ...] = (
     (
         # Peft's names of an adapter's products and of what these are multiplied by.
         r"lora_[AB]|scaling",
-        "prepare hot-swapping: lora(…,target_rank=N) in the stack, or in the source "
-        "enable_lora_hotswap(target_rank=N) before the adapter is loaded, N the highest rank",
+        "prepare hot-swapping: lora(…,target_rank=N), or enable_lora_hotswap() in the source",
     ),
     (
         r"size mismatch|size\(\)|\.shape|stride mismatch|tensor '.*' (size|stride)",

@@ -107,8 +107,9 @@ def _layers(pipeline: DiffusionPipeline, component: str) -> frozenset[str]:
     """Paths of a component, those of wrapped layers included; none of what diffusers does not load
     adapters into.
     """
-    loads: Any = getattr(pipeline, "_lora_loadable_modules", ())
+    from ..adapters.diffusers_internals import takes_adapters
+
     module = getattr(pipeline, component, None)
-    if component not in loads or module is None:
+    if component not in takes_adapters(pipeline) or module is None:
         return frozenset()
     return frozenset(path for path, _ in module.named_modules())

@@ -88,11 +88,13 @@ class _Same:
 
 
 def _of_component(part: torch.nn.Module) -> dict[str, dict[tuple[object, ...], object]]:
+    from ..adapters.diffusers_layerwise import cast_layers
     from ..adapters.module_state import edits, is_hooks, pieces, require_hook_tables
     from ..adapters.offload_hooks import offload_hooks
 
     require_hook_tables(part)
-    moved = bool(offload_hooks(part))  # each call leaves its weights wherever memory was free
+    # Each call leaves these weights wherever memory was free.
+    moved, cast = bool(offload_hooks(part)), cast_layers(part)
     aspects = ("modules", "hooks", "settings", "methods", "weights", "buffers")
     found: dict[str, dict[tuple[object, ...], object]] = {aspect: {} for aspect in aspects}
     for path, module in part.named_modules():
@@ -115,7 +117,7 @@ def _of_component(part: torch.nn.Module) -> dict[str, dict[tuple[object, ...], o
         for key, tensor in tensors:
             for number, piece in enumerate(pieces(tensor) if aspect == "weights" else (tensor,)):
                 found[aspect][key, number, "layout"] = _layout(piece)
-                if moved:
+                if moved or key.rpartition(".")[0] in cast:
                     continue
                 edited = edits(piece) if aspect == "weights" else None
                 found[aspect][key, number, "place"] = (piece.data_ptr(), edited)

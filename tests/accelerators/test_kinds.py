@@ -68,7 +68,7 @@ class Able(Accelerator):
     kind = "xpu"  # a word that torch knows
     counts_syncs = True
     has_graphs = True
-    features = frozenset({TF32.name, "float8 products"})
+    features = frozenset({TF32.name, "float4 products"})
 
     def is_available(self):
         return True
@@ -153,18 +153,18 @@ def test_one_more_file_makes_techniques_available(add_kind):
 
 
 def test_a_feature_of_a_new_technique_needs_no_other_file(add_kind, monkeypatch):
-    float8 = Feature("float8 products", "torch multiplies float8 on GPUs only", (8, 9))
+    float4 = Feature("float4 products", "torch multiplies float4 on GPUs only", (8, 9))
     cpu = resolve_device("cpu")
-    assert missing_feature(cpu, float8) == "torch multiplies float8 on GPUs only"
+    assert missing_feature(cpu, float4) == "torch multiplies float4 on GPUs only"
     h100 = Device("cuda", 0, "NVIDIA H100", "cuda-1")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
-    assert missing_feature(h100, float8) is None
+    assert missing_feature(h100, float4) is None
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
-    assert missing_feature(h100, float8) == (
+    assert missing_feature(h100, float4) == (
         "it needs compute capability 8.9, and this GPU has 8.0"
     )
     add_kind("able", ABLE)
-    assert missing_feature(resolve_device("xpu"), float8) is None
+    assert missing_feature(resolve_device("xpu"), float4) is None
 
 
 def test_what_cuda_lacks_it_lacks_on_every_gpu(monkeypatch):

@@ -76,7 +76,7 @@ def test_calling_is_no_change(libraries, light_compile, source, name):
         require_calls_change_nothing(pipeline, call, name)
     except IncompatibleError:
         # These are called in their own tests, with pipelines that they fit.
-        elsewhere = name in ("cpu_sigmas", "vae_slicing")
+        elsewhere = name in ("cpu_sigmas", "fp8_dynamic", "vae_slicing")
         assert elsewhere or (name.partition("(")[0], source) in MISFITS
 
 
