@@ -25,20 +25,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import UsageError
+from .annotations import plain_kinds
 from .code_names import names_in
 from .tested import DIFFUSERS
 
 if TYPE_CHECKING:
     import torch
 
-_KINDS: Mapping[str, type] = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "str": str,
-    "None": type(None),
-    "Optional": type(None),
-}
 _PAIR = re.compile(r"^[Tt]uple\[(int|float), \1\]$")
 _WORDS = re.compile(r"\b([Ll]ist\[str\]|[Tt]uple\[str, \.\.\.\])")
 _DTYPE = "torch.dtype"
@@ -92,14 +85,14 @@ def _fields(made: ast.ClassDef) -> Iterator[tuple[str, CacheArgument]]:
 
 
 def _argument(annotation: str, value: ast.expr | None) -> CacheArgument:
-    kinds = {kind for word, kind in _KINDS.items() if re.search(rf"\b{word}\b", annotation)}
+    kinds = plain_kinds(annotation)
     default: object = UNKNOWN
     try:
         default = UNKNOWN if value is None else ast.literal_eval(value)
     except ValueError:
         if value is not None and ast.unparse(value).startswith("torch."):
             default = ast.unparse(value).removeprefix("torch.")
-    optional = frozenset(kinds & {type(None)})
+    optional = kinds & {type(None)}
     if _PAIR.match(annotation):
         default = ":".join(map(str, default)) if isinstance(default, tuple) else default
         return CacheArgument(frozenset({str}), "pair", default)

@@ -17,18 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..common.errors import UsageError
+from .annotations import plain_kinds
 from .tested import DIFFUSERS
 
 _CLASS = re.compile(r"^class (\w+)\(([^)]*)\)", re.MULTILINE)
 _MIXIN = "SchedulerMixin"
-_KINDS: Mapping[str, type] = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "str": str,
-    "None": type(None),
-    "Optional": type(None),
-}
 
 
 @dataclass(frozen=True)
@@ -82,9 +75,8 @@ def _argument(annotation: ast.expr | None) -> SchedulerArgument:
         if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal"):
             listed = ast.literal_eval(node.slice)
             choices += listed if isinstance(listed, tuple) else (listed,)
-    text = ast.unparse(annotation)
-    kinds = {kind for word, kind in _KINDS.items() if re.search(rf"\b{word}\b", text)}
-    return SchedulerArgument(frozenset({*kinds, *map(type, choices)}), tuple(choices))
+    kinds = plain_kinds(ast.unparse(annotation)).union(map(type, choices))
+    return SchedulerArgument(kinds, tuple(choices))
 
 
 @functools.cache

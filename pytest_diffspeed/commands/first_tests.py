@@ -83,8 +83,8 @@ def final(look: Look, stacks: Sequence[FirstStack], named: str | None) -> str:
         '#     @pytest.mark.min_speedup(1.2, device="cuda")'
     )
     tests = [_test(one.stack, one.gates, named) for one in stacks]
-    parts = [f'"""{head}\n"""\n', "import pytest\n", *(f"{speed}\n" if not look.on_gpu else "",)]
-    return "\n".join(part for part in parts if part) + "\n\n" + "\n\n\n".join(tests) + "\n"
+    top = [f'"""{head}\n"""', "import pytest", *([] if look.on_gpu else [speed])]
+    return "\n\n\n".join(["\n\n".join(top), *tests]) + "\n"
 
 
 def _test(stack: str, gates: Sequence[FirstGate], source: str | None) -> str:

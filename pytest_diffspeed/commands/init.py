@@ -80,7 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
         look = look_at(source, arguments.device)
     print(look)
     stacks = _stacks(arguments.stacks, look)
-    configured = _configured(folder)
     recorded = _tried(path, look, stacks)
     found = [stack_of(stack, recorded, look) for stack in stacks]
     for one in found:
@@ -90,12 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
         print("no test was written: none of these stacks could be tested on this pipeline")
         return 1
     written = [path, *_written_counts(folder)]
-    named = None
-    if configured is None:
+    named = source if _is_configured(folder) else None
+    if named is None:
         (folder / "pytest.ini").write_text(f"[pytest]\ndiffspeed_pipeline = {source}\n", "utf-8")
         written.append(folder / "pytest.ini")
-    else:
-        named = source
     replace_file(path, final(look, kept, named))
     written += _workflow(folder)
     print(f"written: {', '.join(_shown(one) for one in written)}")
@@ -158,14 +155,8 @@ def _tried(path: Path, look: Look, stacks: Sequence[str]) -> RecordedSession:
         records = Path(temporary, "records.jsonl")
         words = [
             *("--diffspeed", f"--diffspeed-json={records}", "--diffspeed-store=none"),
-            *(
-                f"--diffspeed-device={look.device}",
-                "-o",
-                "addopts=",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-            ),
+            *(f"--diffspeed-device={look.device}", "--override-ini=addopts="),
+            *("-q", "-p", "no:cacheprovider"),
             *(() if _counted_before(Path.cwd()) else ("--diffspeed-save-counts",)),
         ]
         replace_file(path, draft(look, stacks))
@@ -196,13 +187,13 @@ def _written_counts(folder: Path) -> list[Path]:
     return [folder / name for name in COUNTS if (folder / name).exists()]
 
 
-def _configured(folder: Path) -> Path | None:
-    """The file that has pytest's options here."""
-    for name, word in _CONFIGURED.items():
-        path = folder / name
-        if path.is_file() and word in path.read_text("utf-8", errors="replace"):
-            return path
-    return None
+def _is_configured(folder: Path) -> bool:
+    """Whether a file here has pytest's options."""
+    files = {folder / name: word for name, word in _CONFIGURED.items()}
+    return any(
+        path.is_file() and word in path.read_text("utf-8", errors="replace")
+        for path, word in files.items()
+    )
 
 
 def _workflow(folder: Path) -> list[Path]:
