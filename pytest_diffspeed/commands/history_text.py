@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from ..common.text import number
+from ..common.text import number, outside
 from ..history.environments import Difference
 from ..records.series import Change, Point, Series
 
@@ -151,7 +151,7 @@ def _value(point: Point) -> str:
 def with_ends(value: float, low: float | None, high: float | None) -> str:
     """Such as ``1.52 [1.49, open]``."""
     ends = ["open" if end is None else number(end) for end in (low, high)]
-    return f"{number(value)} [{ends[0]}, {ends[1]}]"
+    return f"{number(value)} {outside(value, low, high, number)}[{ends[0]}, {ends[1]}]"
 
 
 def _many(count: int, what: str) -> str:

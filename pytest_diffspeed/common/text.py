@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 def plural(many: int, noun: str) -> str:
@@ -31,6 +31,21 @@ def number(value: float) -> str:
     if value != int(value) or abs(value) >= 2**53:  # beyond it a float has not every whole number
         return f"{value:.4g}"
     return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.0f}"
+
+
+def outside(
+    value: float | None, low: float | None, high: float | None, written: Callable[[float], str]
+) -> str:
+    """The word between a figure and the interval that does not hold it; empty where it does.
+
+    ``None`` is an end that is open. ``written`` is how the three are printed: what differs behind
+    the last digit alone is not said.
+    """
+    if value is None:
+        return ""
+    below = low is not None and value < low and written(value) != written(low)
+    above = high is not None and value > high and written(value) != written(high)
+    return "outside " if below or above else ""
 
 
 def size(many: float) -> str:

@@ -23,7 +23,9 @@ from typing import Any
 from ..common.text import plural
 from ..records.older import axis_of
 from ..records.verdict import Axis, Cause, EvidenceKind, GateResult, VerdictKind
-from .loose import words
+from .loose import number, words
+from .units import interval as written_interval
+from .units import ratio_with_interval
 
 _ORDER = (
     VerdictKind.FAIL,
@@ -172,12 +174,11 @@ def _floor(result: GateResult) -> str:
 
 def interval(figures: Mapping[str, Any]) -> str:
     """``1.41× [1.35, 1.47]``; an open end is written as such."""
-    low, high = figures.get("low"), figures.get("high")
-    left = f"{low:.3f}" if low is not None and math.isfinite(low) and low > 0 else "0"
-    right = f"{high:.3f}" if high is not None and math.isfinite(high) else "∞"
-    ratio = figures.get("ratio")
-    middle = f"{ratio:.3f}" if ratio is not None and math.isfinite(ratio) else "?"
-    return f"{middle}× [{left}, {right}]"
+    low, high = number(figures.get("low")), number(figures.get("high"))
+    found = number(figures.get("ratio"))
+    if found is None:
+        return f"?× {written_interval(low, high)}"
+    return ratio_with_interval(found, low, high)
 
 
 def ladder_table(results: Iterable[GateResult]) -> list[str]:

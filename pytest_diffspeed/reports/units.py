@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..common.text import size
+from ..common.text import outside, size
 
 
 def ratio(value: float | None) -> str:
@@ -15,6 +15,11 @@ def interval(low: float | None, high: float | None) -> str:
     left = "0" if low is None or low <= 0 else f"{low:.3f}"
     right = "∞" if high is None else f"{high:.3f}"
     return f"[{left}, {right}]"
+
+
+def ratio_with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """``1.612× [1.548, 1.671]``, or ``1.052× outside [0.987, 1.042]``."""
+    return f"{ratio(value)} {outside(value, low, high, ratio)}{interval(low, high)}"
 
 
 def seconds(value: float | None) -> str:

@@ -36,8 +36,10 @@ class SpeedupEstimate:
     decision: Decision
     """INCONCLUSIVE as long as the gate is undecided."""
     ratio: float
-    """Median over the pairs of baseline seconds / candidate seconds; NaN without pairs. If
-    the ratio moves while it is measured, it can leave the interval, which forgets nothing."""
+    """Median over the pairs of baseline seconds / candidate seconds; NaN without pairs. It can lie
+    outside of the interval, which forgets nothing that it once excluded: where the ratio moves
+    while it is measured, and where the interval is one of those that miss it. It is not moved to
+    the end next to it, which would be further from the ratio on average."""
     low: float
     """Lower end of the interval for the median ratio; 0.0 where nothing is known yet."""
     high: float

@@ -27,16 +27,23 @@ def explain(
     ``wins``, ``losses`` and ``ties`` count the pairs above, below and on ``min_ratio``;
     ``largest_ratio_failed`` mirrors ``smallest_ratio_shown`` below it.
     """
+    said_otherwise = "later pairs say otherwise, so the ratio moved while it was measured"
+    is_outside = not estimate.low <= estimate.ratio <= estimate.high and estimate.pairs > 0
     if estimate.decision is Decision.PASS:
         parts = [f"shown to be at least {times(min_ratio)}: {wins} of {estimate.pairs} pairs above"]
         if estimate.ratio < min_ratio:
-            parts.append("later pairs say otherwise, so the ratio moved while it was measured")
+            parts.append(said_otherwise)
     elif estimate.decision is Decision.FAIL:
         parts = [f"shown to be below {times(min_ratio)}: {losses} of {estimate.pairs} pairs below"]
         if estimate.ratio >= min_ratio:
-            parts.append("later pairs say otherwise, so the ratio moved while it was measured")
+            parts.append(said_otherwise)
     else:
         parts = _undecided(estimate, min_ratio, least_pairs, ties, largest_ratio_failed)
+    if is_outside and said_otherwise not in parts:
+        parts.append(
+            "the median left the interval, so the ratio moved while it was measured, or this is "
+            f"one of the at most {percent(1 - estimate.coverage)} that miss it"
+        )
     if _is_dependent(estimate):
         parts.append("neighbouring pairs resemble each other, which the error rate does not cover")
     return "; ".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ...common.text import plural
+from ...common.text import outside, plural
 from ...records.verdict import Cause, VerdictKind
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def _first_step(marker: SpeedMarker, has_stages: bool) -> str:
 
 
 def _interval(measured: SpeedupResult) -> str:
-    low = f"{measured.low:.2f}" if measured.low > 0 else "0"
-    high = f"{measured.high:.2f}" if math.isfinite(measured.high) else "∞"
-    return f"{measured.ratio:.2f}× [{low}, {high}]"
+    def written(value: float) -> str:
+        return f"{value:.2f}" if math.isfinite(value) else "∞"
+
+    low, high = measured.low, measured.high
+    ends = f"[{written(low) if low > 0 else '0'}, {written(high)}]"
+    return f"{written(measured.ratio)}× {outside(measured.ratio, low, high, written)}{ends}"

@@ -11,7 +11,7 @@ from ...records.reader import RecordedGate
 from ...records.verdict import GateResult
 from ..brief import brief
 from ..loose import count, mapping, number, word, words
-from ..units import bytes_of, interval, percent, ratio, seconds
+from ..units import bytes_of, interval, percent, ratio, ratio_with_interval, seconds
 from .axes import AXES, MEMORY, RATIO, TIME, Axis, axis_of, severity
 from .base_commit import DifferenceView, differences, is_against_base
 from .gpu_cost import CostView, cost_view
@@ -92,7 +92,8 @@ def _found(axis: Axis, figures: Mapping[str, Any]) -> str:
         return ""
     if not count(figures.get("pairs")):
         return ""
-    message = f"{ratio(number(figures.get('ratio')))} {_interval(figures)}"
+    ends = number(figures.get("low")), number(figures.get("high"))
+    message = ratio_with_interval(number(figures.get("ratio")), *ends)
     need = number(figures.get("need"))
     return message if need is None else f"{message}, need ≥ {need:.3g}×"
 

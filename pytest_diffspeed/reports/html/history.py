@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...common.text import number as written
-from ...common.text import plural
+from ...common.text import outside, plural
 from ...records.series import Change, Point, Series, is_part
 from ..loose import number
 from .axes import VERDICTS
@@ -123,7 +123,7 @@ def _row(point: Point) -> tuple[str, str, str, str, str]:
             ("0" if point.low is None else written(point.low)),
             ("∞" if point.high is None else written(point.high)),
         )
-        value += f" [{ends[0]}, {ends[1]}]"
+        value += f" {outside(point.value, point.low, point.high, written)}[{ends[0]}, {ends[1]}]"
     return (
         point.at[:16].replace("T", " "),
         _short(point.commit),

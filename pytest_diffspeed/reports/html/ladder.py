@@ -9,7 +9,7 @@ from typing import Any
 from ...common.text import plural
 from ..ladder import about_images, break_even, worst_image
 from ..loose import count, mapping, number, word, words
-from ..units import bytes_of, interval, ratio, seconds
+from ..units import bytes_of, ratio, ratio_with_interval, seconds
 from .gates import GateView
 from .pareto import Pareto, pareto
 from .text import name
@@ -146,5 +146,5 @@ def _format(over: Mapping[str, Any]) -> str:
     if found is None or not count(over.get("pairs")):
         return ""
     unclear = " ≈" if over.get("verdict") == "INCONCLUSIVE" else ""
-    limits = interval(number(over.get("low")), number(over.get("high")))
-    return f"{ratio(found)} {limits}{unclear}"
+    ends = number(over.get("low")), number(over.get("high"))
+    return f"{ratio_with_interval(found, *ends)}{unclear}"

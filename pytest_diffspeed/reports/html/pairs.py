@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...common.text import plural
+from ...common.text import outside, plural
 from ...records.reader import RecordedGate
 from ..loose import count, number, word
 from ..units import interval, ratio
@@ -62,7 +62,7 @@ def pair_plot(gate: RecordedGate) -> PairPlot | None:
         f"{plural(counted, 'pair')} in the order in which they were timed: median {ratio(found)}"
     )
     if gate.finished:
-        summary += f", interval {interval(low, high)}"
+        summary += f", {outside(found, low, high, ratio)}interval {interval(low, high)}"
     if need is not None:
         below = sum(
             pair.baseline_s / pair.candidate_s < need for pair in gate.pairs if pair.dropped is None

@@ -85,10 +85,10 @@
     const most = Math.floor((wide ? left - 16 : width - 76) / 6.5);
     const placed = rows.map((row, index) => ({
       ...row, y: index + (wide ? 0.5 : 0.72), at: index, name: row.label.length > most ? `${row.label.slice(0, most - 1)}…` : row.label,
-      low: Math.max(row.low ?? 0, domain[0]), high: Math.min(row.high ?? Infinity, domain[1]), open: !row.low && row.high === null,
+      low: Math.max(row.low ?? 0, domain[0]), high: Math.min(row.high ?? Infinity, domain[1]), outside: row.ratio < (row.low ?? 0) || row.ratio > (row.high ?? Infinity) ? "outside " : "", open: !row.low && row.high === null,
     }));
     const colour = (row) => (row.verdict === "FAIL" ? "var(--FAIL)" : row.verdict === "INCONCLUSIVE" ? "var(--INCONCLUSIVE)" : "currentColor");
-    const title = (row) => `${row.label}: ${times(row.ratio)}${row.open ? "" : ` [${row.low.toFixed(3)}, ${row.high.toFixed(3)}]`}${row.need ? `, need ${times(row.need)}` : ""}`;
+    const title = (row) => `${row.label}: ${times(row.ratio)}${row.open ? "" : ` ${row.outside}[${row.low.toFixed(3)}, ${row.high.toFixed(3)}]`}${row.need ? `, need ${times(row.need)}` : ""}`;
     const href = link ? { href: (row) => `#${row.id}` } : {};
     const ticks = logTicks(domain, Math.max(3, (width - left) / 90));
     const half = wide ? 0.34 : 0.24;
