@@ -16,6 +16,7 @@ from .report import (
     SimilarityReport,
     conclude,
     labels_of,
+    require_arguments,
     require_sane_baseline,
     sane_cases,
     unlike,
@@ -68,6 +69,7 @@ def compare_audio(
         ImageInputError: something is not a sound, or the baseline's own sounds are broken.
         LimitError: an unknown preset or limit, or one that sounds do not have.
     """
+    require_arguments(given, floor, floor_rmse)
     wanted = limits_of(preset, limits, AUDIO)
     x = as_waves(baseline, "the baseline's sounds")
     y = as_waves(candidate, "the candidate's sounds").to(x.device)

@@ -17,6 +17,7 @@ from .report import (
     SimilarityReport,
     conclude,
     labels_of,
+    require_arguments,
     require_sane_baseline,
     sane_cases,
     unlike,
@@ -61,6 +62,7 @@ def compare_images(
         ImageInputError: something is no image, or the baseline's own images are broken.
         LimitError: an unknown preset or limit, or one that images do not have.
     """
+    require_arguments(given, floor, floor_rmse)
     wanted = limits_of(preset, limits, IMAGE)
     x = read_images(baseline, "the baseline's images", layout)
     y = read_images(candidate, "the candidate's images", layout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -274,6 +275,35 @@ def not_checked(skipped: Mapping[str, str]) -> list[str]:
     for limit, why in skipped.items():
         by_reason.setdefault(why, []).append(limit)
     return [f"NOT CHECKED: {', '.join(limits)}, since {why}" for why, limits in by_reason.items()]
+
+
+def require_arguments(given: object, floor: object, floor_rmse: object) -> None:
+    """Refuse what is not of the kind that the arguments of a comparison have, before it costs time.
+
+    Raises:
+        ImageTypeError: naming the argument and what it takes.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise ImageTypeError(
+            f"given must be figures by metric, such as {{'{GIVEN[0]}': [0.1]}}, not {given!r}"
+        )
+    if isinstance(floor_rmse, bool) or not isinstance(floor_rmse, numbers.Real):
+        raise ImageTypeError(f"floor_rmse must be a number such as 0.01, not {floor_rmse!r}")
+    figures = {} if floor is None else floor
+    if isinstance(figures, Mapping) and all(map(_is_mean_and_worst, figures.values())):
+        return
+    raise ImageTypeError(
+        "floor must be the mean and the worst figure by metric, such as {'psnr': (60.0, 55.0)}, "
+        f"not {floor!r}"
+    )
+
+
+def _is_mean_and_worst(figures: object) -> bool:
+    return (
+        isinstance(figures, (tuple, list))
+        and len(figures) == len(KINDS)
+        and all(isinstance(one, numbers.Real) for one in figures)
+    )
 
 
 _PerOutput = tuple[tuple[float, ...], ...]

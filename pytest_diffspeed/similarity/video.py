@@ -25,6 +25,7 @@ from .report import (
     SimilarityReport,
     conclude,
     labels_of,
+    require_arguments,
     require_sane_baseline,
     sane_cases,
     unlike,
@@ -71,6 +72,7 @@ def compare_videos(
         ImageInputError: something is not a video, or the baseline's own videos are broken.
         LimitError: an unknown preset or limit, or one that videos do not have.
     """
+    require_arguments(given, floor, floor_rmse)
     wanted = limits_of(preset, limits, VIDEO)
     x = read_videos(baseline, "the baseline's videos", layout)
     y = read_videos(candidate, "the candidate's videos", layout)

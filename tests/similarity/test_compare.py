@@ -398,3 +398,18 @@ def test_findings_are_one_an_image():
 def test_a_dark_image_is_a_picture():
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.05
     assert findings(images) == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"floor": 3}, r"floor must be the mean and the worst figure by metric, .*, not 3"),
+        ({"floor": {"psnr": 60.0}}, r"floor must be the mean and the worst figure by metric"),
+        ({"floor_rmse": "0.1"}, r"floor_rmse must be a number such as 0.01, not '0.1'"),
+        ({"given": [0.1]}, r"given must be figures by metric, .*, not \[0.1\]"),
+    ],
+)
+def test_arguments_of_another_kind_are_named_before_pixels_are_read(wrong, sentence):
+    with pytest.raises(TypeError, match=sentence) as raised:
+        compare_images(object(), object(), **wrong)
+    assert isinstance(raised.value, ImageInputError)
