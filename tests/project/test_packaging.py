@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.project.tutorial_reader import Reader, blocks
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pytest_diffspeed"
 
@@ -205,26 +207,12 @@ def test_clean_venv_imports_the_wheel_and_not_this_checkout(
 
 
 @pytest.mark.slow
-def test_installed_wheel_runs_a_test_of_three_lines_in_an_empty_folder(
+def test_the_tutorial_in_an_empty_folder_with_the_installed_wheel(
     clean_venv: CleanVenv, tmp_path: Path
 ) -> None:
-    (tmp_path / "test_mine.py").write_text(
-        "import pytest\n"
-        '@pytest.mark.diffspeed("bf16")\n'
-        "def test_mine(optimized_pipeline): assert optimized_pipeline is not None\n"
-    )
-    words = ["--diffspeed", "--diffspeed-device=cpu", "--diffspeed-techniques=fp32"]
-    words += ["--diffspeed-steps=2", "-v"]
-
-    done = run([clean_venv.python, "-m", "pytest", *words], cwd=tmp_path, env=clean_venv.env)
-
-    assert done.returncode == 0, done.stdout
-    assert "\ndiffspeed: cpu" in done.stdout
-    # The command line wins over the marker.
-    assert "test_mine.py::test_mine[fp32] PASSED" in done.stdout
-    assert "bf16" not in done.stdout
-    assert "1 passed" in done.stdout
-    assert "warning" not in done.stdout.rsplit("\n", 2)[-2]
+    reader = Reader(tmp_path, clean_venv.python, clean_venv.env)
+    for kind, text in blocks():
+        reader.do(kind, text)
 
 
 @pytest.mark.slow
