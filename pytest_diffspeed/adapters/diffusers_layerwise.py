@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from .module_state import walked
+
 _HOOK = "layerwise_casting"
 
 
@@ -30,8 +32,8 @@ def why_unusable() -> str | None:
 def cast_layers(model: torch.nn.Module) -> dict[str, tuple[torch.dtype, torch.dtype]]:
     """The layers of ``model`` that are cast, by path: in what they are stored and computed."""
     found = {}
-    for path, module in model.named_modules():
-        hook = getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).get(_HOOK)
+    for path, module in walked(model):
+        hook = getattr(vars(module).get("_diffusers_hook"), "hooks", {}).get(_HOOK)
         if hook is not None:
             found[path] = (hook.storage_dtype, hook.compute_dtype)
     return found

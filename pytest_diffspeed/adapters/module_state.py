@@ -35,6 +35,27 @@ def require_hook_tables(module: torch.nn.Module) -> None:
         )
 
 
+def walked(part: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """``part.named_modules()``, each module once by its first path, several times as fast.
+
+    Torch's own passes every pair up through a generator for each level of the tree.
+    """
+    seen: set[int] = set()
+    waiting = [("", part)]
+    while waiting:
+        path, module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        yield path, module
+        inside = [
+            (f"{path}.{name}" if path else name, child)
+            for name, child in module._modules.items()
+            if child is not None
+        ]
+        waiting += reversed(inside)
+
+
 COMPILED_CALL = "_compiled_call_impl"
 """The attribute in which ``module.compile()`` keeps what it made."""
 

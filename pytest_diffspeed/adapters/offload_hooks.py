@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from .module_state import walked
+
 _GROUP = ("group_offloading", "lazy_prefetch_group_offloading")
 
 
@@ -25,17 +27,17 @@ def computes_on(pipeline: Any) -> torch.device:
 
 def offload_hooks(part: torch.nn.Module) -> list[str]:
     """What moves the weights of ``part`` or of anything inside it, each kind once."""
-    found = dict.fromkeys(name for module in part.modules() for name in _of(module))
+    found = dict.fromkeys(name for _, module in walked(part) for name in _of(module))
     return list(found)
 
 
 def _of(module: torch.nn.Module) -> Iterator[str]:
-    given = getattr(module, "_hf_hook", None)
+    own = vars(module)  # asking the module itself for what it lacks takes ten times as long
+    given = own.get("_hf_hook")
     for hook in getattr(given, "hooks", (given,)):  # a ``SequentialHook`` holds several
         kind = type(hook).__name__
         if kind == "CpuOffload" or getattr(hook, "offload", False):
             yield f"accelerate's {kind}"
-    registry = getattr(module, "_diffusers_hook", None)
-    for name in getattr(registry, "hooks", {}):
+    for name in getattr(own.get("_diffusers_hook"), "hooks", {}):
         if name in _GROUP:
             yield f"diffusers' hook {name!r}"

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-_OUR_NOTES = "_diffspeed"  # what techniques remember on a pipeline that they changed
+OUR_NOTES = "_diffspeed"
+"""How attributes begin in which techniques remember what they changed on a pipeline."""
 _DEEPEST = 5
 """Attributes of attributes.  An adapter in a list of a guider is at 3."""
 
@@ -59,7 +60,7 @@ def _inside(part: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from _worth_a_look(
             (_dotted(name, key), value)
             for key, value in both.items()
-            if not key.startswith(_OUR_NOTES)
+            if not key.startswith(OUR_NOTES)
         )
 
 

@@ -47,14 +47,12 @@ def pipeline_state(pipeline: DiffusionPipeline) -> State:
 
 def changed(before: State, now: State) -> Habits:
     """Where the two differ; between calls of one's own, the pipeline's habits."""
-    places = {
-        (aspect, place) for known in (before, now) for aspect in known for place in known[aspect]
-    }
-    return frozenset(
-        (aspect, place)
-        for aspect, place in places
-        if before.get(aspect, {}).get(place) != now.get(aspect, {}).get(place)
-    )
+    found: set[tuple[str, tuple[object, ...]]] = set()
+    for aspect in before.keys() | now.keys():
+        was, is_now = before.get(aspect, {}), now.get(aspect, {})
+        found.update((aspect, place) for place in was if was[place] != is_now.get(place))
+        found.update((aspect, place) for place in is_now.keys() - was.keys())
+    return frozenset(found)
 
 
 def changed_aspects(before: State, now: State, habits: Habits = frozenset()) -> list[str]:
@@ -89,7 +87,7 @@ class _Same:
 
 def _of_component(part: torch.nn.Module) -> dict[str, dict[tuple[object, ...], object]]:
     from ..adapters.diffusers_layerwise import cast_layers
-    from ..adapters.module_state import edits, is_hooks, pieces, require_hook_tables
+    from ..adapters.module_state import edits, is_hooks, pieces, require_hook_tables, walked
     from ..adapters.offload_hooks import offload_hooks
 
     require_hook_tables(part)
@@ -97,7 +95,7 @@ def _of_component(part: torch.nn.Module) -> dict[str, dict[tuple[object, ...], o
     moved, cast = bool(offload_hooks(part)), cast_layers(part)
     aspects = ("modules", "hooks", "settings", "methods", "weights", "buffers")
     found: dict[str, dict[tuple[object, ...], object]] = {aspect: {} for aspect in aspects}
-    for path, module in part.named_modules():
+    for path, module in walked(part):
         found["modules"][path,] = _Same(module)
         for key, value in vars(module).items():
             if isinstance(value, dict):

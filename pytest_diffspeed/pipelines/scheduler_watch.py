@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.attributes import replaced
+from .parts import OUR_NOTES
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -65,7 +66,10 @@ def _parts(holder: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, A
         return
     seen.add(id(holder))
     if isinstance(holder, DiffusionPipeline):
-        items: Iterable[tuple[Any, Any]] = list(vars(holder).items())
+        own = list(vars(holder).items())
+        items: Iterable[tuple[Any, Any]] = [
+            item for item in own if not item[0].startswith(OUR_NOTES)
+        ]
     elif isinstance(holder, dict):
         items = list(holder.items())
     elif isinstance(holder, (list, tuple)):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..pipelines.parts import OUR_NOTES
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-_ATTRIBUTE = "_diffspeed_memory"
+_ATTRIBUTE = f"{OUR_NOTES}_memory"
 
 
 def memory(pipeline: DiffusionPipeline, owner: str) -> dict[str, Any]:
