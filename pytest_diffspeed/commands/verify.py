@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..common.errors import RecordError, UsageError
 from ..common.files import check_output, replace_file
-from ..common.text import first_line
+from ..common.text import first_line, plural
 from ..records.reader import RecordedSession, read_journal
 from ..records.verdict import VerdictKind
 
@@ -41,10 +41,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "verify",
         help="whether every gate of a list was checked and passed, for CI",
         description="Ends with 0 if each gate of the list is in the records with a PASS, with 1 if "
-        "one is not, and with 2 if records or list cannot be read.",
+        "one is not, and with 2 if records or list cannot be read.  Without a list: whether any "
+        "gate reached a verdict at all.",
     )
     parser.add_argument("records", type=Path, help="the file of --diffspeed-json")
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--expect", type=Path, metavar="FILE", help="the list to hold it against")
     what.add_argument(
         "--save", type=Path, metavar="FILE", help="write the list of the gates in these records"
@@ -58,7 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Hold records against a list, or write one.
+    """Hold records against a list, or write one; without a list any verdict will do.
 
     Raises:
         RecordError: the records cannot be read, or are of another commit.
@@ -74,6 +75,8 @@ def verify(arguments: argparse.Namespace) -> int:
         _require_commit(session, arguments.commit)
     if arguments.save is not None:
         return _save(session, arguments.save)
+    if arguments.expect is None:
+        return _any_verdict(session)
     expected = read_expected(arguments.expect)
     problems = dict(missing(session, expected))
     for gate, why in problems.items():
@@ -142,6 +145,22 @@ def _require_commit(session: RecordedSession, wanted: str) -> None:
             f"{session.path} is of commit {commit or '(none)'}, not of {wanted}: an earlier "
             "session left it there"
         )
+
+
+def _any_verdict(session: RecordedSession) -> int:
+    """1 where the records hold no verdict: a ratio without a pair is none."""
+    reached = [
+        gate
+        for gate in session.latest
+        if gate.error is None
+        and gate.result.verdict.reached
+        and gate.result.figures.get("pairs") != 0
+    ]
+    if not reached:
+        print(f"not verified: no gate in {session.path} reached a verdict: nothing was checked")
+        return 1
+    print(f"{plural(len(reached), 'gate')} reached a verdict")
+    return 0
 
 
 def _save(session: RecordedSession, path: Path) -> int:

@@ -1,4 +1,4 @@
-"""``--diffspeed-strict``: every gate that was collected must reach a verdict."""
+"""``--diffspeed-strict``: there are gates, and every one that was collected reaches a verdict."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from ..records.reader import as_result
 from ..records.verdict import GateResult, VerdictKind
 from .declared_options import runs_tests
 from .junit_failure import fail_in_junit
+from .public_names import is_ours
 from .stash import PLAN
 
 NAME = "diffspeed-strict"
 _CARRIED = "diffspeed_strict"
 """Under this name xdist carries what a worker collected to the controller."""
+_ANY_TEST = "diffspeed_strict_any_test"
+"""The same, of whether a worker collected a test of ours."""
+_NO_TEST = "no diffspeed test was collected, so this session fails (--diffspeed-strict)"
 _DESELECTED, _NOT_REACHED = "deselected", "the session ended before"
 
 
@@ -28,6 +32,8 @@ class Strict:
         self._open: dict[tuple[str, str], str] = {}
         """Test and claim of each gate without a verdict, and why."""
         self._reached: set[tuple[str, str]] = set()
+        self._any_test = False
+        self._says_none = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._collected(session.items, _NOT_REACHED)
@@ -37,6 +43,7 @@ class Strict:
 
     def _collected(self, items: Iterable[pytest.Item], why: str) -> None:
         for item in items:
+            self._any_test |= is_ours(item)
             plan = item.stash.get(PLAN, None)
             for gate in plan.gates if plan is not None else ():
                 self._open[item.nodeid, gate.claim] = why
@@ -73,7 +80,9 @@ class Strict:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """What a worker of xdist collected and nobody ran: its controller collects nothing."""
-        for test, claim, why in getattr(node, "workeroutput", {}).get(_CARRIED, ()):
+        carried = getattr(node, "workeroutput", {})
+        self._any_test |= carried.get(_ANY_TEST, False)
+        for test, claim, why in carried.get(_CARRIED, ()):
             if (test, claim) not in self._reached:
                 self._open.setdefault((test, claim), why)
 
@@ -81,19 +90,28 @@ class Strict:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if not runs_tests(self._config):
             self._open.clear()
+            return
         output = getattr(self._config, "workeroutput", None)
         if output is not None:  # others run what this worker did not
             waiting = (_DESELECTED, _NOT_REACHED)
             output[_CARRIED] = [[*key, why] for key, why in self._open.items() if why in waiting]
-        elif self._open and session.exitstatus in (
-            pytest.ExitCode.OK,
-            pytest.ExitCode.NO_TESTS_COLLECTED,
-        ):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            output[_ANY_TEST] = self._any_test
+            return
+        if session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            return  # red as it is; where collecting failed, tests of ours may be among the lost
+        self._says_none = not self._any_test
+        if self._open:
             left = (f"{test}  {claim}: {why}" for (test, claim), why in self._open.items())
             fail_in_junit(self._config, "every gate reaches a verdict", "\n".join(left))
+        elif self._says_none:
+            fail_in_junit(self._config, "every session reaches a verdict", _NO_TEST)
+        if self._open or self._says_none:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._says_none:
+            terminalreporter.write_sep("=", "diffspeed: strict")
+            terminalreporter.write_line(_NO_TEST, red=True, bold=True)
         if not self._open:
             return
         count = len(self._open)

@@ -25,6 +25,7 @@ from ..records.verdict import Axis, Cause, GateResult, VerdictKind
 from .brief import brief
 from .ladder import ladder_rows
 from .loose import mapping, words
+from .tally import VERDICTS, expected_in, tally_of, unchecked_in
 from .terminal import describe, in_order, next_step
 
 LIMIT_BYTES = 1024 * 1024
@@ -72,13 +73,16 @@ class _Section:
     foot: str = ""
 
 
-def markdown(session: RecordedSession, *, limit: int = LIMIT_BYTES) -> str:
+def markdown(
+    session: RecordedSession, *, limit: int = LIMIT_BYTES, shown: int = LIMIT_BYTES
+) -> str:
     """The report of a session in at most ``limit`` bytes; what did not fit is counted in it.
 
-    Empty where ``limit`` has not even room for the headline.
+    ``shown`` is how many bytes GitHub takes where the report will stand.  Empty where ``limit`` has
+    not even room for the headline.
     """
     results = in_order(gate.result for gate in session.latest)
-    text = _headline(session, results)
+    text = _headline(session)
     left = limit - _RESERVE - _size(text)
     if left < 0:
         return ""
@@ -98,21 +102,19 @@ def markdown(session: RecordedSession, *, limit: int = LIMIT_BYTES) -> str:
             left -= frame
     if cut:
         message = ", ".join(f"{count} {what}" for what, count in cut.items())
-        text += f"\nCut, since GitHub shows at most {LIMIT_BYTES // 1024} KiB: {message}.\n"
+        text += f"\nCut, since GitHub shows at most {shown // 1024} KiB: {message}.\n"
     if session.note is not None:
         text += f"\n{code(session.note)}\n"
     return text
 
 
-def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
-    unchecked = _unchecked(session)
-    expected = _expected(session, results)
-    counts = Counter(r.verdict for r in results if id(r) not in unchecked | expected)
-    many = [f"{counts[kind]} {kind}" for kind in _ORDER if counts[kind]]
-    many += [f"{len(expected)} xfailed"] if expected else []
-    many += [f"{len(unchecked)} not checked"] if unchecked else []
-    many += [f"{len(session.not_run)} not run"] if session.not_run else []
-    failed = len(session.failed_otherwise)
+def _headline(session: RecordedSession) -> str:
+    tally = tally_of(session)
+    many = [f"{count} {kind}" for kind, count in tally.verdicts.items() if count]
+    many += [f"{tally.xfailed} xfailed"] if tally.xfailed else []
+    many += [f"{tally.not_checked} not checked"] if tally.not_checked else []
+    many += [f"{tally.not_run} not run"] if tally.not_run else []
+    failed = tally.failed_otherwise
     many += [f"{plural(failed, 'test')} failed otherwise"] if failed else []
     message = ", ".join(many)
     about = session.about
@@ -132,23 +134,6 @@ def _headline(session: RecordedSession, results: Sequence[GateResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _expected(session: RecordedSession, results: Sequence[GateResult]) -> set[int]:
-    """Results, by identity, that fail a test as it was expected to: there is nothing to do."""
-    tests = session.xfailed
-    return {id(result) for result in results if result.blocking and result.test in tests}
-
-
-def _unchecked(session: RecordedSession) -> set[int]:
-    """Results, by identity, of gates that could not be checked."""
-    return {id(gate.result) for gate in session.latest if gate.error is not None}
-
-
-_ORDER = (
-    VerdictKind.FAIL,
-    VerdictKind.INCONCLUSIVE,
-    VerdictKind.NOT_APPLICABLE,
-    VerdictKind.PASS,
-)
 _MARKS = {
     VerdictKind.FAIL: "❌ FAIL",
     VerdictKind.INCONCLUSIVE: "⚠️ INCONCLUSIVE",
@@ -162,10 +147,9 @@ _TABLE = "| verdict | test | gate | found |\n|---|---|---|---|\n"
 def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterable[_Section]:
     """From what matters most to what matters least: cuts begin at the end."""
     bad = (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)
-    expected = _expected(session, results)
+    expected, unchecked = expected_in(session), unchecked_in(session)
     loud = [r for r in results if r.verdict in bad and id(r) not in expected]
     quiet = [r for r in results if r.verdict not in bad or id(r) in expected]
-    unchecked = _unchecked(session)
     yield _Section(
         "tests that failed otherwise",
         "| failed | test | why |\n|---|---|---|\n",
@@ -195,7 +179,7 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     )
     many = Counter(r.verdict for r in quiet if id(r) not in expected)
     summary = ", ".join(
-        [f"{many[kind]} {kind}" for kind in _ORDER if many[kind]]
+        [f"{many[kind]} {kind}" for kind in VERDICTS if many[kind]]
         + ([f"{len(expected)} xfailed"] if expected else [])
     )
     yield _Section(

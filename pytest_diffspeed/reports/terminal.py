@@ -24,21 +24,16 @@ from ..common.text import plural
 from ..records.older import axis_of
 from ..records.verdict import Axis, Cause, EvidenceKind, GateResult, VerdictKind
 from .loose import number, words
+from .tally import VERDICTS
 from .units import interval as written_interval
 from .units import ratio_with_interval
 
-_ORDER = (
-    VerdictKind.FAIL,
-    VerdictKind.INCONCLUSIVE,
-    VerdictKind.NOT_APPLICABLE,
-    VerdictKind.PASS,
-)
 _WIDTH = max(len(kind.value) for kind in VerdictKind)
 
 
 def in_order(results: Iterable[GateResult]) -> list[GateResult]:
     """Failures first, and the surest figures first among those of one verdict."""
-    return sorted(results, key=lambda r: (_ORDER.index(r.verdict), reliability(r)))
+    return sorted(results, key=lambda r: (VERDICTS.index(r.verdict), reliability(r)))
 
 
 def reliability(result: GateResult) -> int:

@@ -129,3 +129,18 @@ def test_a_list_of_nothing_verifies_nothing(verify, tmp_path, text, sentence):
     code, said = verify(WHOLE)
     assert code == 2
     assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("records", "code", "said"),
+    [
+        (WHOLE, 0, "2 gates reached a verdict"),
+        ([gate("t.py::t", "no_graph_breaks", "NOT_APPLICABLE")], 1, "nothing was checked"),
+        ([{**SYNCS, "figures": {"pairs": 0}}], 1, "nothing was checked"),
+        ([ended("t.py::t")], 1, "nothing was checked"),
+    ],
+)
+def test_without_a_list_any_verdict_will_do(tmp_path, capsys, records, code, said):
+    write_all(tmp_path / RECORDS, records)
+    assert main(["verify", str(tmp_path / RECORDS)]) == code
+    assert said in capsys.readouterr().out

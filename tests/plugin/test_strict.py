@@ -64,6 +64,17 @@ def test_gates_that_come_after_the_session_ended_are_listed(pytester, run_diffsp
     assert no_verdicts(result) == {"test_passes": "the session ended before"}
 
 
+def test_a_session_without_a_test_of_ours_fails(pytester, run_diffspeed):
+    pytester.makepyfile(test_it="def test_other(): ...")
+    words = ("--diffspeed-strict", "--junitxml=junit.xml")
+    result = run_diffspeed(*words)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    said = "no diffspeed test was collected, so this session fails (--diffspeed-strict)"
+    result.stdout.fnmatch_lines([said])
+    assert said in (pytester.path / "junit.xml").read_text("utf-8")
+    assert run_diffspeed().ret == pytest.ExitCode.OK
+
+
 def test_when_all_reached_one_nothing_is_said(pytester, run_diffspeed):
     pytester.makepyfile(test_it=HEAD + PASSING)
     result = run_diffspeed("--diffspeed-strict")
@@ -88,3 +99,4 @@ def test_under_xdist_what_workers_left_out_is_listed_once(pytester, run_diffspee
     result = run_diffspeed("--diffspeed-strict", "-n", "1", "--deselect=test_it.py::test_a")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert no_verdicts(result) == {"test_a": "deselected"}
+    result.stdout.no_fnmatch_line("no diffspeed test was collected*")
