@@ -244,25 +244,69 @@ def test_a_pull_request_from_green_to_red(act, repository, installed, tmp_path):
     repository.git("switch", "--quiet", "change")
     repository.commit("pipes.py", PIPES.replace(STEP, SYNC + STEP))
     repository.merge()
-    words = "-p no:benchmark --diffspeed-instances=1"
-    done, handed_on, summary = act(environment=environment, args=words, device="cpu", install="")
+    # Not against the base: two processes more.  That the base arrives is tested below.
+    done, handed_on, summary = act(
+        environment=environment, args="-p no:benchmark", base="none", device="cpu", install=""
+    )
     gate = done[GATE]
     assert gate.returncode == 1, gate.stdout + gate.stderr
     assert "Install" not in done
     assert done["Keep the reports"] is None  # it would be run, though the gate is red
     assert done["Keep the caches"] is None
-    assert handed_on["base"] == repository.git("rev-parse", "main")
-    assert (handed_on["verdict"], handed_on["fail"]) == ("FAIL", "2")
+    assert (handed_on["verdict"], handed_on["fail"]) == ("FAIL", "1")
     gates = read_journal(repository.path / "diffspeed-report/records.jsonl").gates
-    assert {gate.result.claim for gate in gates if gate.result.blocking} == {
-        "no_gpu_syncs in scheduler.step",
-        "no_gpu_syncs in scheduler.step against base",
-    }
+    assert [gate.result.claim for gate in gates if gate.result.blocking] == [CLAIM.split(" | ")[1]]
     line = PIPES[: PIPES.index(STEP)].count("\n") + 1
     assert f"::error file=pipes.py,line={line},title=FAIL no_gpu_syncs" in gate.stdout
-    assert "## diffspeed: 2 FAIL" in summary
+    assert "## diffspeed: 1 FAIL" in summary
     comment = (repository.path / "diffspeed-report/comment.md").read_text("utf-8")
     assert "model_output.max().item()" in comment
+
+
+RECORDER = """#!/usr/bin/env bash
+[ "$1" != -c ] || exec {python} "$@"
+[ "$2" = pytest ] || exit 0
+printf '%s\\n' "$PWD" "$@" >"$TMPDIR/words"
+exit "$STATUS"
+"""
+"""In the place of Python: writes down the folder and words of pytest, and ends as it is told."""
+
+
+def recorder(folder):
+    path = folder / "python"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(RECORDER.replace("{python}", sys.executable))
+    path.chmod(0o755)
+    return path
+
+
+def test_what_pytest_is_asked_for(act, repository, tmp_path):
+    repository.commit("a.txt", "a")
+    repository.merge()
+    environment = {"PYTHON": str(recorder(tmp_path / "bin")), "STATUS": "4"}
+    done, handed_on, summary = act(
+        environment=environment,
+        install="",
+        args="tests -k 'a or b'",
+        device="cuda:1",
+        fail_on="inconclusive",
+        store="none",
+    )
+    base = repository.git("rev-parse", "main")
+    _, *told = (tmp_path / "words").read_text("utf-8").splitlines()
+    assert told[:3] == ["-m", "pytest", "--diffspeed"]
+    assert told[-3:] == ["tests", "-k", "a or b"]
+    assert {
+        f"--diffspeed-base={base}",
+        "--diffspeed-device=cuda:1",
+        "--diffspeed-inconclusive=fail",
+        "--diffspeed-store=none",
+        "--diffspeed-strict",
+    } <= set(told)
+    assert done[GATE].returncode == 4
+    assert (handed_on["verdict"], handed_on["status"]) == ("ERROR", "4")
+    assert handed_on["base"] == base
+    assert "**ERROR**: pytest ended with status 4" in summary
 
 
 @pytest.mark.parametrize(

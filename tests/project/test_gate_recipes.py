@@ -19,15 +19,9 @@ import pytest
 import yaml
 
 from pytest_diffspeed.records.journal import write_all
-from tests.project.test_action import Repository, run_tool
+from tests.project.test_action import Repository, recorder, run_tool
 
 CI = Path(__file__).parents[2] / "examples/ci"
-RECORDER = """#!/usr/bin/env bash
-[ "$1" != -c ] || exec {python} "$@"
-[ "$2" = pytest ] || exit 0
-printf '%s\\n' "$PWD" "$@" >"$TMPDIR/words"
-exit "$STATUS"
-"""
 GITLAB = yaml.safe_load((CI / "gate.gitlab-ci.yml").read_text("utf-8"))["diffspeed"]
 POD = yaml.safe_load((CI / "kubernetes_job.yml").read_text("utf-8"))["spec"]["template"]["spec"]
 CONTAINER = POD["containers"][0]
@@ -53,10 +47,7 @@ def repository(tmp_path):
 @pytest.fixture
 def ran(repository, tmp_path):
     """Run a shell's text; its status, the folder and the words of pytest, and what it printed."""
-    python = tmp_path / "bin/python"
-    python.parent.mkdir()
-    python.write_text(RECORDER.replace("{python}", sys.executable))
-    python.chmod(0o755)
+    python = recorder(tmp_path / "bin")
 
     def ran_(words, environment, *, status=3, folder=None):
         done = subprocess.run(
