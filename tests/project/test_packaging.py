@@ -210,6 +210,7 @@ def test_clean_venv_imports_the_wheel_and_not_this_checkout(
 def test_the_tutorial_in_an_empty_folder_with_the_installed_wheel(
     clean_venv: CleanVenv, tmp_path: Path
 ) -> None:
+    """What docs/tutorial.md shows, block by block."""
     reader = Reader(tmp_path, clean_venv.python, clean_venv.env)
     for kind, text in blocks():
         reader.do(kind, text)
