@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from ..common.text import plural
 
 MOST_IMAGES_S = 180.0
 """Drawing the images of two arms may take so long on this machine; else a GPU has to do it."""
@@ -69,17 +73,20 @@ def look_at(source: str, device: str) -> Look:
         pipeline = parsed.build()
     builder.to_device(pipeline, source)
     call = builder.call(parsed, pipeline)
-    try:
-        with third_party():
-            call(pipeline, steps=_LOOKED_AT_STEPS)
-            began = time.perf_counter()
-            call(pipeline, steps=_LOOKED_AT_STEPS)
-            step_s = (time.perf_counter() - began) / _LOOKED_AT_STEPS
-    except Exception as error:
+    steps = call.defaults.steps
+    # Not every schedule can be so short: PNDM's with Runge-Kutta steps needs four.
+    for few in dict.fromkeys((_LOOKED_AT_STEPS, steps)):
+        try:
+            with third_party():
+                step_s = _step_s(partial(call, pipeline, steps=few), few)
+            break
+        except Exception as error:
+            failed = error
+    else:
         raise SourceError(
-            f"pipeline source {source!r}: a call of {_LOOKED_AT_STEPS} steps failed: "
-            f"{explain_load_error(error, call.what_was_given())}"
-        ) from error
+            f"pipeline source {source!r}: a call of {plural(steps, 'step')} failed: "
+            f"{explain_load_error(failed, call.what_was_given())}"
+        ) from failed
     scheduler = getattr(pipeline, "scheduler", None)
     return Look(
         source=source,
@@ -87,11 +94,19 @@ def look_at(source: str, device: str) -> Look:
         scheduler=None if scheduler is None else type(scheduler).__name__,
         device=str(resolved.torch_device),
         on_gpu=accelerator_of(resolved.torch_device).counts_syncs,
-        steps=call.defaults.steps,
+        steps=steps,
         step_s=step_s,
         random_weights=source.startswith("random:"),
         counts_gpu_cost=torch.version.cuda is not None,
     )
+
+
+def _step_s(call: Callable[[], object], steps: int) -> float:
+    """Of a second call, which loads nothing any more."""
+    call()
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) / steps
 
 
 def pipelines_in(folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..adapters.attributes import replaced
 from ..common.errors import DiffspeedError
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def explain_compile_failure(
-    pipeline: DiffusionPipeline, call: Callable[..., Any], error: BaseException
+    pipeline: DiffusionPipeline, call: Callable[[], object], error: BaseException
 ) -> str:
     """What kept the pipeline from compiling, with the place of every graph break.
 
     The pipeline is run uncompiled to get the inputs of its components, and each is looked at.  To
-    be called where its compiled call raised ``error``; ``call(pipeline, steps=2)`` runs it short.
+    be called where its compiled call raised ``error``; ``call()`` runs it, in few steps.
     Whatever goes wrong in here, the answer is a sentence.
     """
     try:
@@ -47,9 +47,9 @@ def explain_compile_failure(
     return "\n".join(str(report) for report in broken)
 
 
-def _reports(pipeline: DiffusionPipeline, call: Callable[..., Any]) -> Iterator[GraphBreakReport]:
+def _reports(pipeline: DiffusionPipeline, call: Callable[[], object]) -> Iterator[GraphBreakReport]:
     with _uncompiled(pipeline):
-        captured = capture(pipeline, lambda: call(pipeline, steps=2))
+        captured = capture(pipeline, call)
     for one in captured:
         yield probe_breaks(one.fn, one.calls, name=one.name, restart=one.restart)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..common.errors import DiffspeedError
 from .call_watch import CallWatch
 from .what_ran import ObservedCall, ObservedComponent, ObservedScheduler, Role
 
@@ -41,12 +42,20 @@ def observe_steps(
     pipeline: DiffusionPipeline, call: Callable[[int], object], few: int, all_steps: int
 ) -> tuple[ObservedCall, int]:
     """Run ``call(few)``, a call with few denoising steps, and if a component that takes a timestep
-    stayed silent, ``call(all_steps)``: an expert for late steps has none in a short call.
+    stayed silent, ``call(all_steps)``: an expert for late steps has none in a short call.  So it is
+    where a call cannot be that short: PNDM's Runge-Kutta steps need four.
 
     Returns what was observed, and the number of steps of the call that showed it.  A component that
     all steps left silent is in ``silent_denoisers``: whoever reads it says so.
     """
-    observed = observe_call(pipeline, lambda: call(few))
-    if not observed.silent_denoisers or all_steps <= few:
-        return observed, few
+    try:
+        observed = observe_call(pipeline, lambda: call(few))
+    except DiffspeedError:
+        raise
+    except Exception:
+        if all_steps <= few:
+            raise  # else a call that cannot be made at all raises the same again
+    else:
+        if not observed.silent_denoisers or all_steps <= few:
+            return observed, few
     return observe_call(pipeline, lambda: call(all_steps)), all_steps

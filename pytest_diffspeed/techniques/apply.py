@@ -283,7 +283,7 @@ def _first_call(
     except Exception as error:
         if not compiled or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
             raise
-        why = explain_compile_failure(pipeline, call, error)
+        why = explain_compile_failure(pipeline, proof_call(pipeline, call), error)
         raise NotEffectiveError(f"{_compile_failure(compiled, error)}\n{why}") from error
     _finish(device)
     return clock() - started

@@ -107,7 +107,7 @@ def _numbers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
 
 
 def untouched_steps(pipeline: DiffusionPipeline, call: Callable[..., object]) -> CallSteps:
-    """:func:`counted_steps` of the pipeline before anything is applied; a call that is of a
+    """:func:`counted_steps` of the pipeline without what changes them; a call that is of a
     :class:`~pytest_diffspeed.pipelines.call.PipelineCall` remembers it for all of its source.
     """
     from ..pipelines.call import PipelineCall
@@ -119,9 +119,3 @@ def untouched_steps(pipeline: DiffusionPipeline, call: Callable[..., object]) ->
         call.memo[key] = counted_steps(pipeline, call)
     found: CallSteps = call.memo[key]
     return found
-
-
-def known_steps(call: PipelineCall) -> int:
-    """What :func:`untouched_steps` counted of such a call; 0: nobody asked for it."""
-    found: CallSteps | None = call.memo.get((_MEMO, call.defaults.steps))
-    return 0 if found is None else found.ran

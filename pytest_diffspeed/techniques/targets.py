@@ -30,7 +30,8 @@ class Targets:
 
     ``denoisers`` ran in the steps (``unet``; ``transformer`` and ``transformer_2``),
     ``decoders`` are the VAEs, by their names without ``decode``.  ``whole``: a call of
-    :data:`PROOF_STEPS` steps does not run all of them, so proofs take all ``steps``.
+    :data:`PROOF_STEPS` steps does not run all of them, or cannot be made, so proofs take all
+    ``steps``.
     """
 
     denoisers: Mapping[str, Any]

@@ -32,7 +32,9 @@ def explained(libraries, monkeypatch, fresh_dynamo):
         assert pipeline.unet._compiled_call_impl is None  # a stack that fails is taken back
         apply(None, pipeline)
         decode = pipeline.vae.decode
-        text = explain_compile_failure(pipeline, call, caught.value.__cause__)
+        text = explain_compile_failure(
+            pipeline, lambda: call(pipeline, steps=2), caught.value.__cause__
+        )
         assert pipeline.vae.decode is decode
         assert pipeline.unet._compiled_call_impl is not None
         return text

@@ -32,7 +32,7 @@ from ...pipelines.sources import explain_load_error, parse_source
 from ...techniques.apply import defined_state
 from ...techniques.call_steps import call_of
 from ...techniques.stacks import parse_stack
-from ...techniques.targets import PROOF_STEPS, note_targets
+from ...techniques.targets import note_targets, proof_call
 from .depth import count_few_blocks
 from .fake_components import Entered, FakeComponents, Seen
 from .inner_calls import InnerCall
@@ -85,7 +85,7 @@ def _count(order: CountOrder, fake: FakeGpu, tell: Tell) -> GpuCost:
 
     def short() -> None:
         with components.counted(counting.eagerly, lambda: 0), defined_state(stack), third_party():
-            call(pipeline, steps=PROOF_STEPS)
+            proof_call(pipeline, call)()
 
     own_call = call_of(stack, pipeline, call)
     device = resolve_device("cuda:0")

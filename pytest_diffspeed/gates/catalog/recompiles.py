@@ -253,9 +253,7 @@ def recompiles(
             warm_up=lambda: arm.call(arm.pipeline, steps=steps),
             cuda_graphs=accelerator_of(arm.pipeline.device).has_graphs,
             skipped_before=arm.compilation.cudagraph_skips,
-            explain=lambda call, error: explain_compile_failure(
-                arm.pipeline, lambda pipeline, steps: call(), error
-            ),
+            explain=lambda call, error: explain_compile_failure(arm.pipeline, call, error),
             only=lambda name: components is None or any(_covers([name], w.name) for w in wanted),
         )
     left_out = [one.ran for one in wanted if not _covers(report.components, one.name)]
