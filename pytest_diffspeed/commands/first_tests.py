@@ -5,24 +5,32 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..common.paths import short_path
-from ..common.text import first_line, plural, shortened
-from ..records.reader import RecordedSession
+from ..common.text import first_line, listed, plural, shortened
+from ..records.reader import RecordedGate, RecordedSession
 from ..records.verdict import GateResult, VerdictKind
 from ..similarity.presets import HIGHER_IS_BETTER, IN_DECIBELS, metric_of
 from .first_look import IMAGES, Look
 
 WIDTH = 100
+TRY_LOG = ".diffspeed/init.log"
+"""What the session printed that tried the draft."""
+DRAFT = "Tried by `diffspeed init`, which removes it: delete it if that was stopped."
 IMAGES_GATE = 'image_similarity("lossless")'
+COST_GATE = 'gpu_cost(over="saved")'
 MEMORY_STEP = 0.05
 """What is allowed is the share of memory that was counted, rounded up to this and one more."""
 SLACK_DB = 1.0
 SLACK = 1.25
 """Images that miss a limit are allowed errors larger by this much, or so many dB."""
+NO_CUDA_BUILD = (
+    "not tried: this torch is built without CUDA; with a build that has it (no GPU is needed) it "
+    "is counted here"
+)
 _MOST_LINES = 6
 
 
@@ -30,13 +38,16 @@ _MOST_LINES = 6
 class FirstGate:
     """A marker as it is written, what was found, and the lines that it leaves alone.
 
-    ``marker`` is ``None`` where the gate says nothing here: ``found`` has the reason.
+    ``marker`` is ``None`` where the gate is not written: ``found`` has the reason.  ``missing`` is
+    the marker that would belong there: no verdict says that it holds, or one says that it does not
+    and nothing can be allowed.  It is ``None`` of a gate that says nothing here.
     """
 
     name: str
     marker: str | None
     found: str
     allowed: tuple[str, ...] = ()
+    missing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,17 +67,26 @@ class FirstStack:
         for gate in self.gates:
             yield f"  {gate.name:<17} {gate.found}"
             yield from (f"      {line}" for line in gate.allowed)
+            if gate.missing is not None:
+                yield f"      next: see {TRY_LOG}, mend it, and add @pytest.mark.{gate.missing}"
+
+
+def drafted(look: Look) -> dict[str, str]:
+    """The gates that are tried, by name: markers that allow nothing."""
+    return {
+        "no_gpu_syncs": "no_gpu_syncs()",
+        "no_graph_breaks": "no_graph_breaks()",
+        "max_memory": "max_memory(100)",
+        **({"image_similarity": IMAGES_GATE} if look.draws_images else {}),
+        **({"gpu_cost": COST_GATE} if look.counts_gpu_cost else {}),
+    }
 
 
 def draft(look: Look, stacks: Sequence[str]) -> str:
     """A test file with a test of each stack that allows nothing."""
-    gates = ["no_gpu_syncs()", "no_graph_breaks()", "max_memory(100)"]
-    gates += [IMAGES_GATE] if look.draws_images else []
-    gates += ['gpu_cost(over="saved")'] if look.counts_gpu_cost else []
-    tests = [
-        _test(stack, [FirstGate("", gate, "") for gate in gates], look.source) for stack in stacks
-    ]
-    return "\n\n\n".join(["import pytest", *tests]) + "\n"
+    gates = [FirstGate(name, marker, "") for name, marker in drafted(look).items()]
+    tests = [_test(stack, gates, look.source) for stack in stacks]
+    return "\n\n\n".join([f'"""{DRAFT}"""', "import pytest", *tests]) + "\n"
 
 
 def final(look: Look, stacks: Sequence[FirstStack], named: str | None) -> str:
@@ -96,28 +116,80 @@ def _test(stack: str, gates: Sequence[FirstGate], source: str | None) -> str:
             lines += [f"# no {gate.name}: {shortened(first_line(gate.found), WIDTH - 30)}"]
         else:
             lines += [f"@pytest.mark.{gate.marker}"]
-    name = re.sub(r"\W+", "_", stack).strip("_")
-    return "\n".join([*lines, f"def test_{name}(optimized_pipeline): ..."])
+    return "\n".join([*lines, f"def {_function(stack)}(optimized_pipeline): ..."])
+
+
+def _function(stack: str) -> str:
+    return "test_" + re.sub(r"\W+", "_", stack).strip("_")
 
 
 def stack_of(stack: str, session: RecordedSession, look: Look) -> FirstStack:
-    """What the session says of a stack."""
-    gates = {gate.result.gate: gate for gate in session.latest if gate.result.stack == stack}
-    failed = [line for line in session.failed_otherwise if line.get("stack") == stack]
-    if not gates or failed:
-        reason = next((line.get("reason") or line.get("error") for line in failed), None)
-        return FirstStack(stack, why_not=first_line(str(reason or "its test reached no gate")))
-    found: list[FirstGate] = []
-    for name, one in gates.items():
-        if one.error is not None:
-            found.append(FirstGate(name, None, f"could not be checked: {first_line(one.error)}"))
-        elif one.result.verdict not in (VerdictKind.PASS, VerdictKind.FAIL):
-            found.append(FirstGate(name, None, first_line(one.result.reason)))
-        elif name in _GATES:
-            found.append(_GATES[name](one.result))
+    """What the session says of a stack: of each gate that was tried, by its one verdict."""
+    judged = [one for one in session.latest if one.result.stack == stack]
+    failed = _lines_of(stack, session.failed_otherwise)
+    if not judged or failed:
+        return FirstStack(stack, why_not=_why_untested(stack, session))
+    found = [
+        _written(name, marker, [one for one in judged if one.result.gate == name])
+        or replace(_unjudged(stack, name, session), missing=marker)
+        for name, marker in drafted(look).items()
+    ]
     if not look.draws_images:
         found.append(_images_elsewhere(look))
+    if not look.counts_gpu_cost:
+        found.append(FirstGate("gpu_cost", None, NO_CUDA_BUILD))
     return FirstStack(stack, tuple(found))
+
+
+def _written(name: str, marker: str, judged: Sequence[RecordedGate]) -> FirstGate | None:
+    """The gate as its verdict has it; ``None``: it has none."""
+    if not judged:
+        return None
+    (one, *others), result = judged, judged[0].result
+    if others:
+        claims = listed([each.result.claim for each in judged])
+        return FirstGate(name, None, f"has several verdicts, of {claims}", missing=marker)
+    if one.error is not None:
+        error = f"could not be checked: {first_line(one.error)}"
+        return FirstGate(name, None, error, missing=marker)
+    if result.verdict is VerdictKind.NOT_APPLICABLE:
+        return FirstGate(name, None, first_line(result.reason))
+    if result.verdict is VerdictKind.INCONCLUSIVE:
+        return FirstGate(name, None, f"has no verdict: {first_line(result.reason)}", missing=marker)
+    gate = _GATES[name](result)
+    if result.verdict is VerdictKind.FAIL and gate.marker in (None, marker):
+        reason = f"red, and nothing can be allowed: {_why_red(result)}"
+        return replace(gate, marker=None, found=reason, missing=marker)
+    return gate
+
+
+def _why_red(result: GateResult) -> str:
+    return first_line(result.reason if result.cause is None else result.cause.found)
+
+
+def _unjudged(stack: str, name: str, session: RecordedSession) -> FirstGate:
+    """A gate that the session has no verdict of."""
+    why = [
+        str(line["reason"])
+        for line in _lines_of(stack, session.not_run)
+        if str(line["claim"]).partition(" ")[0] == name
+    ]
+    why += [f"of its records {session.note}"] if session.note else []
+    reason = first_line(next(iter(why), "the session that tried it does not say why"))
+    return FirstGate(name, None, f"has no verdict: {reason}")
+
+
+def _why_untested(stack: str, session: RecordedSession) -> str:
+    lines = (*_lines_of(stack, session.tests), *_lines_of(stack, session.not_run))
+    reasons = [line.get("error") or line.get("reason") for line in lines]
+    outcomes = [f"its test ended as {line['outcome']}" for line in lines if "outcome" in line]
+    known = (str(reason) for reason in (*reasons, *outcomes) if reason)
+    return first_line(next(known, f"its test did not run: see {TRY_LOG}"))
+
+
+def _lines_of(stack: str, lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the stack's test: a line of one that reached no gate does not name the stack."""
+    return [x for x in lines if str(x["test"]).endswith(f"::{_function(stack)}[{stack}]")]
 
 
 def _images_elsewhere(look: Look) -> FirstGate:
@@ -155,7 +227,12 @@ def _breaks(result: GateResult) -> FirstGate:
     components: Mapping[str, Any] = result.figures["components"]
     count = int(result.figures["breaks"])
     if not count:
-        return FirstGate("no_graph_breaks", "no_graph_breaks()", f"none in {', '.join(components)}")
+        found = f"none in {', '.join(components)}"
+        left = result.figures["not_looked_at"]
+        found += f"; not looked at: {', '.join(left)}" if left else ""
+        return FirstGate("no_graph_breaks", "no_graph_breaks()", found)
+    if result.figures["worse"]:  # no allowance of a marker is one of the file of counts
+        return FirstGate("no_graph_breaks", None, "")
     lines = [
         f"{short_path(found['file'])}:{found['line']}  {name}: {first_line(found['reason'])}"
         for name, report in components.items()
@@ -173,11 +250,15 @@ def _memory(result: GateResult) -> FirstGate:
 
 
 def _images(result: GateResult) -> FirstGate:
+    from ..similarity import not_checked
+
     figures = result.figures
+    unchecked = tuple(not_checked(figures["skipped"]))
     if result.verdict is VerdictKind.PASS:
-        return FirstGate("image_similarity", IMAGES_GATE, "within the limits of lossless")
+        found = "within the limits of lossless"
+        return FirstGate("image_similarity", IMAGES_GATE, found, unchecked)
     if figures["findings"] or not figures["misses"]:  # black, NaN: no limit would say that
-        return FirstGate("image_similarity", None, first_line(result.reason))
+        return FirstGate("image_similarity", None, "")
     limits = {str(miss["limit"]): _slack(miss) for miss in figures["misses"]}
     words = ", ".join(f"{name}={value:g}" for name, value in limits.items())
     lines = [
@@ -189,7 +270,7 @@ def _images(result: GateResult) -> FirstGate:
         f'image_similarity("lossless", {words})',
         f"{plural(len(limits), 'limit')} of lossless missed: allowed; look at the pictures in "
         ".diffspeed/images",
-        _few(lines),
+        (*_few(lines), *unchecked),
     )
 
 
@@ -205,7 +286,7 @@ def _slack(miss: Mapping[str, Any]) -> float:
 
 def _cost(result: GateResult) -> FirstGate:
     found = first_line(str(result.figures.get("found", "")))
-    return FirstGate("gpu_cost", 'gpu_cost(over="saved")', f"saved: {found}")
+    return FirstGate("gpu_cost", COST_GATE, f"saved: {found}")
 
 
 def _few(lines: Sequence[str]) -> tuple[str, ...]:

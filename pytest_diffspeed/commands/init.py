@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,11 +20,15 @@ from pathlib import Path
 from ..common.errors import UsageError
 from ..common.files import replace_file
 from ..common.text import listed
+from ..common.workdir import workdir
 from ..records.reader import RecordedSession, read_journal
 from .first_look import Look, look_at, pipelines_in
 from .first_tests import draft, final, stack_of
 
 TEST_FILE = "test_diffspeed.py"
+TRY_FILE = "diffspeed_init_try.py"
+ADDED_WORDS = "PYTEST_ADDOPTS"
+"""Where a shell keeps options for all sessions, such as ``-x`` or ``-k``."""
 COUNTS = ("diffspeed-counts.txt", "diffspeed-gpu-costs")
 WORKFLOW = Path(".github", "workflows", "diffspeed.yml")
 TEMPLATE = Path(__file__).parent / "first_files" / "github.yml"
@@ -63,7 +68,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0: the files are there; 1: no stack could be tested, so no test file was written.
+    """0: each gate that was tried is in the file, or says nothing here.
+
+    1: one is not, or a stack could not be tested; why, and what to do, is printed.  The file holds
+    the others; without any stack that could be tested none is written.
 
     Raises:
         DiffspeedError: there is no such pipeline, or it cannot be called.
@@ -80,13 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
         look = look_at(source, arguments.device)
     print(look)
     stacks = _stacks(arguments.stacks, look)
-    recorded = _tried(path, look, stacks)
+    fresh = not _written_counts(folder)
+    recorded = _tried(tests / TRY_FILE, look, stacks, fresh=fresh)
     found = [stack_of(stack, recorded, look) for stack in stacks]
     for one in found:
         print("\n".join(one.lines()))
     kept = [one for one in found if one.why_not is None]
     if not kept:
         print("no test was written: none of these stacks could be tested on this pipeline")
+        if fresh:
+            _remove_counts(folder)
         return 1
     written = [path, *_written_counts(folder)]
     named = source if _is_configured(folder) else None
@@ -97,7 +108,11 @@ def run(arguments: argparse.Namespace) -> int:
     written += _workflow(folder)
     print(f"written: {', '.join(_shown(one) for one in written)}")
     print(f"next: python -m pytest --diffspeed{_device_word(arguments.device)} {_shown(path)}")
-    return 0
+    missing = [f"{one.stack}: {gate.name}" for one in kept for gate in one.gates if gate.missing]
+    missing += [f"{one.stack}: all" for one in found if one.why_not is not None]
+    if missing:
+        print(f"not gated: {listed(missing, len(missing))}; why stands above")
+    return 1 if missing else 0
 
 
 @contextmanager
@@ -146,18 +161,27 @@ def _stacks(given: str | None, look: Look) -> list[str]:
     stacks = [parse_stack(word) for word in words]
     if any(stack.is_baseline for stack in stacks):
         raise UsageError("--stacks: fp32 is what the others are held against; leave it out")
-    return [stack.name for stack in stacks]
+    return list(dict.fromkeys(stack.name for stack in stacks))
 
 
-def _tried(path: Path, look: Look, stacks: Sequence[str]) -> RecordedSession:
-    """What the gates find that allow nothing, in a session of its own."""
+def _tried(path: Path, look: Look, stacks: Sequence[str], *, fresh: bool) -> RecordedSession:
+    """What the gates find that allow nothing, in a session of its own.
+
+    The draft at ``path`` has a name that pytest takes only when it is given: one that a kill
+    leaves behind is never taken for what is kept.  ``fresh``: no counts are there, so they are
+    saved.
+
+    Raises:
+        UsageError: the session did not come to its end.
+    """
+    folder = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="diffspeed-init-") as temporary:
         records = Path(temporary, "records.jsonl")
         words = [
             *("--diffspeed", f"--diffspeed-json={records}", "--diffspeed-store=none"),
             *(f"--diffspeed-device={look.device}", "--override-ini=addopts="),
             *("-q", "-p", "no:cacheprovider"),
-            *(() if _counted_before(Path.cwd()) else ("--diffspeed-save-counts",)),
+            *(("--diffspeed-save-counts",) if fresh else ()),
         ]
         replace_file(path, draft(look, stacks))
         try:
@@ -168,19 +192,29 @@ def _tried(path: Path, look: Look, stacks: Sequence[str]) -> RecordedSession:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
+                env={name: value for name, value in os.environ.items() if name != ADDED_WORDS},
             )
         finally:
             path.unlink()  # it allows nothing; what is kept is written when all is known
+        (workdir(folder) / "init.log").write_text(done.stdout, "utf-8")
         if done.returncode not in (0, 1) or not records.is_file():
+            if fresh:
+                _remove_counts(folder)  # of a part of its gates
             raise UsageError(
-                f"the session that was to try {listed(list(stacks))} could not run:\n"
+                f"the session that was to try {listed(list(stacks))} did not come to its end "
+                f"({_ended(done.returncode)}), so nothing was written:\n"
                 + "\n".join(done.stdout.splitlines()[-15:])
             )
         return read_journal(records)
 
 
-def _counted_before(folder: Path) -> bool:
-    return any((folder / name).exists() for name in COUNTS)
+def _ended(code: int) -> str:
+    return f"exit status {code}" if code >= 0 else f"signal {-code}"
+
+
+def _remove_counts(folder: Path) -> None:
+    for path in _written_counts(folder):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _written_counts(folder: Path) -> list[Path]:

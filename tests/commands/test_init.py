@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from pytest_diffspeed.commands import init
 from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.commands.first_look import IMAGES, MOST_IMAGES_S, Look, pipelines_in
-from pytest_diffspeed.commands.first_tests import FirstStack, draft, final, stack_of
+from pytest_diffspeed.commands.first_tests import FirstStack, draft, drafted, final, stack_of
+from pytest_diffspeed.common.errors import UsageError
 from pytest_diffspeed.records.reader import recorded_session
 
 ROOT = Path(__file__).parents[2]
@@ -46,33 +48,61 @@ make.call_defaults = {"steps": 2}
 """
 
 
-def session_of(tmp_path, *gates):
-    lines = [
-        {
-            "kind": "gate",
-            "schema": "diffspeed/1",
-            "claim": gate["gate"],
-            "test": "test_x.py::test_bf16[bf16]",
-            "stack": "bf16",
-            "reason": "",
-            "evidence": "counted",
-            "blocking": gate["verdict"] == "FAIL",
-            "figures": {},
-            **gate,
-        }
-        for gate in gates
-    ]
-    return recorded_session(lines, tmp_path / "records.jsonl", 0, None)
+TEST = "test_x.py::test_bf16[bf16]"
 
 
-def written(tmp_path, *gates, look=LOOK):
-    found = stack_of("bf16", session_of(tmp_path, *gates), look)
+def verdict_of(gate, verdict="PASS", **figures):
+    """A line of the records."""
+    return {
+        "kind": "gate",
+        "gate": gate,
+        "claim": gate,
+        "test": TEST,
+        "stack": "bf16",
+        "verdict": verdict,
+        "reason": "",
+        "evidence": "counted",
+        "blocking": verdict == "FAIL",
+        "figures": figures,
+    }
+
+
+def images(verdict="PASS", misses=(), findings=(), skipped=()):
+    figures = {"misses": list(misses), "findings": list(findings), "skipped": dict(skipped)}
+    return verdict_of("image_similarity", verdict, **figures)
+
+
+def breaks(verdict="PASS", count=0, worse=(), components=None, not_looked_at=()):
+    return verdict_of(
+        "no_graph_breaks",
+        verdict,
+        breaks=count,
+        worse=list(worse),
+        components=components or {"unet": {"breaks": []}},
+        not_looked_at=list(not_looked_at),
+    )
+
+
+GREEN = {
+    "no_gpu_syncs": verdict_of("no_gpu_syncs", first_step=0, outside=0, per_step=[0], sites=[]),
+    "no_graph_breaks": breaks(),
+    "max_memory": verdict_of("max_memory", memory_ratio=0.5),
+    "image_similarity": images(),
+    "gpu_cost": verdict_of("gpu_cost", found="step 1: kernels 9"),
+}
+COUNTED = replace(LOOK, counts_gpu_cost=True)
+
+
+def found_in(tmp_path, lines, look=COUNTED):
+    session = recorded_session(lines, tmp_path / "records.jsonl", 0, None)
+    found = stack_of("bf16", session, look)
     return final(look, [found], named=look.source), found
 
 
-def images(verdict, misses=(), findings=()):
-    figures = {"misses": list(misses), "findings": list(findings)}
-    return {"gate": "image_similarity", "verdict": verdict, "figures": figures}
+def written(tmp_path, *lines, look=COUNTED):
+    """Of a session in which all other gates are green."""
+    others = {**GREEN, **{line["gate"]: line for line in lines}}
+    return found_in(tmp_path, others.values(), look)
 
 
 @pytest.mark.slow
@@ -80,6 +110,7 @@ def test_its_first_run_is_green_and_goes_red_when_a_sync_is_added(
     pytester, private_temp, capsys, monkeypatch
 ):
     monkeypatch.setattr("torch.version.cuda", None)  # GPU cost has tests of its own
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k nothing")  # a shell's habits do not reach the try
     pytester.makepyfile(shop=READING)
     (pytester.path / "tests").mkdir()
     assert main(["init", "shop:make", "--device=cpu"]) == 0
@@ -93,6 +124,7 @@ def test_its_first_run_is_green_and_goes_red_when_a_sync_is_added(
     assert "shop:make | bf16 | unet | breaks = 0" in (
         (pytester.path / "diffspeed-counts.txt").read_text("utf-8")
     )
+    monkeypatch.delenv("PYTEST_ADDOPTS")
     # What it wrote: green as it is, red by one line more (of which only syncs are counted again).
     words = ("--diffspeed", "--diffspeed-device=cpu", "--diffspeed-store=none")
     pytester.syspathinsert()
@@ -115,21 +147,9 @@ def test_its_first_run_is_green_and_goes_red_when_a_sync_is_added(
 
 
 def test_what_is_red_is_allowed_with_its_line_and_what_is_green_is_not(tmp_path):
-    text, _ = written(
-        tmp_path,
-        {
-            "gate": "no_graph_breaks",
-            "verdict": "FAIL",
-            "figures": {
-                "breaks": 1,
-                "components": {
-                    "unet": {"breaks": [{"file": "a/unet.py", "line": 7, "reason": "print\nmore"}]}
-                },
-            },
-        },
-        {"gate": "max_memory", "verdict": "PASS", "figures": {"memory_ratio": 0.5}},
-        {"gate": "gpu_cost", "verdict": "PASS", "figures": {"found": "step 1: kernels 9"}},
-        images("PASS"),
+    broken = {"breaks": [{"file": "a/unet.py", "line": 7, "reason": "print\nmore"}]}
+    text, found = written(
+        tmp_path, breaks("FAIL", 1, components={"unet": broken}, not_looked_at=["vae (ran 1 ×)"])
     )
     compile(text, "test_diffspeed.py", "exec")
     assert "# a/unet.py:7  unet: print\n@pytest.mark.no_graph_breaks(max_breaks=1)\n" in text
@@ -137,6 +157,88 @@ def test_what_is_red_is_allowed_with_its_line_and_what_is_green_is_not(tmp_path)
     assert '@pytest.mark.gpu_cost(over="saved")\n' in text
     assert '@pytest.mark.image_similarity("lossless")\n' in text
     assert '@pytest.mark.diffspeed("bf16", pipeline="shop:make")\n' in text
+    assert not any(gate.missing for gate in found.gates)
+
+
+def test_what_a_green_gate_did_not_look_at_is_told(tmp_path):
+    skipped = images(skipped={"rank1_mean": "one image is all there is"})
+    text, found = written(tmp_path, skipped, breaks(not_looked_at=["text_encoder (ran 2 ×)"]))
+    assert "# NOT CHECKED: rank1_mean, since one image is all there is\n" in text
+    printed = list(found.lines())
+    assert "  no_graph_breaks   none in unet; not looked at: text_encoder (ran 2 ×)" in printed
+
+
+OPEN = {"kind": "gate-start", "gate": "max_memory", "claim": "max_memory over fp32", "test": TEST}
+ERROR = {"kind": "gate-error", "claim": "gpu_cost of a step", "error": "no saved cost; write it"}
+NOT_RUN = {"kind": "not-run", "test": TEST, "claim": "no_gpu_syncs in scheduler.step"}
+
+
+@pytest.mark.parametrize(
+    ("gate", "instead", "why"),
+    [
+        ("no_graph_breaks", [], "has no verdict: the session that tried it does not say why"),
+        (
+            "no_gpu_syncs",
+            [{**NOT_RUN, "reason": "stopped by the user"}],
+            "has no verdict: stopped by the user",
+        ),
+        (
+            "max_memory",
+            [{**OPEN, "stack": "bf16"}],
+            "has no verdict: the run ended after 0 pairs, before this gate reached a verdict",
+        ),
+        (
+            "image_similarity",
+            [{**images("INCONCLUSIVE"), "reason": "it may be either"}],
+            "has no verdict: it may be either",
+        ),
+        (
+            "gpu_cost",
+            [{**ERROR, "test": TEST, "stack": "bf16"}],
+            "could not be checked: no saved cost; write it",
+        ),
+        (
+            "max_memory",
+            [GREEN["max_memory"], {**GREEN["max_memory"], "claim": "max_memory over tf32"}],
+            "has several verdicts, of max_memory, max_memory over tf32",
+        ),
+        (
+            "gpu_cost",
+            [{**verdict_of("gpu_cost", "FAIL", found="kernels"), "reason": "kernels 9 → 11"}],
+            "red, and nothing can be allowed: kernels 9 → 11",
+        ),
+        (
+            "no_graph_breaks",
+            [{**breaks("FAIL"), "reason": "dynamo counted inline without a place"}],
+            "red, and nothing can be allowed: dynamo counted inline without a place",
+        ),
+        (
+            "no_graph_breaks",
+            [{**breaks("FAIL", 3, worse=["graphs 4, 3 saved"]), "reason": "graphs 4, 3 saved"}],
+            "red, and nothing can be allowed: graphs 4, 3 saved",
+        ),
+    ],
+    ids=["absent", "not-run", "died", "open", "error", "twice", "cost", "no-place", "ratchet"],
+)
+def test_a_gate_without_its_one_verdict_is_not_written_as_green(tmp_path, gate, instead, why):
+    lines = [*(line for name, line in GREEN.items() if name != gate), *instead]
+    text, found = found_in(tmp_path, lines)
+    assert f"@pytest.mark.{gate}" not in text
+    assert f"# no {gate}: {why[:60]}" in text
+    assert [one.name for one in found.gates if one.missing] == [gate]
+    printed = "\n".join(found.lines())
+    assert f"  {gate:<17} {why}\n      next: see .diffspeed/init.log, mend it, and add " in printed
+    assert f"and add @pytest.mark.{drafted(COUNTED)[gate]}" in printed
+
+
+def test_a_gate_that_says_nothing_here_is_not_missing(tmp_path):
+    none = {**verdict_of("gpu_cost", "NOT_APPLICABLE"), "reason": "no such GPU"}
+    text, found = written(tmp_path, none)
+    assert "# no gpu_cost: no such GPU\n" in text
+    assert not any(gate.missing for gate in found.gates)
+    text, found = written(tmp_path, look=LOOK)
+    assert "# no gpu_cost: not tried: this torch is built without CUDA" in text
+    assert not any(gate.missing for gate in found.gates)
 
 
 def test_images_that_miss_a_limit_get_one_that_they_keep(tmp_path):
@@ -158,26 +260,62 @@ def test_broken_images_are_never_allowed(tmp_path):
     gate = {**images("FAIL", findings=[finding]), "reason": "image 1 has NaN values"}
     text, found = written(tmp_path, gate)
     assert "@pytest.mark.image_similarity" not in text
-    assert "# no image_similarity: image 1 has NaN values\n" in text
+    assert "# no image_similarity: red, and nothing can be allowed: image 1 has NaN" in text
     assert any("NaN" in line for line in found.lines())
 
 
 def test_images_that_take_too_long_here_are_left_to_a_gpu(tmp_path):
-    look = Look(**{**vars(LOOK), "step_s": 60.0})
+    look = replace(LOOK, step_s=60.0)
     assert IMAGES * 20 * 60.0 > MOST_IMAGES_S
     assert "image_similarity" not in draft(look, ["bf16"])
-    text, found = written(
-        tmp_path,
-        {"gate": "max_memory", "verdict": "PASS", "figures": {"memory_ratio": 0.5}},
-        look=look,
-    )
+    text, found = written(tmp_path, look=look)
     assert '@pytest.mark.image_similarity("lossless", device="cuda")\n' in text
     assert any("16 images would take about 320 min on cpu" in line for line in found.lines())
 
 
-def test_a_stack_that_does_not_take_hold_gets_no_test(tmp_path):
-    found = stack_of("bf16", session_of(tmp_path), LOOK)
-    assert found == FirstStack("bf16", why_not="its test reached no gate")
+ENDED = {"kind": "test", "test": TEST, "stack": None, "outcome": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ([], "its test did not run: see .diffspeed/init.log"),
+        ([{**ENDED, "error": "its weights are float32"}], "its weights are float32"),
+        ([{**ENDED, "outcome": "skipped"}], "its test ended as skipped"),
+        (
+            [
+                {**ENDED, "test": "x.py::test_fp16[fp16]", "error": "other"},
+                {**NOT_RUN, "reason": "-x"},
+            ],
+            "-x",
+        ),
+        ([*GREEN.values(), {**ENDED, "error": "teardown failed: E"}], "teardown failed: E"),
+    ],
+    ids=["absent", "setup", "skipped", "not-run", "beside-its-gates"],
+)
+def test_a_stack_whose_test_did_not_pass_gets_none(tmp_path, lines, why):
+    _, found = found_in(tmp_path, lines)
+    assert found == FirstStack("bf16", why_not=why)
+
+
+@pytest.mark.parametrize("counted_before", [False, True])
+def test_a_session_that_dies_leaves_nothing_behind(tmp_path, monkeypatch, counted_before):
+    monkeypatch.chdir(tmp_path)
+    counts = tmp_path / "diffspeed-counts.txt"
+    dies = "import os, signal\ndef pytest_collection_finish():\n"
+    if counted_before:
+        counts.touch()
+    else:  # as a session does that has judged its first gate
+        dies += "    open('diffspeed-counts.txt', 'w').close()\n"
+    (tmp_path / "conftest.py").write_text(f"{dies}    os.kill(os.getpid(), signal.SIGKILL)\n")
+    draft = tmp_path / init.TRY_FILE
+    with pytest.raises(
+        UsageError, match=r"not come to its end \(signal 9\), so nothing was written"
+    ):
+        init._tried(draft, LOOK, ["bf16"], fresh=not counted_before)
+    assert not draft.exists()
+    assert counts.exists() == counted_before
+    assert (tmp_path / ".diffspeed" / "init.log").is_file()
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ class NoGraphBreaksGate(CountingGate):
                 "found": "; ".join([found, *ratchet.better]),
                 "breaks": len(breaks),
                 "allowed": limit,
+                "worse": list(ratchet.worse),
                 "components": {report.name: report.as_dict() for report in reports},
                 "not_looked_at": list(left_out),
             },
