@@ -6,6 +6,7 @@ filled in: names with dots, and comparisons with a word.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -287,20 +288,22 @@ def test_what_pytest_is_asked_for(act, repository, tmp_path):
     done, handed_on, summary = act(
         environment=environment,
         install="",
-        args="tests -k 'a or b'",
-        device="cuda:1",
+        args=f"tests -k {shlex.quote(HOSTILE)}",
+        device=f"cuda:1{HOSTILE}",
         fail_on="inconclusive",
-        store="none",
+        report_folder=f"reports {HOSTILE}",
+        store=f"sqlite:///{HOSTILE}",
     )
     base = repository.git("rev-parse", "main")
     _, *told = (tmp_path / "words").read_text("utf-8").splitlines()
     assert told[:3] == ["-m", "pytest", "--diffspeed"]
-    assert told[-3:] == ["tests", "-k", "a or b"]
+    assert told[-3:] == ["tests", "-k", HOSTILE]
     assert {
         f"--diffspeed-base={base}",
-        "--diffspeed-device=cuda:1",
+        f"--diffspeed-device=cuda:1{HOSTILE}",
+        f"--diffspeed-html=reports {HOSTILE}/report.html",
         "--diffspeed-inconclusive=fail",
-        "--diffspeed-store=none",
+        f"--diffspeed-store=sqlite:///{HOSTILE}",
         "--diffspeed-strict",
     } <= set(told)
     assert done[GATE].returncode == 4
