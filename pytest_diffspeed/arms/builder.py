@@ -11,7 +11,8 @@ from ..compilation.cost import watching_compilation
 from ..pipelines.call import PipelineCall
 from ..pipelines.cases import CallDefaults
 from ..pipelines.load import to_device
-from ..pipelines.sources import PipelineSource, explain_load_error
+from ..pipelines.load_errors import explain_load_error
+from ..pipelines.sources import PipelineSource
 from ..techniques.apply import apply_stack
 from ..techniques.call_steps import call_of
 from ..techniques.stacks import BASELINE_NAME

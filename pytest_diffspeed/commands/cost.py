@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,8 +113,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from ..techniques.technique import Family
 
     stacks = [text for text in (arguments.stack, arguments.against) if text is not None]
-    with _installed():
-        parsed = [parse_stack(text) for text in stacks]
+    parsed = [parse_stack(text) for text in stacks]
     try:
         named_gpu(arguments.gpu)
     except GpuCostError as error:
@@ -139,21 +137,6 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--modelled-time: {MIXED}")
     if arguments.json is not None:
         check_output(str(arguments.json), _MARK)
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    """With techniques that installed packages add, as the process that counts has them."""
-    from ..common.extensions import Extensions, use
-    from ..extend.installed import add_installed
-
-    added = Extensions()
-    back = use(added)
-    try:
-        add_installed(added)
-        yield
-    finally:
-        back()
 
 
 def _sections(arguments: argparse.Namespace, costs: Sequence[GpuCost]) -> Iterator[list[str]]:

@@ -64,7 +64,8 @@ def look_at(source: str, device: str) -> Look:
     from ..arms.builder import Builder
     from ..common.errors import SourceError
     from ..common.quiet import third_party
-    from ..pipelines.sources import explain_load_error, parse_source
+    from ..pipelines.load_errors import explain_load_error
+    from ..pipelines.sources import parse_source
 
     resolved = resolve_device(device)
     parsed = parse_source(source)

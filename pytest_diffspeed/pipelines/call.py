@@ -13,9 +13,9 @@ from .cases import CallDefaults, Case
 from .components import placement
 from .fingerprints import value_fingerprint
 from .latents import LatentsPlan, plan_latents
+from .load_errors import explain_load_error
 from .outputs import Output, as_asked, read_output
 from .signature import call_signature, check_arguments, what_was_given
-from .sources import explain_load_error
 
 if TYPE_CHECKING:
     import torch

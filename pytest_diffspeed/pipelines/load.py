@@ -10,7 +10,8 @@ from ..accelerators.device import Device
 from ..common.arguments import shown, spelt_keywords
 from ..common.errors import SourceError, WrongTypeError
 from ..common.quiet import third_party
-from .sources import WAYS, FolderSource, explain_load_error, parse_source
+from .load_errors import explain_load_error
+from .sources import WAYS, FolderSource, parse_source
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -23,8 +24,8 @@ def load_pipeline(
     """Build the pipeline that ``--diffspeed-pipeline=SOURCE`` measures: in float32 and eager.
 
     Args:
-        source: ``"demo"``, a hub id, a local folder (a path too), ``"package.module:factory"`` or
-            ``"random:FluxPipeline"``.
+        source: ``"demo"``, a hub id, a local folder (a path too), ``"package.module:factory"``,
+            ``"random:FluxPipeline"``, or what an installed package adds by an entry point.
         device: where it is put: ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"auto"``, which takes a
             GPU if there is one.
 
@@ -34,7 +35,7 @@ def load_pipeline(
 
     Raises:
         WrongTypeError: ``source`` is neither a text nor a path.
-        UsageError: a device that is not there.
+        UsageError: a device that is not there, or an entry point that makes no sense.
         SourceError: there is no such source, or it gives no float32 pipeline, or one that does not
             fit on the device.
     """

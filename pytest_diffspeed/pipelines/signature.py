@@ -150,3 +150,23 @@ def what_was_given(signature: CallSignature, given: Iterable[str]) -> str:
 
 def _named(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
+
+
+FALLBACK_PROMPTS = (
+    "a red apple on a wooden table",
+    "a lighthouse in a storm, oil painting",
+    "an astronaut riding a horse",
+    "a bowl of ramen, top view",
+    "a fox in the snow",
+    "a city street at night in the rain",
+    "a hot air balloon over mountains",
+    "a portrait of an old sailor",
+)
+
+
+def general_defaults(pipeline: Any) -> CallDefaults:
+    """Prompts and steps for a pipeline of which nothing is known but its call."""
+    signature = call_signature(pipeline)
+    steps = signature.default("num_inference_steps")
+    prompts = FALLBACK_PROMPTS if signature.may_take("prompt") else ()
+    return CallDefaults(prompts, steps=steps if isinstance(steps, int) else 20)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..common.errors import AbsentSourceError, DiffspeedError, SourceError, UsageError, nearest
-from ..common.extensions import extensions
 from ..common.paths import short_path
 from ..common.quiet import third_party
-from ..common.text import first_line
+from .added_sources import added_sources
 from .cases import OWN, CallDefaults
-from .signature import call_signature
+from .load_errors import explain_load_error
+from .signature import general_defaults
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 WAYS = (
     "'demo', a hub id such as 'stabilityai/stable-diffusion-xl-base-1.0', a local folder, "
     "'package.module:factory' or 'random:<name>'"
-)
-FALLBACK_PROMPTS = (
-    "a red apple on a wooden table",
-    "a lighthouse in a storm, oil painting",
-    "an astronaut riding a horse",
-    "a bowl of ramen, top view",
-    "a fox in the snow",
-    "a city street at night in the rain",
-    "a hot air balloon over mountains",
-    "a portrait of an old sailor",
 )
 
 
@@ -123,63 +113,6 @@ class PipelineSource(ABC):
             ) from error
 
 
-def explain_load_error(error: Exception, next_step: str = "") -> str:
-    """What went wrong while loading, and what to do next, in one sentence.
-
-    ``next_step`` is for errors of which no more is known than what they say.
-    """
-    import torch
-
-    # What stands behind the last semicolon of our sentences is taken for what to do.
-    message = first_line(error).replace("; ", ", ")
-    text = str(error).lower()
-    if (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        or "can't allocate memory" in text
-        or "out of memory" in text
-    ):
-        return (
-            "it does not fit into memory; use a smaller pipeline or size, free the device, or run "
-            f"on a machine with more memory ({message})"
-        )
-    causes = _causes(error)
-    if any(type(cause).__name__ in _NO_NETWORK for cause in causes):
-        return (
-            "the hub cannot be reached and the model is not in the local cache; check the network "
-            "and HF_HUB_OFFLINE, or give a local folder"
-        )
-    if any(type(cause).__name__ in _NO_REPOSITORY for cause in causes):
-        return (
-            "the hub has no such repository, or it is gated and you are not logged in; check the "
-            "spelling, or run `hf auth login`"
-        )
-    return f"{type(error).__name__}: {message}" + (f"; {next_step}" if next_step else "")
-
-
-# Names instead of classes: they live in httpx, requests and huggingface_hub, whose versions move.
-_NO_NETWORK = frozenset(
-    {
-        "ConnectError",
-        "ConnectTimeout",
-        "ConnectionError",
-        "LocalEntryNotFoundError",
-        "OfflineModeIsEnabled",
-        "ProxyError",
-        "ReadTimeout",
-    }
-)
-_NO_REPOSITORY = frozenset({"GatedRepoError", "RepositoryNotFoundError", "HFValidationError"})
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    return chain
-
-
 @dataclass(frozen=True)
 class DemoSource(PipelineSource):
     """The trained SDXL-style pipeline that this package carries: 64×64 emoji."""
@@ -216,7 +149,7 @@ class FolderSource(PipelineSource):
     )
 
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
-        return _general_defaults(pipeline)
+        return general_defaults(pipeline)
 
     def _load(self, shared: dict[str, Any]) -> object:
         if not self.folder.is_dir():
@@ -240,7 +173,7 @@ class HubSource(PipelineSource):
     NEXT_STEP: ClassVar[str] = "see whether `DiffusionPipeline.from_pretrained` alone loads it"
 
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
-        return _general_defaults(pipeline)
+        return general_defaults(pipeline)
 
     def _load(self, shared: dict[str, Any]) -> object:
         return load_folder(self.name, shared)
@@ -260,7 +193,7 @@ class FactorySource(PipelineSource):
     attribute: str
 
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
-        general = _general_defaults(pipeline)
+        general = general_defaults(pipeline)
         own = getattr(self._factory(), "call_defaults", None)
         if own is None:
             return general
@@ -347,7 +280,7 @@ class RandomSource(PipelineSource):
     architecture: str
 
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
-        return _general_defaults(pipeline)
+        return general_defaults(pipeline)
 
     def _load(self, shared: dict[str, Any]) -> object:
         from . import random_weights
@@ -366,7 +299,7 @@ class SmallSource(PipelineSource):
         from . import zoo
 
         recipe = zoo.recipes()[self.recipe]
-        general = _general_defaults(pipeline)
+        general = general_defaults(pipeline)
         written = {"height": "height", "width": "width", "guidance_scale": "guidance"}
         own = {written[name]: value for name, value in recipe.call.items() if name in written}
         return replace(
@@ -405,13 +338,15 @@ def parse_source(text: str) -> PipelineSource:
 
     Raises:
         SourceError: the text is none of the forms.
+        UsageError: the source of an installed package makes no sense.
     """
     text = text.strip()
     if text == "demo":
         return DemoSource()
     prefix, _, rest = text.partition(":")
-    if prefix in extensions().sources:
-        return _plugged_in(text, extensions().sources[prefix], rest)
+    make = added_sources().get(prefix)
+    if make is not None:
+        return _plugged_in(text, make, rest)
     if text.startswith("random:"):
         return _random_source(text)
     try:
@@ -454,13 +389,6 @@ def load_folder(where: str | Path, shared: dict[str, Any]) -> object:
         from ..adapters.diffusers_internals import dtype_word
 
         return DiffusionPipeline.from_pretrained(where, **{dtype_word(): torch.float32}, **shared)
-
-
-def _general_defaults(pipeline: DiffusionPipeline) -> CallDefaults:
-    signature = call_signature(pipeline)
-    steps = signature.default("num_inference_steps")
-    prompts = FALLBACK_PROMPTS if signature.may_take("prompt") else ()
-    return CallDefaults(prompts, steps=steps if isinstance(steps, int) else 20)
 
 
 def _kind(value: object) -> str:

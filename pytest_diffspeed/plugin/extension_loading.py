@@ -9,7 +9,8 @@ import pytest
 
 from ..common.errors import UsageError
 from ..common.extensions import Extensions, use
-from ..extend.installed import add_installed, add_sources, add_techniques
+from ..pipelines.added_sources import add_installed_sources, add_sources
+from ..techniques.registry import add_installed_techniques, add_techniques
 
 TECHNIQUES = "pytest_diffspeed_techniques"
 SOURCES = "pytest_diffspeed_sources"
@@ -25,7 +26,8 @@ def gather(config: pytest.Config) -> None:
     config.add_cleanup(use(added))
     if not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         try:
-            add_installed(added)
+            add_installed_techniques(added)
+            add_installed_sources(added)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
     # Registering asks every plug-in that is there, and later every conftest that is found.

@@ -1,11 +1,16 @@
 """What others add: techniques and sources, by hook and by entry point."""
 
+import contextvars
 import re
 from pathlib import Path
 
 import pytest
 
+from pytest_diffspeed import apply_stack, load_pipeline
+from pytest_diffspeed.common.errors import SourceError, UsageError
 from pytest_diffspeed.common.extensions import extensions
+from pytest_diffspeed.pipelines import added_sources
+from pytest_diffspeed.techniques import registry
 from tests.journals import journal_path
 
 ROOT = Path(__file__).parents[2]
@@ -181,6 +186,41 @@ def test_an_installed_package_that_is_broken_is_named(pytester, run_diffspeed, m
     installed(pytester, "[pytest_diffspeed.sources]\nstore = slow_package:NOTHING\n")
     error = usage_error(run_diffspeed())
     assert "package 'diffspeed-slow' (entry point 'store' of pytest_diffspeed.sources)" in error
+
+
+@pytest.fixture
+def outside():
+    """Call a function as a script does: in no session, with no entry point looked up before."""
+
+    def forget():
+        registry._installed.cache_clear()
+        added_sources._installed.cache_clear()
+
+    forget()
+    yield lambda function, *args: contextvars.Context().run(function, *args)
+    forget()
+
+
+def test_without_pytest_what_is_installed_is_there_too(pytester, outside):
+    points = "[pytest_diffspeed.techniques]\nslow = slow_package:SLOW\n"
+    installed(pytester, points + "[pytest_diffspeed.sources]\nstore = store_package:make\n")
+    pytester.makepyfile(store_package=SOURCE)
+    pipeline = outside(load_pipeline, "store:tiny")
+
+    def call(pipeline, steps=2):
+        return pipeline("a fox", num_inference_steps=steps, height=16, width=16)
+
+    (proof,) = outside(lambda: apply_stack(pipeline, "channels_last+slow", call=call)).proofs[1:]
+    assert (proof.technique, proof.found, pipeline.unet.slowed) == ("slow", "it is slow", True)
+    with pytest.raises(SourceError, match="the store has no 'large'; it has: tiny"):
+        outside(load_pipeline, "store:large")
+
+
+def test_without_pytest_a_broken_package_is_named_too(pytester, outside):
+    installed(pytester, "[pytest_diffspeed.sources]\nstore = slow_package:NOTHING\n")
+    for _ in range(2):  # not only the first time
+        with pytest.raises(UsageError, match=r"package 'diffspeed-slow' .* cannot be loaded"):
+            outside(load_pipeline, "demo:small")
 
 
 # --- the example, and the page about all this

@@ -15,8 +15,8 @@ from pytest_diffspeed.common.errors import SourceError
 from pytest_diffspeed.common.quiet import third_party
 from pytest_diffspeed.gates.causes import cause_of_error
 from pytest_diffspeed.pipelines import zoo
+from pytest_diffspeed.pipelines.signature import FALLBACK_PROMPTS
 from pytest_diffspeed.pipelines.sources import (
-    FALLBACK_PROMPTS,
     DemoSource,
     FactorySource,
     FolderSource,

@@ -27,8 +27,9 @@ from ...gpucost import (
 from ...pipelines.call import PipelineCall
 from ...pipelines.call_watch import CallWatch
 from ...pipelines.entries import FORWARD
+from ...pipelines.load_errors import explain_load_error
 from ...pipelines.observed import Role
-from ...pipelines.sources import explain_load_error, parse_source
+from ...pipelines.sources import parse_source
 from ...techniques.apply import defined_state
 from ...techniques.call_steps import call_of
 from ...techniques.stacks import parse_stack

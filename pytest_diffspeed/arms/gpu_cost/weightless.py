@@ -41,7 +41,7 @@ def build(source: PipelineSource) -> DiffusionPipeline:
     except SourceError:
         raise
     except Exception as error:
-        from ...pipelines.sources import explain_load_error
+        from ...pipelines.load_errors import explain_load_error
 
         raise SourceError(
             f"pipeline source {source.name!r}: {explain_load_error(error, source.NEXT_STEP)}"

@@ -171,7 +171,6 @@ def _build(
     from ..spec import ArmSpec
 
     torch.set_num_threads(order.threads)
-    _load_extensions()
     device = resolve_device(order.device)
     builder = Builder(device, steps=order.steps, prompts=order.prompts)
     source = parse_source(order.source)
@@ -200,7 +199,6 @@ def _gpu_cost(plain: dict[str, Any], tell: Callable[[str], object]) -> dict[str,
     order = CountOrder.from_dict(plain)
     if order.not_from is not None:
         drop_from_path(Path(order.not_from))
-    _load_extensions()
     try:
         # This folder is the parent's, which removes it also where it kills this process.
         counted = count_here(order, tell, Path(sys.argv[0]).parent)
@@ -211,15 +209,6 @@ def _gpu_cost(plain: dict[str, Any], tell: Callable[[str], object]) -> dict[str,
     except DiffspeedError as error:
         return {"refused": _failed(error)}
     return {"gpu_cost": counted.to_json()}
-
-
-def _load_extensions() -> None:
-    from ...common.extensions import Extensions, use
-    from ...extend.installed import add_installed
-
-    added = Extensions()
-    use(added)
-    add_installed(added)
 
 
 def _probed(order: dict[str, Any], prepared: PreparedArm) -> dict[str, Any]:
