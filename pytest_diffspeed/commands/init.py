@@ -155,10 +155,9 @@ def _only_pipeline(folder: Path) -> str:
 
 
 def _stacks(given: str | None, look: Look) -> list[str]:
-    from ..techniques.stacks import parse_stack
+    from ..techniques.stacks import parse_stacks
 
-    words = given.split(",") if given else ["bf16", *(["bf16+compile"] if look.on_gpu else [])]
-    stacks = [parse_stack(word) for word in words]
+    stacks = parse_stacks(given or ("bf16,bf16+compile" if look.on_gpu else "bf16"))
     if any(stack.is_baseline for stack in stacks):
         raise UsageError("--stacks: fp32 is what the others are held against; leave it out")
     return list(dict.fromkeys(stack.name for stack in stacks))
