@@ -212,14 +212,24 @@ class Workers:
         variables = of_base(os.environ, self._options.base_env)
         place = replace(self._base.place(), variables=variables)
         order = self.order(spec, unit)
-        source = order.source
-        if isinstance(parse_source(source), FolderSource) and not (place.folder / source).is_dir():
-            source = os.path.abspath(os.path.expanduser(source))  # weights that git does not have
+        source, stack = order.source, spec.stack.with_files(self.in_both).name
+        if isinstance(parse_source(source), FolderSource):
+            source = self.in_both(source)
         not_from = None if place.not_from is None else str(place.not_from)
-        order = replace(order, source=source, not_from=not_from)
+        order = replace(order, source=source, stack=stack, not_from=not_from)
         tree = None if place.not_from is None else str(place.root)
         own = place.python != sys.executable
         return replace(order, own_environment=own, tree=tree), place
+
+    def in_both(self, path: str) -> str:
+        """A file or folder of this tree, as the base's workers find it too: what git has each tree
+        has as its own, and what it does not have (weights, adapters) is this tree's for both.
+        """
+        assert self._base is not None, "a gate against a base asks for one first"
+        given = os.path.expanduser(path)
+        if (self._base.place().folder / given).exists() or not os.path.exists(given):
+            return path
+        return os.path.abspath(given)
 
     @contextmanager
     def _comparable(self, spec: ArmSpec) -> Iterator[None]:

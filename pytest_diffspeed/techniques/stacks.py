@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..common.arguments import shown
@@ -76,6 +77,17 @@ class Stack:
     def image_presets(self) -> frozenset[str]:
         """The presets of images that its techniques ask for."""
         return frozenset(t.image_preset for t in self.techniques() if t.image_preset)
+
+    def with_files(self, where: Callable[[str], str]) -> Stack:
+        """The same stack, each file that an argument names being ``where`` of it."""
+        found = []
+        for one in self.techniques():
+            given = {
+                key: where(value) if key in one.files and isinstance(value, str) else value
+                for key, value in one.arguments.items()
+            }
+            found.append(one.with_arguments(given).text)
+        return Stack(tuple(found))
 
     def __str__(self) -> str:
         return self.name

@@ -109,6 +109,8 @@ class Technique(ABC):
     """What may be written behind the name, as in ``compile(mode=reduce-overhead)``."""
     arguments: Mapping[str, Value] = MappingProxyType({})
     """Those that were written and are no default."""
+    files: ClassVar[frozenset[str]] = frozenset()
+    """Those of :attr:`parameters` that are files or folders, relative to the working directory."""
     by_place: ClassVar[int] = 0
     """How many of its first arguments are written without their names."""
     example: ClassVar[str] = ""

@@ -150,7 +150,10 @@ class NoRecompilesGate(CountingGate):
     def base_probe(self, marker: GateMarker, context: GateContext) -> BaseProbe:
         assert isinstance(marker, NoRecompiles)
         probe = Probe("recompiles", count_recompiles)
-        return BaseProbe(probe, context.candidate, calls_of(marker))
+        calls = calls_of(marker)
+        if marker.loras:
+            calls["loras"] = [context.session.workers.in_both(path) for path in marker.loras]
+        return BaseProbe(probe, context.candidate, calls)
 
 
 def _cause(report: RecompileReport, limit: int | None, worse: Sequence[str]) -> Cause | None:

@@ -41,6 +41,7 @@ class Lora(Technique):
         {"denoiser", "text_encoder", "text_encoder_2"}
     )
     undoable: ClassVar[bool] = True
+    files: ClassVar[frozenset[str]] = frozenset({_PATH})
     by_place: ClassVar[int] = 1
     example: ClassVar[str] = "lora(adapter.safetensors)"
     contradicts: ClassVar[Mapping[str, str]] = MappingProxyType(
