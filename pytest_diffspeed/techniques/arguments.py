@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..common.errors import UnknownStackError, UsageError, nearest
@@ -19,7 +19,13 @@ _WORD = re.compile(r"([A-Za-z_]|\.{0,2}/)[A-Za-z0-9_./-]*")
 """A name, or a path: ``adapters/ink.safetensors``, ``../ink``, ``owner/repository``."""
 _CALL = re.compile(r"\s*([^\s()]+)\s*\((.*)\)\s*", re.DOTALL)
 _PLAIN_CONSTANTS = ("True", "False", "None")
-_KINDS = {str: "a word", int: "a whole number", float: "a number", bool: "True or False"}
+_KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    type(None): "None",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Parameter:
     choices: tuple[Value, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.choices is None and type(self.default) not in _KINDS:
+        if self.choices is None and (self.default is None or type(self.default) not in _KINDS):
             raise UsageError(f"a Parameter whose default is {self.default!r} needs its choices")
 
 
@@ -134,11 +140,21 @@ def _checked(name: str, key: str, value: Value, parameter: Parameter) -> Value:
             valid = [written(one) for one in parameter.choices]
             raise UnknownStackError(f"{where} cannot be {value!r}; {nearest(str(value), valid)}")
         return value
-    kind: type = type(parameter.default)
-    if kind is float and type(value) is int:
+    return of_kinds(where, value, {type(parameter.default)})
+
+
+def of_kinds(where: str, value: Value, kinds: Collection[type]) -> Value:
+    """``value``, which must be of one of ``kinds``; where these are none that can be written, of
+    any.  A whole number for a float is made one: 7 and 7.0 are one stack.
+
+    Raises:
+        UnknownStackError: ``where`` must be something else.
+    """
+    if type(value) is int and float in kinds and int not in kinds:
         return float(value)
-    if type(value) is not kind:
-        raise UnknownStackError(f"{where} must be {_KINDS[kind]}, not {value!r}")
+    words = [word for kind, word in _KINDS.items() if kind in kinds]
+    if words and type(value) not in kinds:
+        raise UnknownStackError(f"{where} must be {' or '.join(words)}, not {value!r}")
     return value
 
 

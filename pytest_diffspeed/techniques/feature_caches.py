@@ -24,7 +24,7 @@ from ..adapters.diffusers_caches import (
 from ..common.errors import NotEffectiveError, UnknownStackError, UsageError, nearest
 from ..common.quiet import third_party
 from ..common.text import listed, plural
-from .arguments import Value
+from .arguments import Value, of_kinds
 from .observation import Observation
 from .skipped_work import Skipped, require_the_rest, skipped_in
 from .targets import denoisers, models_with, targets_of
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 
 _PAIR = re.compile(r"-?\d+(\.\d+)?:-?\d+(\.\d+)?")
 _DTYPES = ("bfloat16", "float16", "float32", "float64")
-_SAID_OF: Mapping[type, str] = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    type(None): "None",
-}
 
 
 class FeatureCache(Technique):
@@ -84,8 +77,11 @@ class FeatureCache(Technique):
         known = self._fields()
         found: dict[str, Value] = {}
         for place, (key, value) in enumerate(given):
-            if key is None:
-                key = list(known)[place] if place < len(known) else f"{place + 1}th argument"
+            if key is None and place >= len(known):
+                raise UnknownStackError(
+                    f"{self.name!r} takes {', '.join(known)}, and no {place + 1} arguments"
+                )
+            key = list(known)[place] if key is None else key
             if key in self.supplied:
                 raise UnknownStackError(f"{self.name!r} takes no {key!r}: {self.supplied[key]}")
             if key not in known:
@@ -285,11 +281,7 @@ def _models(pipeline: DiffusionPipeline) -> dict[str, Any]:
 
 
 def _checked(where: str, value: Value, argument: CacheArgument) -> Value:
-    if type(value) is int and float in argument.kinds and int not in argument.kinds:
-        return float(value)  # 1 and 1.0 are one stack
-    if argument.kinds and type(value) not in argument.kinds:
-        kinds = [said for of, said in _SAID_OF.items() if of in argument.kinds]
-        raise UnknownStackError(f"{where} must be {' or '.join(kinds)}, not {value!r}")
+    value = of_kinds(where, value, argument.kinds)
     if argument.form == "pair" and not _PAIR.fullmatch(str(value)):
         raise UnknownStackError(f"{where} must be two numbers, such as '100:800', not {value!r}")
     if argument.form == "dtype" and isinstance(value, str) and value not in _DTYPES:

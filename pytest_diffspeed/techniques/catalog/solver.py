@@ -13,7 +13,7 @@ from ...adapters.diffusers_schedulers import (
 from ...common.errors import NotEffectiveError, UnknownStackError, nearest
 from ...common.quiet import third_party
 from ...common.text import first_line, listed
-from ..arguments import Value, written
+from ..arguments import Value, of_kinds, written
 from ..technique import Family, Observation, Proof, Technique
 from ..undo_notes import memory
 
@@ -32,7 +32,6 @@ _TRAINED_WITH = (
 )
 """What a configuration says of the model's training.  A scheduler that takes less would denoise
 another noise than the model has learned, and draw noise without an error."""
-_SAID_OF = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
 
 
 class Scheduler(Technique):
@@ -169,13 +168,7 @@ def _checked(kind: str, key: str, value: Value, argument: SchedulerArgument) -> 
             valid = map(str, argument.choices)
             raise UnknownStackError(f"{where} cannot be {value!r}; {nearest(value, valid)}")
         return value
-    if type(value) is int and float in argument.kinds and int not in argument.kinds:
-        return float(value)  # 7 and 7.0 are one stack
-    if argument.kinds and type(value) not in argument.kinds:
-        kinds = [said for of, said in _SAID_OF.items() if of in argument.kinds]
-        if kinds:
-            raise UnknownStackError(f"{where} must be {' or '.join(kinds)}, not {value!r}")
-    return value
+    return of_kinds(where, value, argument.kinds)
 
 
 def _untrained(own: Any, made: Any) -> str | None:
