@@ -117,7 +117,7 @@ def _check_device(stack: Stack, device: Device) -> None:
         if missing is not None:
             raise MissingHardwareError(f"{technique.name} on {device.name}: {missing}")
     for technique in stack.techniques():
-        reason = technique.incompatible_with_stack(stack.names, device)
+        reason = technique.incompatible_with_stack(stack.by_name, device)
         if reason is not None:
             raise IncompatibleError(
                 f"{technique.name} is incompatible with {stack} on {device}: {reason}"
@@ -171,7 +171,8 @@ def apply_stack(
     _check_device(stack, device)
     with noted_targets(pipeline, lambda: _note_targets(pipeline, call)):
         check_compatible(stack, pipeline, device)
-        slow = tuple(s for t in stack.techniques() if (s := t.known_slow(stack.names)) is not None)
+        each = stack.by_name
+        slow = tuple(s for t in each.values() if (s := t.known_slow(each)) is not None)
         for sentence in slow:
             warnings.warn(sentence, KnownSlowWarning, stacklevel=2)
         own = with_steps(stack, pipeline, call)

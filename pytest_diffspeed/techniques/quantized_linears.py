@@ -46,8 +46,11 @@ class QuantizedLinears(Technique):
         """Quantize the linear layers at ``paths`` in ``module`` in place."""
 
     @abstractmethod
-    def slow(self, compiled: bool) -> str | None:
-        """What is published of a stack with it, with its figures, that makes it no gain in time."""
+    def slow(self, to_compile: str | None) -> str | None:
+        """What is published of a stack with it, with its figures, that makes it no gain in time.
+
+        ``to_compile`` is what to write so that the stack is compiled; ``None``: it is.
+        """
 
     def device_refuses(self, linear: LinearCalls, device: torch.device) -> str | None:
         """What of a layer that the filter takes torch refuses on ``device``, with the next step."""
@@ -78,9 +81,15 @@ class QuantizedLinears(Technique):
             )
         return None
 
-    def known_slow(self, names: tuple[str, ...]) -> str | None:
-        slow = self.slow(any(name.startswith("compile") for name in names))
-        return None if slow is None else f"{'+'.join(names)}: {slow}"
+    def known_slow(self, stack: Mapping[str, Technique]) -> str | None:
+        step: str | None = "add 'compile'"
+        for one in stack.values():
+            if one.family is Family.COMPILE:
+                step = None
+            elif Family.COMPILE in one.contradicts_families:
+                step = f"write 'compile' in place of {one.name!r}, beside which nothing is compiled"
+        slow = self.slow(step)
+        return None if slow is None else f"{'+'.join(stack)}: {slow}"
 
     def apply(self, pipeline: DiffusionPipeline) -> None:
         raise UsageError(

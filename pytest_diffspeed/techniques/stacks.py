@@ -39,6 +39,11 @@ class Stack:
         return tuple(part.partition("(")[0] for part in self.parts)
 
     @property
+    def by_name(self) -> dict[str, Technique]:
+        """Its techniques, in the order in which they are applied."""
+        return {technique.name: technique for technique in self.techniques()}
+
+    @property
     def baseline(self) -> Stack:
         """What it is compared with: fp32, with the adapters that it carries."""
         kept = (technique.in_baseline for technique in self.techniques())

@@ -167,8 +167,8 @@ class Technique(ABC):
         """Why this pipeline cannot take it although the hardware could, or ``None``."""
         return None
 
-    def incompatible_with_stack(self, names: tuple[str, ...], device: Device) -> str | None:
-        """Why it cannot work on ``device`` beside the others of the stack, or ``None``."""
+    def incompatible_with_stack(self, stack: Mapping[str, Technique], device: Device) -> str | None:
+        """Why it cannot work on ``device`` in ``stack``, all of it by name, or ``None``."""
         return None
 
     def incompatible_with_call(
@@ -183,8 +183,10 @@ class Technique(ABC):
             f"{self.name} is incompatible with {type(pipeline).__name__}: {why}"
         )
 
-    def known_slow(self, names: tuple[str, ...]) -> str | None:
-        """What is known to be slow about a stack of ``names``, with the figure, or ``None``."""
+    def known_slow(self, stack: Mapping[str, Technique]) -> str | None:
+        """What is known to be slow about ``stack``, all of it by name, with the figure, or
+        ``None``.
+        """
         return None
 
     @abstractmethod

@@ -7,6 +7,10 @@ import pytest
 from pytest_diffspeed.adapters.diffusers_caches import cache_arguments
 from pytest_diffspeed.arms.spec import ArmSpec
 from pytest_diffspeed.common.errors import UnknownStackError, UsageError
+from pytest_diffspeed.common.extensions import Extensions, use
+from pytest_diffspeed.techniques.catalog.compile import Compile
+from pytest_diffspeed.techniques.catalog.first_block_cache import FirstBlockCache
+from pytest_diffspeed.techniques.registry import techniques
 from pytest_diffspeed.techniques.stacks import parse_stack
 
 
@@ -35,7 +39,7 @@ def test_one_spelling(written, canonical):
     ("written", "told"),
     [
         ("first_block_cache(treshold=0.1)", "takes no 'treshold'; did you mean 'threshold'"),
-        ("first_block_cache(0.1, 0.2)", "takes no '2th argument'"),
+        ("first_block_cache(0.1, 0.2)", "takes threshold, and no 2 arguments"),
         ("first_block_cache(0.1, threshold=0.2)", "given 'threshold' twice"),
         ("first_block_cache(threshold=low)", "threshold of 'first_block_cache' must be a number"),
         ("taylorseer(cache_interval=2.5)", "cache_interval of 'taylorseer' must be a whole"),
@@ -85,3 +89,34 @@ def test_no_step_stands_for_those_of_a_call_with_a_cache():
         asked("bf16", unit="step", over="first_block_cache")
     with pytest.raises(AttributeError):  # what is asked next, of a session that is not there
         asked("first_block_cache", unit="denoiser")
+
+
+@pytest.mark.parametrize("quantized", ["int8_dynamic", "fp8_dynamic", "fp8_weight_only"])
+def test_nobody_is_told_to_compile_what_a_cache_keeps_eager(quantized):
+    technique = techniques()[quantized]
+    alone = technique.known_slow(parse_stack(f"bf16+{quantized}").by_name)
+    beside = technique.known_slow(parse_stack(f"bf16+{quantized}+mag_cache").by_name)
+    assert alone.endswith("add 'compile'")
+    assert beside.endswith(
+        "write 'compile' in place of 'mag_cache', beside which nothing is compiled"
+    )
+
+
+def test_what_compiles_is_known_by_its_family_and_not_by_its_name():
+    class Compiling(Compile):
+        name = "fused"
+
+    class Recorded(FirstBlockCache):
+        name = "compile_less"
+
+    added = Extensions({"fused": Compiling(), "compile_less": Recorded()})
+    technique = techniques()["int8_dynamic"]
+    back = use(added)
+    try:
+        compiled, cached = (
+            parse_stack(f"int8_dynamic+{name}").by_name for name in added.techniques
+        )
+        assert technique.known_slow(compiled) is None
+        assert technique.known_slow(cached) is not None
+    finally:
+        back()

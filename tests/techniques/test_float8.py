@@ -144,7 +144,7 @@ def test_the_published_slowdown_is_warned_of_unless_compiled(by_tensor):
     (sentence,) = by_tensor[2].known_slow
     assert "bf16+fp8_dynamic: quantized but not compiled" in sentence
     assert "8.62 s an image" in sentence and "6.57 s in bf16 (published)" in sentence
-    assert Fp8Dynamic().known_slow(("bf16", "fp8_dynamic", "compile")) is None
+    assert Fp8Dynamic().known_slow(parse_stack("bf16+fp8_dynamic+compile").by_name) is None
 
 
 # --- broken on purpose ----------------------------------------------------------------------------

@@ -158,8 +158,10 @@ def test_the_published_slowdown_is_warned_of_unless_compiled(pipeline, call, mon
     with pytest.warns(KnownSlowWarning, match=expected):
         applied = apply_stack(pipeline, "bf16+int8_dynamic_sdxl", call=call)
     assert len(applied.known_slow) == 1
-    assert Int8Dynamic().known_slow(("bf16", "int8_dynamic", "compile")) is None
-    assert Int8Dynamic().known_slow(("int8_dynamic", "compile_max_autotune")) is None
+    assert Int8Dynamic().known_slow(parse_stack("bf16+int8_dynamic+compile").by_name) is None
+    assert (
+        Int8Dynamic().known_slow(parse_stack("int8_dynamic+compile_max_autotune").by_name) is None
+    )
 
 
 def test_torchao_leaves_inductors_configuration_alone(demo):

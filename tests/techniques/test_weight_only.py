@@ -50,7 +50,7 @@ def test_what_is_published_of_their_speed_is_told_compiled_or_not(name, kind, ex
     with pytest.warns(KnownSlowWarning, match=r"against 6\.57 s in bf16 \(published\)"):
         apply_stack(experts, name, call=two_experts.call)
     technique = {"int8": Int8WeightOnly(), "float8": Fp8WeightOnly()}[kind]
-    compiled = technique.known_slow(("bf16", name, "compile"))
+    compiled = technique.known_slow(parse_stack(f"bf16+{name}+compile").by_name)
     assert "against 4.21 s in bf16 (published); keep it for the memory" in compiled
 
 
@@ -84,9 +84,10 @@ def test_a_model_keeps_what_it_keeps_in_float32(name, kind, experts):
 def test_without_kernels_for_float8_it_is_refused_compiled_only(monkeypatch):
     monkeypatch.setattr(cpu.Cpu, "features", frozenset())
     device = cpu.Cpu().device("cpu", None)
-    why = Fp8WeightOnly().incompatible_with_stack(("fp8_weight_only", "compile"), device)
+    compiled, eager = parse_stack("fp8_weight_only+compile"), parse_stack("fp8_weight_only")
+    why = Fp8WeightOnly().incompatible_with_stack(compiled.by_name, device)
     assert "nothing is known of its products in float8; leave compiling out" in why
-    assert Fp8WeightOnly().incompatible_with_stack(("fp8_weight_only",), device) is None
+    assert Fp8WeightOnly().incompatible_with_stack(eager.by_name, device) is None
 
 
 # --- broken on purpose ----------------------------------------------------------------------------

@@ -140,13 +140,13 @@ class Sdpa(AttentionTechnique):
     needs_in_float32: ClassVar[Feature | None] = None
     """What the device must be able to do unless the stack has a precision of 16 bits."""
 
-    def incompatible_with_stack(self, names: tuple[str, ...], device: Device) -> str | None:
-        if self.needs_in_float32 is None or _SIXTEEN_BITS & set(names):
+    def incompatible_with_stack(self, stack: Mapping[str, Technique], device: Device) -> str | None:
+        if self.needs_in_float32 is None or _SIXTEEN_BITS & set(stack):
             return None
         missing = missing_feature(device, self.needs_in_float32)
         if missing is None:
             return None
-        others = "+".join(name for name in names if name not in ("fp32", "tf32"))
+        others = "+".join(name for name in stack if name not in ("fp32", "tf32"))
         return f"{missing}; write 'bf16+{others}'"
 
     def explain(self, error: Exception) -> str | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PUBLISHED_SLOWDOWN = (
     "quantized but not compiled, each layer converts its input in kernels of their own: Flux on an "
     "H100 took 8.62 s an image with float8 that was not compiled, against 6.57 s in bf16 "
-    "(published); add 'compile'"
+    "(published)"
 )
 """FLUX.1-dev, 1024 × 1024, 28 steps, one image: sayakpaul/diffusers-torchao, README.md at 9b9f238,
 rows ``fp8dq`` and ``None`` without ``compile`` and ``fuse_qkv``."""
@@ -63,11 +63,11 @@ class Fp8Dynamic(QuantizedLinears):
 
         quantize_float8_dynamic(module, paths, cast("Granularity", self.argument("granularity")))
 
-    def slow(self, compiled: bool) -> str | None:
-        return None if compiled else PUBLISHED_SLOWDOWN
+    def slow(self, to_compile: str | None) -> str | None:
+        return None if to_compile is None else f"{PUBLISHED_SLOWDOWN}; {to_compile}"
 
-    def incompatible_with_stack(self, names: tuple[str, ...], device: Device) -> str | None:
-        if self.argument("granularity") == "row" and "bf16" not in names:
+    def incompatible_with_stack(self, stack: Mapping[str, Technique], device: Device) -> str | None:
+        if self.argument("granularity") == "row" and "bf16" not in stack:
             return (
                 "torchao scales float8 by rows for weights in bfloat16 only; "
                 "add 'bf16', or scale by tensor"

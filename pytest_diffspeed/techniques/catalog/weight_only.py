@@ -6,13 +6,14 @@ stack's own dtype.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from ...accelerators.features import FLOAT8
 from ...accelerators.registry import missing_feature
 from ..observation import LinearCalls
 from ..quantized_linears import QuantizedLinears
-from ..technique import Technique
+from ..technique import Family, Technique
 
 if TYPE_CHECKING:
     import torch
@@ -40,16 +41,16 @@ class _WeightOnly(QuantizedLinears):
             )
         return None
 
-    def slow(self, compiled: bool) -> str | None:
+    def slow(self, to_compile: str | None) -> str | None:
         why = "weights are converted back in each call and nothing is multiplied in 8 bits"
-        if compiled:
+        if to_compile is None:
             return (
                 f"{why}: compiled Flux on an H100 took {self.compiled_s} s an image this way, "
                 "against 4.21 s in bf16 (published); keep it for the memory that it saves"
             )
         return (
             f"{why}: Flux that was not compiled took {self.eager_s} s an image this way on an "
-            "H100, against 6.57 s in bf16 (published); keep it for memory, and add 'compile'"
+            f"H100, against 6.57 s in bf16 (published); keep it for memory, and {to_compile}"
         )
 
 
@@ -84,8 +85,8 @@ class Fp8WeightOnly(_WeightOnly):
 
         quantize_float8_weight_only(module, paths)
 
-    def incompatible_with_stack(self, names: tuple[str, ...], device: Device) -> str | None:
-        if not any(name.startswith("compile") for name in names):
+    def incompatible_with_stack(self, stack: Mapping[str, Technique], device: Device) -> str | None:
+        if all(one.family is not Family.COMPILE for one in stack.values()):
             return None
         lacking = missing_feature(device, FLOAT8)
         if lacking is None:

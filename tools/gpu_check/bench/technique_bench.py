@@ -53,7 +53,7 @@ class Bench:
         for text in candidates:
             stack = parse_stack(text)
             reasons = [
-                t.incompatible_with_stack(stack.names, self.device) for t in stack.techniques()
+                t.incompatible_with_stack(stack.by_name, self.device) for t in stack.techniques()
             ]
             if not any(reasons):
                 return text
@@ -211,7 +211,7 @@ class Bench:
         from pytest_diffspeed.techniques.technique import Family
 
         technique = techniques()[name]
-        alone = technique.incompatible_with_stack((name,), self.device) is None
+        alone = technique.incompatible_with_stack({name: technique}, self.device) is None
         lacks = technique.missing_hardware(self.device) is not None
         if name == "fp32" or not technique.undoable or not alone or lacks:
             return None
