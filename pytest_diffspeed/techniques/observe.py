@@ -15,6 +15,7 @@ import torch
 
 from ..adapters.diffusers_attention import processors_of
 from ..adapters.torch_internals import TorchDispatchMode
+from .module_hooks import around, hooked
 from .observation import (
     FUSED_ATTENTION,
     PLAIN_SOFTMAX,
@@ -202,27 +203,17 @@ def _linears(
 @contextmanager
 def _inside(ops: OpCounter, part: str, module: torch.nn.Module) -> Iterator[None]:
     """What runs in ``module`` counts for ``part``, by the innermost of its modules."""
-
-    def leave(*_: object) -> None:
-        ops.inside.pop()
-
     handles = []
     for path, inner in module.named_modules():
         is_linear = isinstance(inner, torch.nn.Linear)
 
-        def enter(*_: object, here: tuple[str, str, bool] = (part, path, is_linear)) -> None:
+        def enter(here: tuple[str, str, bool] = (part, path, is_linear)) -> None:
             ops.inside.append(here)
             ops.entered.setdefault(here[0], Counter())[here[1]] += 1
 
-        handles += [
-            inner.register_forward_pre_hook(enter),
-            inner.register_forward_hook(leave, always_call=True),
-        ]
-    try:
+        handles += around(inner, enter, ops.inside.pop)
+    with hooked(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -234,11 +225,8 @@ def _calls(
     def count(*_: object) -> None:
         found.setdefault(part, Counter())[scheduler.stepped.total()] += 1
 
-    handle = module.register_forward_pre_hook(count)
-    try:
+    with hooked([module.register_forward_pre_hook(count)]):
         yield
-    finally:
-        handle.remove()
 
 
 class _ProcessorWatch:
@@ -254,11 +242,8 @@ class _ProcessorWatch:
                 self.changed.add(name)
 
         before = processors_of(model)
-        handle = model.register_forward_pre_hook(compare)
-        try:
+        with hooked([model.register_forward_pre_hook(compare)]):
             yield
-        finally:
-            handle.remove()
 
 
 @contextmanager
@@ -276,11 +261,8 @@ def _rows(
                     seen.append(args[0].shape[:-1].numel())
 
             handles.append(layer.register_forward_pre_hook(count))
-    try:
+    with hooked(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _aten_name(func: Any) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .module_hooks import hooked
+
 _CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
@@ -33,8 +35,5 @@ def convolution_flops(parts: Mapping[str, torch.nn.Module]) -> Iterator[Counter[
                         flops[name] += 2 * result.numel() * weight[0].numel()
 
                 handles.append(layer.register_forward_hook(count))
-    try:
+    with hooked(handles):
         yield flops
-    finally:
-        for handle in handles:
-            handle.remove()

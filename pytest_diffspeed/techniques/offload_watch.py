@@ -18,6 +18,7 @@ from ..adapters.offload_hooks import computes_on
 from ..pipelines.components import modules
 from ..timing.memory import bytes_of
 from .live_bytes import LiveBytes
+from .module_hooks import around, hooked
 from .observe import ARITHMETIC
 
 if TYPE_CHECKING:
@@ -136,19 +137,6 @@ class _Counter(LiveBytes):
 
         Hooks of offloading stand in ``module.forward``, so what they copy counts for it too.
         """
-
-        def enter(*_: object) -> None:
-            self._running.append(name)
-
-        def leave(*_: object) -> None:
-            self._running.pop()
-
-        handles = [
-            module.register_forward_pre_hook(enter),
-            module.register_forward_hook(leave, always_call=True),
-        ]
-        try:
+        handles = around(module, lambda: self._running.append(name), self._running.pop)
+        with hooked(handles):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
