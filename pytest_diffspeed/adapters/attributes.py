@@ -25,3 +25,14 @@ def replaced(owner: object, name: str, value: object) -> Iterator[None]:
             own.pop(name, None)
         else:
             own[name] = before
+
+
+@contextmanager
+def replaced_in_class(owner: type, name: str, value: object) -> Iterator[None]:
+    """The same for what stands in the body of a class, of which it is a static method, say."""
+    before = vars(owner)[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

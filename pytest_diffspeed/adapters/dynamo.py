@@ -319,6 +319,14 @@ def compilations_of(code: types.CodeType) -> list[Any]:
     return [one for one in entries if not isinstance(one.guard_manager, DeletedGuardManagerWrapper)]
 
 
+def compilations_begun() -> Counter[int]:
+    """How many compilations dynamo has begun of each frame, by its number: of frame 2 the next one
+    is ``"2/1"`` where one was begun.
+    """
+    begun = convert_frame.FRAME_COMPILE_COUNTER.items()
+    return Counter({frame: count for frame, count in begun if isinstance(frame, int)})
+
+
 def most_compiled(least: int) -> list[tuple[tuple[str, str, int], int]]:
     """Functions of which dynamo holds ``least`` compilations or more: (name, file, line), count."""
     codes = {reference() for reference in convert_frame.input_codes.seen} - {None}

@@ -33,6 +33,8 @@ class Builder:
         self.device = device
         self._steps = steps
         self._prompts = prompts
+        self._paid: set[str] = set()
+        """Keys of graphs that arms have compiled, for :func:`watching_compilation`."""
 
     def to_device(self, pipeline: DiffusionPipeline, text: str) -> None:
         """Move ``pipeline`` to where it will run.
@@ -73,7 +75,7 @@ class Builder:
             # Whoever asked for the stack tells what is known to be slow about it: see `known_slow`.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", KnownSlowWarning)
-                with watching_compilation(compiles=compiles) as compilation:
+                with watching_compilation(compiles=compiles, paid=self._paid) as compilation:
                     applied = apply_stack(pipeline, spec.stack, call=call, device=self.device)
         except DiffspeedError:
             raise

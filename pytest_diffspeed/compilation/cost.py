@@ -15,12 +15,13 @@ class Compilation:
     """What was compiled while an arm was built and called for the first time; counted.
 
     ``cache_hits`` and ``cache_misses`` are those of inductor's cache of compiled graphs: hits alone
-    mean that an earlier process has paid.
+    mean that somebody has paid earlier; ``paid_here`` are those that this session has paid.
     """
 
     graphs: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
+    paid_here: int = 0
     cudagraph_skips: tuple[str, ...] = ()
 
     @property
@@ -41,9 +42,11 @@ class CompilationWatch:
 
 
 @contextmanager
-def watching_compilation(*, compiles: bool) -> Iterator[CompilationWatch]:
+def watching_compilation(*, compiles: bool, paid: set[str]) -> Iterator[CompilationWatch]:
     """Count graphs and cache hits meanwhile.
 
+    ``paid`` are the keys of graphs that were missing from inductor's cache before, when another
+    stack was watched; those that are missing now are added.
     With ``compiles=False`` nothing is counted and dynamo, which is slow to import, is left alone.
     """
     watch = CompilationWatch()
@@ -51,17 +54,24 @@ def watching_compilation(*, compiles: bool) -> Iterator[CompilationWatch]:
         yield watch
         return
     from ..adapters.dynamo import cudagraph_skip_reasons, inductor_counters, unique_graphs
+    from ..adapters.graph_cache import cache_lookups
 
+    found: list[str] = []
+    missing: list[str] = []
     graphs, counts = unique_graphs(), inductor_counters()
     skips = len(cudagraph_skip_reasons())
     try:
-        yield watch
+        with cache_lookups(lambda key, hit: (found if hit else missing).append(key)):
+            yield watch
     finally:
+        own = sum(key in paid for key in found)
+        paid.update(missing)
         new: Counter[str] = inductor_counters() - counts
         watch.seen = Compilation(
             unique_graphs() - graphs,
             new["fxgraph_cache_hit"],
             new["fxgraph_cache_miss"],
+            own,
             tuple(cudagraph_skip_reasons()[skips:]),
         )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,13 +14,11 @@ import torch
 from ..accelerators.device import Device
 from ..accelerators.registry import clock_for
 from ..adapters.torch_internals import cuda_graph_skip_reasons, cuda_graph_skips
-from ..common.arguments import shown, spelt_keywords
+from ..common.arguments import spelt_keywords
 from ..common.errors import (
     IncompatibleError,
     MissingHardwareError,
     NotEffectiveError,
-    UsageError,
-    WrongTypeError,
 )
 from ..common.quiet import third_party
 from ..common.text import first_line
@@ -29,7 +26,7 @@ from ..pipelines.compile_failure import explain_compile_failure
 from ..pipelines.load import require_pipeline
 from ..pipelines.pipeline_state import Habits, changed, pipeline_state
 from .apply_cache import apply_cache
-from .call_steps import counted_steps, untouched_steps, with_steps
+from .call_steps import check_call, counted_steps, untouched_steps, with_steps
 from .global_state import preserved
 from .observation import CudaGraphs
 from .precision_flags import ieee_fp32
@@ -52,6 +49,8 @@ class Applied:
     sentences of the warnings that were given.  ``cuda_graph_launches`` were seen in the last call
     of the proofs.  ``habits`` is what the pipeline changes of itself in each call.  ``call_steps``
     are the denoising steps of a whole call, counted where the stack changes the schedule.
+    ``compiled_before`` are the parts that ran code which this process had compiled earlier, for
+    another pipeline: ``first_call_s`` is then without that compilation.
     """
 
     stack: Stack
@@ -61,6 +60,7 @@ class Applied:
     cuda_graph_launches: int = 0
     habits: Habits = frozenset()
     call_steps: int | None = None
+    compiled_before: tuple[str, ...] = ()
 
     @property
     def _head(self) -> str:
@@ -163,7 +163,7 @@ def apply_stack(
     from ..accelerators.registry import resolve_device
 
     stack = as_stack(stack)
-    _check_call(call)
+    check_call(call)
     require_pipeline("apply_stack()", pipeline)
     device = device or str(pipeline.device)
     if not isinstance(device, Device):
@@ -184,35 +184,6 @@ def apply_stack(
             with applying(pipeline, stack):
                 applied = _apply_and_prove(pipeline, stack, own, device, clock, before)
     return replace(applied, known_slow=slow)
-
-
-_CALL_EXAMPLE = (
-    "write for example call=lambda pipeline, steps=20: pipeline('a fox', num_inference_steps=steps)"
-)
-
-
-def _check_call(call: Callable[..., object]) -> None:
-    """Refuse a call that does not take what it will be given, before it is spent on anything.
-
-    Raises:
-        UsageError: with what Python says, and what to write.
-    """
-    try:
-        signature = inspect.signature(call)
-    except (TypeError, ValueError):  # not callable, or a callable that hides its signature
-        if callable(call):
-            return
-        raise WrongTypeError(
-            f"call must be a function of the pipeline, not {shown(call)}; {_CALL_EXAMPLE}"
-        ) from None
-    try:
-        signature.bind(None)
-        signature.bind(None, steps=PROOF_STEPS)
-    except TypeError as error:
-        raise UsageError(
-            f"call is used as call(pipeline) and as call(pipeline, steps={PROOF_STEPS}), and this "
-            f"one does not take that ({error}); {_CALL_EXAMPLE}"
-        ) from None
 
 
 def _note_targets(pipeline: DiffusionPipeline, call: Callable[..., object]) -> None:
@@ -239,6 +210,7 @@ def _apply_and_prove(
     proofs |= {t.name: apply_cache(t, pipeline, lambda: call(pipeline)) for t in caches}
     with cuda_graph_skip_reasons() as reasons:
         skips = cuda_graph_skips() if compiled else None
+        begun = _compilations_begun() if compiled else {}
         for technique in compiled:
             technique.apply(pipeline)
         untouched = pipeline_state(pipeline)
@@ -266,6 +238,9 @@ def _apply_and_prove(
         cuda_graph_launches=seen.cuda_graphs.launches,
         habits=habits,
         call_steps=None if seen.call_steps is None else seen.call_steps.ran,
+        compiled_before=tuple(
+            name for name, part in (seen.compiled or {}).items() if part.ran_older_code(begun)
+        ),
     )
 
 
@@ -355,6 +330,12 @@ def _observe_applied(
             if why is not None:
                 raise technique.refusal(pipeline, why) from error
         raise
+
+
+def _compilations_begun() -> Mapping[int, int]:
+    from ..adapters.dynamo import compilations_begun  # slow to import, and for those who compile
+
+    return compilations_begun()
 
 
 def _settle(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ..common.errors import IncompatibleError
+from ..common.arguments import shown
+from ..common.errors import IncompatibleError, UsageError, WrongTypeError
 from .observation import CallSteps
+from .targets import PROOF_STEPS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -19,6 +22,35 @@ ARGUMENT = "num_inference_steps"
 _INSTEAD = ("timesteps", "sigmas")
 """Arguments of a call that say how many steps it has, whatever :data:`ARGUMENT` says."""
 _MEMO = "untouched call steps"
+
+
+_EXAMPLE = (
+    "write for example call=lambda pipeline, steps=20: pipeline('a fox', num_inference_steps=steps)"
+)
+
+
+def check_call(call: Callable[..., object]) -> None:
+    """Refuse a call that does not take what it will be given, before it is spent on anything.
+
+    Raises:
+        UsageError: with what Python says, and what to write.
+    """
+    try:
+        signature = inspect.signature(call)
+    except (TypeError, ValueError):  # not callable, or a callable that hides its signature
+        if callable(call):
+            return
+        raise WrongTypeError(
+            f"call must be a function of the pipeline, not {shown(call)}; {_EXAMPLE}"
+        ) from None
+    try:
+        signature.bind(None)
+        signature.bind(None, steps=PROOF_STEPS)
+    except TypeError as error:
+        raise UsageError(
+            f"call is used as call(pipeline) and as call(pipeline, steps={PROOF_STEPS}), and this "
+            f"one does not take that ({error}); {_EXAMPLE}"
+        ) from None
 
 
 def call_of(stack: Stack, pipeline: DiffusionPipeline, call: PipelineCall) -> PipelineCall:

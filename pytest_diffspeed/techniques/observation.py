@@ -173,8 +173,9 @@ class CallSteps:
 class CompiledPart:
     """One part of a pipeline in a profiler trace of a call after compilation.
 
-    ``frames`` counts the runs of each compiled frame, by dynamo's number, ``resumed`` the runs of
-    what follows a graph break, and ``graph_calls`` those of inductor's graphs; ``eager_ops`` are
+    ``frames`` counts the runs of each compiled frame, by dynamo's number, ``compilations`` are its
+    numbers of those whose code ran (``"2/1"``), ``resumed`` counts the runs of what follows a graph
+    break, and ``graph_calls`` those of inductor's graphs; ``eager_ops`` are
     the matrix products, convolutions and fused attentions that ran inside the part and outside of
     compiled code; ``attention`` are the fused attention ops and ``narrow_products`` the matrix
     products in 8 bits, wherever they ran: those that the compiler wrote a kernel for have no such
@@ -185,6 +186,7 @@ class CompiledPart:
 
     calls: int = 0
     frames: Mapping[int, int] = field(default_factory=dict)
+    compilations: frozenset[str] = frozenset()
     resumed: int = 0
     graph_calls: int = 0
     eager_ops: Mapping[str, int] = field(default_factory=dict)
@@ -196,18 +198,24 @@ class CompiledPart:
     def runs(self) -> int:
         return sum(self.frames.values())
 
+    def ran_older_code(self, begun: Mapping[int, int]) -> bool:
+        """Whether code ran in it, or in its blocks, that was compiled when dynamo had ``begun`` so
+        many compilations of each frame.
+        """
+        each = (self, *self.blocks.values())
+        numbers = (number.split("/") for one in each for number in one.compilations)
+        return any(int(nth) < begun.get(int(frame), 0) for frame, nth in numbers)
+
 
 @dataclass(frozen=True)
 class CompiledBlock(CompiledPart):
     """A block that is compiled by itself: one instance of the class ``kind``.
 
-    ``compilations`` are dynamo's numbers of those whose code ran (``"2/1"``); what is written for
-    one instance of a class serves all.  ``shapes`` are what each call was given, in words, and the
-    shapes of its own weights: what a compilation may hold for.
+    What is compiled for one instance of a class serves all.  ``shapes`` are what each call was
+    given, in words, and the shapes of its own weights: what a compilation may hold for.
     """
 
     kind: str = ""
-    compilations: frozenset[str] = frozenset()
     shapes: frozenset[str] = frozenset()
 
 

@@ -51,7 +51,6 @@ def observe_compiled(
             path: CompiledBlock(
                 **vars(_part(seen, f"{name}.{path}")),
                 kind=type(block).__name__,
-                compilations=frozenset(seen.compilations.get(f"{name}.{path}", ())),
                 shapes=frozenset(shapes[f"{name}.{path}"]),
             )
             for path, block in inner.items()
@@ -122,6 +121,7 @@ def _part(
     return CompiledPart(
         calls=seen.calls[part],
         frames=dict(seen.frames.get(part, {})),
+        compilations=frozenset(seen.compilations.get(part, ())),
         resumed=seen.resumed[part],
         graph_calls=seen.graph_calls[part],
         eager_ops={name: n for name, n in sorted(eager.items()) if name in arithmetic},

@@ -31,7 +31,7 @@ def test_what_saves_nothing_never_pays_off(baseline_s):
 
 def test_graphs_and_cache_hits_are_counted_while_it_is_open(fresh_dynamo):
     inductor = torch._dynamo.utils.counters["inductor"]
-    with watching_compilation(compiles=True) as watch, torch.no_grad():
+    with watching_compilation(compiles=True, paid=set()) as watch, torch.no_grad():
         torch.compile(torch.nn.Linear(2, 2), backend="eager")(torch.ones(2))
         inductor["fxgraph_cache_hit"] += 3
     inductor["fxgraph_cache_hit"] -= 3
@@ -39,6 +39,21 @@ def test_graphs_and_cache_hits_are_counted_while_it_is_open(fresh_dynamo):
 
 
 def test_where_nothing_compiles_nothing_is_counted():
-    with watching_compilation(compiles=False) as watch:
+    with watching_compilation(compiles=False, paid=set()) as watch:
         pass
     assert watch.seen == Compilation()
+
+
+def test_whose_graphs_were_in_the_cache(fresh_dynamo, tmp_path, monkeypatch):
+    """One product, for which inductor writes no kernel of its own, compiled three times: the third
+    stands for another session.
+    """
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    paid = set()
+    seen = []
+    for known in (paid, paid, set()):
+        with watching_compilation(compiles=True, paid=known) as watch, torch.no_grad():
+            torch.compile(lambda x: x @ x)(torch.ones(3, 3))
+        seen.append((watch.seen.cache, watch.seen.paid_here))
+        torch.compiler.reset()
+    assert seen == [("cold", 0), ("warm", 1), ("warm", 0)]

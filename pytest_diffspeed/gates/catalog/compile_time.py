@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ...common.errors import MeasurementError
+from ...common.text import listed, plural
 from ...records.verdict import (
     SECONDS,
     Axis,
@@ -21,6 +22,9 @@ from ...techniques.technique import Family
 from ..gate import Gate, GateContext
 from ..marker import GateMarker
 from ..marker_values import as_device, as_number, as_optional_stack
+
+if TYPE_CHECKING:
+    from ...arms.prepared_arm import PreparedArm
 
 _CALLS = 3
 """Timed calls of each arm: enough for the sentence on when it pays off, which is no verdict."""
@@ -69,6 +73,7 @@ class MaxCompileTimeGate(Gate):
                 "technique that compiles"
             )
         arm.require_unchanged()
+        _require_cold(arm)
         seconds: list[float] = []
         with session.exclusive_device():
             for one in (arm, session.arms.baseline(arm.spec.source, stack)):
@@ -106,6 +111,27 @@ class MaxCompileTimeGate(Gate):
             ),
         )
         return context.publish(result)
+
+
+def _require_cold(arm: PreparedArm) -> None:
+    """Refuse a first call that another stack of this session made short.
+
+    A cache that was warm when the session began is what users keep for that.
+
+    Raises:
+        MeasurementError: with what was found compiled.
+    """
+    found = ""
+    if arm.applied.compiled_before:
+        found = f"{listed(arm.applied.compiled_before)} ran code that this process had compiled"
+    elif arm.compilation.paid_here:
+        hits = plural(arm.compilation.paid_here, "graph")
+        found = f"{hits} came from inductor's cache, into which this session had compiled"
+    if found:
+        raise MeasurementError(
+            f"the first call of {arm.spec.stack} was no cold start: {found} before, for another "
+            "stack or an earlier test; run this test in a session of its own"
+        )
 
 
 def _next_step(stack: Stack) -> str:
