@@ -7,6 +7,13 @@ import torch
 from pytest_diffspeed.common.quiet import third_party
 
 
+def swaps_any_rank():
+    """Whether the installed peft swaps in a higher rank that nobody prepared: since 0.19."""
+    import peft
+
+    return tuple(map(int, peft.__version__.split(".")[:2])) >= (0, 19)
+
+
 def save_lora(
     pipeline,
     folder,
@@ -35,6 +42,7 @@ def save_lora(
                 torch.nn.init.normal_(weight, std=size)
         layers = get_peft_model_state_dict(model, adapter_name="made")
         about = {"r": rank, "lora_alpha": alpha, "target_modules": list(targets)}
+        about |= {"rank_pattern": {}, "alpha_pattern": {}}  # diffusers 0.39 reads them unasked
         type(pipeline).save_lora_weights(
             str(folder),
             **{

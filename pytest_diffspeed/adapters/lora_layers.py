@@ -1,9 +1,10 @@
 """What this package uses of peft's LoRA layers that peft does not promise to keep.
 
-All of it was seen in peft 0.21.2, as diffusers 0.42.1 puts such layers into its models:
-``base_layer`` is the layer that is wrapped, ``lora_A`` and ``lora_B`` hold the two products of each
-adapter by its name, ``scaling`` what their result is multiplied by (a number, or a tensor where
-hot-swapping was prepared), and ``scale_layer`` changes it in place.
+All of it was seen in peft 0.17.0 with diffusers 0.39.0 and in peft 0.21.2 with diffusers 0.42.1, as
+these put such layers into their models: ``base_layer`` is the layer that is wrapped, ``lora_A`` and
+``lora_B`` hold the two products of each adapter by its name, ``scaling`` what their result is
+multiplied by (a number, or a tensor where hot-swapping was prepared), and ``scale_layer`` changes
+it in place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,34 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from ..common.text import first_line
+
+_WORDS_OF_A_PAIR = (
+    "peft 0.19 and later need torchao 0.16 or newer, earlier ones a torchao that still has "
+    "`LinearActivationQuantizedTensor`"
+)
+
+
+def why_unusable() -> str | None:
+    """Why the installed peft wraps no layer beside the installed torchao, or ``None``.
+
+    Peft asks of each layer whether torchao has quantized it (``dispatch_torchao``, seen in peft
+    0.17 to 0.21), and raises where it does not know this torchao.
+    """
+    import peft
+    import torchao
+    from peft.tuners.lora.torchao import dispatch_torchao
+
+    try:
+        dispatch_torchao(torch.nn.Linear(1, 1), "any", peft.LoraConfig())
+    except ImportError as error:
+        return (
+            f"peft {peft.__version__} does not work beside torchao {torchao.__version__} "
+            f"({first_line(error)}): {_WORDS_OF_A_PAIR}"
+        )
+    return None
+
 
 PRODUCTS = ("lora_A", "lora_B")
 

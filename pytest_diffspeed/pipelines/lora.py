@@ -29,6 +29,11 @@ def why_not(pipeline: DiffusionPipeline) -> str | None:
 
     if not USE_PEFT_BACKEND:
         return f"diffusers loads adapters by peft, 0.17 or newer, which is not installed: {EXTRA}"
+    from ..adapters.lora_layers import why_unusable
+
+    why = why_unusable()
+    if why is not None:
+        return why
     if not hasattr(pipeline, "load_lora_weights"):
         return "diffusers loads no LoRA into pipelines of this class"
     loaded = loaded_places(pipeline)
@@ -114,8 +119,11 @@ def hot_swap(
         with _quiet():
             taking.load_lora_weights(where, adapter_name=name, hotswap=True, **which)
     except Exception as error:
+        # Of a higher rank: peft before 0.19 says so, later ones exchange the weights.
+        step = "; prepare hot-swapping: lora(…,target_rank=N)" * ("prepare_model" in str(error))
         raise SourceError(
             f"the adapter {path} cannot be swapped in: {type(error).__name__}: {first_line(error)}"
+            f"{step}"
         ) from error
     for layer in _all_layers(pipeline):
         lora_layers.scale(layer, scale)

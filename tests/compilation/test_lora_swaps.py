@@ -7,7 +7,7 @@ from pytest_diffspeed.gates.catalog.recompiles import NoRecompiles, calls_of
 from pytest_diffspeed.pipelines.sources import parse_source
 from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.techniques.catalog import compile as compile_catalog
-from tests.lora_files import save_lora
+from tests.lora_files import save_lora, swaps_any_rank
 from tests.printed import in_one_line
 
 SOURCE = "tests.compilation.small_pipeline:build"
@@ -55,6 +55,8 @@ def run(folder, pytester, run_diffspeed, fresh_dynamo, monkeypatch):
 
 @pytest.mark.slow
 def test_a_swap_compiles_again_unless_it_was_prepared(run, folder):
+    if not swaps_any_rank():
+        pytest.skip("peft swaps in a higher rank that nobody prepared since 0.19")
     others = ["rank8", "weaker"]
     outcome, (without, prepared) = run(
         others, "lora(rank4)+compile", "lora(rank4,target_rank=8)+compile"

@@ -1,6 +1,8 @@
 """``lora(FILE)``: the adapter's products ran beside each layer, or are in its weights."""
 
+import importlib.metadata
 import json
+import re
 
 import pytest
 import torch
@@ -23,7 +25,7 @@ from pytest_diffspeed.techniques.apply import undo_stack
 from pytest_diffspeed.techniques.catalog.quantization import Int8Dynamic
 from pytest_diffspeed.techniques.stacks import Stack, meant_by, parse_stack
 from tests.copying_pipeline import build
-from tests.lora_files import save_lora
+from tests.lora_files import save_lora, swaps_any_rank
 
 UNET = "unet of few blocks"
 COMPONENTS = {"unet": "unet", "transformer": "transformer"}
@@ -142,6 +144,18 @@ def test_layers_of_text_encoders_are_counted_too(tiny, adapters):
         lora.hot_swap(pipeline, "both.safetensors")
     undo_stack(pipeline, "lora(both.safetensors)")
     assert not lora.loaded_places(pipeline)
+    assert "did not run" not in proof.found
+    with third_party():
+        of_the_encoders = pipeline.encode_prompt("a fox")
+    names = ("", "negative_", "pooled_", "negative_pooled_")
+    given = {f"{n}prompt_embeds": one for n, one in zip(names, of_the_encoders, strict=True)}
+
+    def without_encoders(pipeline, steps=1):
+        return pipeline(**given, num_inference_steps=steps, height=16, width=16)
+
+    (proof,) = apply_stack(pipeline, "lora(both.safetensors)", call=without_encoders).proofs
+    assert f"; {len(paths)} more layers did not run: text_encoder." in proof.found
+    undo_stack(pipeline, "lora(both.safetensors)")
     (proof,) = apply_stack(pipeline, "lora(both.safetensors,fused=True)", call=call).proofs
     assert proof.figures["layers_not_watched"] == len(paths)
     assert f"{len(paths)} more in text encoders, whose calls are not watched" in proof.found
@@ -280,6 +294,23 @@ def test_what_makes_no_sense_is_told_when_tests_are_collected(stack, told):
     assert told in str(error.value)
 
 
+def test_a_peft_that_does_not_know_the_installed_torchao_is_told(tiny, monkeypatch):
+    """Before anything is loaded: peft would raise at the first layer."""
+    from peft.import_utils import is_torchao_available
+
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        "importlib.metadata.version", lambda name: "0.1" if name == "torchao" else version(name)
+    )
+    is_torchao_available.cache_clear()
+    try:
+        why = lora.why_not(tiny(UNET)[0])
+    finally:
+        is_torchao_available.cache_clear()
+    assert re.match(r"peft \S+ does not work beside torchao \S+ \(Found an incompatible ver", why)
+    assert "): peft 0.19 and later need torchao 0.16 or newer" in why
+
+
 # --- swapping another one in (what compiles again: tests/compilation/test_lora_swaps.py)
 
 
@@ -298,6 +329,10 @@ def test_an_adapter_is_swapped_in_and_the_first_one_put_back_to_the_bit(stack, t
         image = call(pipeline)
         with lora.kept(pipeline):
             for name, expected in images.items():
+                if name == "larger" and "target_rank" not in stack and not swaps_any_rank():
+                    with pytest.raises(SourceError, match=r"lora\(…,target_rank=N\)"):
+                        lora.hot_swap(pipeline, name, scale=0.5)
+                    continue
                 lora.hot_swap(pipeline, name, scale=0.5)
                 torch.testing.assert_close(call(pipeline), expected, rtol=0, atol=1e-5)
         assert torch.equal(call(pipeline), image)

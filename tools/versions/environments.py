@@ -32,6 +32,8 @@ ENVIRONMENTS = (
         python="3.10",
         what="the lowest versions that `pyproject.toml` allows",
         resolution="lowest-direct",
+        # The lowest of the extra [lora]; tools are the newest, and 0.19 refuses that torchao.
+        pins=("peft==0.17.0",),
     ),
     Environment(
         "torch-2.11",
@@ -59,6 +61,7 @@ SHOWN = (
     "diffusers",
     "transformers",
     "torchao",
+    "peft",
     "pytest",
     "pytest-benchmark",
     "accelerate",

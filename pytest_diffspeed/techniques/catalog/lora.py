@@ -220,7 +220,7 @@ class Lora(Technique):
             self.name,
             f"{plural(len(ran), 'layer')} with the adapter beside them ran ({each}), {products} "
             f"products of its own in {plural(seen.steps, 'step')}; {touched} of {linears} linear "
-            f"layers of the denoisers{_left_out(pipeline, counts)}{prepared}",
+            f"layers of the denoisers{_left_out(pipeline, counts)}{_not_run(silent)}{prepared}",
             {
                 "layers": len(ran),
                 "layers_in": dict(counts),
@@ -273,7 +273,8 @@ class FusedLora(Lora):
         if without:
             raise NotEffectiveError(f"{expected}, found that none ran in the {listed(without)}")
         counts = {name: len(_of(name, ran)) for name in denoisers}
-        unwatched = len(places) - len([place for name in denoisers for place in _of(name, places)])
+        watched = {place for name in denoisers for place in _of(name, places)}
+        unwatched = len(places) - len(watched)
         touched, linears = _share(before, places)
         each = ", ".join(f"{many} in the {part}" for part, many in counts.items())
         others = f"; {unwatched} more in text encoders, whose calls are not watched"
@@ -282,7 +283,7 @@ class FusedLora(Lora):
             f"{plural(sum(counts.values()), 'layer')} ran with the adapter in their weights "
             f"({each}), no products of its own in {plural(seen.steps, 'step')}; {touched} of "
             f"{linears} linear layers of the denoisers"
-            f"{_left_out(pipeline, counts)}{others * bool(unwatched)}",
+            f"{_left_out(pipeline, counts)}{_not_run(watched - ran)}{others * bool(unwatched)}",
             {
                 "layers": sum(counts.values()),
                 "layers_in": counts,
@@ -328,6 +329,11 @@ def _convolved(seen: Observation, place: str) -> bool:
 def _left_out(pipeline: DiffusionPipeline, counts: Mapping[str, int]) -> str:
     without = [name for name in targets_of(pipeline).denoisers if name not in counts]
     return f"; none in the {' and '.join(without)}, by the file" if without else ""
+
+
+def _not_run(places: Iterable[str]) -> str:
+    silent = sorted(places)
+    return f"; {plural(len(silent), 'more layer')} did not run: {listed(silent)}" * bool(silent)
 
 
 TECHNIQUES: tuple[Technique, ...] = (Lora(),)
