@@ -146,6 +146,15 @@ def forget_caches_of(pipeline: Any) -> None:
             forget_caches_of(part)
 
 
+def forget_hotswap(model: Any) -> None:
+    """Have the next adapter loaded as if nobody had prepared for swapping.
+
+    ``enable_lora_hotswap`` leaves what it was told (``_prepare_lora_hotswap_kwargs``) until an
+    adapter was loaded, also where loading failed; seen in diffusers 0.39 and 0.42.1.
+    """
+    vars(model).pop("_prepare_lora_hotswap_kwargs", None)
+
+
 def takes_adapters(pipeline: Any) -> tuple[str, ...]:
     """The components that diffusers loads LoRA adapters into; none where it loads none.
 

@@ -140,12 +140,14 @@ def gradients(pipeline: DiffusionPipeline) -> dict[str, list[bool]]:
 
 def unload(pipeline: DiffusionPipeline, before: Mapping[str, list[bool]]) -> None:
     """Take all adapters out; weights ask for gradients as they did ``before``."""
+    from ..adapters.diffusers_internals import forget_hotswap
     from .components import modules
 
     unloading: Any = pipeline
     with third_party():
         unloading.unload_lora_weights()
     for name, module in modules(pipeline).items():
+        forget_hotswap(module)
         for weight, asks in zip(module.parameters(), before.get(name, []), strict=False):
             weight.requires_grad_(asks)
 
