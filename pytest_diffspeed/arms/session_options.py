@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..history.url import StoreUrl
+from ..records.shard import Shard
 from ..techniques.stacks import Stack
 
 INCONCLUSIVE_POLICIES = ("fail", "warn", "skip")
@@ -26,7 +27,7 @@ class Options:
     process instances of each arm that is timed, and is ``None`` where nobody gave it.  ``store`` is
     ``None`` where no history is kept.  ``base`` is a revision that git knows, ``base_python`` an
     interpreter, ``base_env`` names of environment variables that its workers see beside the usual.
-    ``ladder`` is one of :data:`LADDERS`.
+    ``ladder`` is one of :data:`LADDERS`.  ``shard`` says which part of a suite this is.
     """
 
     device: str
@@ -46,6 +47,7 @@ class Options:
     compile_cache: Path | None = None
     base_env: tuple[str, ...] = ()
     ladder: str = QUICK
+    shard: Shard | None = None
 
     def instances_of_arm(self, *, against_base: bool = False) -> int:
         """How many process instances each timed arm gets: one process cannot tell a change from

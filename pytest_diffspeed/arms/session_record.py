@@ -38,6 +38,7 @@ def about_session(
         "committed_at": None if commit is None else commit.at,
         "subject": None if commit is None else commit.subject,
         "dirty": None if commit is None else commit.dirty,
+        **({} if options.shard is None else {"shard": vars(options.shard)}),
         **({} if tree is None else {"tree": vars(tree)}),
         "environment": rests_on,
         "machine": EvidenceKey(rests_on).digest,

@@ -6,10 +6,6 @@ what the files themselves import is imported.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +13,9 @@ import pytest
 
 from ..common.errors import UsageError
 from ..common.text import plural
-from ..plugin.declared_options import IN_CI
 from ..plugin.public_names import is_ours
 from ..plugin.stray_marks import refuse_stray_marks
+from .collected import collect_only
 
 PLUGIN = "diffspeed"
 """The name of our entry point, by which pytest knows the plugin."""
@@ -31,22 +27,15 @@ def check_markers(files: Sequence[str]) -> int:
     Raises:
         UsageError: this plugin is switched off there, so that nothing was checked.
     """
-    # `python -m pytest` looks for modules in the working directory, and so are tests run.
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    os.environ.pop(IN_CI, None)  # that gates run in this job is not asked of this command
     seen = _Collected()
-    said = io.StringIO()
-    words = ["--collect-only", "-q", "-p", "no:cacheprovider", "--", *files]
-    with contextlib.redirect_stdout(said):
-        status = pytest.main(words, plugins=[seen])
+    status, said = collect_only(["--", *files], seen)
     if not seen.is_checked and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise UsageError(
             "pytest ran without this plugin, so no marker was checked; take `-p no:diffspeed` and "
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD away"
         )
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        print(said.getvalue().rstrip())
+        print(said.rstrip())
         return 1
     print(f"{plural(seen.ours, 'test')} with markers or fixtures of diffspeed: they make sense")
     return 0

@@ -14,6 +14,7 @@ from ..common.errors import DiffspeedError
 from .cost import add_parser as add_cost
 from .export import add_parser as add_export
 from .init import add_parser as add_init
+from .plan_options import add_plan_options
 from .report import add_report
 from .verify import add_parser as add_verify
 
@@ -107,7 +108,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("files", nargs="+", metavar="FILE", help="test files, or folders of them")
     check.set_defaults(run=_check_markers)
+    plan = commands.add_parser(
+        "plan",
+        help="deal the tests out to shards, by the seconds that they took before",
+        description="Collects tests as pytest does, runs none, and prints what pytest takes for "
+        "each shard.",
+    )
+    add_plan_options(plan)
+    plan.set_defaults(run=_plan)
     return parser
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from .plan import plan
+
+    return plan(arguments)
 
 
 def _check_markers(arguments: argparse.Namespace) -> int:

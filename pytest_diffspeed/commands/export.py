@@ -8,10 +8,12 @@ from pathlib import Path
 
 from ..common.errors import RecordError, UsageError, nearest
 from ..common.files import check_output, replace_file
-from ..records.reader import read_journal
+from ..common.text import listed
+from ..records.shard import shard_of
 from ..reports.exports import formats
 from ..reports.exports.export_format import Exported
 from ..reports.exports.figures import figures_of, without_figures
+from .several_records import add_records, merge_asked
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--milliseconds, since those of two machines must not be compared.",
         epilog="formats: " + "; ".join(f"{one.name} ({one.about})" for one in formats().values()),
     )
-    parser.add_argument("records", type=Path, help="a file of --diffspeed-json, or a journal")
+    add_records(parser)
     parser.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(formats()))
     parser.add_argument(
         "-o", "--output", type=Path, metavar="PATH", help="where to (default: the terminal)"
@@ -33,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write the export, and say on stderr what is not in it.
+    """Write the export, and say on stderr what is not in it; 1 where a part of several is missing.
 
     Raises:
         UsageError: the format is not known, or writes two files and there is one place for both.
@@ -52,12 +54,13 @@ def export(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"--format={chosen.name} writes {len(chosen.parts)} files; name them with -o PATH.json"
         )
-    session = read_journal(arguments.records)
+    session = merge_asked(arguments).session
     found = figures_of(session, milliseconds=arguments.milliseconds)
     figures = tuple(figure for figure in found if figure.kind in chosen.kinds)
     files = chosen.render(Exported(session, figures, arguments.milliseconds))
-    if session.note is not None:
-        _say(session.note)
+    for sentence in (session.note, *session.remarks, *session.missing):
+        if sentence is not None:
+            _say(sentence)
     left_out = without_figures(session, figures)
     if left_out:
         many = "1 gate has" if len(left_out) == 1 else f"{len(left_out)} gates have"
@@ -65,12 +68,13 @@ def export(arguments: argparse.Namespace) -> int:
         _say("\n    ".join([message, *left_out]))
     if not files:
         raise RecordError(
-            f"{arguments.records} holds nothing that {chosen.name} can carry, and nothing was "
-            f"written: {chosen.about}"
+            f"{listed(list(map(str, arguments.records)))} holds nothing that {chosen.name} can "
+            f"carry, and nothing was written: {chosen.about}"
         )
     for word in chosen.parts:
         _write(files.get(word), output, word)
-    return 0
+    is_of_many = session.parts or arguments.shards or shard_of(session.about)
+    return 1 if is_of_many and session.missing else 0
 
 
 def _write(text: str | None, output: Path | None, word: str) -> None:

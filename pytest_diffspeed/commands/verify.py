@@ -15,13 +15,22 @@ from pathlib import Path
 from ..common.errors import RecordError, UsageError
 from ..common.files import check_output, replace_file
 from ..common.text import first_line, plural
-from ..records.reader import RecordedSession, read_journal
-from ..records.verdict import VerdictKind
+from ..records.reader import RecordedSession
+from ..records.verdict import GateResult, VerdictKind
+from .several_records import add_records, merge_asked
 
 HEAD = (
     "# Gates that must be checked, as `test | claim`.  Written by\n"
     "#     diffspeed verify records.jsonl --save THIS_FILE\n"
 )
+
+_RANKS = {
+    VerdictKind.FAIL: 0,
+    VerdictKind.INCONCLUSIVE: 1,
+    VerdictKind.PASS: 2,
+    VerdictKind.NOT_APPLICABLE: 3,
+}
+"""Which of several runs of a gate is told: the worst, and last that a device lacks something."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "one is not, and with 2 if records or list cannot be read.  Without a list: whether any "
         "gate reached a verdict at all.",
     )
-    parser.add_argument("records", type=Path, help="the file of --diffspeed-json")
+    add_records(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--expect", type=Path, metavar="FILE", help="the list to hold it against")
     what.add_argument(
@@ -65,18 +74,22 @@ def verify(arguments: argparse.Namespace) -> int:
         RecordError: the records cannot be read, or are of another commit.
         UsageError: the list cannot be read or written.
     """
-    if not arguments.records.exists():
-        raise RecordError(
-            f"there is no {arguments.records}: the session did not end, or did not run with "
-            f"--diffspeed --diffspeed-json={arguments.records}"
-        )
-    session = read_journal(arguments.records)
-    if arguments.commit:
-        _require_commit(session, arguments.commit)
+    for path in arguments.records:
+        if not path.exists():
+            raise RecordError(
+                f"there is no {path}: the session did not end, or did not run with --diffspeed "
+                f"--diffspeed-json={path}"
+            )
+    session = merge_asked(arguments).session
+    for part in session.sessions:
+        if arguments.commit:
+            _require_commit(part, arguments.commit)
+    for sentence in session.missing:
+        print(f"missing: {sentence}")
     if arguments.save is not None:
         return _save(session, arguments.save)
     if arguments.expect is None:
-        return _any_verdict(session)
+        return max(_any_verdict(session), int(bool(session.missing)))
     expected = read_expected(arguments.expect)
     problems = dict(missing(session, expected))
     for gate, why in problems.items():
@@ -84,7 +97,7 @@ def verify(arguments: argparse.Namespace) -> int:
     more = len({Expected(g.result.test, g.result.claim) for g in session.gates} - set(expected))
     beside = f"; {more} more in the records are not in the list" if more else ""
     print(f"{len(expected) - len(problems)} of {len(expected)} gates verified{beside}")
-    return 1 if problems else 0
+    return 1 if problems or session.missing else 0
 
 
 def read_expected(path: Path) -> tuple[Expected, ...]:
@@ -114,28 +127,39 @@ def read_expected(path: Path) -> tuple[Expected, ...]:
 def missing(
     session: RecordedSession, expected: tuple[Expected, ...]
 ) -> Iterator[tuple[Expected, str]]:
-    """Each expected gate that did not pass, with the reason."""
-    found = {Expected(g.result.test, g.result.claim): g.result for g in session.latest}
+    """Each expected gate that did not pass, with the reason.
+
+    Of several sessions one may not be able to ask it, as a CPU a gate of a GPU; each run of it that
+    looked at evidence must have passed.
+    """
+    found: dict[Expected, GateResult] = {}
+    for gate in session.latest:
+        key = Expected(gate.result.test, gate.result.claim)
+        if key not in found or _RANKS[gate.result.verdict] < _RANKS[found[key].verdict]:
+            found[key] = gate.result
     not_run: Mapping[Expected, str] = {
         Expected(str(line["test"]), str(line["claim"])): str(line.get("reason") or "")
         for line in session.not_run
     }
-    tests = {str(line["test"]): str(line["outcome"]) for line in session.tests}
-    for gate in expected:
-        result = found.get(gate)
+    tests: dict[str, str] = {}
+    for line in session.tests:
+        if tests.get(str(line["test"])) != "failed" or not session.parts:
+            tests[str(line["test"])] = str(line["outcome"])
+    for asked in expected:
+        result = found.get(asked)
         if result is not None and result.verdict is VerdictKind.PASS:
-            if tests.get(gate.test) == "failed":
-                yield gate, "PASS, and its test failed all the same"
+            if tests.get(asked.test) == "failed":
+                yield asked, "PASS, and its test failed all the same"
             continue
         if result is not None:
             reason = first_line(result.reason, otherwise="")
-            yield gate, f"{result.verdict}: {reason}"
-        elif gate in not_run:
-            yield gate, f"not run: {not_run[gate] or 'the body of the test did not end'}"
-        elif gate.test in tests:
-            yield gate, f"its test {tests[gate.test]}, and this gate is not in the records"
+            yield asked, f"{result.verdict}: {reason}"
+        elif asked in not_run:
+            yield asked, f"not run: {not_run[asked] or 'the body of the test did not end'}"
+        elif asked.test in tests:
+            yield asked, f"its test {tests[asked.test]}, and this gate is not in the records"
         else:
-            yield gate, "its test is not in the records: it was not collected, or left out"
+            yield asked, "its test is not in the records: it was not collected, or left out"
 
 
 def _require_commit(session: RecordedSession, wanted: str) -> None:

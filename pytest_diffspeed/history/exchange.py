@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ..common.errors import RecordError
 from ..records.lines import each_line
 from .record import add_session
 from .store import Store
-from .tables import RECORD
+from .tables import RECORD, SESSION
 
 _AT_ONCE = 2000
 
@@ -100,3 +101,22 @@ def _sessions(path: Path, done: Imported) -> Iterator[list[dict[str, Any]]]:
             done.stray += 1
     if records:
         yield records
+
+
+def lines_of(store: Store, kinds: Sequence[str], *, newest: int = 50) -> list[list[dict[str, Any]]]:
+    """The records of these kinds, of each of the newest sessions.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    found: dict[int, list[dict[str, Any]]] = {}
+    with store.reading() as connection:
+        latest = select(SESSION.c.id).order_by(SESSION.c.at_s.desc()).limit(newest)
+        lines = (
+            select(RECORD.c.session_id, RECORD.c.content)
+            .where(RECORD.c.session_id.in_(latest), RECORD.c.kind.in_(kinds))
+            .order_by(RECORD.c.session_id, RECORD.c.position)
+        )
+        for session, content in connection.execute(lines):
+            found.setdefault(session, []).append(json.loads(content))
+    return list(found.values())

@@ -53,6 +53,7 @@ def activate(config: pytest.Config, options: Options) -> None:
         config.add_cleanup(made.workers.close)  # before the base's, whose folder they run in
         made.arm_listeners.append(functools.partial(add_arm, config))
         summary.journal = made.journal.path
+        made.journal.write("asked", tests=summary.asked)
         return made
 
     make: Callable[[], Session] = session

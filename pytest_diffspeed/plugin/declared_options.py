@@ -30,7 +30,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("diffspeed_prompts", "prompts, one a line", type="linelist", default=[])
     for name, help_text in help_of_formats().items():
         group.addoption(f"--diffspeed-{name}", metavar="PATH", default=None, help=help_text)
-    for name, (metavar, help_text) in _BASE.items():
+    for name, (metavar, help_text) in _COMMAND_LINE_ONLY.items():
         group.addoption(f"--diffspeed-{name}", metavar=metavar, default=None, help=help_text)
     # Not in the ini file: there it would be "until it is green".
     group.addoption(
@@ -55,7 +55,12 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-_BASE = {
+_COMMAND_LINE_ONLY = {
+    "shard": (
+        "I/N",
+        "this is part I of N of a suite that runs on several machines: the records say so, and a "
+        "report on them knows which part is missing (diffspeed plan writes it)",
+    ),
     "base": ("REV", "compare this tree with another commit: a branch, a tag or a hash"),
     "base-python": (
         "PATH",
@@ -151,7 +156,7 @@ def runs_tests(config: pytest.Config) -> bool:
 
 def _on_the_command_line(config: pytest.Config) -> Iterator[str]:
     """The options that were given there, but for ``--diffspeed`` itself."""
-    for name in (*_in_the_ini_file(), *help_of_formats(), *_BASE):
+    for name in (*_in_the_ini_file(), *help_of_formats(), *_COMMAND_LINE_ONLY):
         if config.getoption(f"--diffspeed-{name}") is not None:
             yield f"--diffspeed-{name}"
     for name in ("fresh", "strict", "save-counts"):

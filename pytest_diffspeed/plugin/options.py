@@ -21,6 +21,7 @@ from ..common.text import shortened
 from ..history.url import DEFAULT as DEFAULT_STORE
 from ..history.url import StoreUrl, check_store, parse_store
 from ..pipelines.names import check_source_text
+from ..records.shard import Shard, parse_shard
 from ..reports.formats import help_of_formats
 from ..reports.report_format import format_of
 from ..techniques.stacks import parse_stacks
@@ -52,6 +53,7 @@ def read_options(config: pytest.Config) -> Options:
         base=_word(config, "base"),
         base_python=_word(config, "base-python"),
         base_env=_base_env(config),
+        shard=_shard(config),
         compile_cache=_optional(config, "compile-cache", _folder),
         ladder=_checked(config, "ladder", QUICK, functools.partial(_one_of, LADDERS)),
     )
@@ -192,6 +194,14 @@ def _word(config: pytest.Config, name: str) -> str | None:
     if text is not None and not text.strip():
         raise pytest.UsageError(f"--diffspeed-{name}: must not be empty")
     return None if text is None else str(text).strip()
+
+
+def _shard(config: pytest.Config) -> Shard | None:
+    text = _word(config, "shard")
+    try:
+        return None if text is None else parse_shard(text)
+    except UsageError as error:
+        raise pytest.UsageError(f"--diffspeed-shard: {error}") from None
 
 
 def _reports(config: pytest.Config) -> dict[str, Path]:

@@ -12,7 +12,9 @@ LONGEST = 1000
 """Characters of an error that a line about a test keeps."""
 
 
-def record_of_test(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, Any]:
+def record_of_test(
+    report: pytest.TestReport, ours: Mapping[str, Any], setup_s: float | None = None
+) -> dict[str, Any]:
     """How pytest saw a test end, with its place: a report points there."""
     path, line, _ = report.location
     gates = (record for record in ours["records"] if record["kind"] == "gate")
@@ -25,6 +27,7 @@ def record_of_test(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[s
         "file": path.replace(os.sep, "/"),
         "line": (line or 0) + 1,
         "duration_s": report.duration,
+        **({} if setup_s is None else {"setup_s": setup_s}),
         "images": [image.replace(os.sep, "/") for image in ours["images"]],
         **_failure(report, ours),
     }

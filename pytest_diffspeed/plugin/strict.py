@@ -35,6 +35,14 @@ class Strict:
         self._any_test = False
         self._says_none = False
 
+    @property
+    def no_verdict(self) -> list[dict[str, str]]:
+        """The gates that have no verdict so far, as the last line of the records names them."""
+        return [
+            {"test": test, "claim": claim, "reason": why}
+            for (test, claim), why in self._open.items()
+        ]
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._collected(session.items, _NOT_REACHED)
 

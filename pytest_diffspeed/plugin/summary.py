@@ -17,9 +17,11 @@ from ..compilation.cache_folder import CompileCache, megabytes
 from ..evidence.key import installed_version
 from ..evidence.tree import why_unreadable
 from ..records.finished import FinishedSession
+from ..records.journal import Journal
 from ..records.reader import RecordedSession, recorded_session
 from ..records.verdict import Cause, GateResult
 from ..reports.writers import write_outputs
+from .abouts import Abouts
 from .asked_outputs import asked_outputs
 from .declared_options import runs_tests
 from .junit_failure import fail_in_junit
@@ -27,6 +29,7 @@ from .options import project_folder as _project
 from .public_names import is_ours
 from .record_of_test import record_of_test
 from .stash import PLAN, new_outcome
+from .strict import NAME as STRICT
 from .terminal_block import TerminalBlock, is_verbose, results_of
 
 NAME = "diffspeed-summary"
@@ -62,13 +65,18 @@ class Summary:
         """Claims of tests that began and have not ended."""
         self._shown_above: set[str] = set()
         """Tests whose report pytest prints, as a rule a traceback."""
+        self.asked: dict[str, list[str]] = {}
+        """By test that this process collected, the claims of its gates."""
         self.journal: Path | None = None
         """Where the session of this process writes; the controller of xdist has none."""
-        self._about: dict[str, Any] | None = None
+        self._abouts = Abouts()
+        self._setup_s: dict[str, float] = {}
+        """By test, seconds of its set-up."""
         self._sentences: list[str] = []
         self._problems: list[str] = []
         self._collected = False
         self._collection_failed = False
+        self._end: dict[str, Any] | None = None
 
     def pytest_report_header(self) -> list[str]:
         budget = "auto" if self._options.budget_s is None else f"{self._options.budget_s:g} s"
@@ -103,6 +111,10 @@ class Summary:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._collected |= any(is_ours(item) for item in session.items)
+        plans = ((item.nodeid, item.stash.get(PLAN, None)) for item in session.items)
+        self.asked = {
+            test: sorted({gate.claim for gate in plan.gates}) for test, plan in plans if plan
+        }
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._collected |= any(is_ours(item) for item in items)
@@ -113,6 +125,8 @@ class Summary:
             if report.nodeid in self._waiting:  # xdist tells so that a worker crashed
                 self._take_crashed(report)
             return
+        if report.when == "setup":
+            self._setup_s[report.nodeid] = report.duration
         if report.when == "setup" and ours["asked"]:
             self._asked[report.nodeid] = ours["asked"]
             self._waiting[report.nodeid] = ours["claims"]
@@ -121,7 +135,8 @@ class Summary:
         self._collected = True  # xdist's controller collects nothing itself
         self.take(report.nodeid, ours)
         if report.when == "call" or report.outcome != "passed":
-            self._records.setdefault(report.nodeid, []).append(record_of_test(report, ours))
+            told = record_of_test(report, ours, self._setup_s.get(report.nodeid))
+            self._records.setdefault(report.nodeid, []).append(told)
             if _is_printed(report, ours) and _prints_reports(self._config):
                 self._shown_above.add(report.nodeid)
 
@@ -139,7 +154,7 @@ class Summary:
 
     def take(self, test: str, outcome: Mapping[str, Any]) -> None:
         """What one test found.  A plugin may have run it before: the last run is what holds."""
-        self._about = self._about or outcome["about"]
+        self._abouts.take(test, outcome["about"])
         if outcome["records"] or outcome["not_run"] or outcome["ladder"]:
             self._records[test] = [
                 *outcome["records"],
@@ -174,6 +189,9 @@ class Summary:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if not runs_tests(self._config):
             return  # what an earlier session wrote stays
+        self._end = _end(self._config, session)
+        if self.journal is not None:
+            Journal(self.journal).write(**self._end)
         asked = asked_outputs(self._options)
         if not self._records:
             asked.pop("store", None)  # nothing to keep: no folder of ours appears
@@ -196,11 +214,22 @@ class Summary:
             terminal.flush()
 
     def _all_records(self) -> list[dict[str, Any]]:
-        about = self._about or about_session(
-            self._options, self._device, _project(self._config), base=self._base
-        )
-        tests = [record for records in self._records.values() for record in records]
-        return [{"kind": "session", **about}, *tests]
+        """Those of a session; where workers on other machines took part, a session for each."""
+        about = self._abouts.of_tests(self._records) or [
+            (
+                about_session(self._options, self._device, _project(self._config), base=self._base),
+                list(self._records),
+            )
+        ]
+        return [
+            record
+            for session, tests in about
+            for record in (
+                {"kind": "session", **session},
+                *(record for test in tests for record in self._records[test]),
+                *([] if self._end is None else [self._end]),
+            )
+        ]
 
     @property
     def explains(self) -> bool:
@@ -227,6 +256,17 @@ class Summary:
                 0, f"compile cache {cache.folder}: {found}; {megabytes(cache.size_bytes())} now"
             )
         block.closing(sentences, self._problems, records=self._options.json_path or self.journal)
+
+
+def _end(config: pytest.Config, session: pytest.Session) -> dict[str, Any]:
+    """The last line of the records: how pytest saw the session end, before we change that."""
+    strict: Any = config.pluginmanager.get_plugin(STRICT)
+    return {
+        "kind": "end",
+        "exit_status": int(session.exitstatus),
+        "strict": strict is not None,
+        "no_verdict": [] if strict is None else strict.no_verdict,
+    }
 
 
 def _is_printed(report: pytest.TestReport, ours: Mapping[str, Any]) -> bool:

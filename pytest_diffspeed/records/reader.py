@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,17 @@ class RecordedGate:
 
 @dataclass(frozen=True)
 class RecordedSession:
-    """What one session found, in the order in which it began.
+    """What one session found, in the order in which it began; or several sessions as one.
 
     ``about`` is its ``session`` line (commit, environment, device), empty where that is lost;
     ``tests``, ``proofs``, ``ladder`` and ``not_run`` are lines of these kinds.  ``note`` says how
-    many lines could not be read, and is ``None`` where all could.
+    many lines could not be read, and is ``None`` where all could.  ``end`` is its last line, which
+    a session that was killed has not; ``asked`` are the gates that it was about to check.
+
+    Where records hold several ``session`` lines (shards of a suite, workers of pytest-xdist on
+    other machines), ``parts`` are these sessions, each by itself; gates and lines are those of all,
+    and ``about`` is that of the first.  What ``missing`` says is not here and makes the whole red;
+    ``remarks`` say what else was seen when sessions were put together.
     """
 
     path: Path
@@ -70,10 +76,24 @@ class RecordedSession:
     proofs: tuple[Mapping[str, Any], ...] = ()
     ladder: tuple[Mapping[str, Any], ...] = ()
     not_run: tuple[Mapping[str, Any], ...] = ()
+    asked: tuple[Mapping[str, Any], ...] = ()
+    end: Mapping[str, Any] | None = None
+    parts: tuple[RecordedSession, ...] = ()
+    missing: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    pictures_from: Path | None = None
+    """The folder that paths of pictures start from, where it is not that of the report."""
+
+    @property
+    def sessions(self) -> tuple[RecordedSession, ...]:
+        """Each session by itself: in one of them a test has one name and one device."""
+        return self.parts or (self,)
 
     @property
     def failed_otherwise(self) -> tuple[Mapping[str, Any], ...]:
         """Lines of tests that failed and have no gate that says so, each once."""
+        if self.parts:
+            return tuple(line for part in self.parts for line in part.failed_otherwise)
         blocked = self._blocked
         failed = {
             str(line["test"]): line
@@ -85,9 +105,21 @@ class RecordedSession:
     @property
     def xfailed(self) -> frozenset[str]:
         """Tests of which a gate failed, as they were expected to: pytest saw none of them fail."""
+        if self.parts:  # of a test that ran twice, one run may have failed and the other not
+            return frozenset().union(*(part.xfailed for part in self.parts))
         failed = {str(line["test"]) for line in self.tests if line["outcome"] == "failed"}
         ended = {str(line["test"]) for line in self.tests} - failed
         return frozenset(ended & self._blocked)
+
+    @property
+    def expected_failures(self) -> tuple[RecordedGate, ...]:
+        """Gates that failed a test which was expected to fail."""
+        return tuple(
+            gate
+            for part in self.sessions
+            for gate in part.latest
+            if gate.result.blocking and gate.result.test in part.xfailed
+        )
 
     @property
     def _blocked(self) -> set[str]:
@@ -97,13 +129,17 @@ class RecordedSession:
     @property
     def pipelines(self) -> tuple[str, ...]:
         """The sources that its gates looked at, each once; where none says it, the session's."""
+        if self.parts:
+            return tuple(dict.fromkeys(name for part in self.parts for name in part.pipelines))
         named = dict.fromkeys(gate.result.source for gate in self.gates if gate.result.source)
         usual = self.about.get("pipeline")
         return tuple(named) or ((usual,) if usual and isinstance(usual, str) else ())
 
     @property
     def latest(self) -> tuple[RecordedGate, ...]:
-        """The gates, of one that ran several times its last run alone."""
+        """The gates, of one that ran several times in a session its last run alone."""
+        if self.parts:
+            return tuple(gate for part in self.parts for gate in part.latest)
         known = {(g.result.test, g.result.stack, g.result.claim): g for g in self.gates}
         return tuple(known.values())
 
@@ -138,9 +174,55 @@ def read_journal(path: Path) -> RecordedSession:
 def recorded_session(
     records: Iterable[Mapping[str, Any]], path: Path, left_out: int = 0, note: str | None = None
 ) -> RecordedSession:
-    """The session that checked ``records`` tell of; ``path`` is where they stand."""
+    """What checked ``records`` tell of: a session, or several as one.  They stand in ``path``.
+
+    ``left_out`` and ``note`` are what :class:`~.lines.Lines` says of the file.
+    """
+    parts = [_one_session(of_one, path) for of_one in by_session(records)]
+    return put_together(parts, path, left_out, note)
+
+
+def by_session(records: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The records of each session; those before the first ``session`` line belong to it."""
+    found: list[list[Mapping[str, Any]]] = [[]]
+    has_begun = False
+    for record in records:
+        if record["kind"] == "session":
+            if has_begun:
+                found.append([])
+            has_begun = True
+        found[-1].append(record)
+    return found
+
+
+def put_together(
+    parts: Sequence[RecordedSession], path: Path, left_out: int = 0, note: str | None = None
+) -> RecordedSession:
+    """Several sessions as one; a single one stays what it is."""
+    if len(parts) == 1:
+        return replace(parts[0], left_out=left_out, note=note)
+
+    def of_all(name: str) -> tuple[Any, ...]:
+        return tuple(one for part in parts for one in getattr(part, name))
+
+    return RecordedSession(
+        path,
+        of_all("gates"),
+        left_out,
+        note,
+        about=parts[0].about,
+        tests=of_all("tests"),
+        proofs=of_all("proofs"),
+        ladder=of_all("ladder"),
+        not_run=of_all("not_run"),
+        asked=of_all("asked"),
+        parts=tuple(parts),
+    )
+
+
+def _one_session(records: Iterable[Mapping[str, Any]], path: Path) -> RecordedSession:
     others: dict[str, list[Mapping[str, Any]]] = {
-        kind: [] for kind in ("session", "test", "proof", "ladder", "not-run")
+        kind: [] for kind in ("session", "test", "proof", "ladder", "not-run", "asked", "end")
     }
     gates: list[_Open] = []
     latest: dict[tuple[str, str, str], _Open] = {}
@@ -172,13 +254,15 @@ def recorded_session(
     return RecordedSession(
         path,
         tuple(map(_rebuilt, gates)),
-        left_out,
-        note,
+        0,
+        None,
         about=others["session"][0] if others["session"] else {},
         tests=tuple(others["test"]),
         proofs=tuple(others["proof"]),
         ladder=tuple(others["ladder"]),
         not_run=tuple(others["not-run"]),
+        asked=tuple(others["asked"]),
+        end=others["end"][-1] if others["end"] else None,
     )
 
 

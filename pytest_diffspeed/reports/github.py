@@ -35,12 +35,12 @@ def annotation_lines(session: RecordedSession, *, workspace: Path | None = None)
     their test.
     """
     places = {str(test["test"]): test for test in session.tests}
-    xfailed = session.xfailed
+    expected = {id(gate.result) for gate in session.expected_failures}
     errors: list[str] = []
     warnings: list[str] = []
     for gate in _in_order(session.latest):
         result, place = gate.result, places.get(gate.result.test, {})
-        if result.blocking and result.test not in xfailed:
+        if result.blocking and id(result) not in expected:
             errors.append(_annotation("error", gate, place, session.path, workspace))
         elif result.verdict is VerdictKind.INCONCLUSIVE and not result.blocking:
             warnings.append(_annotation("warning", gate, place, session.path, workspace))

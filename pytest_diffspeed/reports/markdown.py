@@ -18,11 +18,13 @@ from typing import Any
 
 from ..common.files import replace_file
 from ..common.text import listed, plural
+from ..records.devices import Places, columns
 from ..records.finished import FinishedSession
 from ..records.older import axis_of
 from ..records.reader import RecordedSession
 from ..records.verdict import Axis, Cause, GateResult, VerdictKind
 from .brief import brief
+from .device_matrix import GateRun, device_matrix
 from .ladder import ladder_rows
 from .loose import mapping, words
 from .tally import VERDICTS, expected_in, tally_of, unchecked_in
@@ -34,6 +36,8 @@ _RESERVE = 1024
 """Bytes kept for the sentence that says what was cut."""
 _LONGEST_REASON = 20_000
 _LONGEST_CELL = 500
+_MOST_DEVICES = 6
+"""Of the headline; each has a column below."""
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
@@ -82,7 +86,7 @@ def markdown(
     not even room for the headline.
     """
     results = in_order(gate.result for gate in session.latest)
-    text = _headline(session)
+    text = _headline(session) + _amiss(session)
     left = limit - _RESERVE - _size(text)
     if left < 0:
         return ""
@@ -108,6 +112,12 @@ def markdown(
     return text
 
 
+def _amiss(session: RecordedSession) -> str:
+    """What is missing of several sessions, and what else was seen when they were put together."""
+    missing = "".join(f"❌ missing: {code(sentence)}\n\n" for sentence in session.missing)
+    return missing + "".join(f"{code(sentence)}\n\n" for sentence in session.remarks)
+
+
 def _headline(session: RecordedSession) -> str:
     tally = tally_of(session)
     many = [f"{count} {kind}" for kind, count in tally.verdicts.items() if count]
@@ -118,10 +128,13 @@ def _headline(session: RecordedSession) -> str:
     many += [f"{plural(failed, 'test')} failed otherwise"] if failed else []
     message = ", ".join(many)
     about = session.about
-    device, base = about.get("device"), about.get("base")
+    base = about.get("base")
     parts = []
-    if isinstance(device, dict):
-        parts.append(f"on {code(device.get('name', device.get('kind', 'unknown')))}")
+    if isinstance(about.get("device"), dict):
+        devices = [code(column.title) for column in columns(session)]
+        parts.append(f"on {listed(devices, most=_MOST_DEVICES)}")
+    if session.parts:
+        parts.append(f"{len(session.parts)} sessions")
     if session.pipelines:
         word = "pipeline" if len(session.pipelines) == 1 else "pipelines"
         parts.append(f"{word} {listed([code(source) for source in session.pipelines])}")
@@ -148,20 +161,26 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     """From what matters most to what matters least: cuts begin at the end."""
     bad = (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE)
     expected, unchecked = expected_in(session), unchecked_in(session)
+    names = _names(session)
     loud = [r for r in results if r.verdict in bad and id(r) not in expected]
     quiet = [r for r in results if r.verdict not in bad or id(r) in expected]
     yield _Section(
         "tests that failed otherwise",
         "| failed | test | why |\n|---|---|---|\n",
-        [f"| ❌ | {code(line['test'])} | {_why(line)} |\n" for line in session.failed_otherwise],
+        [
+            f"| ❌ | {names[id(line)]} | {_why(line)} |\n"
+            for part in session.sessions
+            for line in part.failed_otherwise
+        ],
         "\n",
     )
+    yield from _by_device(session)
     marks = {id(r): "⚠️ not checked" if id(r) in unchecked else _MARKS[r.verdict] for r in loud}
-    rows = [_row(r, marks[id(r)]) for r in loud]
+    rows = [_row(r, marks[id(r)], names[id(r)]) for r in loud]
     yield _Section("gates that did not pass", _TABLE, rows, "\n")
-    yield _Section("reasons", "", [_reason(r, marks[id(r)]) for r in loud])
+    yield _Section("reasons", "", [_reason(r, marks[id(r)], names[id(r)]) for r in loud])
     lost = [
-        f"| {code(row['test'])} | {code(row['claim'])} | "
+        f"| {names[id(row)]} | {code(row['claim'])} | "
         f"{code(row.get('reason') or 'the body of the test did not end')} |\n"
         for row in session.not_run
     ]
@@ -174,7 +193,7 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     yield _Section(
         "lines of the ladder",
         "### The ladder\n\n<pre>\n",
-        [f"{block(line)}\n" for line in ladder_rows(session.ladder)],
+        [f"{block(line)}\n" for line in _ladder_lines(session)],
         "</pre>\n\n",
     )
     many = Counter(r.verdict for r in quiet if id(r) not in expected)
@@ -185,17 +204,95 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     yield _Section(
         "gates that passed or do not apply",
         f"<details><summary>{summary}</summary>\n\n{_TABLE}",
-        [_row(r, _XFAILED if id(r) in expected else _MARKS[r.verdict]) for r in quiet],
+        [
+            _row(r, _XFAILED if id(r) in expected else _MARKS[r.verdict], names[id(r)])
+            for r in quiet
+        ],
         "\n</details>\n\n",
     )
-    environment = session.about.get("environment")
-    known = environment.items() if isinstance(environment, dict) else ()
+    if session.parts:
+        yield _Section(
+            "sessions",
+            f"<details><summary>{len(session.parts)} sessions</summary>\n\n{_SESSIONS}",
+            _session_rows(session),
+            "\n</details>\n\n",
+        )
+    for column in columns(session):
+        environment = column.sessions[0].about.get("environment")
+        known = environment.items() if isinstance(environment, dict) else ()
+        of = f" of {code(column.title)}" if session.parts else ""
+        yield _Section(
+            "lines on the environment",
+            f"<details><summary>environment{of}</summary>\n\n| what | is |\n|---|---|\n",
+            [f"| {code(name)} | {code(value)} |\n" for name, value in known],
+            "\n</details>\n\n",
+        )
+
+
+_SESSIONS = "| session | device | began | gates | records |\n|---|---|---|---|---|\n"
+
+
+def _session_rows(session: RecordedSession) -> list[str]:
+    places = Places(session)
+    return [
+        f"| {code(places.session(part))} | {code(places.device(part))} | "
+        f"{code(part.about.get('at', ''))} | {len(part.latest)} | {code(part.path.name)} |\n"
+        for part in session.parts
+    ]
+
+
+def _by_device(session: RecordedSession) -> Iterable[_Section]:
+    """A row a gate, a column a device; none where there is one device."""
+    matrix = device_matrix(session)
+    if len(matrix.devices) < 2:
+        return
+    heads = " | ".join(code(device) for device in matrix.devices)
     yield _Section(
-        "lines on the environment",
-        "<details><summary>environment</summary>\n\n| what | is |\n|---|---|\n",
-        [f"| {code(name)} | {code(value)} |\n" for name, value in known],
-        "\n</details>\n\n",
+        "gates by device",
+        f"### By device\n\n| test | gate | {heads} |\n|---|---|{'---|' * len(matrix.devices)}\n",
+        [
+            f"| {code(row.test)} | {code(row.claim)} | "
+            + " | ".join(_cell(cell) for cell in row.cells)
+            + " |\n"
+            for row in matrix.rows
+        ],
+        "\n",
     )
+
+
+def _cell(runs: Sequence[GateRun]) -> str:
+    """The sign of each run's verdict and what it found."""
+    shown = (
+        f"{_XFAILED if run.is_expected else _MARKS[run.verdict].partition(' ')[0]} "
+        f"{code(run.found or run.verdict)}"
+        for run in runs
+    )
+    return "<br>".join(shown) or "not run here"
+
+
+def _ladder_lines(session: RecordedSession) -> list[str]:
+    """The ladder of each session that has one."""
+    places = Places(session)
+    climbed = [part for part in session.sessions if part.ladder]
+    lines: list[str] = []
+    for part in climbed:
+        lines += [places.device(part)] if len(climbed) > 1 else []
+        lines += ladder_rows(part.ladder)
+    return lines
+
+
+def _names(session: RecordedSession) -> dict[int, str]:
+    """The test of each gate and line, by identity, with where it ran if that has to be said."""
+    places = Places(session)
+    names: dict[int, str] = {}
+    for part in session.sessions:
+        results = [gate.result for gate in part.latest]
+        tests = [(id(result), result.test) for result in results]
+        tests += [(id(one), str(one["test"])) for one in (*part.tests, *part.not_run)]
+        for key, test in tests:
+            where = places.of(part, test)
+            names[key] = code(test) + (f" on {code(where)}" if where else "")
+    return names
 
 
 def _why(line: Mapping[str, Any]) -> str:
@@ -204,8 +301,8 @@ def _why(line: Mapping[str, Any]) -> str:
     return "<br>".join(code(part) for part in (line.get("error") or "see the log", *step))
 
 
-def _row(result: GateResult, mark: str) -> str:
-    cells = (mark, code(result.test), code(result.claim), code(_found(result) or result.reason))
+def _row(result: GateResult, mark: str, name: str) -> str:
+    cells = (mark, name, code(result.claim), code(_found(result) or result.reason))
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -233,14 +330,14 @@ def _found(result: GateResult) -> str:
     )
 
 
-def _reason(result: GateResult, mark: str) -> str:
+def _reason(result: GateResult, mark: str, name: str) -> str:
     reason = "\n".join([result.reason, *next_step(result.cause)])
     if axis_of(result) is Axis.IMAGES:
         reason = "\n".join(filter(None, (reason, describe(result))))
     if len(reason) > _LONGEST_REASON:
         more = len(reason) - _LONGEST_REASON
         reason = f"{reason[:_LONGEST_REASON]}\n… {more} more characters"
-    title = f"{mark}: {code(result.test)} {code(result.claim)}"
+    title = f"{mark}: {name} {code(result.claim)}"
     # A blank line before <pre> ends the block of <details>, in which nothing else would be read.
     return (
         f"<details><summary>{title}</summary>\n\n<pre>\n{block(reason)}\n</pre>\n\n</details>\n\n"

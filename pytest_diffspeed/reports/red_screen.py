@@ -85,13 +85,13 @@ def blocks(session: RecordedSession, shown_above: Collection[str] = ()) -> list[
     INCONCLUSIVE gates stand last where they do not fail their test.  ``shown_above`` are tests of
     which a traceback is printed.
     """
-    xfailed = session.xfailed
+    expected = {id(gate.result) for gate in session.expected_failures}
     by_result = {id(gate.result): gate for gate in session.latest}
     red: list[Block] = []
     undecided: list[Block] = []
     for result in in_order(gate.result for gate in session.latest):
         gate = by_result[id(result)]
-        if result.blocking and result.test not in xfailed:
+        if result.blocking and id(result) not in expected:
             red.append(_of_gate(gate))
         elif result.verdict is VerdictKind.INCONCLUSIVE and gate.finished and not result.blocking:
             undecided.append(_of_gate(gate))

@@ -22,7 +22,6 @@ class ReportFormat:
     mark: str
     write: Callable[[str, FinishedSession], str | None]
     shows_history: bool
-    from_records: bool
 
 
 def format_of(name: str) -> ReportFormat:
@@ -34,5 +33,4 @@ def format_of(name: str) -> ReportFormat:
         module.MARK,
         module.write,
         getattr(module, "SHOWS_HISTORY", False),
-        getattr(module, "FROM_RECORDS", True),
     )

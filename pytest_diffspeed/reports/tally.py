@@ -51,9 +51,7 @@ def tally_of(session: RecordedSession) -> Tally:
 
 def expected_in(session: RecordedSession) -> set[int]:
     """Results, by identity, that fail a test as it was expected to: there is nothing to do."""
-    tests = session.xfailed
-    results = (gate.result for gate in session.latest)
-    return {id(result) for result in results if result.blocking and result.test in tests}
+    return {id(gate.result) for gate in session.expected_failures}
 
 
 def unchecked_in(session: RecordedSession) -> set[int]:

@@ -56,8 +56,8 @@ def write_outputs(
 
 
 def with_history(finished: FinishedSession, store: Target | None) -> FinishedSession:
-    """The same session with the history of its tests: series of the environment that it ran in and
-    of those that it counted under, and speed indexes of its kind of device, of each the newest
+    """The same session with the history of its tests: series of the environments that it ran in and
+    of those that it counted under, and speed indexes of its kinds of devices, of each the newest
     curve.
 
     Raises:
@@ -68,22 +68,27 @@ def with_history(finished: FinishedSession, store: Target | None) -> FinishedSes
     from ..history.series import series_of
     from ..history.speed_index import indexes_of
 
-    machine = finished.session.about.get("machine")
-    if store is None or not machine:
+    sessions = [part for part in finished.session.sessions if part.about.get("machine")]
+    if store is None or not sessions:
         return finished
     tests = {gate.result.test for gate in finished.session.gates}
     under = (counted_under(gate.result.figures) for gate in finished.session.gates)
-    machines = dict.fromkeys((machine, *(digest_of(one) for one in under if one is not None)))
+    machines = dict.fromkeys(
+        (
+            *(part.about["machine"] for part in sessions),
+            *(digest_of(one) for one in under if one is not None),
+        )
+    )
     known = [
         one
         for environment in machines
         for one in series_of(store, finished.rootdir, machine=environment)
     ]
-    kind = finished.session.about["device"].get("kind")
+    kinds = {part.about["device"].get("kind") for part in sessions}
     newest = {
         index.curve: index.as_series()
         for index in indexes_of(store, finished.rootdir)
-        if index.device_kind == kind
+        if index.device_kind in kinds
     }
     shown = [one for one in (*known, *newest.values()) if one.test in tests]
     return replace(finished, series=shown)

@@ -21,6 +21,8 @@ MEASUREMENT = {"key": "k", "attempt": 1, "instance": "i", "session": "s", "at": 
 EXAMPLES = {
     "session": {"session": "s", "at": "now", "environment": {}, "device": {}, "commit": None},
     "test": {"test": "t", "outcome": "passed", "line": 3, "duration_s": 0.5, "images": ["a.png"]},
+    "asked": {"tests": {"t": ["c"]}},
+    "end": {"exit_status": 1, "strict": True, "no_verdict": [{"test": "t", "claim": "c"}]},
     "not-run": {"test": "t", "claim": "c"},
     "proof": {"source": "demo", "stack": "bf16", "proofs": [], "first_call_s": None},
     "worker": {"source": "demo", "stack": "bf16", "instance": 0, "pid": 7},

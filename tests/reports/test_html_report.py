@@ -395,7 +395,7 @@ def test_the_command_writes_it_from_records_and_from_a_torn_journal(tmp_path, ca
     with records.open("a", encoding="utf-8") as file:
         file.write(as_line({"kind": "pair", **identity(TEST, "bf16", "c")})[:40])
     out = tmp_path / "report.html"
-    assert main(["report", str(records), "--html", str(out), "--rootdir", str(tmp_path)]) == 0
+    assert main(["report", str(records), "--html", str(out), "--rootdir", str(tmp_path)]) == 1
     said = capsys.readouterr().out
     assert f"report: {out}" in said and "1 line of" in said
     html = out.read_text(encoding="utf-8")
@@ -412,7 +412,8 @@ def test_the_command_shows_the_history_of_a_store(tmp_path, capsys):
             session=f"{number:032x}", commit=f"{number:040x}",
             committed_at=f"2026-10-{number + 1:02d}T12:00:00+00:00", dirty=False,
         )  # fmt: skip
-        records = [session, *ratio(TEST, "bf16", "PASS", true=1.5 if number < 15 else 1.2)]
+        timed = ratio(TEST, "bf16", "PASS", true=1.5 if number < 15 else 1.2)
+        records = [session, *timed, {"kind": "end", "exit_status": 0}]
         store_session(store, FinishedSession(records, tmp_path))
     path = tmp_path / "r.jsonl"
     write_all(path, records)

@@ -11,7 +11,7 @@ from .figures import KINDS, ExportedFigure
 
 @dataclass(frozen=True)
 class Exported:
-    """One session, ready to be written in any format.
+    """One session, or several as one (``session.sessions``), ready to be written in any format.
 
     ``figures`` are those to export, each name once; ``milliseconds`` says whether durations were
     asked for.

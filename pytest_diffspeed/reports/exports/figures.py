@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...records.devices import Places
 from ...records.older import metrics_of
 from ...records.reader import RecordedSession
 from ...records.verdict import METRIC_KINDS, SECONDS, GateResult
@@ -22,7 +23,9 @@ class ExportedFigure:
     """One number of one gate.  ``name`` is short and the same in all sessions, as ``breaks``.
 
     ``low`` and ``high`` bound ``value`` where it was measured and they are finite.  ``better`` is
-    ``"higher"`` or ``"lower"``; ``unit`` is for people.
+    ``"higher"`` or ``"lower"``; ``unit`` is for people.  ``where`` names device and shard where
+    several sessions are exported and the test alone does not tell one figure from another; it is of
+    the session that has this ``place`` among them.
     """
 
     test: str
@@ -36,11 +39,18 @@ class ExportedFigure:
     better: str
     kind: str
     verdict: str
+    where: str = ""
+    place: int = 0
 
     @property
     def gate(self) -> str:
         """Test, stack and claim in one line: what the figure belongs to."""
-        return one_line(f"{self.test} ({self.stack}): {self.claim}")
+        return gate_name(self.test, self.stack, self.claim, self.where)
+
+
+def gate_name(test: str, stack: str, claim: str, where: str = "") -> str:
+    """What exports call a gate, the same in all sessions."""
+    return one_line(f"{test} ({stack}){f' on {where}' if where else ''}: {claim}")
 
 
 def one_line(text: str) -> str:
@@ -53,7 +63,13 @@ def figures_of(
     session: RecordedSession, *, milliseconds: bool = False
 ) -> tuple[ExportedFigure, ...]:
     """All figures that a session may be exported with, in the order of its gates."""
-    found = (figure for gate in session.latest for figure in figures_of_result(gate.result))
+    places = Places(session)
+    found = (
+        replace(figure, where=places.of(part, figure.test), place=place)
+        for place, part in enumerate(session.sessions)
+        for gate in part.latest
+        for figure in figures_of_result(gate.result)
+    )
     return tuple(figure for figure in found if milliseconds or figure.kind != SECONDS)
 
 
@@ -95,9 +111,11 @@ def is_number(value: object) -> bool:
 
 def without_figures(session: RecordedSession, figures: Iterable[ExportedFigure]) -> tuple[str, ...]:
     """Gates that an export leaves out, in one line each: nothing was counted or measured there."""
-    have = {(f.test, f.stack, f.claim) for f in figures}
+    have = {(f.place, f.test, f.stack, f.claim) for f in figures}
+    places = Places(session)
     return tuple(
-        one_line(f"{r.verdict} {r.test} ({r.stack}): {r.claim}")
-        for r in (gate.result for gate in session.latest)
-        if (r.test, r.stack, r.claim) not in have
+        f"{r.verdict} {gate_name(r.test, r.stack, r.claim, places.of(part, r.test))}"
+        for place, part in enumerate(session.sessions)
+        for r in (gate.result for gate in part.latest)
+        if (place, r.test, r.stack, r.claim) not in have
     )

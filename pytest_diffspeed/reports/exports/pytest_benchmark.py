@@ -18,10 +18,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ...records.devices import Places
 from ...records.reader import RecordedGate
 from ...records.verdict import RATIO, SECONDS
 from .export_format import Exported, Format
-from .figures import is_number, one_line
+from .figures import gate_name, is_number, one_line
 
 VERSION = "5.3.1"
 """The pytest-benchmark whose format this is."""
@@ -29,7 +30,13 @@ VERSION = "5.3.1"
 
 def render(exported: Exported) -> dict[str, str]:
     """One file with a group for each gate on a ratio; counts and similarity have no place in it."""
-    rows = [row for gate in exported.session.latest for row in _rows(gate, exported.milliseconds)]
+    places = Places(exported.session)
+    rows = [
+        row
+        for part in exported.session.sessions
+        for gate in part.latest
+        for row in _rows(gate, exported.milliseconds, places.of(part, gate.result.test))
+    ]
     if not rows:
         return {}
     about = exported.session.about
@@ -51,14 +58,15 @@ def render(exported: Exported) -> dict[str, str]:
     return {"": json.dumps(whole, indent=1) + "\n"}
 
 
-def _rows(gate: RecordedGate, milliseconds: bool) -> Iterator[dict[str, Any]]:
+def _rows(gate: RecordedGate, milliseconds: bool, where: str) -> Iterator[dict[str, Any]]:
     result = gate.result
     pairs = [pair for pair in gate.pairs if pair.dropped is None]
     if not pairs:
         return
     over = str(result.figures.get("over", "unknown"))
-    called = one_line(f"{result.test.rpartition('::')[2]} {result.stack}")
-    full = one_line(f"{result.test} ({result.stack}): {result.claim}")
+    on = f" on {where}" if where else ""
+    called = one_line(f"{result.test.rpartition('::')[2]} {result.stack}{on}")
+    full = gate_name(result.test, result.stack, result.claim, where)
     arms: list[tuple[str, list[float]]]
     if milliseconds:
         unit = "seconds"

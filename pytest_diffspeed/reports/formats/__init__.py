@@ -11,7 +11,6 @@ writes it when a session ends, and ``diffspeed report --NAME FILE`` from records
   :class:`~pytest_diffspeed.records.finished.FinishedSession` to the path ``target`` and returns a
   line for the terminal, or ``None``.
 - ``SHOWS_HISTORY = True`` where it shows the history of a session's tests, which is then read.
-- ``FROM_RECORDS = False`` where it makes no sense to write it from records.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from ...records.journal import write_all
 
 HELP = "write the records of the session to PATH, a JSON object a line"
 MARK = '"schema": "diffspeed/'
-FROM_RECORDS = False
 
 
 def write(target: str, finished: FinishedSession) -> str | None:

@@ -36,10 +36,10 @@ def write(target: str, finished: FinishedSession) -> str | None:
 
 
 def _verdict(session: RecordedSession, tally: Tally) -> str:
-    """``FAIL`` where a test failed, whatever its gates say; else the worst one, and ``NONE`` where
-    no gate reached a verdict.
+    """``FAIL`` where a test failed, whatever its gates say, or where a part is missing; else the
+    worst one, and ``NONE`` where no gate reached a verdict.
     """
-    if is_red(session):
+    if is_red(session) or session.missing:
         return VerdictKind.FAIL.value
     reached = (VerdictKind.INCONCLUSIVE, VerdictKind.PASS)
     return next((kind.value for kind in reached if tally.verdicts[kind]), "NONE")

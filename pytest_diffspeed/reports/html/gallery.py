@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Gallery:
     """
 
     title: str
+    where: str
     gate: GateView | None
     shown: tuple[Shown, ...]
     left_out: int
@@ -60,7 +61,9 @@ class Gallery:
 
 @dataclass
 class _Wanted:
+    place: int
     title: str
+    where: str
     gate: GateView | None
     files: list[tuple[str, Caption]]
     shown: list[Shown]
@@ -85,31 +88,36 @@ class Budget:
 def galleries(
     gates: Sequence[GateView],
     rows: Iterable[TestRow],
-    images_of_test: dict[str, list[str]],
-    rootdir: Path,
+    images_of_test: Mapping[tuple[int, str], Sequence[str]],
+    rootdirs: Sequence[Path],
     budget: Budget,
 ) -> tuple[tuple[Gallery, ...], int]:
     """Fill the budget: the worst picture of each gate first, then the second of each.
 
-    ``gates`` and ``rows`` come in the order of the page, failures first.  Returns the galleries
+    ``gates`` and ``rows`` come in the order of the page, failures first.  ``images_of_test`` is by
+    the place of a session and a test of it, and ``rootdirs`` holds the folder that the paths of
+    each session start from.  Returns the galleries
     that have something to show, and how many pictures are left out in all.
     """
     wanted: list[_Wanted] = []
-    named: set[str] = set()
+    named: set[tuple[int, str]] = set()
     for gate in gates:
         files = words(gate.result.figures.get("pictures"))
         if files:
-            named.update(files)
+            named.update((gate.place, file) for file in files)
             captions_of = captions(gate.result.figures)
             pairs = [
                 (f, captions_of[i] if i < len(captions_of) else NO_CAPTION)
                 for i, f in enumerate(files)
             ]
-            wanted.append(_Wanted(gate.result.test, gate, pairs, [], []))
+            of_it = gate.place, gate.result.test
+            wanted.append(_Wanted(*of_it, gate.where, gate, pairs, [], []))
     for row in rows:
-        files = [file for file in images_of_test.get(row.test, []) if file not in named]
-        if files and not any(one.title == row.test for one in wanted):
-            wanted.append(_Wanted(row.test, None, [(f, NO_CAPTION) for f in files], [], []))
+        of_row = row.place, row.test
+        files = [file for file in images_of_test.get(of_row, ()) if (row.place, file) not in named]
+        if files and not any((one.place, one.title) == of_row for one in wanted):
+            unjudged = [(f, NO_CAPTION) for f in files]
+            wanted.append(_Wanted(*of_row, row.on, None, unjudged, [], []))
     deepest = max((len(one.files) for one in wanted), default=0)
     unreadable = 0
     for rank in range(deepest):
@@ -121,7 +129,7 @@ def galleries(
                 continue
             file, caption = one.files[rank]
             try:
-                src, size = _embedded(rootdir, file)
+                src, size = _embedded(rootdirs[one.place], file)
             except _NotShown as why:
                 if budget.take(_AROUND_BYTES):
                     one.problems.append(f"{file}: {why}")
@@ -133,7 +141,7 @@ def galleries(
                 one.left_out += 1
                 unreadable += 1
     found = tuple(
-        Gallery(one.title, one.gate, tuple(one.shown), one.left_out, tuple(one.problems))
+        Gallery(one.title, one.where, one.gate, tuple(one.shown), one.left_out, tuple(one.problems))
         for one in wanted
         if one.shown or one.problems
     )

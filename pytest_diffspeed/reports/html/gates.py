@@ -25,7 +25,9 @@ class GateView:
     """``found`` is its finding in a line, ``brief`` in a table's cell, ``key`` what that sorts by.
 
     ``is_unchecked``: it was tried and could not be checked, for which INCONCLUSIVE stands here.
-    ``facts`` are labels with values, ``stages`` rows of (stage, baseline, candidate).
+    ``facts`` are labels with values, ``stages`` rows of (stage, baseline, candidate).  ``where``
+    names device and shard where the test alone does not tell it from others, and ``place`` is that
+    of its session among all.
     """
 
     id: str
@@ -47,6 +49,8 @@ class GateView:
     cost: CostView | None
     against_base: bool
     notes: tuple[str, ...]
+    where: str = ""
+    place: int = 0
 
     @property
     def order(self) -> tuple[int, int, str]:
@@ -54,7 +58,7 @@ class GateView:
         return severity(self.verdict), AXES.index(self.axis), self.result.test
 
 
-def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
+def gate_view(gate: RecordedGate, number_of_it: int, where: str = "", place: int = 0) -> GateView:
     """``number_of_it`` names it within the page."""
     result, figures = gate.result, gate.result.figures
     axis = axis_of(result)
@@ -81,6 +85,8 @@ def gate_view(gate: RecordedGate, number_of_it: int) -> GateView:
         cost=cost,
         against_base=is_against_base(result),
         notes=tuple(_notes(figures)),
+        where=where,
+        place=place,
     )
 
 

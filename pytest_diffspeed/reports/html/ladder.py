@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...common.text import plural
+from ...records.devices import Places
+from ...records.reader import RecordedSession
 from ..ladder import about_images, break_even, worst_image
 from ..loose import count, mapping, number, word, words
 from ..units import bytes_of, ratio, ratio_with_interval, seconds
@@ -90,6 +92,19 @@ def ladder(records: Sequence[Mapping[str, Any]]) -> Ladder:
     )
 
 
+def ladder_of_all(session: RecordedSession) -> Sequence[Mapping[str, Any]]:
+    """The rows of all sessions; where several have some, each stack with its device."""
+    climbed = [part for part in session.sessions if part.ladder]
+    if len(climbed) < 2:
+        return session.ladder
+    places = Places(session)
+    return [
+        {**row, "stack": f"{row['stack']} on {places.device(part)}"}
+        for part in climbed
+        for row in part.ladder
+    ]
+
+
 def ratio_chart(gates: Sequence[GateView]) -> list[dict[str, Any]]:
     """Every gate on a ratio beside its threshold, failures first."""
     return [
@@ -110,7 +125,8 @@ def ratio_chart(gates: Sequence[GateView]) -> list[dict[str, Any]]:
 def _label(gate: GateView) -> str:
     test = gate.result.test.rpartition("::")[2]
     stack = "" if f"[{gate.result.stack}]" in test else f", {gate.result.stack}"
-    return f"{test}{stack} over {word(gate.result.figures.get('over')) or 'baseline'}"
+    where = f" on {gate.where}" if gate.where else ""
+    return f"{test}{stack}{where} over {word(gate.result.figures.get('over')) or 'baseline'}"
 
 
 def _row(record: Mapping[str, Any]) -> LadderRow:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...common.text import plural
+from ...records.devices import Places
 from ...records.reader import RecordedSession
 from ...records.verdict import Cause
 from ..loose import count, number, word
@@ -32,6 +33,10 @@ class TestRow:
     not_run: tuple[str, ...]
     error: str
     """Why the test failed, where no gate says so."""
+    on: str = ""
+    """Device and shard, where the test alone does not tell it from others."""
+    place: int = 0
+    """Of its session among all."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,43 @@ class Overview:
 
 
 def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
-    """All tests that a record names, those of an unfinished session too."""
+    """All tests that a record names, those of an unfinished session too.
+
+    ``gates`` are those of all sessions, each with its ``place`` among them.
+    """
     axes = tuple(axis for axis in AXES if any(gate.axis is axis for gate in gates))
+    places = Places(session)
+    parts = [
+        _of_session(place, part, [gate for gate in gates if gate.place == place], axes, places)
+        for place, part in enumerate(session.sessions)
+    ]
+    xfailed = [gate for gate in gates if gate.result.blocking and _is_xfailed(gate, session)]
+    counts = Counter(gate.verdict for gate in gates)
+    return Overview(
+        axes=axes,
+        rows=tuple(sorted((row for rows, _ in parts for row in rows), key=_order)),
+        counts=counts,
+        by_axis=tuple(
+            (axis, Counter(gate.verdict for gate in gates if gate.axis is axis)) for axis in axes
+        ),
+        not_run=len(session.not_run),
+        unchecked=sum(gate.is_unchecked for gate in gates)
+        - sum(gate.is_unchecked for gate in xfailed),
+        failed_otherwise=len(session.failed_otherwise),
+        xfailed=Counter(gate.verdict for gate in xfailed),
+        without_gates=sum(without for _, without in parts),
+        unfinished=sum(not gate.finished for gate in gates),
+    )
+
+
+def _of_session(
+    place: int,
+    session: RecordedSession,
+    gates: Sequence[GateView],
+    axes: Sequence[Axis],
+    places: Places,
+) -> tuple[list[TestRow], int]:
+    """The rows of one session, and how many of its tests asked for no gate."""
     of_test: dict[str, list[GateView]] = {}
     for gate in gates:
         of_test.setdefault(gate.result.test, []).append(gate)
@@ -119,26 +159,13 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
         for test in dict.fromkeys([*lines, *of_test, *not_run])
         if test in of_test or test in not_run or lines[test]["outcome"] == "failed"
     ]
+    rows = [replace(row, on=places.of(session, row.test), place=place) for row in rows]
     rows = [replace(row, error=_XFAILED) if row.test in xfailed else row for row in rows]
+    return rows, len(lines) - sum(row.test in lines for row in rows)
 
-    def is_expected(gate: GateView) -> bool:
-        return gate.result.blocking and gate.result.test in xfailed
 
-    counts = Counter(gate.verdict for gate in gates)
-    return Overview(
-        axes=axes,
-        rows=tuple(sorted(rows, key=_order)),
-        counts=counts,
-        by_axis=tuple(
-            (axis, Counter(gate.verdict for gate in gates if gate.axis is axis)) for axis in axes
-        ),
-        not_run=sum(map(len, not_run.values())),
-        unchecked=sum(gate.is_unchecked for gate in gates if not is_expected(gate)),
-        failed_otherwise=len(session.failed_otherwise),
-        xfailed=Counter(gate.verdict for gate in gates if is_expected(gate)),
-        without_gates=len(lines) - sum(row.test in lines for row in rows),
-        unfinished=sum(not gate.finished for gate in gates),
-    )
+def _is_xfailed(gate: GateView, session: RecordedSession) -> bool:
+    return gate.result.test in session.sessions[gate.place].xfailed
 
 
 def _row(

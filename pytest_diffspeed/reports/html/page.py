@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from ...common.text import plural
+from ...records.devices import Places
 from ...records.reader import RecordedSession
 from ...records.series import Series
 from ..loose import words
@@ -18,10 +19,11 @@ from . import text
 from .about import about, rerun_command
 from .assets import assets
 from .axes import VERDICTS, Axis
+from .devices import device_table, session_views
 from .gallery import Budget, Gallery, galleries, left_out_sentence
 from .gates import GateView, gate_view
 from .history import history
-from .ladder import ladder, ratio_chart
+from .ladder import ladder, ladder_of_all, ratio_chart
 from .overview import overview
 
 LIMIT_BYTES = 4_900_000
@@ -43,17 +45,14 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
     """The whole file.
 
     Args:
-        session: what was recorded.
+        session: what was recorded, of one session or of several as one.
         rootdir: the folder that paths of pictures start from.
         series: history of figures of these tests.
     """
     environment = _environment()
-    gates = sorted(
-        (gate_view(gate, place) for place, gate in enumerate(session.gates, start=1)),
-        key=lambda gate: gate.order,
-    )
+    gates = _gate_views(session)
     seen = overview(session, gates)
-    climbed = ladder(session.ladder)
+    climbed = ladder(ladder_of_all(session))
     told = history(series)
     macros: Any = environment.get_template("macros.html").module
     room = Budget(GATES_BYTES)
@@ -68,7 +67,8 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
     }
     for gate in gates:
         is_open = gate.verdict in ("FAIL", "INCONCLUSIVE") and next(opened, None) is not None
-        again = rerun_command(session.about, gate.result.test) if gate.result.blocking else ""
+        of_it = session.sessions[gate.place].about
+        again = rerun_command(of_it, gate.result.test) if gate.result.blocking else ""
         block = macros.gate(gate, is_open, again)
         plot = None if gate.plot is None else gate.plot.data
         if room.take(_size(block) + len(_json(plot))):
@@ -80,11 +80,14 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
     rows, rows_left_out = _that_fit(seen.rows, macros.test_row, Budget(ROWS_BYTES))
     proofs, _ = _that_fit(session.proofs, macros.proof, Budget(PROOFS_BYTES))
     page = environment.get_template("report.html")
+    devices, sessions = device_table(session, gates), session_views(session)
 
     def whole(shown: tuple[Gallery, ...], left_out: int) -> str:
         return page.render(
             session=session,
             about=about(session.about, session.pipelines, is_ladder=bool(session.ladder)),
+            devices=devices,
+            sessions=sessions,
             overview=seen,
             blocks=blocks,
             groups=_groups(seen.axes, gates),
@@ -103,9 +106,27 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
             verdicts=VERDICTS,
         )
 
-    images = {str(test["test"]): words(test.get("images")) for test in session.tests}
+    images = {
+        (place, str(test["test"])): words(test.get("images"))
+        for place, part in enumerate(session.sessions)
+        for test in part.tests
+    }
+    rootdirs = [part.pictures_from or rootdir for part in session.sessions]
     left = Budget(LIMIT_BYTES - _size(whole((), 0)))
-    return whole(*galleries(gates, seen.rows, images, rootdir, left))
+    return whole(*galleries(gates, seen.rows, images, rootdirs, left))
+
+
+def _gate_views(session: RecordedSession) -> list[GateView]:
+    """Of all sessions, failures first."""
+    places = Places(session)
+    found = (
+        (gate, place, part) for place, part in enumerate(session.sessions) for gate in part.gates
+    )
+    views = [
+        gate_view(gate, number, places.of(part, gate.result.test), place)
+        for number, (gate, place, part) in enumerate(found, start=1)
+    ]
+    return sorted(views, key=lambda gate: gate.order)
 
 
 def _that_fit(
