@@ -92,7 +92,7 @@ def test_a_comment_begins_with_a_hidden_mark_and_fits(tmp_path):
 
 
 def test_both_are_made_from_records_too(tmp_path, capsys):
-    write_all(tmp_path / "r.jsonl", [gate()])
+    write_all(tmp_path / "r.jsonl", [gate(), {"kind": "end", "exit_status": 0}])
     words = ("--comment", "c.md", "--outputs", "o.txt")
     paths = [word if word.startswith("--") else str(tmp_path / word) for word in words]
     assert main(["report", str(tmp_path / "r.jsonl"), *paths]) == 0
