@@ -247,7 +247,8 @@ def test_outcomes_reports_and_records(pytester, run_diffspeed, constant_clock):
 def test_gitignore_is_there_as_soon_as_the_folder_is(pytester, run_diffspeed):
     pytester.makepyfile("def test_baseline(baseline_pipeline): ...")
     run_diffspeed().assert_outcomes(passed=1)
-    assert [record["kind"] for record in journaled(pytester)] == ["session", "proof"]
+    kinds = [record["kind"] for record in journaled(pytester)]
+    assert kinds == ["session", "asked", "proof", "end"]
     assert (pytester.path / ".diffspeed" / ".gitignore").read_text().splitlines()[-1] == "*"
 
 
