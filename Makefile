@@ -28,7 +28,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .PHONY: help venv demo docs gallery ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
-        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-regional benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-pipelines benchmark-gpu-cost-ladders benchmark-gpu-cost-time benchmark-first-tests benchmark-images \
+        benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-regional benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-pipelines benchmark-gpu-cost-ladders benchmark-gpu-cost-time benchmark-first-tests benchmark-first-verdict benchmark-images \
         benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
 help: ## show this list
@@ -184,6 +184,9 @@ benchmark-gpu-cost-pipelines: $(READY) ## what the small pipelines of diffusers 
 
 benchmark-first-tests: $(READY) ## what `diffspeed init` writes for ten pipelines, and what turns it red (half an hour; it goes on where it stopped)
 	$(BIN)/python benchmarks/first_tests.py --write $(ARGS)
+
+benchmark-first-verdict: $(READY) ## minutes from a wheel to a first verdict, in a new environment (minutes)
+	$(BIN)/python benchmarks/first_verdict.py $(ARGS)
 
 benchmark-gpu-cost-depths: $(READY) ## how far a GPU cost calculated from few blocks is from that of more (minutes; --compiled, --write)
 	$(BIN)/python benchmarks/gpu_cost_depths.py $(ARGS)
