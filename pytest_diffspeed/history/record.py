@@ -22,10 +22,11 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..common.errors import StoreError
+from ..common.text import plural
 from ..common.workdir import workdir
 from ..records.finished import FinishedSession
 from ..records.journal import as_line, write_all
-from ..records.reader import recorded_session
+from ..records.reader import by_session, recorded_session
 from .environments import digest_of
 from .figures import FollowedFigure, figures_of
 from .store import Store
@@ -39,7 +40,8 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def write(target: StoreUrl | str, finished: FinishedSession) -> str | None:
-    """The writer of ``--diffspeed-store``: stores a finished session.
+    """The writer of ``--diffspeed-store``: stores a finished session, or several in one transaction
+    where workers on other machines took part.
 
     Raises:
         StoreError: it could not be stored; the sentence says where the records are kept and how to
@@ -51,13 +53,13 @@ def write(target: StoreUrl | str, finished: FinishedSession) -> str | None:
     store = Store(url, finished.rootdir, on_wait=finished.say)
     try:
         with store.writing() as connection:
-            stored = add_session(connection, finished.records)
+            stored = [add_session(connection, of_one) for of_one in by_session(finished.records)]
     except StoreError as error:
         raise StoreError(f"{error}. {_kept(url, finished)}") from None
     where = store.url.path if url.is_default else url
-    again = "" if stored.is_new else " (was there already)"
+    again = "" if any(one.is_new for one in stored) else " (was there already)"
     args = ["diffspeed", "history", "list", *([] if url.is_default else ["--store", str(url)])]
-    figures = "1 figure" if stored.points == 1 else f"{stored.points} figures"
+    figures = plural(sum(one.points for one in stored), "figure")
     return f"history: {figures} in {where}{again}; see {shlex.join(args)}"
 
 

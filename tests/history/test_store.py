@@ -19,13 +19,14 @@ from sqlalchemy import func, select, text
 
 from pytest_diffspeed.common.errors import RecordError, StoreError
 from pytest_diffspeed.history import migrate
-from pytest_diffspeed.history.exchange import export_lines, import_file
+from pytest_diffspeed.history.exchange import export_lines, import_file, lines_of
 from pytest_diffspeed.history.prune import prune
-from pytest_diffspeed.history.record import add_session
+from pytest_diffspeed.history.record import add_session, write
 from pytest_diffspeed.history.series import series_of
 from pytest_diffspeed.history.store import Store
 from pytest_diffspeed.history.tables import METADATA, POINT, RECORD, SERIES, SESSION
 from pytest_diffspeed.history.url import parse_store
+from pytest_diffspeed.records.finished import FinishedSession
 from pytest_diffspeed.records.journal import as_line, write_all
 
 HERE = Path(__file__).parent
@@ -90,6 +91,24 @@ def test_an_export_can_be_imported_and_exported_again(store, add, tmp_path):
     assert counts(second) == counts(store)
     again = import_file(store, first, nothing)
     assert (again.stored, again.known) == (0, 5)
+
+
+def test_machines_of_one_run_are_sessions_each(store, store_url, tmp_path):
+    """Shards come as files, workers on other machines as one file; a killed one is completed."""
+    machines = [session(number) for number in range(3)]
+    write_all(tmp_path / "merged.jsonl", [record for one in machines[:2] for record in one])
+    write_all(tmp_path / "killed.jsonl", machines[2][:4])
+    files = [tmp_path / f"{name}.jsonl" for name in ("merged", "killed")]
+    assert [import_file(store, file, nothing).stored for file in files] == [2, 1]
+    # One transaction of one session that ran on all three.
+    whole = FinishedSession([record for one in machines for record in one], tmp_path)
+    said = write(store_url, whole)
+    assert said.startswith("history: 2 figures in ") and "was there already" not in said
+    assert counts(store)[:2] == [3, sum(map(len, machines))]
+    assert "was there already" in write(store_url, whole)
+    told = lines_of(store, ("session", "gate"), newest=2)
+    assert len(told) == 2
+    assert {record["kind"] for one in told for record in one} == {"session", "gate"}
 
 
 def test_a_session_is_stored_once(store, add):
