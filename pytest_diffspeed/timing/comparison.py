@@ -274,6 +274,10 @@ class Comparison:
                 )
             elif self._processes_contradict(self._gate.decision):
                 reason, needed_instances = self._why_processes_contradict(spread)
+            elif not self.is_decided and len(pairs) < (least := fewest_pairs(self.question.alpha)):
+                # Fewer than the budget was to hold: they took longer than the warm-up said.
+                needed_s = round_up(2 * max(least * projection.pair_s, projection.budget_s))
+                reason += f": --diffspeed-budget={needed_s}"
             elif not self.is_decided and estimate.pairs_needed is not None:
                 missing = estimate.pairs_needed - len(pairs)
                 needed_s = round_up(projection.budget_s + missing * projection.pair_s)

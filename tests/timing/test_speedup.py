@@ -64,6 +64,19 @@ def test_a_budget_that_cannot_decide_is_said_before_anything_is_measured():
     assert math.isnan(result.ratio)
 
 
+def test_a_machine_that_became_slower_than_its_warm_up_is_told_of_a_budget():
+    """Fewer pairs than any verdict takes say nothing of how near the ratio is."""
+    now = itertools.count(0, 25)
+    base, fast = arms()
+    clock = ScriptedClock(base=itertools.repeat(2.0), fast=itertools.repeat(1.0))
+    result = measure_speedup(
+        base, fast, min_ratio=1.5, clock=clock, budget_s=60.0, now=lambda: float(next(now))
+    )
+    assert 0 < result.pairs < 5
+    assert (result.verdict, result.needed_budget_s) == (VerdictKind.INCONCLUSIVE, 121)
+    assert result.reason.endswith("a verdict needs at least 5: --diffspeed-budget=121")
+
+
 def test_the_automatic_budget_makes_room_for_twelve_pairs_of_slow_calls():
     clock = ScriptedClock(base=itertools.repeat(20.0), fast=itertools.repeat(10.0))
     assert measure(clock, budget_s=None).budget_s == pytest.approx(360.0)
