@@ -29,7 +29,7 @@ CHOSEN_TORCH := $(VENV)/.torch
 .DELETE_ON_ERROR:
 .PHONY: help venv demo docs gallery ladder test test-simgpu test-versions lint import-graph renew-texts format train-demo evaluate-demo benchmark-startup benchmark-component-pairs benchmark-base-instances benchmark-process-instances benchmark-base-session benchmark-real-clocks \
         benchmark-warm-up benchmark-wall benchmark-recipe benchmark-breaks benchmark-compile-cache benchmark-regional benchmark-simgpu benchmark-gpucost-plants benchmark-gpu-cost-depths benchmark-gpu-cost-pipelines benchmark-gpu-cost-ladders benchmark-gpu-cost-time benchmark-first-tests benchmark-first-verdict benchmark-images \
-        benchmark-image-speed benchmark-history gpu-check-dry zoo hardware-docs build clean distclean FORCE
+        benchmark-image-speed benchmark-history benchmark-site releases gpu-check-dry zoo hardware-docs build clean distclean FORCE
 
 help: ## show this list
 	@echo 'Targets (each makes $(VENV) first, once):'
@@ -211,6 +211,12 @@ benchmark-image-speed: $(READY) ## image metrics beside scikit-image and others:
 
 benchmark-history: $(READY) ## the history with 100 000 records: seconds and memory of each command
 	$(BIN)/python benchmarks/history.py $(ARGS)
+
+benchmark-site: $(READY) ## the pages of a history with 100 000 records: seconds, bytes, milliseconds (needs Chromium)
+	$(BIN)/python benchmarks/site.py $(ARGS)
+
+releases: $(READY) ## count the host syncs of released diffusers into docs/releases (10 minutes; 2 GB in build/releases)
+	$(BIN)/python tools/releases $(ARGS)
 
 build: $(READY) ## sdist and wheel in dist/, checked as an index would
 	rm -rf dist

@@ -8,10 +8,12 @@ from docstrings.
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest_diffspeed
+from pytest_diffspeed.commands.cli import main as history
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -50,6 +52,9 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 88
+
+RELEASES = "Host syncs over releases of diffusers"
+SITE = ' stands <a href="../releases/index.html">beside this page</a>'
 
 SECTION = re.compile(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", re.M | re.S)
 PAGE = re.compile(r"\]\(([^)#\s]+)\.md\)")
@@ -119,6 +124,8 @@ def complete(app: Sphinx, docname: str, source: list[str]) -> None:
         text += "\n" + navigation(text)
     if docname == "docs/python_api":
         text += "\n" + api()
+    if docname == "docs/releases":
+        text = text.replace(" stands beside this page in the site that `make docs` builds", SITE)
     source[0] = text
 
 
@@ -133,6 +140,21 @@ def begin_at_the_map(app: Sphinx, error: Exception | None) -> None:
         (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")
 
 
+def releases_as_pages(app: Sphinx, error: Exception | None) -> None:
+    """The history of ``docs/releases`` as ``diffspeed history site`` writes it."""
+    if error is not None or app.builder.name != "html":
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        store = ["--store", f"sqlite:///{folder}/history.sqlite", "--rootdir", folder]
+        for words in (
+            ["import", str(DOCS / "releases" / "sessions.jsonl")],
+            ["site", "--out", str(Path(app.outdir) / "releases"), "--title", RELEASES],
+        ):
+            if history(["history", *words, *store]):
+                raise RuntimeError(f"diffspeed history {words[0]} failed; its reason is above")
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", complete)
     app.connect("build-finished", begin_at_the_map)
+    app.connect("build-finished", releases_as_pages)

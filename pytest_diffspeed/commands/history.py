@@ -1,4 +1,4 @@
-"""``diffspeed history``: list, show, export, import and prune what sessions found."""
+"""``diffspeed history``: list, show, publish, export, import and prune what sessions found."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from ..records.series import is_part
 from .history_index import index
 from .history_place import HistoryPlace
 from .history_show import show
+from .history_site import TITLE, site
 from .history_text import plain
 
 
@@ -101,6 +102,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     indexing.add_argument("--points", action="store_true", help="print every commit too")
     indexing.set_defaults(run=index)
+
+    pages = commands.add_parser(
+        "site", parents=[shared], help="all of it as static pages, for a web server or a browser"
+    )
+    pages.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="an empty folder, or an earlier site"
+    )
+    pages.add_argument("--title", default=TITLE, help=f"what the pages are called ({TITLE})")
+    pages.add_argument(
+        "--last", type=_whole, default=LAST, metavar="N", help=f"the newest N points ({LAST})"
+    )
+    pages.set_defaults(run=site)
 
     export = commands.add_parser("export", parents=[shared], help="all records as JSON lines")
     export.add_argument("file", metavar="FILE", help="a path, or - for standard output")

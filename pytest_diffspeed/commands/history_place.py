@@ -28,6 +28,7 @@ class HistoryPlace:
             check_store(url, rootdir)
         except UsageError as error:
             raise UsageError(f"--store: {error}") from None
+        self.rootdir = rootdir
         self.store = Store(url, rootdir)
         self.name = str(self.store.url.path if url.backend == "sqlite" else url)
         self._args = [] if url.is_default else ["--store", str(url)]

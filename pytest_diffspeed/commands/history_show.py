@@ -16,7 +16,6 @@ from ..records.series import Series, is_part
 from .history_place import HistoryPlace, tests_named
 from .history_text import (
     goes_on_lines,
-    is_worse,
     plain,
     series_lines,
     short,
@@ -61,7 +60,7 @@ def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
             shown += 1
             anchored += series.drift is not None
             changes += [
-                (is_worse(series, change), change.after_commit, change.by_commit)
+                (series.is_worse(change), change.after_commit, change.by_commit)
                 for change in series.changes
                 if change.after_commit and change.by_commit
             ]
@@ -98,10 +97,7 @@ def show(arguments: argparse.Namespace, place: HistoryPlace) -> None:
 
 def _between(connection: Connection, before: Series, after: Series) -> Iterator[str]:
     """What differs where a figure is measured on in another environment; else nothing."""
-    one, other = (
-        (series.stack, series.claim, series.figure, series.condition) for series in (before, after)
-    )
-    if one == other and before.machine != after.machine:
+    if before.goes_on_in(after):
         ends = (environment_of(connection, series.machine) for series in (before, after))
         yield from goes_on_lines(before, after, differences(*ends))
         yield ""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 from ..common.text import number, outside
-from ..history.environments import Difference
-from ..records.series import Change, Point, Series
+from ..records.series import Difference, Point, Series
+from ..reports.changes import change_line, how_it_goes_on
+from ..reports.changes import short as reports_short
+from ..reports.sparkline import binned
 
 WIDTH = 64
 MOST_DIFFERENCES = 8
@@ -24,7 +24,7 @@ def plain(text: str) -> str:
 
 
 def short(commit: str | None) -> str:
-    return "no commit" if commit is None else plain(commit[:10])
+    return plain(reports_short(commit))
 
 
 def series_lines(series: Series, *, points: bool, encoding: str) -> Iterator[str]:
@@ -51,7 +51,7 @@ def series_lines(series: Series, *, points: bool, encoding: str) -> Iterator[str
             f"{'is' if dirty == 1 else 'are'} shown, and nothing below rests on them"
         )
     for change in series.changes:
-        yield f"    {change_line(series, change)}"
+        yield f"    {plain(change_line(series, change))}"
     if series.drift is not None:
         yield f"    {series.drift.sentence}"
     if points:
@@ -60,10 +60,7 @@ def series_lines(series: Series, *, points: bool, encoding: str) -> Iterator[str
 
 def goes_on_lines(before: Series, after: Series, differing: Sequence[Difference]) -> Iterator[str]:
     """What differs between the environments of two series of one figure, shown between them."""
-    if after.points[0].at >= before.points[-1].at:
-        how = "it goes on in another environment"
-    else:
-        how = "the same figure in another environment, in part of the same time"
+    how = how_it_goes_on(before, after)
     digests = f"({plain(before.machine[:8])} → {plain(after.machine[:8])})"
     if not differing:
         yield f"{how} {digests}; the records of their sessions do not say what differs"
@@ -77,35 +74,6 @@ def goes_on_lines(before: Series, after: Series, differing: Sequence[Difference]
     rest = [plain(one.name) for one in differing[MOST_DIFFERENCES:]]
     if rest:
         yield f"    and {len(rest)} more: {', '.join(rest)}"
-
-
-def change_line(series: Series, change: Change) -> str:
-    """Such as ``jump -12.2 % (worse): 1.8 → 1.58, after 1a2b3c by 4d5e6f (subject)``."""
-    judged = "worse" if is_worse(series, change) else "better"
-    percent, moved = "", change.after - change.before
-    if change.before:
-        percent = f" {100 * moved / abs(change.before):+.1f} %"
-    if series.is_counted and percent[2:] == "0.0 %":  # of many thousands one is a change too
-        percent = f" {'+' if moved > 0 else '-'}{number(abs(moved))}"
-    levels = f"{number(change.before)} → {number(change.after)}"
-    return f"jump{percent} ({judged}): {levels}, {_place(series, change)}"
-
-
-def is_worse(series: Series, change: Change) -> bool:
-    return (change.after > change.before) != (series.better == "higher")
-
-
-def _place(series: Series, change: Change) -> str:
-    first = series.points[change.index]
-    if change.after_commit is None or change.by_commit is None:
-        return f"between {series.points[change.index - 1].at} and {first.at}"
-    if change.after_commit == change.by_commit:
-        return f"between two sessions of {short(change.by_commit)}: no commit is the cause"
-    where = f"after {short(change.after_commit)} by {short(change.by_commit)}"
-    subject = f" ({plain(first.subject)})" if first.subject else ""
-    if first.commit == change.by_commit:
-        return where + subject
-    return f"{where}, most likely {short(first.commit)}{subject}"
 
 
 def point_lines(series: Series) -> Iterator[str]:
@@ -132,14 +100,11 @@ def curve(values: Sequence[float], changed: Sequence[int], *, encoding: str) -> 
         bars = _BARS
     except (LookupError, UnicodeEncodeError):
         bars = _PLAIN
-    width = min(WIDTH, len(values))
-    ends = [len(values) * i // width for i in range(width + 1)]
-    heights = [statistics.median(values[a:b]) for a, b in pairwise(ends)]
+    heights, marked = binned(values, changed, WIDTH)
     low, high = min(heights), max(heights)
     scale = (len(bars) - 1) / (high - low) if high > low else 0.0
     line = "".join(bars[round((height - low) * scale)] for height in heights)
-    marked = {((index + 1) * width - 1) // len(values) for index in changed}
-    return line, "".join("^" if i in marked else " " for i in range(width)).rstrip()
+    return line, "".join("^" if i in marked else " " for i in range(len(heights))).rstrip()
 
 
 def _value(point: Point) -> str:

@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from ..evidence.key import EvidenceKey
+from ..records.series import Difference
 from .figures import counted_under
 from .tables import POINT, RECORD, SERIES, SESSION
 
 _FIRST = ("device", "driver", "threads", "python")
 """What moves figures most, before the packages."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing that two environments do not share, as text; ``None``: it is not there."""
-
-    name: str
-    before: str | None
-    after: str | None
 
 
 def digest_of(environment: Mapping[str, Any]) -> str:

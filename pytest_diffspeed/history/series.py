@@ -128,7 +128,10 @@ def iso(seconds: float) -> str:
 
 def _points(connection: Connection, series: int, last: int) -> list[Point]:
     newest = (
-        select(POINT, SESSION.c.commit_name, SESSION.c.subject, SESSION.c.dirty)
+        select(
+            POINT,
+            *(SESSION.c[name] for name in ("name", "commit_name", "subject", "dirty")),
+        )
         .join(SESSION, SESSION.c.id == POINT.c.session_id)
         .where(POINT.c.series_id == series)
         .order_by(POINT.c.order_s.desc(), POINT.c.at_s.desc(), POINT.c.id.desc())
@@ -144,6 +147,7 @@ def _points(connection: Connection, series: int, last: int) -> list[Point]:
             high=row.high,
             verdict=row.verdict,
             dirty=row.dirty,
+            session=row.name,
         )
         for row in reversed(connection.execute(newest).all())
     ]

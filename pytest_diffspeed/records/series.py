@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .verdict import HIGHER
+
 
 @dataclass(frozen=True)
 class Point:
@@ -12,7 +14,8 @@ class Point:
 
     ``low`` and ``high`` bound ``value`` where it was measured, and are ``None`` where it was
     counted.  ``dirty``: the tree had changes that nobody committed, so the point stands for no
-    commit; it is shown, and no change and no anchor rests on it.
+    commit; it is shown, and no change and no anchor rests on it.  ``session`` is the name of its
+    session in the history.
     """
 
     at: str
@@ -23,6 +26,7 @@ class Point:
     high: float | None
     verdict: str
     dirty: bool = False
+    session: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,15 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """One thing that two environments do not share, as text; ``None``: it is not there."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
 class Series:
     """``figure`` names what ``Point.value`` is, as ``ratio`` or ``breaks``; ``better`` is
     ``"higher"`` or ``"lower"``; ``machine`` is the digest of the environment that all points share,
@@ -78,6 +91,22 @@ class Series:
     def is_always_zero(self) -> bool:
         """Whether it is a count that was nowhere found."""
         return self.is_counted and not any(point.value for point in self.points)
+
+    def goes_on_in(self, other: Series) -> bool:
+        """Whether the other one is the same figure in another environment."""
+        one, two = (
+            (each.test, each.stack, each.claim, each.figure, each.condition)
+            for each in (self, other)
+        )
+        return one == two and self.machine != other.machine
+
+    def before(self, change: Change) -> Point:
+        """The last point of the level that a change left; of a clean tree, as all changes are."""
+        return next(point for point in reversed(self.points[: change.index]) if not point.dirty)
+
+    def is_worse(self, change: Change) -> bool:
+        """Whether a change of it was for the worse."""
+        return (change.after > change.before) != (self.better == HIGHER)
 
 
 def is_part(figure: str, of: str) -> bool:

@@ -2,7 +2,8 @@
 
 from history_sessions import ENVIRONMENT, UPGRADED, moved, session
 
-from pytest_diffspeed.history.environments import Difference, differences, environment_of
+from pytest_diffspeed.history.environments import differences, environment_of
+from pytest_diffspeed.records.series import Difference
 
 OLD, NEW = "ab12" * 8, "cd34" * 8
 

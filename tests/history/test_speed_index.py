@@ -209,7 +209,7 @@ def test_reports_get_the_newest_curve_of_their_tests_and_draw_it(store, add, tmp
     assert index.points[change.index].value == pytest.approx(change.after)
     html = render(after.session, tmp_path, after.series)
     assert "speed index: per call, of 20 comparisons with a base in 2 environments" in html
-    assert f"(worse), with a commit after {commit_name(15)[:9]} and not after" in html
+    assert f"after {commit_name(15)[:10]} by {commit_name(16)[:10]}" in html
 
 
 # --- what is printed

@@ -43,19 +43,20 @@ def chromium():
 
 
 @pytest.fixture
-def open_file(chromium):
-    """Open a file in a page.  In the end: no request, no error, no word on the console."""
+def open_page(chromium):
+    """Open a URL in a page.  In the end: no request beside what ``allowed`` says, no error, no word
+    on the console.
+    """
     contexts, heard, requests = [], [], []
 
-    def open_(path, *, ready=True, **options):
+    def open_(url, allowed, *, ready=True, **options):
         options = {"viewport": {"width": 1180, "height": 900}, **options}
         context = chromium.new_context(**options)
         contexts.append(context)
         context.set_default_timeout(20_000)
-        url = path.as_uri()
 
         def on_route(route):
-            if route.request.url.partition("#")[0] == url:
+            if allowed(route.request.url.partition("#")[0]):
                 route.continue_()
             else:
                 requests.append(route.request.url)
@@ -76,3 +77,14 @@ def open_file(chromium):
         context.close()
     assert requests == []
     assert heard == []
+
+
+@pytest.fixture
+def open_file(open_page):
+    """Open a file that needs no other one."""
+
+    def open_(path, **options):
+        url = path.as_uri()
+        return open_page(url, lambda asked: asked == url, **options)
+
+    return open_

@@ -106,7 +106,7 @@ def test_history_shows_its_change_points(opened):
     see(page, page.locator("#series-0 .plot"))
     assert page.locator("#series-0 svg circle").count() == 40
     text = page.locator("#series-0").inner_text()
-    assert "1.5 → 1.2 (worse), with a commit after" in text
+    assert "jump -20.0 % (worse): 1.5 → 1.2, after" in text
     assert "1.2 now, 1.5 at the beginning: more than its noise" in text
     assert page.locator("#series-1").get_attribute("open") is None  # nothing changed in it
 

@@ -62,7 +62,7 @@ def test_the_policy_lets_only_what_is_in_the_file_run(page):
     assert rules["default-src"] == "'none'"
     assert rules["img-src"] == "data:"
     assert "unsafe" not in policy and "http" not in policy
-    assert len(rules["script-src"].split()) == 3 == html.count("<script>")
+    assert len(rules["script-src"].split()) == 4 == html.count("<script>")
     assert " style=" not in html and not re.search(
         r"<[^>]* on[a-z]+=", html.partition("<script")[0]
     )
@@ -421,7 +421,11 @@ def test_the_command_shows_the_history_of_a_store(tmp_path, capsys):
     assert main([*words, "--store", "sqlite:///history.db"]) == 0
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
     text = words_of(html)
-    assert "1 change point" in text and "(worse), with a commit after" in text
+    assert (
+        "1 change point" in text
+        and "(worse): " in text
+        and ", after 0000000000 by 0000000000" in text
+    )
     assert '"history":{"series-0":' in html
     assert "begins with this session" not in text
 

@@ -161,17 +161,22 @@ def _result(
             "sites": [vars(site) for site in report.sites],
             "unused_allowances": list(report.unused_allowances),
         },
-        metrics=[
-            Metric("syncs_first_step", once, "host syncs", series="syncs once"),
-            Metric(
-                "syncs_per_step",
-                worst,
-                "host syncs",
-                series="syncs a step" if report.per_step else None,
-            ),
-        ],
+        metrics=sync_metrics(once, report.per_step),
         cause=_cause(guilty, _clause(problems, report, marker), once, worst) if problems else None,
     )
+
+
+def sync_metrics(once: int, per_step: Sequence[int]) -> list[Metric]:
+    """What exports and the history follow: syncs ``once`` a call, and the worst of its steps."""
+    return [
+        Metric("syncs_first_step", once, "host syncs", series="syncs once"),
+        Metric(
+            "syncs_per_step",
+            max(per_step, default=0),
+            "host syncs",
+            series="syncs a step" if per_step else None,
+        ),
+    ]
 
 
 def _clause(problems: Sequence[str], report: SyncReport, marker: NoGpuSyncs) -> str:

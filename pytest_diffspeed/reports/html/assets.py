@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
-_SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "report.js")
+_SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "shared.js", "report.js")
 _STYLE = "report.css"
 _LICENCES = ("vendor/d3.LICENSE", "vendor/plot.LICENSE", "vendor/plot.bundled.LICENSE")
 
 PLOT_CLASS = "chart"
-"""The class name that ``report.js`` gives each chart: it stands in the style below."""
+"""The class name that ``shared.js`` gives each chart: it stands in the style below."""
 # Observable Plot 0.6.17 puts this element into each chart; with its hash it may.
 _PLOT_STYLE = (
     f":where(.{PLOT_CLASS}) {{\n  --plot-background: white;\n  display: block;\n  height: auto;\n"
@@ -65,3 +65,7 @@ def _read(name: str) -> str:
 def _hashes(texts: Iterable[str]) -> str:
     digests = (hashlib.sha256(text.encode()).digest() for text in texts)
     return " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
+
+
+PLOT_STYLE_HASH = _hashes((_PLOT_STYLE,))
+"""Lets a page show the charts of ``shared.js``."""

@@ -130,7 +130,7 @@ def galleries(
             file, caption = one.files[rank]
             try:
                 src, size = _embedded(rootdirs[one.place], file)
-            except _NotShown as why:
+            except NotShownError as why:
                 if budget.take(_AROUND_BYTES):
                     one.problems.append(f"{file}: {why}")
                 continue
@@ -159,28 +159,38 @@ def left_out_sentence(many: int) -> str | None:
     )
 
 
-class _NotShown(Exception):
-    pass
+class NotShownError(Exception):
+    """A file is not shown as a picture; the message says why."""
 
 
 def _embedded(rootdir: Path, file: str) -> tuple[str, tuple[int, int]]:
+    kind, content, size = read_picture(rootdir, file)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", size
+
+
+def read_picture(rootdir: Path, file: str) -> tuple[str, bytes, tuple[int, int]]:
+    """A picture as a browser shows it: ``png`` or ``webp``, its bytes, and width and height.
+
+    Raises:
+        NotShownError: it does not lie below ``rootdir``, or is no picture.
+    """
     path = _below(rootdir, file)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _NotShown(f"cannot be read ({error.strerror or type(error).__name__})") from None
+        raise NotShownError(f"cannot be read ({error.strerror or type(error).__name__})") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a bomb's warning: the size is checked below
             picture = Image.open(io.BytesIO(content), formats=_FORMATS)
             if picture.width * picture.height > MOST_PIXELS:
-                raise _NotShown(f"claims {picture.width} × {picture.height} pixels")
+                raise NotShownError(f"claims {picture.width} × {picture.height} pixels")
             kind, content, size = _encoded(picture, content)
-    except _NotShown:
+    except NotShownError:
         raise
     except Exception as error:  # a decoder given a broken file raises nearly anything
-        raise _NotShown(f"is no picture ({type(error).__name__})") from None
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", size
+        raise NotShownError(f"is no picture ({type(error).__name__})") from None
+    return kind, content, size
 
 
 def _encoded(picture: Image.Image, content: bytes) -> tuple[str, bytes, tuple[int, int]]:
@@ -203,5 +213,5 @@ def _below(rootdir: Path, file: str) -> Path:
     except (OSError, ValueError):  # too long, or with a NUL
         fits = False
     if not fits:
-        raise _NotShown(f"no such file below {rootdir}")
+        raise NotShownError(f"no such file below {rootdir}")
     return path

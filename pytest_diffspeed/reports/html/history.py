@@ -8,7 +8,8 @@ from typing import Any
 
 from ...common.text import number as written
 from ...common.text import outside, plural
-from ...records.series import Change, Point, Series, is_part
+from ...records.series import Point, Series, is_part
+from ..changes import change_line, short
 from ..loose import number
 from .axes import VERDICTS
 from .text import name
@@ -49,12 +50,12 @@ class History:
 def history(series: Sequence[Series]) -> History:
     """What changed first; among equals counts before measured figures."""
     several = [one for one in series if len(one.points) > 1]  # one point is in its gate already
-    told = sorted((_told(one) for one in several if not _is_nowhere(one, several)), key=_order)
+    told = sorted((told_of(one) for one in several if not is_nowhere(one, several)), key=_order)
     shown = told[:MOST_SERIES]
     return History(tuple(shown), len(several) - len(shown), len(series) - len(several))
 
 
-def _is_nowhere(one: Series, every: Sequence[Series]) -> bool:
+def is_nowhere(one: Series, every: Sequence[Series]) -> bool:
     """Whether it is a part of another figure, such as one type of FLOPs, that was never found."""
     return one.is_always_zero and any(
         is_part(one.figure, other.figure) and (one.test, one.claim) == (other.test, other.claim)
@@ -66,11 +67,12 @@ def _order(told: Told) -> tuple[bool, bool, str]:
     return told.is_calm, not told.series.is_counted, told.title
 
 
-def _told(series: Series) -> Told:
-    changes = tuple(_sentence(change, series) for change in series.changes)
+def told_of(series: Series, most: int = MOST_POINTS) -> Told:
+    """One series in words and as a chart of its newest ``most`` points."""
+    changes = tuple(change_line(series, change) for change in series.changes)
     drift = series.drift
     said = drift.sentence if drift is not None and drift.is_shown else ""
-    skipped = max(0, len(series.points) - MOST_POINTS)
+    skipped = max(0, len(series.points) - most)
     values = [point.value for point in series.points]
     summary = f"{plural(len(values), 'point')} of {series.figure}"
     if values:
@@ -88,7 +90,7 @@ def _told(series: Series) -> Told:
             "points": [
                 [
                     point.at,
-                    name(_short(point.commit)),
+                    name("" if point.commit is None else short(point.commit)),
                     number(point.value),
                     None if point.low is None else number(point.low),
                     None if point.high is None else number(point.high),
@@ -106,16 +108,6 @@ def _told(series: Series) -> Told:
     )
 
 
-def _sentence(change: Change, series: Series) -> str:
-    rises = change.after > change.before
-    better = "better" if rises == (series.better == "higher") else "worse"
-    told = f"{written(change.before)} → {written(change.after)} ({better})"
-    if change.by_commit is None:
-        return told
-    after = "" if change.after_commit is None else f" after {_short(change.after_commit)}"
-    return f"{told}, with a commit{after} and not after {_short(change.by_commit)}"
-
-
 def _row(point: Point) -> tuple[str, str, str, str, str]:
     value = written(point.value)
     if point.low is not None or point.high is not None:
@@ -126,12 +118,8 @@ def _row(point: Point) -> tuple[str, str, str, str, str]:
         value += f" {outside(point.value, point.low, point.high, written)}[{ends[0]}, {ends[1]}]"
     return (
         point.at[:16].replace("T", " "),
-        _short(point.commit),
+        "" if point.commit is None else short(point.commit),
         point.subject or "",
         value,
         point.verdict,
     )
-
-
-def _short(commit: str | None) -> str:
-    return "" if commit is None else commit[:9]

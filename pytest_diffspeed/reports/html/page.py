@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from ...common.text import plural
 from ...records.devices import Places
 from ...records.reader import RecordedSession
 from ...records.series import Series
 from ..loose import words
-from . import text
 from .about import about, rerun_command
 from .assets import assets
 from .axes import VERDICTS, Axis
 from .devices import device_table, session_views
+from .environment import as_json, environment
 from .gallery import Budget, Gallery, galleries, left_out_sentence
 from .gates import GateView, gate_view
 from .history import history
@@ -49,12 +46,12 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
         rootdir: the folder that paths of pictures start from.
         series: history of figures of these tests.
     """
-    environment = _environment()
+    templates = environment("reports.html")
     gates = _gate_views(session)
     seen = overview(session, gates)
     climbed = ladder(ladder_of_all(session))
     told = history(series)
-    macros: Any = environment.get_template("macros.html").module
+    macros: Any = templates.get_template("macros.html").module
     room = Budget(GATES_BYTES)
     shorts, shortened = Budget(SHORT_BYTES), set[str]()
     opened = iter(range(OPEN_GATES))
@@ -71,7 +68,7 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
         again = rerun_command(of_it, gate.result.test) if gate.result.blocking else ""
         block = macros.gate(gate, is_open, again)
         plot = None if gate.plot is None else gate.plot.data
-        if room.take(_size(block) + len(_json(plot))):
+        if room.take(_size(block) + len(as_json(plot))):
             blocks[gate.id] = block
             data["pairs"] |= {} if plot is None else {gate.id: plot}
         elif shorts.take(_size(short := macros.short(gate))):
@@ -79,7 +76,7 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
             blocks[gate.id] = short
     rows, rows_left_out = _that_fit(seen.rows, macros.test_row, Budget(ROWS_BYTES))
     proofs, _ = _that_fit(session.proofs, macros.proof, Budget(PROOFS_BYTES))
-    page = environment.get_template("report.html")
+    page = templates.get_template("report.html")
     devices, sessions = device_table(session, gates), session_views(session)
 
     def whole(shown: tuple[Gallery, ...], left_out: int) -> str:
@@ -102,7 +99,7 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
             galleries=shown,
             pictures_left_out=left_out_sentence(left_out),
             assets=assets(),
-            data=Markup(_json(data)),
+            data=Markup(as_json(data)),
             verdicts=VERDICTS,
         )
 
@@ -156,40 +153,6 @@ def _groups(
         )
         for axis in axes
     ]
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__),
-        autoescape=True,
-        finalize=text.plain,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"name": text.name, "stack": _stack, "plural": plural}
-    return environment
-
-
-def _stack(name: str) -> Markup:
-    """A stack may break after its pluses."""
-    return Markup.escape(text.name(name)).replace("+", Markup("+<wbr>"))
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: it holds no ``<``, and only ASCII."""
-    plain = json.dumps(_clean(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return text.shown(value)
-    if isinstance(value, dict):
-        return {_clean(key): _clean(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(inner) for inner in value]
-    return value
 
 
 def _size(written: str) -> int:

@@ -1,22 +1,8 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  root.classList.add("js");
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const all = (selector, from = document) => [...from.querySelectorAll(selector)];
+  const { all, axis, base, cell, data, drawNear, seriesChart, sortable } = diffspeed;
   const CANDIDATE_FIRST = 1, DROPPED = 2;
-  const GLYPHS = "FAIL FAILED INCONCLUSIVE NOT_APPLICABLE PASS".split(" ");
-
-  // --- light and dark
-
-  const theme = document.getElementById("theme");
-  const preferred = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : preferred.matches);
-  const nameTheme = () => { theme.textContent = isDark() ? "light" : "dark"; theme.setAttribute("aria-label", `switch to ${theme.textContent} colours`); };
-  theme.hidden = false;
-  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; nameTheme(); });
-  preferred.addEventListener("change", nameTheme);
-  nameTheme();
 
   // --- charts
 
@@ -28,8 +14,6 @@
     const more = Math.max((high - low) * room, 0.01);
     return [Math.exp(low - more), Math.exp(high + more)];
   };
-  const base = { className: "chart", marginTop: 14, marginBottom: 34, marginRight: 16 };
-  const axis = { labelArrow: "none", tickSize: 0 };
   const logTicks = (domain, many) => {
     const wide = domain[1] / domain[0] > 8;
     if (!wide) return d3.ticks(domain[0], domain[1], many);
@@ -111,51 +95,12 @@
     });
   }
 
-  function history(id, width) {
-    const d = data.history[id];
-    const points = d.points.map(([at, commit, value, low, high, verdict], place) => ({ at, commit, value, low, high, verdict: GLYPHS[verdict], place })).filter((point) => point.value !== null);
-    const last = d.points.length - 1;
-    const edges = [0, ...d.changes.map((change) => change[0]), last + 1];
-    const levels = d.changes.length ? edges.slice(0, -1).map((from, index) => ({ from: from - 0.4, to: edges[index + 1] - 0.6, level: index ? d.changes[index - 1][2] : d.changes[0][1] })).filter((level) => level.level !== null) : [];
-    const many = Math.max(2, Math.min(6, Math.floor(width / 110)));
-    const ticks = [...new Set(d3.range(many).map((step) => Math.round((step * last) / (many - 1))))];
-    return Plot.plot({
-      ...base, width, height: 210, marginLeft: 50, marginRight: 30,
-      x: { domain: [-0.6, last + 0.6], ticks, tickFormat: (place) => d.points[place]?.[1] || d.points[place]?.[0].slice(0, 10) || "", label: null, ...axis },
-      // 1.17T and not thirteen digits, which the margin has no room for.
-      y: { label: d.figure, nice: true, ticks: 5, ...(d3.max(points, (point) => point.value) >= 1e4 ? { tickFormat: ".5~s" } : {}), ...axis },
-      marks: [
-        Plot.gridY({ strokeOpacity: 0.1, ticks: 5 }),
-        Plot.ruleX(d.changes, { x: (change) => change[0] - 0.5, stroke: "var(--INCONCLUSIVE)", strokeDasharray: "4,3" }),
-        Plot.link(levels, { x1: "from", x2: "to", y1: "level", y2: "level", stroke: "var(--link)", strokeWidth: 2 }),
-        d.anchor === null ? null : Plot.ruleY([d.anchor], { stroke: "var(--link)", strokeDasharray: "2,3" }),
-        Plot.ruleX(points.filter((point) => point.low !== null && point.high !== null), { x: "place", y1: "low", y2: "high", strokeOpacity: 0.35 }),
-        Plot.dot(points, { x: "place", y: "value", r: points.length > 80 ? 1.8 : 2.8, fill: (point) => (point.verdict === "FAIL" ? "var(--FAIL)" : "currentColor"), title: (point) => `${point.at.slice(0, 16)} ${point.commit}: ${Number.isInteger(point.value) ? point.value.toLocaleString("en") : point.value.toPrecision(4)} ${point.verdict ?? ""}` }),
-      ],
-    });
-  }
-
   const draw = {
     pairs: (id, width) => pairs(id, width),
     ratios: (id, width) => forest(data.ratios, width, true),
     ladder: (id, width) => forest(data.ladder, width, false),
-    history: (id, width) => history(id, width),
+    history: (id, width) => seriesChart(data.history[id], width),
   };
-
-  function drawn(place, width) {
-    if (place.dataset.width === String(width)) return;
-    place.dataset.width = String(width);
-    try {
-      const chart = draw[place.dataset.chart](place.dataset.id, width);
-      const svg = chart.matches("svg") ? chart : chart.querySelector("svg");
-      svg.setAttribute("role", "img");
-      svg.setAttribute("aria-label", place.nextElementSibling.textContent);
-      place.replaceChildren(chart);
-    } catch (error) {
-      place.textContent = `This chart could not be drawn: ${error.message}`;
-      console.error(error);
-    }
-  }
 
   const places = all(".plot");
   for (const place of places) {
@@ -165,35 +110,10 @@
     const more = document.getElementById(`more-${place.dataset.chart}`);
     if (more) place.closest("figure").append(more.content.cloneNode(true));
   }
-  // Drawn when they come near, and again when their width changes: hidden ones cost nothing.
-  const near = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); sized.observe(entry.target); }
-  }, { rootMargin: "600px" });
-  const sized = new ResizeObserver((entries) => {
-    for (const entry of entries) { const width = Math.floor(entry.contentRect.width); if (width > 0 && !printing) drawn(entry.target, width); }
-  });
-  let printing = false, unfolded = [];
-  for (const place of places) near.observe(place);
-  addEventListener("beforeprint", () => {
-    unfolded = all("details:not([open])");
-    for (const details of unfolded) details.open = true;
-    printing = true;
-    for (const place of places) if (!place.firstChild) drawn(place, 660);
-    for (const place of all("[data-table]")) if (!place.querySelector("table")) fill(place);
-  });
-  addEventListener("afterprint", () => {
-    printing = false;
-    for (const details of unfolded) details.open = false;
-  });
+  drawNear(places, draw, () => { for (const place of all("[data-table]")) if (!place.querySelector("table")) fill(place); });
 
   // --- the pairs as a table, when it is unfolded
 
-  function cell(row, tag, text) {
-    const made = document.createElement(tag);
-    made.textContent = text;
-    if (tag === "th") made.scope = row.parentNode?.nodeName === "THEAD" ? "col" : "row";
-    row.append(made);
-  }
   function fill(place) {
     const d = data.pairs[place.closest("figure").querySelector(".plot").dataset.id];
     const table = document.createElement("table");
@@ -217,38 +137,6 @@
 
   // --- sorting
 
-  const key = (row, column, kind) => {
-    const found = row.cells[column];
-    if (!found) return kind === "number" ? Infinity : "";
-    if (kind !== "number") return found.textContent.trim();
-    return found.dataset.key === undefined ? Infinity : Number(found.dataset.key);
-  };
-  function sortable(table) {
-    const body = table.tBodies[0];
-    const heads = [...table.tHead.rows[0].cells];
-    heads.forEach((head, column) => {
-      if (!head.dataset.sort) return;
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const down = head.getAttribute("aria-sort") === "ascending";
-        for (const other of heads) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        const groups = [];  // a row takes along what stands below it
-        for (const row of body.rows) row.classList.contains("below") ? groups.at(-1).push(row) : groups.push([row]);
-        const keyed = groups.map((group) => [key(group[0], column, head.dataset.sort), group]);
-        keyed.sort(([one], [two]) => {
-          if (one === two) return 0;
-          if (one === Infinity || two === Infinity) return one === Infinity ? 1 : -1;  // what has no figure stays last
-          const order = typeof one === "number" ? one - two : one.localeCompare(two, "en", { numeric: true });
-          return down ? -order : order;
-        });
-        body.append(...keyed.flatMap(([, group]) => group));
-      });
-    });
-  }
   all("table.tests, table.sortable").forEach(sortable);
 
   // --- filtering
