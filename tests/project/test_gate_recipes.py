@@ -288,16 +288,20 @@ def test_the_one_job_with_a_token_that_writes_runs_nothing_of_the_pull_request()
     assert "requirements" not in install
 
 
+def gate_of(test, verdict, reason=""):
+    return {
+        **{"kind": "gate", "gate": "no_graph_breaks", "claim": "no_graph_breaks", "stack": "bf16"},
+        **{"test": test, "verdict": verdict, "reason": reason, "evidence": "counted"},
+        **{"blocking": verdict == "FAIL", "figures": {}},
+    }
+
+
 def test_what_the_token_carries_is_made_of_the_records(tmp_path):
     """Not of the text in the artifact, which the pull request's code may have written."""
     folder = tmp_path / "from-the-run/diffspeed-report"
     folder.mkdir(parents=True)
     (folder / "comment.md").write_text("[click](http://evil.example)")
-    gate = {
-        **{"kind": "gate", "gate": "no_graph_breaks", "claim": "no_graph_breaks", "stack": "bf16"},
-        **{"test": "t.py::t[[x](http://evil.example)]", "verdict": "FAIL", "reason": "@everyone"},
-        **{"evidence": "counted", "blocking": True, "figures": {}},
-    }
+    gate = gate_of("t.py::t[[x](http://evil.example)]", "FAIL", "@everyone")
     write_all(folder / "records.jsonl", [gate])
     step = next(s for s in COMMENT["jobs"]["comment"]["steps"] if s.get("name") == "Make the text")
 
@@ -312,6 +316,53 @@ def test_what_the_token_carries_is_made_of_the_records(tmp_path):
     assert "](http://evil" not in text
     (folder / "records.jsonl").unlink()
     assert made().startswith(f"{MARK}\n## diffspeed: no report\n")
+
+
+MATRIX = yaml.safe_load((CI / "matrix.yml").read_text("utf-8"))["jobs"]
+
+
+def session_on(gpu, commit="0123abc"):
+    return {
+        **{"kind": "session", "session": gpu, "at": "2026-11-25T10:00:00+00:00", "machine": gpu},
+        **{"environment": {"torch": "2.14.1"}, "device": {"kind": "cuda", "name": f"NVIDIA {gpu}"}},
+        **{"commit": commit, "dirty": False},
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "said"),
+    [
+        ({"L4": "PASS", "A100": "PASS"}, 0, "green: 2 gates PASS in 2 sessions"),
+        ({"L4": "PASS", "A100": "FAIL"}, 1, "red: 1 gate FAIL"),
+        ({"L4": "PASS"}, 1, "red: 1 session of 2 "),
+        ({}, 2, "required: RECORDS"),
+    ],
+)
+def test_one_report_of_all_gpus_is_the_verdict(tmp_path, verdicts, status, said):
+    for gpu, verdict in verdicts.items():
+        # As actions/download-artifact lays out the artifacts of several jobs.
+        folder = tmp_path / f"from-the-jobs/diffspeed-{gpu}/diffspeed-report"
+        folder.mkdir(parents=True)
+        ended = {"kind": "end", "exit_status": 0}
+        write_all(folder / "records.jsonl", [session_on(gpu), gate_of("t.py::t", verdict), ended])
+    (tmp_path / "from-the-jobs").mkdir(exist_ok=True)
+    (step,) = (s for s in MATRIX["report"]["steps"] if s.get("name") == "One report of all")
+    jobs = str(step["env"]["JOBS"])
+    assert jobs == str(len(MATRIX["gate"]["strategy"]["matrix"]["gpu"]))
+    summary = tmp_path / "summary.md"
+    environment = {"JOBS": jobs, "GITHUB_STEP_SUMMARY": str(summary)}
+    done = run_with_ours(step["run"], tmp_path, environment)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    if verdicts:
+        assert summary.read_text("utf-8").startswith("## diffspeed: ")
+        assert (tmp_path / "report/comment.md").is_file()
+        assert (tmp_path / "report/report.html").is_file()
+
+
+def test_the_report_of_all_gpus_is_asked_for_whatever_they_say():
+    assert MATRIX["report"]["if"] == "always()"
+    assert MATRIX["gate"]["continue-on-error"] is True
 
 
 def run_with_ours(text, folder, environment):
