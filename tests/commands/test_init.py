@@ -44,7 +44,7 @@ def make():
     return pipeline
 
 
-make.call_defaults = {"steps": 2}
+make.call_defaults = {"steps": 2, "prompts": ["a red apple", "an owl in the snow"]}
 """
 
 
