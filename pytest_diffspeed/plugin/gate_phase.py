@@ -15,8 +15,8 @@ from ..common.workdir import safe_name
 from ..gates.gate import GateContext
 from ..gates.run import run_gates
 from ..records.verdict import Cause, GateResult, VerdictKind
+from ..reports.causes import cause_of, kinds_of
 from ..reports.exports.junit import PREFIX, properties
-from ..reports.red_screen import cause_of, kinds_of
 from ..reports.terminal import failure
 from .plan import Plan
 from .stash import OUTCOME, PICTURE_NOT_WRITTEN, PLAN, STATE_GUARD

@@ -23,7 +23,7 @@ from .fixtures import (  # noqa: F401  pytest finds the fixtures by these names
     technique,
 )
 from .public_names import NEEDS_OPTION, STACK_FIXTURE, is_ours, signatures
-from .stash import OUTCOME, PLAN, new_outcome, options_of
+from .stash import OUTCOME, PLAN, is_red, new_outcome, options_of
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -142,10 +142,12 @@ def pytest_runtest_makereport(
         outcome = found or new_outcome()
         if report.failed and report.when == "setup":
             outcome["not_run"] = claims
-        if report.failed and (report.when == "setup" or outcome["not_run"]):
-            from .before_gates import failure_before_gates
+        if report.failed and not is_red(outcome):
+            from .beside_gates import failure_beside_gates
 
-            outcome.update(failure_before_gates(report.when, call.excinfo))
+            ran = bool(gates) and report.when != "setup" and not outcome["not_run"]
+            told = failure_beside_gates(report, call.excinfo, has_gates=bool(gates), gates_ran=ran)
+            outcome.update(told)
         report.diffspeed = {  # type: ignore[attr-defined]
             "asked": len(gates) if report.when == "setup" else 0,
             "claims": claims,

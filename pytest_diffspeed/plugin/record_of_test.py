@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-LONGEST = 1000
-"""Characters of an error that a line about a test keeps."""
+from .stash import is_red
 
 
 def record_of_test(
@@ -37,11 +36,7 @@ def _failure(report: pytest.TestReport, ours: Mapping[str, Any]) -> dict[str, An
     """Why a test failed, where no gate says so."""
     if not report.failed:
         return {}
-    lines = [line for line in report.longreprtext.splitlines() if line.strip()] or ["no message"]
-    if report.when == "teardown":
-        return {"error": f"teardown failed: {lines[-1][:LONGEST]}"}
-    if report.when == "call" and not ours["not_run"]:  # its gates ran
-        red = any(one["kind"] == "gate-error" or one.get("blocking") for one in ours["records"])
-        return {} if red else {"error": f"failed beside its gates: {lines[-1][:LONGEST]}"}
+    if is_red(ours):
+        return {}
     cause = {} if ours["cause"] is None else {"cause": ours["cause"]}
     return {"error": str(ours["why_not_run"]), **cause}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ..arms.session import Session
     from ..arms.session_options import Options
@@ -50,6 +50,11 @@ def new_outcome() -> dict[str, Any]:
         "kinds": "",
         "has_traceback": False,
     }
+
+
+def is_red(outcome: Mapping[str, Any]) -> bool:
+    """Whether a gate fails the test: its verdict, or an error in the place of one."""
+    return any(one["kind"] == "gate-error" or one.get("blocking") for one in outcome["records"])
 
 
 def options_of(config: pytest.Config) -> Options:

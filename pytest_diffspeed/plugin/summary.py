@@ -24,6 +24,7 @@ from ..reports.writers import write_outputs
 from .abouts import Abouts
 from .asked_outputs import asked_outputs
 from .declared_options import runs_tests
+from .invocation import invocation_of
 from .junit_failure import fail_in_junit
 from .options import project_folder as _project
 from .public_names import is_ours
@@ -225,7 +226,7 @@ class Summary:
             record
             for session, tests in about
             for record in (
-                {"kind": "session", **session},
+                {"kind": "session", **session, "command": invocation_of(self._config)},
                 *(record for test in tests for record in self._records[test]),
                 *([] if self._end is None else [self._end]),
             )

@@ -91,16 +91,28 @@ class RecordedSession:
 
     @property
     def failed_otherwise(self) -> tuple[Mapping[str, Any], ...]:
-        """Lines of tests that failed and have no gate that says so, each once."""
+        """Lines of tests that failed where no gate says so: one for each phase that has its own
+        reason, and of a test that gives none its last.
+        """
         if self.parts:
             return tuple(line for part in self.parts for line in part.failed_otherwise)
-        blocked = self._blocked
-        failed = {
-            str(line["test"]): line
+        by_reason = {
+            (str(line["test"]), line.get("error")): line
             for line in self.tests
-            if line["outcome"] == "failed" and str(line["test"]) not in blocked
+            if line["outcome"] == "failed"
         }
-        return tuple(failed.values())
+        failed = by_reason.values()
+        reasons = {str(line["test"]) for line in failed if line.get("error")} | self._blocked
+        last = {str(line["test"]): line for line in failed if str(line["test"]) not in reasons}
+        unexplained = {id(line) for line in last.values()}
+        return tuple(line for line in failed if line.get("error") or id(line) in unexplained)
+
+    @property
+    def tests_failed_otherwise(self) -> int:
+        """How many tests have a phase that failed where no gate says so, in each session."""
+        if self.parts:
+            return sum(part.tests_failed_otherwise for part in self.parts)
+        return len({str(line["test"]) for line in self.failed_otherwise})
 
     @property
     def xfailed(self) -> frozenset[str]:

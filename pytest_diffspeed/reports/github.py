@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..records.reader import RecordedGate, RecordedSession
-from ..records.verdict import Cause, VerdictKind
+from ..records.verdict import VerdictKind
+from .causes import cause_of_test, step_of_gate
 from .guilty_lines import guilty_lines, in_checkout
 from .terminal import describe, in_order, next_step
 
@@ -80,7 +81,7 @@ def _annotation(
             test += f" ({file}:{place.get('line', 1)})"
         # From the root of the checkout already.
         place, root = source, workspace or root
-    parts = (test, describe(result), result.reason, *next_step(result.cause))
+    parts = (test, describe(result), result.reason, *step_of_gate(gate))
     text = "\n".join(part for part in parts if part)
     return _command(kind, title, text, place, root, workspace)
 
@@ -98,9 +99,9 @@ def _source(gate: RecordedGate, root: Path, workspace: Path | None) -> Mapping[s
 
 def _failed(place: Mapping[str, Any], root: Path, workspace: Path | None) -> str:
     """A test that failed before its gates: a proof, a fixture, its own body."""
-    error = place.get("error") or "see the log of this step"
-    step = next_step(Cause.from_dict(place.get("cause")))
-    text = "\n".join([str(place["test"]), str(error), *step])
+    cause = cause_of_test(place)
+    error = place.get("error") or cause.found
+    text = "\n".join([str(place["test"]), str(error), *next_step(cause)])
     return _command("error", "diffspeed test failed", text, place, root, workspace)
 
 

@@ -22,8 +22,9 @@ from ..records.devices import Places, columns
 from ..records.finished import FinishedSession
 from ..records.older import axis_of
 from ..records.reader import RecordedSession
-from ..records.verdict import Axis, Cause, GateResult, VerdictKind
+from ..records.verdict import Axis, GateResult, VerdictKind
 from .brief import brief
+from .causes import cause_of_test, step_of_gate
 from .device_matrix import GateRun, device_matrix
 from .ladder import ladder_rows
 from .loose import mapping, words
@@ -176,9 +177,12 @@ def _sections(session: RecordedSession, results: Sequence[GateResult]) -> Iterab
     )
     yield from _by_device(session)
     marks = {id(r): "⚠️ not checked" if id(r) in unchecked else _MARKS[r.verdict] for r in loud}
+    steps = {id(gate.result): step_of_gate(gate) for gate in session.latest}
     rows = [_row(r, marks[id(r)], names[id(r)]) for r in loud]
     yield _Section("gates that did not pass", _TABLE, rows, "\n")
-    yield _Section("reasons", "", [_reason(r, marks[id(r)], names[id(r)]) for r in loud])
+    yield _Section(
+        "reasons", "", [_reason(r, marks[id(r)], names[id(r)], steps[id(r)]) for r in loud]
+    )
     lost = [
         f"| {names[id(row)]} | {code(row['claim'])} | "
         f"{code(row.get('reason') or 'the body of the test did not end')} |\n"
@@ -297,8 +301,8 @@ def _names(session: RecordedSession) -> dict[int, str]:
 
 def _why(line: Mapping[str, Any]) -> str:
     """Why a test failed where no gate says so, and what to do."""
-    step = next_step(Cause.from_dict(line.get("cause")))
-    return "<br>".join(code(part) for part in (line.get("error") or "see the log", *step))
+    cause = cause_of_test(line)
+    return "<br>".join(map(code, (line.get("error") or cause.found, *next_step(cause))))
 
 
 def _row(result: GateResult, mark: str, name: str) -> str:
@@ -330,8 +334,8 @@ def _found(result: GateResult) -> str:
     )
 
 
-def _reason(result: GateResult, mark: str, name: str) -> str:
-    reason = "\n".join([result.reason, *next_step(result.cause)])
+def _reason(result: GateResult, mark: str, name: str, step: Sequence[str]) -> str:
+    reason = "\n".join([result.reason, *step])
     if axis_of(result) is Axis.IMAGES:
         reason = "\n".join(filter(None, (reason, describe(result))))
     if len(reason) > _LONGEST_REASON:

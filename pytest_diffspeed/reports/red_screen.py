@@ -23,15 +23,15 @@ from typing import Any
 
 from ..common.text import first_line, plural
 from ..records.reader import RecordedGate, RecordedSession
-from ..records.verdict import Cause, GateResult, VerdictKind
+from ..records.verdict import Cause, VerdictKind
+from .causes import cause_of, cause_of_gate, cause_of_test
 from .narrow import INDENT, WIDTH, clipped, indented, narrowed, near, wrapped
-from .terminal import describe, in_order
+from .terminal import in_order
 
 _KIND = 15
 _OWN = WIDTH - len(INDENT)
 _LEAST = 24
 """Columns in which the beginning of a clause still says something."""
-_ALL_OF_IT = "-v has all of it"
 
 
 @dataclass(frozen=True)
@@ -126,29 +126,10 @@ def _red_tests(found: Iterable[Block]) -> set[str]:
     return {block.test for block in found if block.verdict is VerdictKind.FAIL}
 
 
-def kinds_of(causes: Iterable[Cause | None]) -> str:
-    """A phrase for a line that has room for no more: ``GPU SYNC, IMAGES``."""
-    return ", ".join(dict.fromkeys(cause.kind for cause in causes if cause is not None))
-
-
-def cause_of(result: GateResult) -> Cause:
-    """The cause that a result has, or one made of its reason: gates of plug-ins, older records."""
-    if result.cause is not None:
-        return result.cause
-    found = "; ".join(part for part in (describe(result), first_line(result.reason)) if part)
-    return Cause(result.gate, found, _ALL_OF_IT)
-
-
 def _of_gate(gate: RecordedGate) -> Block:
     result = gate.result
     verdict = VerdictKind.FAIL if result.blocking else result.verdict
-    cause = cause_of(result)
-    if not gate.finished and result.cause is None:
-        kind = "STOPPED" if gate.error is None else "NOT CHECKED"
-        cause = Cause(kind, first_line(result.reason), "run it again")
-    if result.figures.get("remembered_from"):
-        step = "change the tree; --diffspeed-fresh asks for another attempt on this one"
-        cause = replace(cause, found=f"FAILed already for this tree: {cause.found}", next_step=step)
+    cause = cause_of_gate(gate)
     return Block(verdict, result.test, result.claim, cause, is_message=gate.error is not None)
 
 
@@ -157,11 +138,8 @@ def _of_test(
 ) -> Block:
     """A test that failed where no gate did: a proof, a fixture, its own body."""
     test = str(line["test"])
-    cause = Cause.from_dict(line.get("cause"))
+    cause = cause_of_test(line)
     above = test in shown_above
-    if cause is None:
-        error = str(line.get("error") or "it failed after its gates")
-        cause = Cause("TEST FAILED", first_line(error), "see its report with -v")
     if above:
         waiting = sum(str(lost["test"]) == test for lost in session.not_run)
         gates = f"; {plural(waiting, 'gate')} did not run" if waiting else ""

@@ -45,7 +45,7 @@ def tally_of(session: RecordedSession) -> Tally:
         len(expected),
         len(unchecked),
         len(session.not_run),
-        len(session.failed_otherwise),
+        session.tests_failed_otherwise,
     )
 
 

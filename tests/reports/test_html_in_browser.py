@@ -315,7 +315,9 @@ def test_nothing_that_a_name_holds_is_executed_or_breaks_the_page(opened, word):
     lines = [
         about(subject=word, commit=word, pipeline=word, environment={word: word},
               options={word: word, "prompts": [word]}, device={"kind": word, "name": word},
-              base={"rev": word, word: word}),
+              base={"rev": word, word: word},
+              command={"program": [word], "words": [word, word], "tests": [word], "folder": word,
+                       "environment": {word: word}}),
         *ratio(test, word, "FAIL", over=word),
         gate(test, word, f"no_graph_breaks {word}", "FAIL", reason=word, found=word, breaks=1,
              components={word: {"breaks": [site]}},
@@ -327,10 +329,16 @@ def test_nothing_that_a_name_holds_is_executed_or_breaks_the_page(opened, word):
          "proofs": [{"technique": word, "found": word}]},
         {"kind": "not-run", "test": test, "claim": word},
         {**ladder()[1], "stack": word, "known_slow": [word], "reason": word},
-        told(test, "failed", word, [word]),
+        {**told(test, "failed", word, [word]), "error": word,
+         "cause": {"kind": word, "found": word, "next_step": word, "place": word, "source": word}},
     ]  # fmt: skip
+    ratio_line = next(line for line in lines if line["kind"] == "gate")
+    ratio_line["figures"]["stages"] = {"baseline": {"call_s": 1.0, "components": {word: 1.0}}}
     history = series(test=word, claim=word, figure=word, stack=word)
-    page = opened(lines, [history], **PHONE)
+    before = series(test=test, claim=ratio_line["claim"], stack=word)
+    for point in before.points:
+        vars(point).update(commit=word, subject=word, verdict=word, at=word)
+    page = opened(lines, [history, before], **PHONE)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")  # unfolds and draws everything
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("window.pwned") is None

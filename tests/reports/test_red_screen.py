@@ -15,8 +15,9 @@ from pytest_diffspeed.compilation import fix_hints, recompile_hints
 from pytest_diffspeed.gates.causes import cause_of_error
 from pytest_diffspeed.records.reader import recorded_session
 from pytest_diffspeed.records.verdict import ONE_LINE, Cause, EvidenceKind, GateResult, VerdictKind
+from pytest_diffspeed.reports.causes import kinds_of
 from pytest_diffspeed.reports.narrow import WIDTH, clipped, narrowed, near, wrapped
-from pytest_diffspeed.reports.red_screen import headline, is_red, kinds_of, red_lines
+from pytest_diffspeed.reports.red_screen import headline, is_red, red_lines
 
 SYNC = Cause(
     "GPU SYNC",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from ...common.text import plural
+from ..glossary import term_of
 from . import text
 
 _ROOT = __name__.partition(".")[0]
@@ -24,8 +26,25 @@ def environment(*packages: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"name": text.name, "stack": _stack, "plural": plural}
+    made.filters |= {
+        "name": text.name,
+        "stack": _stack,
+        "plural": plural,
+        "term": term_of,
+        "slug": _slug,
+        "is_digest": _is_digest,
+    }
     return made
+
+
+def _slug(word: str) -> str:
+    """A word of the glossary, as the name of its place in the page."""
+    return re.sub(r"\W+", "-", word)
+
+
+def _is_digest(value: str) -> bool:
+    """Whether it is one of those long names that nobody reads whole."""
+    return re.fullmatch(r"[0-9a-f]{16,128}", value) is not None
 
 
 def _stack(name: str) -> Markup:

@@ -27,10 +27,10 @@ MOST_PIXELS = 64_000_000
 """Three images of 4096 × 4096; a file that claims more is not decoded."""
 MOST_BYTES_AS_IS = 96_000
 """A smaller PNG of fitting width is embedded unchanged."""
-_AROUND_BYTES = 1_000
+_AROUND_BYTES = 1_500
 """What tags and caption of a picture take, about."""
 _FORMATS = ("PNG", "JPEG", "WEBP")
-NO_CAPTION = Caption("", "", "", (), False)
+NO_CAPTION = Caption("", "", (), "", (), False)
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures of one gate, or of one test without such a gate.
+    """The pictures of one gate, or of one test without such a gate, drawn with ``stack``.
 
     ``problems`` are why named pictures are not there, ``left_out`` how many did not fit the budget.
     """
 
     title: str
     where: str
+    stack: str
     gate: GateView | None
     shown: tuple[Shown, ...]
     left_out: int
@@ -64,6 +65,7 @@ class _Wanted:
     place: int
     title: str
     where: str
+    stack: str
     gate: GateView | None
     files: list[tuple[str, Caption]]
     shown: list[Shown]
@@ -111,13 +113,13 @@ def galleries(
                 for i, f in enumerate(files)
             ]
             of_it = gate.place, gate.result.test
-            wanted.append(_Wanted(*of_it, gate.where, gate, pairs, [], []))
+            wanted.append(_Wanted(*of_it, gate.where, gate.result.stack, gate, pairs, [], []))
     for row in rows:
         of_row = row.place, row.test
         files = [file for file in images_of_test.get(of_row, ()) if (row.place, file) not in named]
         if files and not any((one.place, one.title) == of_row for one in wanted):
             unjudged = [(f, NO_CAPTION) for f in files]
-            wanted.append(_Wanted(*of_row, row.on, None, unjudged, [], []))
+            wanted.append(_Wanted(*of_row, row.on, row.stack, None, unjudged, [], []))
     deepest = max((len(one.files) for one in wanted), default=0)
     unreadable = 0
     for rank in range(deepest):
@@ -141,7 +143,15 @@ def galleries(
                 one.left_out += 1
                 unreadable += 1
     found = tuple(
-        Gallery(one.title, one.where, one.gate, tuple(one.shown), one.left_out, tuple(one.problems))
+        Gallery(
+            one.title,
+            one.where,
+            one.stack,
+            one.gate,
+            tuple(one.shown),
+            one.left_out,
+            tuple(one.problems),
+        )
         for one in wanted
         if one.shown or one.problems
     )

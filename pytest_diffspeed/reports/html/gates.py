@@ -10,6 +10,7 @@ from typing import Any
 from ...records.reader import RecordedGate
 from ...records.verdict import GateResult
 from ..brief import brief
+from ..causes import step_of_gate
 from ..loose import count, mapping, number, word, words
 from ..units import bytes_of, interval, percent, ratio, ratio_with_interval, seconds
 from .axes import AXES, MEMORY, RATIO, TIME, Axis, axis_of, severity
@@ -18,14 +19,16 @@ from .gpu_cost import CostView, cost_view
 from .pairs import PairPlot, pair_plot
 from .similarity import Metric, metrics
 from .sites import Sites, sites_of
+from .stages import Stages, stages
 
 
 @dataclass(frozen=True)
 class GateView:
-    """``found`` is its finding in a line, ``brief`` in a table's cell, ``key`` what that sorts by.
+    """``found`` is its finding in a line, ``brief`` in a table's cell, ``key`` what that sorts by;
+    ``step`` says what to do next, where it did not pass.
 
     ``is_unchecked``: it was tried and could not be checked, for which INCONCLUSIVE stands here.
-    ``facts`` are labels with values, ``stages`` rows of (stage, baseline, candidate).  ``where``
+    ``facts`` are labels with values.  ``where``
     names device and shard where the test alone does not tell it from others, and ``place`` is that
     of its session among all.
     """
@@ -40,11 +43,12 @@ class GateView:
     brief: str
     key: float | None
     reason: str
+    step: str
     facts: tuple[tuple[str, str], ...]
     sites: tuple[Sites, ...]
     metrics: tuple[Metric, ...]
     plot: PairPlot | None
-    stages: tuple[tuple[str, str, str], ...]
+    stages: Stages | None
     differences: tuple[DifferenceView, ...]
     cost: CostView | None
     against_base: bool
@@ -76,11 +80,12 @@ def gate_view(gate: RecordedGate, number_of_it: int, where: str = "", place: int
         brief=cell,
         key=key,
         reason=_reason(result, sites, cost),
+        step="".join(step_of_gate(gate)),
         facts=tuple((label, text) for label, text in _facts(axis, figures) if text),
         sites=sites,
         metrics=metrics(figures),
         plot=pair_plot(gate),
-        stages=_stages(mapping(figures.get("stages"))),
+        stages=stages(figures, (word(figures.get("over")) or "baseline", result.stack)),
         differences=differences(figures),
         cost=cost,
         against_base=is_against_base(result),
@@ -151,6 +156,7 @@ def _facts(axis: Axis, figures: Mapping[str, Any]) -> list[tuple[str, str]]:
             (f"a {unit} of this stack", sec("candidate_s")),
             ("its first call", sec("candidate_first_call_s")),
             ("error rate", _error_rate(figures)),
+            ("e-values", _e_values(figures)),
             ("attempt", _attempt(figures)),
             ("peak memory", _peaks(mapping(figures.get("memory")))),
         ]
@@ -217,6 +223,12 @@ def _error_rate(figures: Mapping[str, Any]) -> str:
     return f"at most {alpha:.3g}, for {'such' if is_sample else 'these'} process instances"
 
 
+def _e_values(figures: Mapping[str, Any]) -> str:
+    found = [number(figures.get(f"evidence_for_{verdict}")) for verdict in ("pass", "fail")]
+    pairs = zip(found, ("PASS", "FAIL"), strict=True)
+    return ", ".join(f"{value:.3g} for {verdict}" for value, verdict in pairs if value is not None)
+
+
 def _attempt(figures: Mapping[str, Any]) -> str:
     attempt = count(figures.get("attempt"))
     return "" if attempt is None or attempt < 2 else f"{attempt} for this tree"
@@ -234,29 +246,6 @@ def _times(share: float | None) -> str:
 
 
 _FLOORS = {"floor_again": "baseline drawn again", "floor_kernels": "baseline, other kernels"}
-
-_STAGES = (
-    ("text_encoder_s", "text encoders"),
-    ("first_step_s", "first step"),
-    ("steady_step_s", "a steady step"),
-    ("denoiser_s", "denoiser, all steps"),
-    ("vae_decode_s", "VAE decode"),
-    ("rest_s", "rest"),
-    ("call_s", "whole call"),
-)
-
-
-def _stages(stages: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
-    arms = [mapping(stages.get(arm)) for arm in ("baseline", "candidate")]
-    rows = [(label, *(seconds(number(arm.get(name))) for arm in arms)) for name, label in _STAGES]
-    components = [mapping(arm.get("components")) for arm in arms]
-    shown = {"vae.decode"} if any(arm.get("vae_decode_s") for arm in arms) else set()
-    rows += [
-        (name, *(seconds(number(of_arm.get(name))) for of_arm in components))
-        for name in dict.fromkeys(name for of_arm in components for name in of_arm)
-        if name not in shown
-    ]
-    return tuple((label, first, second) for label, first, second in rows if first or second)
 
 
 def _notes(figures: Mapping[str, Any]) -> list[str]:

@@ -10,19 +10,37 @@ from typing import Any
 from ...common.text import plural
 from ...records.devices import Places
 from ...records.reader import RecordedSession
-from ...records.verdict import Cause
+from ..causes import cause_of_test
 from ..loose import count, number, word
-from ..terminal import next_step
 from ..units import seconds
 from .axes import AXES, FAILED, Axis, severity, worst
 from .gates import GateView
 
 _XFAILED = "it fails as it was expected to (xfail)"
+_BODY = "the body of the test did not end"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a test failed where no gate says so: ``message`` is the record's own sentence, ``place``
+    and ``source`` the line of code where there is one, ``step`` what to do next.
+    """
+
+    kind: str
+    message: str
+    place: str
+    source: str
+    step: str
 
 
 @dataclass(frozen=True)
 class TestRow:
-    """``cells`` holds the gates of each axis in use, in the order of reliability."""
+    """``cells`` holds the gates of each axis in use, in the order of reliability.
+
+    ``failures`` are why it failed where no gate says so, one for each phase; ``note`` is what else
+    is to be known of its end, and ``why_not_run`` why the gates ``not_run`` were not asked, where
+    that is not a failure above.
+    """
 
     test: str
     where: str
@@ -31,8 +49,9 @@ class TestRow:
     took: str
     cells: tuple[tuple[GateView, ...], ...]
     not_run: tuple[str, ...]
-    error: str
-    """Why the test failed, where no gate says so."""
+    failures: tuple[Failure, ...] = ()
+    note: str = ""
+    why_not_run: str = ""
     on: str = ""
     """Device and shard, where the test alone does not tell it from others."""
     place: int = 0
@@ -127,7 +146,7 @@ def overview(session: RecordedSession, gates: Sequence[GateView]) -> Overview:
         not_run=len(session.not_run),
         unchecked=sum(gate.is_unchecked for gate in gates)
         - sum(gate.is_unchecked for gate in xfailed),
-        failed_otherwise=len(session.failed_otherwise),
+        failed_otherwise=session.tests_failed_otherwise,
         xfailed=Counter(gate.verdict for gate in xfailed),
         without_gates=sum(without for _, without in parts),
         unfinished=sum(not gate.finished for gate in gates),
@@ -145,9 +164,12 @@ def _of_session(
     of_test: dict[str, list[GateView]] = {}
     for gate in gates:
         of_test.setdefault(gate.result.test, []).append(gate)
-    not_run: dict[str, list[str]] = {}
+    not_run: dict[str, list[Mapping[str, Any]]] = {}
     for line in session.not_run:
-        not_run.setdefault(str(line["test"]), []).append(str(line["claim"]))
+        not_run.setdefault(str(line["test"]), []).append(line)
+    failures: dict[str, list[Failure]] = {}
+    for line in session.failed_otherwise:
+        failures.setdefault(str(line["test"]), []).append(_failure(line))
     lines: dict[str, Mapping[str, Any]] = {}
     for line in session.tests:  # a test has one for each phase that failed, too
         before = lines.get(str(line["test"]))
@@ -155,12 +177,19 @@ def _of_session(
             lines[str(line["test"])] = line
     xfailed = session.xfailed
     rows = [
-        _row(test, lines.get(test, {}), of_test.get(test, []), not_run.get(test, []), axes)
+        _row(
+            test,
+            lines.get(test, {}),
+            of_test.get(test, []),
+            not_run.get(test, []),
+            failures.get(test, []),
+            axes,
+        )
         for test in dict.fromkeys([*lines, *of_test, *not_run])
         if test in of_test or test in not_run or lines[test]["outcome"] == "failed"
     ]
     rows = [replace(row, on=places.of(session, row.test), place=place) for row in rows]
-    rows = [replace(row, error=_XFAILED) if row.test in xfailed else row for row in rows]
+    rows = [replace(row, note=_XFAILED) if row.test in xfailed else row for row in rows]
     return rows, len(lines) - sum(row.test in lines for row in rows)
 
 
@@ -172,7 +201,8 @@ def _row(
     test: str,
     test_line: Mapping[str, Any],
     gates: Sequence[GateView],
-    not_run: Sequence[str],
+    not_run: Sequence[Mapping[str, Any]],
+    failures: Sequence[Failure],
     axes: Sequence[Axis],
 ) -> TestRow:
     verdict = worst([gate.result.verdict for gate in gates])
@@ -190,14 +220,28 @@ def _row(
             tuple(sorted((g for g in gates if g.axis is axis), key=lambda gate: gate.order))
             for axis in axes
         ),
-        not_run=tuple(not_run),
-        error="; ".join(_why(test_line)),
+        not_run=tuple(str(lost["claim"]) for lost in not_run),
+        failures=tuple(failures),
+        why_not_run="; ".join(
+            dict.fromkeys(
+                reason
+                for lost in not_run
+                if (reason := word(lost.get("reason")) or _BODY)
+                and not any(reason == one.message for one in failures)
+            )
+        ),
     )
 
 
-def _why(line: Mapping[str, Any]) -> list[str]:
-    error = word(line.get("error"))
-    return [] if error is None else [error, *next_step(Cause.from_dict(line.get("cause")))]
+def _failure(line: Mapping[str, Any]) -> Failure:
+    cause = cause_of_test(line)
+    return Failure(
+        kind=cause.kind,
+        message=word(line.get("error")) or cause.found,
+        place=cause.place or "",
+        source=cause.source or "",
+        step=cause.next_step,
+    )
 
 
 def _order(row: TestRow) -> tuple[int, int, str]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ...records.devices import Places
 from ...records.reader import RecordedSession
 from ...records.series import Series
+from ..glossary import TERMS
 from ..loose import words
 from .about import about, rerun_command
 from .assets import assets
@@ -22,6 +23,7 @@ from .gates import GateView, gate_view
 from .history import history
 from .ladder import ladder, ladder_of_all, ratio_chart
 from .overview import overview
+from .trend import trend
 
 LIMIT_BYTES = 4_900_000
 """Of the whole file."""
@@ -96,11 +98,13 @@ def render(session: RecordedSession, rootdir: Path, series: Sequence[Series] = (
             against_base=[gate for gate in gates if gate.against_base][:MOST_AGAINST_BASE],
             ladder=climbed,
             history=told,
+            trend=trend(gates, series),
             galleries=shown,
             pictures_left_out=left_out_sentence(left_out),
             assets=assets(),
             data=Markup(as_json(data)),
             verdicts=VERDICTS,
+            terms=TERMS,
         )
 
     images = {

@@ -10,6 +10,8 @@ from ..loose import count, mapping, mappings, number, sequence, word
 from ..metric_names import metric_name, short_metric_name
 
 _CAPTIONED = ("psnr", "ssim", "flicker", "snr", "spectral_distance", "other_image_ratio")
+_DISTANCES = ("flicker", "spectral_distance", "other_image_ratio")
+_DECIBELS = ("psnr", "snr")
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,25 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class CaptionFigure:
+    """A metric of one picture: ``text`` is what was found, ``asked`` what the worst of all must
+    keep, as ``at least 19 asked``.
+    """
+
+    name: str
+    text: str
+    asked: str
+    is_missed: bool
+
+
+@dataclass(frozen=True)
 class Caption:
     """Of one picture."""
 
     prompt: str
     seed: str
-    figures: str
+    figures: tuple[CaptionFigure, ...]
+    note: str
     missed: tuple[str, ...]
     is_wide: bool
     """Strips of frames and spectrograms are not readable beside each other."""
@@ -72,13 +87,11 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
         if index is None or not 0 <= index < len(cases):
             continue
         parts = [
-            f"{short_metric_name(name, figures)} {value:.3g}"
+            _caption_figure(name, value, figures)
             for name in _CAPTIONED
             if (value := _at(by_image.get(name), index)) is not None
         ]
         frame = count(worst_frames[index]) if index < len(worst_frames) else None
-        if frame is not None:
-            parts.append(f"worst frame {frame + 1}")
         seed = count(cases[index].get("seed"))
         problems = [
             word(one.get("problem")) or ""
@@ -89,12 +102,25 @@ def captions(figures: Mapping[str, Any]) -> tuple[Caption, ...]:
             Caption(
                 prompt=word(cases[index].get("prompt")) or "",
                 seed="" if seed is None else str(seed),
-                figures=", ".join(parts),
+                figures=tuple(parts),
+                note="" if frame is None else f"worst frame {frame + 1}",
                 missed=tuple(filter(None, problems)),
                 is_wide=word(figures.get("output")) in ("video", "audio"),
             )
         )
     return tuple(found)
+
+
+def _caption_figure(metric: str, value: float, figures: Mapping[str, Any]) -> CaptionFigure:
+    bound = number(mapping(figures.get("limits")).get(f"{metric}_worst"))
+    is_distance = metric in _DISTANCES
+    missed = bound is not None and (value > bound if is_distance else value < bound)
+    return CaptionFigure(
+        name=short_metric_name(metric, figures),
+        text=f"{value:.4g}{' dB' if metric in _DECIBELS else ''}",
+        asked="" if bound is None else f"at {'most' if is_distance else 'least'} {bound:.4g} asked",
+        is_missed=missed,
+    )
 
 
 def _at(values: Any, index: int) -> float | None:

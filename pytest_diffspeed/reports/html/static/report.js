@@ -7,7 +7,7 @@
   // --- charts
 
   const times = (value) => `${value.toPrecision(value < 0.1 ? 2 : 3)}×`;
-  const tick = (value) => `${Number(value.toPrecision(3))}×`;
+  const tick = (value) => `${Number(value.toPrecision(4))}×`;
   const finite = (values) => values.filter((value) => value !== null && Number.isFinite(value) && value > 0);
   const share = (values, room) => {
     const low = Math.log(Math.min(...values)), high = Math.log(Math.max(...values));
@@ -168,6 +168,48 @@
     words.addEventListener("input", filter);
     all(".controls").forEach((controls) => { controls.hidden = false; });
     filter();
+  }
+
+  // --- words that are explained: what they mean stands once, among the words of the report
+
+  const tip = document.getElementById("tip");
+  let of = null;
+  function tell(term) {
+    const says = document.getElementById(term.getAttribute("aria-describedby"));
+    if (!says) return;
+    of = term;
+    tip.textContent = says.textContent;
+    tip.hidden = false;
+    const wide = innerWidth > 700;
+    tip.classList.toggle("placed", wide);
+    const at = term.getBoundingClientRect();
+    tip.style.left = wide ? `${Math.max(8, Math.min(at.left, innerWidth - tip.offsetWidth - 16))}px` : "";
+    const below = at.bottom + 4 + tip.offsetHeight < innerHeight;
+    tip.style.top = wide ? `${below ? at.bottom + 4 : at.top - 4 - tip.offsetHeight}px` : "";
+  }
+  const hush = () => { tip.hidden = true; of = null; };
+  for (const term of all(".term")) {
+    term.addEventListener("mouseenter", () => tell(term));
+    term.addEventListener("focus", () => tell(term));
+    term.addEventListener("blur", hush);
+    // The tip itself may be pointed at (WCAG 2.2, 1.4.13).
+    term.addEventListener("mouseleave", (event) => { if (event.relatedTarget !== tip && document.activeElement !== term) hush(); });
+    term.addEventListener("click", (event) => { event.preventDefault(); tell(term); });
+  }
+  tip.addEventListener("mouseleave", () => { if (document.activeElement !== of) hush(); });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
+  addEventListener("scroll", () => { if (!tip.hidden && document.activeElement !== of) hush(); }, { passive: true });
+
+  // --- digests
+
+  if (navigator.clipboard) {
+    for (const button of all("[data-copy]")) {
+      button.hidden = false;
+      button.setAttribute("aria-live", "polite");
+      button.addEventListener("click", () => {
+        navigator.clipboard.writeText(button.dataset.copy).then(() => { button.textContent = "copied"; }, () => { button.textContent = "select it by hand"; });
+      });
+    }
   }
 
   // --- links into what is folded

@@ -1,7 +1,8 @@
-"""Why a test failed before its gates: a proof, a fixture that raised, a body's own assertion."""
+"""Why a test failed where no gate did: a proof, a fixture that raised, a body's own assertion."""
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,22 +12,45 @@ from ..common.paths import short_path
 from ..common.text import first_line
 from ..gates.causes import cause_of_error
 from ..records.verdict import Cause
-from .record_of_test import LONGEST
+
+LONGEST = 1000
+"""Characters of an error that a line about a test keeps."""
 
 
-def failure_before_gates(
-    when: str | None, raised: pytest.ExceptionInfo[BaseException] | None
+_PHASES = MappingProxyType(
+    {
+        "setup": ("set-up failed", "SETUP"),
+        "call": ("the body failed", "TEST BODY"),
+        "teardown": ("teardown failed", "TEARDOWN"),
+    }
+)
+_AFTER_GATES = ("it failed beside its gates", "TEST FAILED")
+
+
+def failure_beside_gates(
+    report: pytest.TestReport,
+    raised: pytest.ExceptionInfo[BaseException] | None,
+    *,
+    has_gates: bool,
+    gates_ran: bool,
 ) -> dict[str, Any]:
     """What an outcome says of it: a sentence for records, and what is read in ten seconds.
 
     Whoever reads a report must see it there, as they would a gate's.  Our own messages are whole;
     of an exception of the user's pytest shows the traceback, and keeps doing so.
     """
-    in_setup = when == "setup"
-    where = "set-up failed" if in_setup else "the body failed"
-    kind = "SETUP" if in_setup else "TEST BODY"
-    if raised is None:
-        return {"why_not_run": where}
+    in_setup = report.when == "setup"
+    is_after = gates_ran and report.when == "call"
+    where, kind = _AFTER_GATES if is_after else _PHASES[str(report.when)]
+    step = "see its traceback"
+    if report.when == "teardown":
+        step += "; what its gates found stands" if has_gates else ""
+    elif has_gates and not gates_ran:
+        step += "; its gates run once it ends"
+    if raised is None:  # no exception: a strict xfail that passed, or a plug-in's own verdict
+        text = first_line(report.longreprtext)[:LONGEST]
+        cause = Cause(kind, text, "see its report: nothing was raised")
+        return {"why_not_run": f"{where}: {text}", "cause": cause.as_dict()}
     ours = _own_error(raised.value)
     if in_setup and ours is not None:
         cause = cause_of_error(ours)
@@ -44,7 +68,7 @@ def failure_before_gates(
     cause = Cause(
         kind,
         text,
-        "see its traceback; its gates run once it ends",
+        step,
         None if is_sentence else place,
         None if is_sentence else str(last.statement).strip() or None,
     )
