@@ -20,6 +20,8 @@ from ..common.progress import Progress
 from ..common.quiet import third_party
 from ..compilation.cache_folder import CompileCache, conditions
 from ..evidence.key import installed_version
+from .compile_pools import bound_compile_pool
+from .gateways import Gateways
 from .options import project_folder as _project
 from .pytest_sections import NAME as SECTIONS
 from .pytest_sections import OthersSections, PytestSections
@@ -35,6 +37,7 @@ def activate(config: pytest.Config, options: Options) -> None:
     Raises:
         pytest.UsageError: the device is not there.
     """
+    bound_compile_pool(config)
     try:
         with third_party():
             worker = getattr(config, "workerinput", {}).get("workerid")
@@ -62,6 +65,7 @@ def activate(config: pytest.Config, options: Options) -> None:
     config.stash[STATE_GUARD] = guard
     config.pluginmanager.register(guard, "diffspeed-state-guard")
     config.pluginmanager.register(summary, SUMMARY)
+    config.pluginmanager.register(Gateways(config), "diffspeed-gateways")
     sections = PytestSections(summary, config)
     config.pluginmanager.register(sections, SECTIONS)
     config.pluginmanager.register(OthersSections(sections), f"{SECTIONS}-of-others")

@@ -140,6 +140,11 @@ def pytest_runtest_makereport(
         claims = sorted({gate.claim for gate in gates})
         found = item.stash.get(OUTCOME, None) if report.when == "call" else None
         outcome = found or new_outcome()
+        pictures = {}
+        if found is not None:
+            from .gateways import pictures_to_carry
+
+            pictures = pictures_to_carry(item.config, found)
         if report.failed and report.when == "setup":
             outcome["not_run"] = claims
         if report.failed and not is_red(outcome):
@@ -152,5 +157,6 @@ def pytest_runtest_makereport(
             "asked": len(gates) if report.when == "setup" else 0,
             "claims": claims,
             **outcome,
+            "pictures": pictures,
         }
     return report

@@ -70,6 +70,11 @@ def project_folder(config: pytest.Config) -> Path:
     return started if by_package or not started.is_relative_to(config.rootpath) else config.rootpath
 
 
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is a worker of pytest-xdist: its controller writes what was asked for."""
+    return hasattr(config, "workerinput")
+
+
 def _checked(config: pytest.Config, name: str, default: str, check: Callable[[str], T]) -> T:
     """The checked value of an option, or of its default where nobody gave it."""
     text, where = _given(config, name)
@@ -161,7 +166,8 @@ def _one_of(words: Sequence[str], text: str) -> str:
 
 def _store(config: pytest.Config, text: str) -> StoreUrl | None:
     url = parse_store(text)
-    check_store(url, project_folder(config))
+    if not is_worker(config):
+        check_store(url, project_folder(config))
     return url
 
 
@@ -214,6 +220,8 @@ def _path(config: pytest.Config, name: str) -> Path | None:
     text = config.getoption(f"--diffspeed-{name}")
     if text is None:
         return None
+    if is_worker(config):  # its controller writes, where such a folder need not be
+        return Path(str(text)).absolute()
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     appended = name == "markdown" and summary is not None and text == summary
     try:

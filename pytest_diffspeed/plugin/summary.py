@@ -23,9 +23,12 @@ from ..records.verdict import Cause, GateResult
 from ..reports.writers import write_outputs
 from .abouts import Abouts
 from .asked_outputs import asked_outputs
+from .compile_pools import sentence as compile_pools
 from .declared_options import runs_tests
+from .gateways import keep_pictures
 from .invocation import invocation_of
 from .junit_failure import fail_in_junit
+from .options import is_worker
 from .options import project_folder as _project
 from .public_names import is_ours
 from .record_of_test import record_of_test
@@ -94,6 +97,9 @@ class Summary:
                 f"diffspeed: git does not tell the commit ({unreadable}), so records name none and "
                 "verdicts are kept by source files"
             )
+        pools = compile_pools(self._config)
+        if pools is not None:
+            lines.append(f"diffspeed: {pools}")
         if self._cache is not None:
             cache, found = self._cache
             lines.append(f"diffspeed: compile cache {cache.folder}: {found}")
@@ -134,6 +140,8 @@ class Summary:
         else:
             self._waiting.pop(report.nodeid, None)
         self._collected = True  # xdist's controller collects nothing itself
+        if not is_worker(self._config):
+            keep_pictures(_project(self._config), ours["pictures"])
         self.take(report.nodeid, ours)
         if report.when == "call" or report.outcome != "passed":
             told = record_of_test(report, ours, self._setup_s.get(report.nodeid))
@@ -196,7 +204,7 @@ class Summary:
         asked = asked_outputs(self._options)
         if not self._records:
             asked.pop("store", None)  # nothing to keep: no folder of ours appears
-        if asked and not hasattr(self._config, "workerinput"):
+        if asked and not is_worker(self._config):
             finished = FinishedSession(
                 self._all_records(), _project(self._config), say=self._say_now
             )

@@ -1,5 +1,6 @@
 """Under pytest-xdist: one GPU a worker, one summary, one file of each kind, and crashes told."""
 
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ import pytest
 
 from pytest_diffspeed.accelerators.registry import device_of_worker, numbered_devices
 from pytest_diffspeed.common.errors import MeasurementError
+from pytest_diffspeed.plugin.compile_pools import threads_of_worker
 from pytest_diffspeed.records.reader import read_journal
 from tests.clocks import ONE_SECOND_A_CALL
 
@@ -49,8 +51,8 @@ COUNTED = """
 
     @pytest.mark.diffspeed("channels_last")
     @pytest.mark.no_graph_breaks()
-    @pytest.mark.no_gpu_syncs()
-    def test_counted(optimized_pipeline): ...
+    @pytest.mark.min_speedup(0.5)
+    def test_far(optimized_pipeline): ...
 """
 
 
@@ -158,3 +160,57 @@ def test_a_worker_that_crashes_costs_the_others_nothing(pytester, private_temp, 
         properties["test_passes[channels_last]"]["diffspeed.min_speedup[over fp32 per call].ratio"]
         == "1.0"
     )
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "threads"), [(2, 8, 4), (3, 8, 2), (8, 8, 1), (9, 8, 1), (1, 2, 2)]
+)
+def test_workers_share_the_cores_they_compile_with(workers, cores, threads):
+    assert threads_of_worker(workers, cores) == threads
+
+
+FAR = """
+    import os
+
+    import pytest
+
+    @pytest.mark.diffspeed("fused_qkv", "bf16")
+    @pytest.mark.min_speedup(0.5)
+    def test_far(optimized_pipeline, diffspeed):
+        assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "{threads}"
+"""
+
+
+@pytest.mark.slow
+def test_a_gateway_in_another_folder_loses_nothing(pytester, tmp_path, monkeypatch):
+    """As on another machine: a tree of its own, in which the controller finds no file."""
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pytester.makeconftest(ONE_SECOND_A_CALL)
+    pytester.makeini("[pytest]")  # the root of both, so that tests have one name
+    pytester.makepyfile(test_far=FAR.format(threads=max(1, cores // 2)))
+    (pytester.path / "out").mkdir()  # which the other folder has not
+    (tmp_path / "far").mkdir()
+    words = [
+        *("--tx=popen", f"--tx=popen//chdir={tmp_path / 'far'}", f"--rsyncdir={pytester.path}"),
+        *("--dist=load", "--max-worker-restart=0", str(pytester.path / "test_far.py")),
+        *("--diffspeed", "--diffspeed-device=cpu", "--diffspeed-steps=1"),
+        *("--diffspeed-pipeline=random:sdxl-tiny", "--diffspeed-store=none"),
+        *("--diffspeed-json=out/r.jsonl", "--diffspeed-html=out/r.html"),
+    ]
+    result = pytester.runpytest_subprocess(*words)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["diffspeed: 2 workers share * cores, so each compiles with *"])
+    told = read_journal(pytester.path / "out" / "r.jsonl")
+    assert sorted(gate.result.stack for gate in told.gates) == ["bf16", "fused_qkv"]
+    assert told.end["exit_status"] == 0
+    # Both ran: one here, one there; the pictures of both are here, and in the report.
+    assert len(list((tmp_path / "far").rglob("records/*.jsonl"))) == 1
+    pictures = [image for test in told.tests for image in test["images"]]
+    assert len(pictures) >= 2 and all((pytester.path / image).is_file() for image in pictures)
+    html = (pytester.path / "out" / "r.html").read_text(encoding="utf-8")
+    assert html.count("<img ") >= 2 and "Not shown" not in html
+    # Counts would be saved there, and lost.
+    refused = pytester.runpytest_subprocess(*words, "--diffspeed-save-counts")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines(["*its counts would stay there*"])
