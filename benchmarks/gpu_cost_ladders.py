@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pytest_diffspeed import count_gpu_cost
 from pytest_diffspeed.arms.gpu_cost.result import GpuCost
+from pytest_diffspeed.common.errors import DiffspeedError
 from pytest_diffspeed.common.workdir import safe_name
 from pytest_diffspeed.gpucost import (
     GpuCostError,
@@ -36,17 +37,22 @@ COMMAND = "make benchmark-gpu-cost-ladders"
 
 
 def counted(ladder, row, *, count):
-    """The cost of a row, kept or counted now; ``None`` where it is not and shall not be counted."""
+    """The cost of a row, kept or counted now; why there is none, as text, where it is refused or
+    shall not be counted.
+    """
     name = safe_name(" ".join((ladder["pipeline"], row["stack"], ladder["gpu"])))
     file = KEPT / f"{name}.json"
     if file.is_file():
         return GpuCost.from_json(json.loads(file.read_text("utf-8")))
     if not count:
-        return None
+        return f"not counted: `{COMMAND}`"
     print(f"counting {ladder['pipeline']} with {row['stack']} …", file=sys.stderr, flush=True)
     os.environ.update(ladder["environment"])
     try:
         cost = count_gpu_cost(ladder["pipeline"], gpu=ladder["gpu"], stack=row["stack"])
+    except DiffspeedError as error:
+        print(error, file=sys.stderr, flush=True)
+        return f"refused: {error}"
     finally:
         for name in ladder["environment"]:
             del os.environ[name]
@@ -70,8 +76,9 @@ def pair_row(ladder, first, second, costs):
         f"{base['seconds']:g} → {head['seconds']:g} s",
         f"{published:.3f}",
     ]
-    if costs[first] is None or costs[second] is None:
-        return [*names, "not counted", "", "", f"`{COMMAND}`"], None
+    why = [costs[at] for at in (first, second) if isinstance(costs[at], str)]
+    if why:
+        return [*names, "–", "", "", why[0]], None
     gpu = named_gpu(ladder["gpu"])
     both = [call(costs[at], ladder["steps"]) for at in (first, second)]
     seconds = [modelled_time(one, gpu).seconds for one in both]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ..accelerators.registry import counting_words
 from ..common.errors import DiffspeedError
@@ -23,7 +24,34 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0; 2 where what was asked could not be done; 1 is a command's own."""
+    """The exit status: 0; 2 where what was asked could not be done; 1 is a command's own.
+
+    130 where it was interrupted, and 141, without a word, where who reads what is printed has seen
+    enough (``| head``).
+    """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # a reader that is gone is met here, not as Python ends
+    except BrokenPipeError:
+        # Another pipe's error, such as one to a process of ours, is not to be hushed up.
+        if not any([_is_unread(stream) for stream in (sys.stdout, sys.stderr)]):
+            raise
+        return UNREAD
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether nobody reads it any more; then nothing is written to it from now on."""
+    asked = select.poll()
+    asked.register(stream.fileno(), 0)  # errors are told unasked
+    if not asked.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return True
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     here = os.getcwd()
     if argv is None and not {"", here} & set(sys.path):
@@ -48,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 INTERRUPTED = 130
-"""As shells have it: 128, and the number of SIGINT."""
+UNREAD = 141
+"""As shells have them: 128, and the number of SIGINT or SIGPIPE.  Not 0: a command that was cut off
+has not said that all is well."""
 
 
 def _parser() -> argparse.ArgumentParser:

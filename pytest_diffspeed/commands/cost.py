@@ -106,13 +106,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """What makes no sense is said before minutes are spent."""
+    """What makes no sense is said before minutes are spent, and before torch is imported."""
     from ..gpucost import GpuCostError, named_gpu
     from ..gpucost.time_model import MIXED
+    from ..pipelines.sources import parse_source
     from ..techniques.stacks import parse_stack
     from ..techniques.technique import Family
 
     stacks = [text for text in (arguments.stack, arguments.against) if text is not None]
+    parse_source(arguments.source)
     parsed = [parse_stack(text) for text in stacks]
     try:
         named_gpu(arguments.gpu)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,13 +34,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         run: Callable[[argparse.Namespace, HistoryPlace], None] = arguments.run
         run(arguments, HistoryPlace(arguments))
-        sys.stdout.flush()
     except DiffspeedError as error:
         print(f"diffspeed: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `| head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return 0
 
 

@@ -54,15 +54,47 @@ def as_recorded(
             f"{name}_left_out": max(0, len(changes) - MOST_CHANGES)
             for name, changes in _sides(found).items()
         },
+        "breaks": list(found.new_breaks[:MOST_CHANGES]),
+        "lines": lines_of_failed(found)[:MOST_CHANGES],
         **({} if whole is None else {"whole": whole}),
     }
 
 
 def _sides(found: CostComparison) -> dict[str, Sequence[KernelChange]]:
-    """Kernels that the head has and the base has not, the other way around, and those of both
-    around which libraries launch more (modelled).
+    """Kernels that the head has and the base has not, the other way around, those of both that ask
+    for more, and those of both around which libraries launch more (modelled).
     """
-    return {"new": found.more, "gone": found.less, "hidden": found.more_hidden}
+    return {
+        "new": found.more,
+        "gone": found.less,
+        "heavier": found.heavier,
+        "hidden": found.more_hidden,
+    }
+
+
+_OF_KIND = {"casts": "cast", "layout": "layout", "opaque": "opaque", "h2d": "h2d", "d2h": "d2h"}
+"""Figures of one kind of kernel."""
+
+
+def lines_of_failed(found: CostComparison) -> list[str]:
+    """The lines that the failed figures come from, as "file:line": of the first of them first.
+
+    But lines of graph breaks come before all others, since other figures move with them.
+    """
+    lines: list[str] = []
+    failed = [one.name for one in found.failed]
+    if "breaks" in failed:
+        lines += [told.rpartition(" at ")[2] for told in found.new_breaks if " at " in told]
+    for name in failed:
+        more = (*found.more, *found.heavier)
+        if name == "hidden":
+            more = found.more_hidden
+        elif name in _OF_KIND:
+            more = tuple(one for one in found.more if one.kind == _OF_KIND[name])
+        elif name.startswith("flops"):
+            more = (*found.heavier, *found.more)
+        lines += [line for one in more for line in one.lines]
+    return list(dict.fromkeys(lines))
 
 
 def counted_under(cost: GpuCost) -> dict[str, str]:
@@ -204,7 +236,7 @@ def _fits(found: CostComparison) -> bool:
 
 
 def _whole(units: Mapping[str, CostComparison]) -> Iterator[str]:
-    yield "new, gone or hidden, number, kind, name, shape, bytes, lines; between them a tab"
+    yield "new, gone, heavier, hidden: number, kind, name, shape, bytes, lines; between them a tab"
     for name, found in units.items():
         yield f"{name}:"
         for side, changes in _sides(found).items():

@@ -14,17 +14,20 @@ reached the dispatcher: kernels, bytes that must move, FLOPs by type, breaks.  `
 attention a GPU would choose, and what libraries launch around an op (``hidden``).  Of seconds there
 are :func:`fastest_possible`, which nothing can undercut, and modelled ones (:mod:`.time_model`),
 which are for looking at: no verdict is made of them.
+
+What counts imports torch when it is first asked for; reading and comparing costs does without.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from .at_most import AtMost, most_a_sync_costs, most_anything_saves, most_saved
 from .bound import CostBound, fastest_possible
 from .cost import KINDS, Cost, Kernel
-from .counting import count_compiled, count_eager
 from .difference import CostComparison, CostLimits, FigureChange, KernelChange, compare_costs
 from .errors import GpuCostError, ValueDependentError
-from .fake_gpu import FakeGpu
 from .gpus import GPUS, UNITS, Gpu, named_gpu
 from .resources import (
     KernelResources,
@@ -40,6 +43,12 @@ from .time_model import (
     modelled_ratio,
     modelled_time,
 )
+
+if TYPE_CHECKING:
+    from .counting import count_compiled, count_eager
+    from .fake_gpu import FakeGpu
+
+_COUNTS = {"FakeGpu": "fake_gpu", "count_compiled": "counting", "count_eager": "counting"}
 
 __all__ = [
     "ERRORS",
@@ -76,3 +85,9 @@ __all__ = [
     "named_gpu",
     "triton_resources",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _COUNTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_COUNTS[name]}", __name__), name)

@@ -95,8 +95,10 @@ class KernelChange:
 @dataclass(frozen=True)
 class CostComparison:
     """``figures`` in the order of the limits; ``more`` and ``less``: kernels that the head has and
-    the base has not, and the other way around.  ``more_hidden``: kernels of both around which
-    libraries launch more than before, with how many launches and bytes more that is (modelled).
+    the base has not, and the other way around.  ``heavier``: kernels of both that move more bytes
+    than before or multiply more or in a costlier type, with how many bytes more that is.
+    ``more_hidden``: kernels of both around which libraries launch more than before, with how many
+    launches and bytes more that is (modelled).  ``new_breaks``: graph breaks that the base has not.
     """
 
     figures: tuple[FigureChange, ...]
@@ -104,6 +106,8 @@ class CostComparison:
     less: tuple[KernelChange, ...]
     same_fingerprint: bool
     more_hidden: tuple[KernelChange, ...] = ()
+    heavier: tuple[KernelChange, ...] = ()
+    new_breaks: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[FigureChange, ...]:
@@ -150,6 +154,8 @@ def compare_costs(base: Cost, head: Cost, limits: CostLimits | None = None) -> C
         less=_only_in(base, head),
         same_fingerprint=base.fingerprint() == head.fingerprint(),
         more_hidden=_more_hidden(base, head),
+        heavier=_heavier(base, head),
+        new_breaks=_new_breaks(base, head),
     )
 
 
@@ -225,6 +231,41 @@ def _only_in(one: Cost, other: Cost) -> tuple[KernelChange, ...]:
         lines = tuple(sorted(line for line in sites if line))
         found.append(KernelChange(*what, number, lines, bytes=number * _most_bytes(mine)))
     return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
+
+
+def _new_breaks(base: Cost, head: Cost) -> tuple[str, ...]:
+    """Where there are more than before; of as many the lines have moved."""
+    new = Counter(head.breaks) - Counter(base.breaks)
+    return tuple(new.elements()) if len(head.breaks) > len(base.breaks) else ()
+
+
+def _heavier(base: Cost, head: Cost) -> tuple[KernelChange, ...]:
+    """Kernels of both that ask for more than before, each held against one; most bytes first."""
+    old, found = _by_what(base), []
+    for what, mine in _by_what(head).items():
+        now, was = Counter(map(_weight, mine)), Counter(map(_weight, old.get(what, [])))
+        pairs = zip(
+            sorted((now - was).elements(), reverse=True),
+            sorted((was - now).elements(), reverse=True),
+            strict=False,  # what one side has more of is told by number
+        )
+        grown = [(after, before) for after, before in pairs if _is_heavier(after, before)]
+        if grown:
+            heavy = {after for after, _ in grown}
+            lines = {k.site for k in mine if k.site and _weight(k) in heavy}
+            nbytes = sum(after[-1] - before[-1] for after, before in grown)
+            found.append(KernelChange(*what, len(grown), tuple(sorted(lines)), nbytes))
+    return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
+
+
+def _weight(kernel: Kernel) -> tuple[int, int, int]:
+    """How costly the type of its products is, how many they are, and its bytes."""
+    tiers = [number for number, units in enumerate(reversed(TIERS), 1) if kernel.unit in units]
+    return (*tiers, 0)[0], kernel.flops, kernel.bytes
+
+
+def _is_heavier(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
+    return any(mine > theirs for mine, theirs in zip(one, other, strict=True))
 
 
 def _more_hidden(base: Cost, head: Cost) -> tuple[KernelChange, ...]:

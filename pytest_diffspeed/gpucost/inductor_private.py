@@ -23,7 +23,7 @@ from torch._inductor.graph import GraphLowering
 
 from . import scheduler_private, sites
 from .errors import GpuCostError
-from .scheduler_private import Written, kernels_of
+from .scheduler_private import READ_VALUE, Written, kernels_of
 
 NO_ONE_GRAPH = torch._dynamo.exc.Unsupported
 COMPILE_ERRORS = (torch._dynamo.exc.BackendCompilerFailed, torch._dynamo.exc.TorchRuntimeError)
@@ -155,7 +155,11 @@ def code_is_written_only(
     def compile_to_module(lowering: Any) -> Any:
         written = lowering.codegen()[0]
         code = str(getattr(written, "value", written))
-        graph = Graph(tuple(kernels_of(lowering)), launches_in(code), code)
+        cleared = (int(found[2]) for found in _CLEARED.finditer(code))
+        kernels = tuple(kernels_of(lowering, cleared))
+        # Between host and device the code copies by the same words as on the device.
+        transfers = sum(one.source == "transfer" and one.ops != READ_VALUE for one in kernels)
+        graph = Graph(kernels, launches_in(code) - transfers, code)
         node = next(n for n in lowering.graph.nodes if n.op == "output")
         answers = [_answer(item) for item in node.args[0]]
 
@@ -195,8 +199,12 @@ def _answer(item: Any) -> Callable[[], Any]:
 
 _LAUNCH = re.compile(
     r"^\s+(?:\w+(?:, \w+)* = )?"
-    r"(?:\w+\.run\(|extern_kernels\.\w+\(|torch\.ops\.[\w.]+\(|aten\.[\w.]+\()",
+    r"(?:\w+\.run\(|[^#=\n]+\.copy_\(|\w+\.zero_\(|extern_kernels\.\w+\(|"
+    r"torch\.ops\.[\w.]+\(|aten\.[\w.]+\()",
     re.MULTILINE,
+)
+_CLEARED = re.compile(
+    r"(\w+) = empty_strided_cuda\(\((\d+), \), .*, torch\.uint8\)\n\s+\1\.zero_\(\)"
 )
 _NO_LAUNCH = re.compile(r"torch\.ops\.(?:inductor|aten)\.(?:_reinterpret|view|reshape|as_strided)")
 

@@ -64,12 +64,14 @@ REDUCTION = _names(
     max_pool2d_with_indices _adaptive_avg_pool2d topk sort
     """
 )
-COPY = _names("cat stack clone copy_ contiguous repeat constant_pad_nd roll flip")
+ORDERS = _names("_to_copy copy_ clone contiguous")
+"""Copies that change the type or the order in memory, where they change anything."""
+COPY = ORDERS | _names("cat stack repeat constant_pad_nd roll flip")
 # Ops that read only some rows of their first tensor: as many bytes as they write.
 GATHER = _names("embedding index_select index gather _unsafe_index take")
-RULES = "2"
-"""Which rules say what is modelled here.  To be raised with each change of them: figures that were
-saved under other rules must give no verdict."""
+RULES = "3"
+"""Which rules say what is modelled here, and of what kind and how many bytes a kernel is.  To be
+raised with each change of them: figures that were saved under other rules must give no verdict."""
 # Launches beside the first.  After aten/src/ATen/native/cuda: group norm takes moments, fuses them
 # with weight and bias, then normalizes (group_norm_kernel.cu, GroupNormKernelImplInternal);
 # `_safe_softmax` is a composite of softmax, eq, all, full and where (native/transformers/
@@ -152,7 +154,7 @@ def work(
 
 def _moved(name: str, operands: Sequence[Operand], outs: Sequence[Operand]) -> str:
     source = operands[-1] if name == "copy_" and operands else operands[0] if operands else None
-    if name in ("_to_copy", "copy_", "clone", "contiguous") and source is not None and outs:
+    if name in ORDERS and source is not None and outs:
         if source.dtype != outs[0].dtype:
             return "cast"
         same = _order(source) == _order(outs[0])

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import triton_private
 from .errors import GpuCostError
 
 Range = tuple[int, int]
@@ -74,6 +73,8 @@ def triton_resources(code: str) -> Iterator[KernelResources]:
 
 def kernel_resources(name: str, source: str) -> KernelResources:
     """Of one of :func:`triton_sources`; see :func:`triton_resources`."""
+    from . import triton_private
+
     tool = triton_private.cuobjdump()
     binaries = triton_private.binaries(name, source)
     used = [usage(tool, binary.cubin) for binary in binaries]

@@ -6,6 +6,7 @@ Seen in torch 2.11 and 2.14.  Here private objects become plain data; what it me
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,20 +14,28 @@ from typing import Any
 
 import torch
 from torch._inductor import ir, scheduler
+from torch._inductor.dependencies import MemoryDep, StarDep
+from torch._inductor.loop_body import LoopBody
 from torch._inductor.virtualized import V
 
 from . import sites, torch_private
-from .launches import Operand
+from .launches import COPY, ORDERS, Operand
 
 NEEDED: tuple[tuple[Any, str], ...] = (
-    (scheduler.BaseSchedulerNode, "get_read_write_buffers_sizes"),
     (scheduler.BaseSchedulerNode, "get_read_write_buffer_accesses"),
+    (scheduler.BaseSchedulerNode, "is_split_scan"),
     (scheduler, "FusedSchedulerNode"),
     (scheduler, "NopKernelSchedulerNode"),
     (scheduler, "ExternKernelSchedulerNode"),
     (ir, "MultiOutput"),
     (ir, "DeviceCopy"),
+    (ir, "InplaceCopyFallback"),
+    (LoopBody, "get_read_exprs"),
+    (LoopBody, "get_write_exprs"),
 )
+
+READ_VALUE = ("_local_scalar_dense",)
+"""What ``item()`` is: a copy to the host that the code does not write as one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,8 @@ class Written:
 
     ``source``: "triton", "extern" (a library, or an op that Inductor does not write itself),
     "transfer" or "user" (a Triton kernel of the user's).  ``moves``: "" or what a Triton kernel
-    does and nothing else: "cast", "layout".  ``group``: elements, and elements reduced to one.
+    does and nothing else: "cast", "layout", "copy".  ``group``: elements, and elements reduced to
+    one.
     """
 
     source: str
@@ -53,8 +63,12 @@ class Written:
     to_device: bool = True
 
 
-def kernels_of(lowering: Any) -> Iterator[Written]:
-    """The kernels of one graph, in the order of their launch."""
+def kernels_of(lowering: Any, cleared: Iterator[int]) -> Iterator[Written]:
+    """The kernels of one graph, in the order of their launch.
+
+    ``cleared``: the bytes of each workspace that the code clears, which no node of the scheduler
+    tells.
+    """
     with V.set_graph_handler(lowering):
         for node in lowering.scheduler.nodes:
             if isinstance(node, scheduler.NopKernelSchedulerNode):
@@ -62,7 +76,10 @@ def kernels_of(lowering: Any) -> Iterator[Written]:
             if isinstance(node, scheduler.ExternKernelSchedulerNode):
                 yield from _extern(node)
             elif _on_gpu(node.get_device()):
-                yield _triton(node)
+                kernel = _triton(node)
+                if node.is_split_scan():  # its blocks meet in a workspace, which is cleared first
+                    yield Written("extern", "aten", ("zero_",), next(cleared, 0), kernel.lines)
+                yield kernel
 
 
 def _on_gpu(device: Any) -> bool:
@@ -93,29 +110,71 @@ def _bytes(node: Any) -> int:
     Of a fused one Inductor counts every buffer whole; of each part, which may take a few rows of a
     table, what its loop can reach.  The smaller of both is enough.
     """
+    whole = _accesses(node)
     if not isinstance(node, scheduler.FusedSchedulerNode):
-        return int(node.get_read_write_buffers_sizes())
-    whole = node.get_read_write_buffer_accesses(include_reads=True, include_writes=True)
+        return sum(whole.values())
     reached: Counter[str] = Counter()
     for part in node.get_nodes():
-        reached.update(part.get_read_write_buffer_accesses(include_reads=True, include_writes=True))
-    return sum(int(min(size, reached.get(name, size))) for name, size in whole.items())
+        reached.update(_accesses(part))
+    return sum(min(size, reached.get(name, size)) for name, size in whole.items())
+
+
+def _accesses(node: Any) -> dict[str, int]:
+    """Bytes of each buffer that a node reads or writes, by its name: Inductor's, but in two cases.
+
+    It has what is only overwritten among the buffers that are read, so that writes keep their
+    order; and whoever reads a buffer after a part of it was overwritten reads that part for it.
+    """
+    found = node.get_read_write_buffer_accesses(include_reads=True, include_writes=True)
+    found = {name: int(size) for name, size in found.items()}
+    real = node.scheduler.mutation_real_name
+    outputs = node.get_outputs()
+    overwritten = {real.get(name, name) for out in outputs for name in out.get_mutations()}
+    own = {out.get_name() for out in outputs}
+    loaded = {dep.name: dep for dep in node.read_writes.reads if isinstance(dep, MemoryDep)}
+    whole = {dep.name for dep in node.read_writes.reads if isinstance(dep, StarDep)}
+    for name in found.keys() & (loaded.keys() | whole) - own:
+        of = real.get(name, name)
+        if of in overwritten and name not in loaded and not node.is_extern():
+            del found[name]
+        elif of != name:
+            buffer = V.graph.get_buffer(of)
+            elements = math.prod(map(int, buffer.get_size()))
+            if name in loaded and name not in whole:
+                elements = min(elements, int(loaded[name].get_numel()))
+            found[name] = elements * buffer.get_dtype().itemsize
+    return found
 
 
 _ADDRESSING = {"load", "store", "get_index", "index_expr", "constant", "check_bounds", "output"}
 
 
 def _moves(node: Any) -> str:
-    """Of a kernel that only loads, converts and stores: "cast" or "layout"; "" of others."""
-    counts: Counter[str] = Counter()
-    for part in node.get_nodes():
-        body = getattr(part, "_body", None)
-        if body is None:
-            return ""
-        counts.update(body.op_counts)
-    if node.is_reduction() or not counts["load"] or set(counts) - _ADDRESSING - {"to_dtype"}:
+    """Of a kernel that only loads, converts and stores: "cast", "layout" or "copy"; "" of others.
+
+    By the same rules as of an eager op: a copy keeps the order in memory, or has to be one for
+    what it does.
+    """
+    bodies: list[Any] = [getattr(part, "_body", None) for part in node.get_nodes()]
+    if node.is_reduction() or None in bodies:
         return ""
-    return "cast" if counts["to_dtype"] else "layout"
+    counts = sum((Counter(body.op_counts) for body in bodies), Counter[str]())
+    if not counts["load"] or set(counts) - _ADDRESSING - {"to_dtype"}:
+        return ""
+    if counts["to_dtype"]:
+        return "cast"
+    ops = set(_origins(node, last_line_first=True)[0])
+    rearranges = bool(ops) and ops <= COPY - ORDERS
+    return "copy" if rearranges or all(map(_keeps_order, bodies)) else "layout"
+
+
+def _keeps_order(body: Any) -> bool:
+    """Whether each value is stored as far from the first one as it is loaded from.
+
+    Loop variables that take one value are none in these expressions.
+    """
+    exprs = [*body.get_read_exprs(), *body.get_write_exprs()]
+    return not any((expr - exprs[0]).free_symbols for expr in exprs)
 
 
 _VIEWS = {"view", "reshape", "as_strided", "_unsafe_view", "alias", "permute", "reinterpret_tensor"}
@@ -128,9 +187,12 @@ def _extern(node: Any) -> Iterator[Written]:
         return
     operands = tuple(filter(None, map(_operand, inner.inputs)))
     _, lines = _origins(node, last_line_first=True)
-    nbytes = int(node.get_read_write_buffers_sizes())
+    nbytes = sum(_accesses(node).values())
     if type(inner).__name__ == "DynamicScalar":  # the wrapper reads a value, and waits for it
-        yield Written("transfer", "aten", ("_local_scalar_dense",), nbytes, lines, to_device=False)
+        yield Written("transfer", "aten", READ_VALUE, nbytes, lines, to_device=False)
+        return
+    if isinstance(inner, ir.InplaceCopyFallback):  # of complex numbers, which Triton has not
+        yield _copy(inner, lines)
         return
     if isinstance(inner, ir.DeviceCopy):
         out = _operand(inner)
@@ -164,6 +226,24 @@ def _extern(node: Any) -> Iterator[Written]:
         operands=operands,
         outs=outs,
         transposed=_is_transposed(inner),
+    )
+
+
+def _copy(inner: Any, lines: tuple[str, ...]) -> Written:
+    """``target.copy_(source)``, which writes all of the target and reads none of it."""
+    target, source = inner.inputs[:2]
+    out, read = _operand(target), _operand(source)
+    sides = _on_gpu(source.get_device()), _on_gpu(target.get_device())
+    moved = out.bytes if out else 0
+    return Written(
+        source="extern" if sides == (True, True) else "transfer",
+        namespace="aten",
+        ops=("copy_",),
+        bytes=moved + (read.bytes if read and all(sides) else 0),
+        lines=lines,
+        operands=tuple(filter(None, (out, read))),
+        outs=(out,) if out else (),
+        to_device=sides[1],
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.paths import in_packages
-from .loose import count, mapping, mappings, word
+from .loose import count, mapping, mappings, word, words
 
 Line = tuple[str, int]
 """A file as the record names it, and a line in it, from 1."""
@@ -17,8 +17,8 @@ _MAY_BLOCK = "may_block"
 
 
 def guilty_lines(figures: Mapping[str, Any]) -> list[Line]:
-    """What a gate that counts found, in its order: where it made the CPU wait, broke the graph or
-    compiled again.  Against a base, the lines that the base does not have.
+    """What a gate that counts found, in its order: where it made the CPU wait, broke the graph,
+    compiled again or asks more of a GPU.  Against a base, the lines that the base does not have.
 
     What an allowance covers is not guilty.
     """
@@ -34,7 +34,10 @@ def guilty_lines(figures: Mapping[str, Any]) -> list[Line]:
         for component in mapping(figures.get("components")).values():
             sites += mappings(mapping(component).get("breaks"))
         sites += mappings(mapping(figures.get("report")).get("recompiles"))
-    found = ((word(site.get("file")), count(site.get("line"))) for site in sites)
+    found = [(word(site.get("file")), count(site.get("line"))) for site in sites]
+    for text in words(mapping(figures.get("gpu_cost")).get("lines")):
+        file, _, line = text.rpartition(":")
+        found.append((file or None, int(line) if line.isdecimal() else None))
     return [(file, line) for file, line in found if file is not None and line]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -154,6 +155,17 @@ def test_what_makes_no_sense_is_refused_before_anything_is_counted(capsys, words
     said = capsys.readouterr().err
     assert sentence in said
     assert "counting" not in said
+
+
+def test_a_typo_is_answered_without_torch():
+    script = (
+        "import sys; from pytest_diffspeed.commands.cli import main; status = main(); "
+        "sys.exit(9 if 'torch' in sys.modules else status)"
+    )
+    for words in (("demo", "--gpu", "k80"), ("demo", "--stack", "bf61"), ("demoo",)):
+        command = [sys.executable, "-c", script, "cost", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
 
 
 def test_an_interruption_is_a_line_and_no_traceback(monkeypatch, capsys):

@@ -25,9 +25,11 @@ CAST = Kernel("_to_copy", "cast", 10, shape=(4,), site="a.py:2")
 SILU = Kernel("silu", "pointwise", 10, shape=(4,), site="a.py:3")
 
 
-def cost(*steps, key=None, outside=()):
+def cost(*steps, key=None, outside=(), breaks=()):
     calls = [
-        CountedCalls("unet", "denoiser", "eager", 1, (number,), Cost(kernels=tuple(kernels)))
+        CountedCalls(
+            *("unet", "denoiser", "eager", 1, (number,)), Cost(tuple(kernels), breaks=breaks)
+        )
         for number, kernels in enumerate(steps)
     ]
     if outside:
@@ -69,7 +71,29 @@ def test_flops_in_a_costlier_type_are_growth():
     found = verdict(cost([GEMM]), cost([SLOW]))
     assert found.verdict is VerdictKind.FAIL
     assert "flops.f32+ 0 → 5 k" in found.reason
+    assert "step 1, 1 heavier gemm addmm 1×4×4×4 at a.py:1" in found.reason
+    assert found.cause.place == "a.py:1"
     assert found.cause.next_step == "undo it, or allow it: gpu_cost(flops=…)"
+
+
+def test_a_record_has_the_lines_of_what_failed_and_of_a_break_first():
+    cost_of_both = recorded(cost([GEMM, SILU]), cost([SLOW, CAST]))
+    assert cost_of_both["lines"] == ["a.py:1", "a.py:2"]
+    assert [one["lines"] for one in cost_of_both["heavier"]] == [["a.py:1"]]
+    assert recorded(cost([GEMM]), cost([GEMM]))["lines"] == []
+    broken = cost([GEMM, SILU], breaks=("a print at a.py:9",))
+    found = verdict(cost([GEMM]), broken)
+    assert found.figures["gpu_cost"]["lines"] == ["a.py:9", "a.py:3"]
+    assert "step 1, +1 graph break: a print at a.py:9" in found.reason
+    assert found.cause.place == "a.py:9"
+
+
+def test_a_step_that_differs_in_breaks_only_is_compared():
+    base = cost([GEMM], [GEMM])
+    first, second = base.calls
+    broken = replace(second, cost=replace(second.cost, breaks=("a print at a.py:9",)))
+    found = verdict(base, replace(base, calls=(first, broken)))
+    assert "step 2: breaks 0 → 1" in found.reason
 
 
 CONV = Kernel("convolution", "conv", 1000, 5000, "b16", (2, 8, 4, 4), "a.py:4")

@@ -231,3 +231,26 @@ def test_what_was_put_in(base, head, new):
 def test_two_more_of_a_line_name_it():
     (more,) = compare_costs(Cost((ADD,)), Cost((ADD, ADD, ADD))).more
     assert (more.number, more.lines, more.bytes) == (2, ("model.py:8",), 100)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"unit": "f32"}, {"bytes": 900}, {"flops": GEMM.flops + 1, "site": "model.py:7"}],
+)
+def test_the_same_kernels_that_ask_for_more_come_with_their_lines(change):
+    """Of one kind, name and shape: a costlier type, more bytes, a wider filter."""
+    heavy = Kernel(**{**vars(GEMM), "bytes": 100, **change})
+    light = Kernel(**{**vars(GEMM), "bytes": 100})
+    comparison = compare_costs(Cost((light, light, ADD)), Cost((light, heavy, ADD)))
+    assert comparison.more == comparison.less == ()
+    (heavier,) = comparison.heavier
+    assert (heavier.name, heavier.number) == ("mm", 1)
+    assert heavier.lines == (heavy.site,)
+    assert heavier.bytes == heavy.bytes - 100
+    assert compare_costs(Cost((heavy,)), Cost((light,))).heavier == ()
+
+
+def test_new_graph_breaks_are_told_and_moved_ones_are_not():
+    one, moved, other = (f"a print at model.py:{line}" for line in (5, 6, 9))
+    assert compare_costs(Cost(breaks=(one,)), Cost(breaks=(one, other))).new_breaks == (other,)
+    assert compare_costs(Cost(breaks=(one,)), Cost(breaks=(moved,))).new_breaks == ()

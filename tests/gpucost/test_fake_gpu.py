@@ -146,6 +146,43 @@ def test_every_op_of_which_torch_knows_flops_has_them_here_or_is_opaque():
     assert {n for n in names - known if "backward" not in n} == set()
 
 
+def test_copies_that_keep_their_order_are_no_change_of_layout(small):
+    kinds = {
+        "rows": "copy",
+        "columns": "layout",
+        "transposed": "layout",
+        "spread": "layout",
+        "turned around": "copy",
+        "in place": "copy",
+        "converted": "cast",
+    }
+    assert small["copies_by_what_they_keep"] == {
+        name: [[kind], [kind]] for name, kind in kinds.items()
+    }
+
+
+def test_a_fourier_transform_of_real_numbers_makes_them_complex_first(small):
+    (eager, compiled), launches, notes = small["transforms_of_real_input"]
+    # 256 values of float32 become complex64 and are transformed.
+    assert eager[:2] == compiled[:2] == [["cast", 3072, [256]], ["opaque", 4096, [256]]]
+    assert launches == len(compiled) == 3
+    assert notes == []
+
+
+def test_what_a_long_scan_clears_first_is_a_launch(small):
+    kernels, launches, notes = small["scan_in_two_launches"]
+    assert kernels == [["zero_", True, True], ["cumsum", True, True]]
+    assert launches == 2
+    assert notes == []
+
+
+def test_bytes_of_what_is_overwritten_are_written_and_the_whole_of_it_is_read(small):
+    (eager_whole, compiled_whole), (eager_rows, compiled_rows) = small["overwritten_in_part"]
+    assert eager_whole == compiled_whole == [["copy", 2 * 64 * 64 * 4]]
+    assert [nbytes for _, nbytes in eager_rows] == [nbytes for _, nbytes in compiled_rows]
+    assert ["copy", 2 * 2 * 64 * 4] in compiled_rows
+
+
 def test_settings_of_inductor_from_elsewhere_are_counted_as_off_or_in_the_key(small):
     found = small["switched_on_elsewhere"]
     assert [note.partition(" ")[0] for note in found["notes"]] == ["max_autotune"]

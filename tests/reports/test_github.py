@@ -123,6 +123,7 @@ def in_checkout(checkout, **figures):
         {"sites": [{**SITE, "allowed": "slow card", "line": 1}, SITE]},
         {"sites": [{**SITE, "kind": "may_block", "line": 1}, SITE]},
         {"sites": [{**SITE, "kind": "may_block"}], "strict": True},
+        {"gpu_cost": {"lines": ["diffusers/models/resnet.py:3", "app/fast.py:7"]}},
         {"sites": [{**SITE, "file": "sub/.venv/lib/site-packages/lib.py", "line": 1}, SITE]},
     ],
 )
@@ -153,6 +154,11 @@ def test_a_line_may_be_absolute_or_start_at_the_rootdir(checkout):
 def test_without_such_a_line_it_points_at_its_test(checkout, sites):
     found = in_checkout(checkout, new_sites=sites, sites=[SITE])
     assert found == ("sub/t.py", 3, "t.py::t0[bf16]")
+
+
+@pytest.mark.parametrize("line", ["app/fast.py", "app/fast.py:", ":7", "app/fast.py:x", "", 7])
+def test_a_line_of_a_gpu_cost_that_is_none_is_left_out(checkout, line):
+    assert in_checkout(checkout, gpu_cost={"lines": [line]})[:2] == ("sub/t.py", 3)
 
 
 def test_only_a_failure_has_a_guilty_line(checkout):

@@ -303,8 +303,10 @@ def _changes(name: str, base: Cost, head: Cost, found: CostComparison, most: int
         lines.append(f"  {one.name:<{_LABEL - 2}}" + "".join(f"{cell:>12}" for cell in cells))
     more = _kernels("more kernels, those with most bytes first", "+", found.more, most)
     fewer = _kernels("fewer kernels, those with most bytes first", "-", found.less, most)
+    heavier = _kernels("the same kernels, which move or multiply more", "", found.heavier, most)
     hidden = _kernels("more launches that libraries add around", "+", found.more_hidden, most)
-    return [*lines, *more, *fewer, *hidden]
+    breaks = [shortened(f"  +1 graph break: {told}", WIDTH) for told in found.new_breaks[:most]]
+    return [*lines, *more, *fewer, *heavier, *hidden, *breaks]
 
 
 def _kernels(head: str, sign: str, changes: Sequence[KernelChange], most: int) -> Iterator[str]:
@@ -315,9 +317,9 @@ def _kernels(head: str, sign: str, changes: Sequence[KernelChange], most: int) -
     for one in changes[:most]:
         shape = "×".join(map(str, one.shape))
         what = shortened(f"{one.kind} {one.name}", 48 - len(shape))
+        number, size = f"{sign}{one.number:,}", amount("bytes", one.bytes)
         yield (
-            f"  {sign}{one.number:<4,} {f'{what} {shape}':<49} {amount('bytes', one.bytes):>8}  "
-            f"{_first_of(one.lines, WIDTH - 68)}"
+            f"  {number:<5} {f'{what} {shape}':<49} {size:>8}  {_first_of(one.lines, WIDTH - 68)}"
         ).rstrip()
 
 

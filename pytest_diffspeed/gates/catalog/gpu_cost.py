@@ -13,7 +13,15 @@ from ...common.text import plural
 from ...records.verdict import Axis, Cause, EvidenceKind, GateResult, VerdictKind
 from ...techniques.stacks import BASE, Stack
 from ..gate import ArmsOfBoth, BaseClaim, Gate, GateContext
-from ..gpu_cost_figures import FOLLOWED, Unit, as_recorded, counted_under, keep_whole, metrics_of
+from ..gpu_cost_figures import (
+    FOLLOWED,
+    Unit,
+    as_recorded,
+    counted_under,
+    keep_whole,
+    lines_of_failed,
+    metrics_of,
+)
 from ..marker import GateMarker
 from ..marker_values import BadValueError, as_device, as_one_of, as_optional_stack
 from ..saved_counts import SAVED, UPDATE
@@ -244,10 +252,10 @@ def _units(
     if not steps:
         yield ("the call", None), compare_costs(base.whole, head.whole, limits)
         return
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[object, ...]] = set()
     for number in range(steps):
         both = base.step(number), head.step(number)
-        marks = both[0].fingerprint(), both[1].fingerprint()
+        marks = tuple((one.fingerprint(), one.graphs, len(one.breaks)) for one in both)
         if marks not in seen:
             seen.add(marks)
             yield (f"step {number + 1}", number), compare_costs(*both, limits)
@@ -280,12 +288,20 @@ def _kernel_lines(found: CostComparison, whole: str | None) -> Iterator[str]:
             yield f"{sign}{one.number} {_kernel(one)}"
         if len(changes) > MOST_LINES:
             yield f"{sign} {plural(len(changes) - MOST_LINES, 'more kind')} of kernels; {where}"
-    if any(one.name == "hidden" for one in found.failed):
-        for one in found.more_hidden[:MOST_LINES]:
-            yield f"+{one.number} hidden around {_kernel(one)}"
-        if len(found.more_hidden) > MOST_LINES:
-            more = plural(len(found.more_hidden) - MOST_LINES, "more kind")
-            yield f"+ hidden around {more} of kernels; {where}"
+    for told in found.new_breaks[:MOST_LINES]:
+        yield f"+1 graph break: {told}"
+    names = {one.name.partition(".")[0] for one in found.failed}
+    of_both = []
+    if names & {"bytes", "flops"}:
+        of_both.append(("", "heavier", found.heavier))
+    if "hidden" in names:
+        of_both.append(("+", "hidden around", found.more_hidden))
+    for sign, word, changes in of_both:
+        for one in changes[:MOST_LINES]:
+            yield f"{sign}{one.number} {word} {_kernel(one)}"
+        if len(changes) > MOST_LINES:
+            more = plural(len(changes) - MOST_LINES, "more kind")
+            yield f"{sign} {word} {more} of kernels; {where}".lstrip()
 
 
 def _kernel(one: KernelChange) -> str:
@@ -329,8 +345,7 @@ def _cause(worse: Sequence[tuple[str, CostComparison]]) -> Cause:
     one = found.failed[0]
     more = sum(len(other.failed) for _, other in worse) - 1
     what = f"{where}: {_grown(one)}" + (f"; {more} more" if more else "")
-    changes = found.more_hidden if one.name == "hidden" else found.more
-    place = next((line for change in changes for line in change.lines), None)
+    place = next(iter(lines_of_failed(found)), None)
     step = f"undo it, or allow it: gpu_cost({one.name.partition('.')[0].split()[0]}=…)"
     return Cause("GPU COST", what, step, place)
 

@@ -46,6 +46,7 @@ _PARTS = (
 _TABLES = (
     ("new", "New kernels"),
     ("gone", "Kernels that are gone"),
+    ("heavier", "Kernels that move or multiply more than before, by these bytes"),
     ("hidden", "Kernels around which libraries launch more, by these launches, modelled"),
 )
 

@@ -251,6 +251,65 @@ def switched_on_elsewhere(fake):
     }
 
 
+def copies_by_what_they_keep(fake):
+    """Kinds of one movement each, eagerly and compiled."""
+    x = fake.like(torch.ones(64, 64))
+    moves = {
+        "rows": lambda x: x[:32].clone(),
+        "columns": lambda x: x[:, :32].clone(),
+        "transposed": lambda x: x.t().contiguous(),
+        "spread": lambda x: x[:, None].expand(-1, 5, -1).contiguous(),
+        "turned around": lambda x: x.flip(0),
+        "in place": lambda x: torch.zeros(64, 64, device=x.device).copy_(x),
+        "converted": lambda x: x.t().half(),
+    }
+    return {
+        name: [
+            [k.kind for k in count(move, [x], fake=fake)[0].kernels][-1:]
+            for count in (count_eager, count_compiled)
+        ]
+        for name, move in moves.items()
+    }
+
+
+def transforms_of_real_input(fake):
+    """Their numbers become complex by a copy, which the code writes as one of PyTorch's."""
+    x = [fake.like(torch.ones(4, 64))]
+    costs = [
+        count(lambda x: torch.fft.fftn(x, dim=(-2, -1)).real * 2, x, fake=fake)[0]
+        for count in (count_eager, count_compiled)
+    ]
+    kernels = [[(k.kind, k.bytes, k.shape) for k in cost.kernels] for cost in costs]
+    return kernels, costs[1].launches_in_code, costs[1].notes
+
+
+def scan_in_two_launches(fake):
+    """Blocks of a long scan meet in a workspace, which the code clears first."""
+    x = [fake.like(torch.ones(1 << 24))]
+    cost, _ = count_compiled(lambda x: x.cumsum(-1), x, fake=fake)
+    names = [(k.name, k.bytes > 0, bool(k.site)) for k in cost.kernels]
+    return names, cost.launches_in_code, cost.notes
+
+
+def overwritten_in_part(fake):
+    """Bytes of an in-place copy, and of what reads all of its target afterwards."""
+
+    def whole(x, y):
+        return y.copy_(x)
+
+    def rows(x, y):
+        y[3:5] = x[:2]
+        return y.relu(), y @ x
+
+    args = fake.like((torch.ones(64, 64), torch.ones(64, 64)))
+
+    def kernels(count, f):
+        cost, _ = count(f, args, fake=fake)
+        return sorted((k.kind.rpartition("_")[2], k.bytes) for k in cost.kernels)
+
+    return [[kernels(count, f) for count in (count_eager, count_compiled)] for f in (whole, rows)]
+
+
 # --- modules and tensors
 
 
@@ -420,6 +479,10 @@ CASES = {
         products_of_vectors_and_complex_numbers,
         products_that_no_rule_knows,
         switched_on_elsewhere,
+        copies_by_what_they_keep,
+        transforms_of_real_input,
+        scan_in_two_launches,
+        overwritten_in_part,
         module_on_the_gpu,
         shared_parameters,
         copies,
