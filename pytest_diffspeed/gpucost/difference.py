@@ -251,11 +251,22 @@ def _heavier(base: Cost, head: Cost) -> tuple[KernelChange, ...]:
         )
         grown = [(after, before) for after, before in pairs if _is_heavier(after, before)]
         if grown:
-            heavy = {after for after, _ in grown}
-            lines = {k.site for k in mine if k.site and _weight(k) in heavy}
+            lines = _lines_of({after for after, _ in grown}, mine, old[what])
             nbytes = sum(after[-1] - before[-1] for after, before in grown)
             found.append(KernelChange(*what, len(grown), tuple(sorted(lines)), nbytes))
     return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
+
+
+def _lines_of(
+    heavy: set[tuple[int, int, int]], head: Sequence[Kernel], base: Sequence[Kernel]
+) -> tuple[str, ...]:
+    """Where ``head`` has more such kernels; where lines have moved, wherever it has one."""
+    now, was = (
+        Counter(kernel.site for kernel in kernels if _weight(kernel) in heavy)
+        for kernels in (head, base)
+    )
+    more = now - was if set(was) <= set(now) else now
+    return tuple(sorted(filter(None, more)))
 
 
 def _weight(kernel: Kernel) -> tuple[int, int, int]:
