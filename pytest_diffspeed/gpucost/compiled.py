@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from . import inductor_private, launches
 from .cost import Kernel
@@ -14,6 +15,10 @@ _BUILTIN = ("aten", "prims", "inductor", "inductor_prims")
 
 def kernel_of(written: Written) -> Kernel:
     """What one kernel of Inductor's is."""
+    return replace(_kernel_of(written), called_from=written.called_from)
+
+
+def _kernel_of(written: Written) -> Kernel:
     site, also = (written.lines[0], written.lines[1:]) if written.lines else ("", ())
     name = "+".join(written.ops)
     if written.source == "transfer":

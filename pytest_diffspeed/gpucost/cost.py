@@ -48,11 +48,12 @@ class Kernel:
     ``flops``: of products only, two per multiply and add; ``unit`` says in which type
     (:data:`~.gpus.UNITS`).  ``shape``: batch, rows, columns and depth of a GEMM; the output's of a
     conv; batch, heads, queries, width, keys of an attention; elements, and elements reduced to one,
-    of other kernels.  ``site``: "file:line" of the innermost line that is not a library's;
-    ``also`` the other lines that were fused into it.  ``hidden_launches`` and ``hidden_bytes``:
-    what the library does around it that no graph shows; they are always modelled.  ``evidence``
-    says what this kernel itself is: ``counted`` by Inductor or the dispatcher, or ``modelled``
-    (which attention a GPU would have chosen).
+    of other kernels.  ``site``: "file:line" of the innermost line that is not torch's or another
+    translator's; ``also`` the other lines that were fused into it; ``called_from`` the innermost
+    line around ``site`` that is of no installed package, where that is another one.
+    ``hidden_launches`` and ``hidden_bytes``: what the library does around it that no graph shows;
+    they are always modelled.  ``evidence`` says what this kernel itself is: ``counted`` by Inductor
+    or the dispatcher, or ``modelled`` (which attention a GPU would have chosen).
     """
 
     name: str
@@ -63,6 +64,7 @@ class Kernel:
     shape: tuple[int, ...] = ()
     site: str = ""
     also: tuple[str, ...] = ()
+    called_from: str = ""
     hidden_launches: int = 0
     hidden_bytes: int = 0
     evidence: str = "counted"

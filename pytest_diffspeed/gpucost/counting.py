@@ -156,7 +156,7 @@ def _of_the_driver(site: str, error: BaseException) -> str:
 
 
 def _without_fake(site: str, error: Exception) -> str:
-    said = _first_line(error).partition(". ")[0]
+    said = _first_line(private.about_fake(error)).partition(". ")[0]
     return (
         f"{site or 'the code'} calls an op that does not say what it returns ({said}); register a "
         "fake for it with `torch.library.register_fake`"

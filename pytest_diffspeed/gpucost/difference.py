@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .alignment import inserted
@@ -80,8 +80,9 @@ class FigureChange:
 class KernelChange:
     """``number`` kernels of one kind, name and shape that one side has more of than the other.
 
-    ``lines`` are those that the other side has no such kernel of.  Where lines have moved, they are
-    those of the kernels that stand, in the order of launches, where the other side has none.
+    ``lines`` are those that the other side has no such kernel of; those of the user's own code that
+    called a package come first.  Where lines have moved, they are those of the kernels that stand,
+    in the order of launches, where the other side has none.
     """
 
     kind: str
@@ -225,11 +226,10 @@ def _only_in(one: Cost, other: Cost) -> tuple[KernelChange, ...]:
     for what, number in surplus.items():
         mine = [kernel for kernel in one.kernels if kernel.what == what]
         theirs = [kernel for kernel in other.kernels if kernel.what == what]
-        sites = Counter(k.site for k in mine) - Counter(k.site for k in theirs)
-        if sum(sites.values()) != number:  # lines have moved: the order of launches tells more
-            sites = Counter(k.site for k in put_in if k.what == what) or sites
-        lines = tuple(sorted(line for line in sites if line))
-        found.append(KernelChange(*what, number, lines, bytes=number * _most_bytes(mine)))
+        lines = _new_lines(mine, theirs)
+        if sum(lines.values()) != number:  # they have moved: the order of launches tells more
+            lines = _new_lines([k for k in put_in if k.what == what], []) or lines
+        found.append(KernelChange(*what, number, _own_first(lines), number * _most_bytes(mine)))
     return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
 
 
@@ -253,7 +253,7 @@ def _heavier(base: Cost, head: Cost) -> tuple[KernelChange, ...]:
         if grown:
             lines = _lines_of({after for after, _ in grown}, mine, old[what])
             nbytes = sum(after[-1] - before[-1] for after, before in grown)
-            found.append(KernelChange(*what, len(grown), tuple(sorted(lines)), nbytes))
+            found.append(KernelChange(*what, len(grown), lines, nbytes))
     return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
 
 
@@ -261,12 +261,20 @@ def _lines_of(
     heavy: set[tuple[int, int, int]], head: Sequence[Kernel], base: Sequence[Kernel]
 ) -> tuple[str, ...]:
     """Where ``head`` has more such kernels; where lines have moved, wherever it has one."""
-    now, was = (
-        Counter(kernel.site for kernel in kernels if _weight(kernel) in heavy)
-        for kernels in (head, base)
-    )
-    more = now - was if set(was) <= set(now) else now
-    return tuple(sorted(filter(None, more)))
+    mine, theirs = ([k for k in kernels if _weight(k) in heavy] for kernels in (head, base))
+    moved = {k.site for k in theirs} - {k.site for k in mine}
+    return _own_first(_new_lines(mine, [] if moved else theirs))
+
+
+def _new_lines(mine: Sequence[Kernel], theirs: Sequence[Kernel]) -> Counter[tuple[str, str]]:
+    """Site and the line of the user's own code that called it, of kernels that only one has."""
+    here, there = (Counter((k.called_from, k.site) for k in kernels) for kernels in (mine, theirs))
+    return here - there
+
+
+def _own_first(lines: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    own, sites = {one for one, _ in lines}, {other for _, other in lines}
+    return (*sorted(filter(None, own)), *sorted(filter(None, sites - own)))
 
 
 def _weight(kernel: Kernel) -> tuple[int, int, int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,7 +52,10 @@ class EagerCounter(private.TorchDispatchMode):
             if self.refused is None and private.is_a_refusal(error):
                 self.refused = error
             raise
-        self.kernels += kernels_of(func, args, kwargs, out)
+        made = kernels_of(func, args, kwargs, out)
+        if made:
+            own = sites.innermost_own(private.frames())
+            self.kernels += [replace(k, called_from=own) if own != k.site else k for k in made]
         return out
 
 
@@ -125,7 +128,7 @@ def _with_bias(kernel: Kernel, args: tuple[Any, ...], outs: list[torch.Tensor]) 
     """
     if kernel.kind != "conv" or len(args) < 3 or not isinstance(args[2], torch.Tensor):
         return kernel
-    return dataclasses.replace(
+    return replace(
         kernel,
         hidden_launches=kernel.hidden_launches + 1,
         hidden_bytes=kernel.hidden_bytes + 2 * outs[0].nbytes,

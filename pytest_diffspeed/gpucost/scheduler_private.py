@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,6 +53,7 @@ class Written:
     ops: tuple[str, ...]
     bytes: int
     lines: tuple[str, ...]
+    called_from: str = ""
     is_reduction: bool = False
     is_template: bool = False
     moves: str = ""
@@ -71,15 +72,20 @@ def kernels_of(lowering: Any, cleared: Iterator[int]) -> Iterator[Written]:
     """
     with V.set_graph_handler(lowering):
         for node in lowering.scheduler.nodes:
-            if isinstance(node, scheduler.NopKernelSchedulerNode):
-                continue
-            if isinstance(node, scheduler.ExternKernelSchedulerNode):
-                yield from _extern(node)
-            elif _on_gpu(node.get_device()):
-                kernel = _triton(node)
-                if node.is_split_scan():  # its blocks meet in a workspace, which is cleared first
-                    yield Written("extern", "aten", ("zero_",), next(cleared, 0), kernel.lines)
-                yield kernel
+            for one in _of_node(node, cleared):
+                yield replace(one, called_from=_called_from(node, *one.lines[:1]))
+
+
+def _of_node(node: Any, cleared: Iterator[int]) -> Iterator[Written]:
+    if isinstance(node, scheduler.NopKernelSchedulerNode):
+        return
+    if isinstance(node, scheduler.ExternKernelSchedulerNode):
+        yield from _extern(node)
+    elif _on_gpu(node.get_device()):
+        kernel = _triton(node)
+        if node.is_split_scan():  # its blocks meet in a workspace, which is cleared first
+            yield Written("extern", "aten", ("zero_",), next(cleared, 0), kernel.lines)
+        yield kernel
 
 
 def _on_gpu(device: Any) -> bool:
@@ -330,12 +336,26 @@ def _origins(node: Any, *, last_line_first: bool) -> tuple[tuple[str, ...], tupl
     lines: Counter[str] = Counter()
     latest: dict[str, int] = {}
     for number, origin in enumerate(ordered):
-        where = sites.of_trace(origin.meta.get("stack_trace") or "")
+        where = sites.innermost(_frames(origin))
         if where:
             lines[where] += 1
             latest[where] = number
     ranked = sorted(lines, key=lambda line: (0 if last_line_first else -lines[line], -latest[line]))
     return tuple(sorted(ops - _UNNAMED) or sorted(ops)), tuple(ranked)
+
+
+def _called_from(node: Any, site: str = "") -> str:
+    """The line of the user's own code around ``site``, where that is another one."""
+    found: set[str] = set()
+    for part in node.get_nodes():
+        for origin in getattr(part.node, "origins", None) or ():
+            if site and sites.innermost(_frames(origin)) == site:
+                found.add(sites.innermost_own(_frames(origin)))
+    return min(found - {site, ""}, default="")  # the same of a line that is called twice
+
+
+def _frames(origin: Any) -> list[tuple[str, int]]:
+    return sites.frames_of(origin.meta.get("stack_trace") or "")
 
 
 def _op_of(origin: Any) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 _LIBRARIES = ("torch", "triton", "torchao", "functorch")
 """What translates a line of the user's into kernels, and is never the line itself."""
 _HERE = str(Path(__file__).parent) + os.sep
+_COUNTED_CALL = _HERE + "counting.py"
 _PACKAGES = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
 _TRACE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -24,10 +25,22 @@ def innermost(frames: Iterable[tuple[str, int]]) -> str:
     return ""
 
 
-def of_trace(text: str) -> str:
-    """The same of a traceback's text, in which the outermost frame comes first."""
-    found = [(file, int(line)) for file, line in _TRACE_LINE.findall(text)]
-    return innermost(reversed(found))
+def innermost_own(frames: Iterable[tuple[str, int]]) -> str:
+    """The first of ``frames`` that is of no installed package, up to the call that is counted.
+
+    It is where a pull request that calls a library once more has changed something.
+    """
+    for file, line in frames:
+        if file == _COUNTED_CALL:
+            break
+        if _is_users(file) and not _PACKAGES.match(file):
+            return f"{short(file)}:{line}"
+    return ""
+
+
+def frames_of(trace: str) -> list[tuple[str, int]]:
+    """Of a traceback's text, in which the outermost frame comes first; here it is the last."""
+    return [(file, int(line)) for file, line in _TRACE_LINE.findall(trace)][::-1]
 
 
 @lru_cache(maxsize=4096)

@@ -132,7 +132,7 @@ def without_lines(cost: Cost) -> Counter[Kernel]:
     numbers, kernels = Counter(map(id, cost.kernels)), {id(k): k for k in cost.kernels}
     found: Counter[Kernel] = Counter()
     for key, number in numbers.items():
-        found[replace(kernels[key], site="", also=())] += number
+        found[replace(kernels[key], site="", also=(), called_from="")] += number
     return found
 
 

@@ -254,3 +254,9 @@ def test_new_graph_breaks_are_told_and_moved_ones_are_not():
     one, moved, other = (f"a print at model.py:{line}" for line in (5, 6, 9))
     assert compare_costs(Cost(breaks=(one,)), Cost(breaks=(one, other))).new_breaks == (other,)
     assert compare_costs(Cost(breaks=(one,)), Cost(breaks=(moved,))).new_breaks == ()
+
+
+def test_the_users_own_line_that_calls_a_package_comes_first():
+    again = Kernel(**{**vars(ADD), "called_from": "mine.py:3"})
+    (more,) = compare_costs(Cost((ADD,)), Cost((ADD, again))).more
+    assert more.lines == ("mine.py:3", "model.py:8")
