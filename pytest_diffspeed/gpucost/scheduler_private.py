@@ -345,13 +345,17 @@ def _origins(node: Any, *, last_line_first: bool) -> tuple[tuple[str, ...], tupl
 
 
 def _called_from(node: Any, site: str = "") -> str:
-    """The line of the user's own code around ``site``, where that is another one."""
+    """The line of the user's own code around ``site``, where that is another one.
+
+    Empty where several lines led to what was fused into one kernel: none of them is *the* line.
+    """
     found: set[str] = set()
     for part in node.get_nodes():
         for origin in getattr(part.node, "origins", None) or ():
             if site and sites.innermost(_frames(origin)) == site:
                 found.add(sites.innermost_own(_frames(origin)))
-    return min(found - {site, ""}, default="")  # the same of a line that is called twice
+    own = found - {site, ""}
+    return own.pop() if len(own) == 1 else ""
 
 
 def _frames(origin: Any) -> list[tuple[str, int]]:
