@@ -342,7 +342,7 @@ def test_nothing_that_a_name_holds_is_executed_or_breaks_the_page(opened, word):
     page.evaluate("dispatchEvent(new Event('beforeprint'))")  # unfolds and draws everything
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("window.pwned") is None
-    assert page.locator("script").count() == 4
+    assert page.locator("script").count() == 5
     assert page.locator("style:not(svg style)").count() == 1
     assert page.locator("[onerror], a[href^='javascript'], img:not([src^='data:'])").count() == 0
     assert page.locator("#tests-table tbody tr").count() == 2

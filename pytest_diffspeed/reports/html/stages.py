@@ -24,7 +24,7 @@ _ROWS = (
 
 
 @dataclass(frozen=True)
-class Segment:
+class StageSegment:
     """One stage of a call; ``words`` are its seconds and its share of the call."""
 
     colour: str
@@ -38,7 +38,7 @@ class StageBar:
     """One call of an arm; ``words`` say the whole bar, for who does not see it."""
 
     arm: str
-    segments: tuple[Segment, ...]
+    segments: tuple[StageSegment, ...]
     total: str
     words: str
 
@@ -96,7 +96,7 @@ def _bar(arm: str, parts: Sequence[tuple[str, str, float]], longest: float) -> S
     for colour, words, s in parts:
         width = BAR * s / longest
         share = f"{words} {seconds(s)}, {percent(s / total)}"
-        segments.append(Segment(colour, round(at, 2), round(width, 2), share))
+        segments.append(StageSegment(colour, round(at, 2), round(width, 2), share))
         at += width
     told = "; ".join(one.words for one in segments)
     return StageBar(arm, tuple(segments), seconds(total), f"{arm}: {seconds(total)}: {told}")

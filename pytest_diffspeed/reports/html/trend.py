@@ -63,7 +63,7 @@ class TrendRow:
 
 
 @dataclass(frozen=True)
-class Run:
+class PastRun:
     """One session, as its points tell it: gates by verdict, worst first."""
 
     at: str
@@ -77,7 +77,7 @@ class Trend:
 
     sentence: str
     since: str
-    runs: tuple[Run, ...]
+    runs: tuple[PastRun, ...]
     rows: tuple[TrendRow, ...]
     left_out: int
 
@@ -199,18 +199,18 @@ def _sentence(of_gates: Sequence[tuple[GateView, Sequence[Point]]], many: int) -
     return f"{told}; {plural(begun, 'gate')} without a run before" if begun else told
 
 
-def _runs(of_gates: Sequence[tuple[GateView, Sequence[Point]]]) -> tuple[Run, ...]:
+def _runs(of_gates: Sequence[tuple[GateView, Sequence[Point]]]) -> tuple[PastRun, ...]:
     """The last sessions before this one that any gate was in, and this one."""
     found: dict[tuple[str, str], Counter[str]] = {}
     for _, points in of_gates:
         for point in points[:-1]:
             found.setdefault((point.at, point.commit or ""), Counter())[point.verdict] += 1
     runs = [
-        Run(at[:16].replace("T", " "), commit[:9], tuple(_worst_first(found[at, commit])))
+        PastRun(at[:16].replace("T", " "), commit[:9], tuple(_worst_first(found[at, commit])))
         for at, commit in sorted(found)[-STRIP:]
     ]
     now = Counter(points[-1].verdict for _, points in of_gates)
-    return (*runs, Run("this one", "", tuple(_worst_first(now))))
+    return (*runs, PastRun("this one", "", tuple(_worst_first(now))))
 
 
 def _worst_first(counts: Counter[str]) -> list[tuple[str, int]]:
