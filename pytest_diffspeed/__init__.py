@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .timing.comparison import SpeedupResult as SpeedupResult
     from .timing.speedup import measure_speedup as measure_speedup
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "count_gpu_cost": "arms.count_gpu_cost",
