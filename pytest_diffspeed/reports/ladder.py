@@ -66,7 +66,7 @@ def ladder_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(row.get("composed") for row in measured):
         lines.append(COMPOSED)
     lines += about_images(rows)
-    slow = dict.fromkeys(sentence for row in rows for sentence in row.get("known_slow", ()))
+    slow = dict.fromkeys(sentence for row in rows for sentence in words(row.get("known_slow")))
     lines += [f"known to be slow: {sentence}" for sentence in slow]
     if any("stopped" in row for row in rows):
         lines.append("stopped before the end: a row that was being timed shows the pairs so far")

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -125,7 +126,7 @@ def test_half_a_character_is_written_and_read(tmp_path):
 @settings(max_examples=150)
 def test_any_records_that_fit_can_be_shown_and_exported(records):
     fitting = [{"kind": kind, **record} for kind, record in records if fits(kind, record)]
-    session = recorded_session(fitting, path=os.curdir)
+    session = recorded_session(fitting, path=Path())
     shown(session)
     # All that fits is read: what two records say of one gate is one gate.
     named = {(r["test"], r["claim"], r["stack"]) for r in fitting if r["kind"] == "gate"}
