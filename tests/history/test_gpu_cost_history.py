@@ -120,7 +120,7 @@ def test_the_report_has_the_series_of_what_this_session_counted_under(tmp_path):
     }
     assert told.left_out == 5  # the types that nothing was computed in
     first = next(one for one in told.told if one.series.figure == "GPU kernels")
-    assert first.changes[0].startswith("12 → 13 (worse), with a commit after ")
+    assert first.changes[0].startswith("jump +8.3 % (worse): 12 → 13, after ")
 
 
 @pytest.mark.parametrize("under", [None, [], "torch", {}, {"torch": 3}])
