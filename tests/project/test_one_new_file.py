@@ -266,5 +266,8 @@ def test_a_new_report_is_written_by_a_session_and_from_records(session, project,
     lines = (project / "out.lines").read_text(encoding="utf-8").splitlines()
     assert "FAIL max_kernels sliced_attention" in lines
     assert "lines: out.lines" in " ".join(session.split())  # it may stand in two lines
-    assert run("-c", CLI, "report", "out.json", "--lines=again.lines") == "lines: again.lines\n"
+    assert (
+        run("-c", CLI, "report", "out.json", "--lines=again.lines")
+        == "lines: again.lines\nred: 1 gate FAIL\n"
+    )
     assert (project / "again.lines").read_text(encoding="utf-8").splitlines() == lines
