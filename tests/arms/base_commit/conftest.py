@@ -35,14 +35,14 @@ class Repository:
         (self.path / name).write_text(text.replace(before, after))
 
     def require_nothing_left(self):
-        """No worktree, and no folder of one."""
+        """No worktree, and no folder of one, where no other process puts any."""
         assert len(self.git("worktree", "list").splitlines()) == 1
         assert not list(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
         assert not list(Path(tempfile.gettempdir()).glob("diffspeed-worker-*"))
 
 
 @pytest.fixture
-def repository(pytester):
+def repository(pytester, private_temp):
     pytester.path.joinpath(".gitignore").write_text("__pycache__/\n*.jsonl\n")
     pytester.syspathinsert()
     made = Repository(pytester.path)
