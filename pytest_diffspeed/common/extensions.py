@@ -9,6 +9,7 @@ points of installed packages give, loaded when a name is looked up for the first
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
@@ -58,9 +59,18 @@ def extensions() -> Extensions:
     return _CURRENT.get()
 
 
-def in_session() -> bool:
-    """Whether a session has said what is added."""
-    return _CURRENT.get() is not _OUTSIDE
+def extensions_or(add_installed: Callable[[Extensions], None]) -> Extensions:
+    """What the session at this moment has; outside of one, what ``add_installed`` adds."""
+    current = _CURRENT.get()
+    return installed(add_installed) if current is _OUTSIDE else current
+
+
+@functools.cache
+def installed(add: Callable[[Extensions], None]) -> Extensions:
+    """What ``add`` adds, once in this process."""
+    found = Extensions()
+    add(found)
+    return found
 
 
 def use(added: Extensions) -> Callable[[], None]:

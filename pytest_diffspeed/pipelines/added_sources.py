@@ -5,14 +5,13 @@ Each plug-in is asked on its own, so that an error names it.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from ..common.errors import UsageError
-from ..common.extensions import Extensions, entry_points, extensions, in_session
+from ..common.extensions import Extensions, entry_points, extensions_or
 
 GROUP = "pytest_diffspeed.sources"
 """Entry points of installed packages, whose names are the prefixes."""
@@ -26,14 +25,7 @@ def added_sources() -> Mapping[str, Callable[[str], Any]]:
     Raises:
         UsageError: outside of a session, of an installed package whose source makes no sense.
     """
-    return extensions().sources if in_session() else _installed()
-
-
-@functools.cache
-def _installed() -> Mapping[str, Callable[[str], Any]]:
-    added = Extensions()
-    add_installed_sources(added)
-    return MappingProxyType(added.sources)
+    return MappingProxyType(extensions_or(add_installed_sources).sources)
 
 
 def add_installed_sources(added: Extensions) -> None:

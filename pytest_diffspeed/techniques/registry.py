@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from ..common.errors import UsageError
-from ..common.extensions import Extensions, entry_points, extensions, in_session
+from ..common.extensions import Extensions, entry_points, extensions_or
 from . import catalog
 from .arguments import Parameter
 from .technique import Family, Technique
@@ -32,7 +32,7 @@ def techniques() -> Mapping[str, Technique]:
     Raises:
         UsageError: outside of a session, of an installed package whose techniques make no sense.
     """
-    added = extensions().techniques if in_session() else _installed()
+    added = extensions_or(add_installed_techniques).techniques
     return MappingProxyType({**own_techniques(), **added}) if added else own_techniques()
 
 
@@ -47,13 +47,6 @@ def own_techniques() -> Mapping[str, Technique]:
                 raise AssertionError(f"two techniques are called {technique.name!r}")
             found[technique.name] = technique
     return MappingProxyType(found)
-
-
-@functools.cache
-def _installed() -> Mapping[str, Technique]:
-    added = Extensions()
-    add_installed_techniques(added)
-    return MappingProxyType(added.techniques)
 
 
 def add_installed_techniques(added: Extensions) -> None:

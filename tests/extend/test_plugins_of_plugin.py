@@ -9,8 +9,7 @@ import pytest
 from pytest_diffspeed import apply_stack, load_pipeline
 from pytest_diffspeed.common.errors import SourceError, UsageError
 from pytest_diffspeed.common.extensions import extensions
-from pytest_diffspeed.pipelines import added_sources
-from pytest_diffspeed.techniques import registry
+from pytest_diffspeed.common.extensions import installed as once_installed
 from tests.journals import journal_path
 
 ROOT = Path(__file__).parents[2]
@@ -193,8 +192,7 @@ def outside():
     """Call a function as a script does: in no session, with no entry point looked up before."""
 
     def forget():
-        registry._installed.cache_clear()
-        added_sources._installed.cache_clear()
+        once_installed.cache_clear()
 
     forget()
     yield lambda function, *args: contextvars.Context().run(function, *args)
