@@ -1,20 +1,22 @@
 """What counting a GPU cost costs: seconds and memory, beside one call on the CPU.
 
-    python benchmarks/gpu_cost_time.py [--rows NAME …] [--write]
+    python benchmarks/gpu_cost_time.py [--rows NAME …] [--runs 3] [--write]
 
-Each row is a process of its own, with one thread.  Rows are kept in build/gpu_cost_time/, so that
-an interrupted run goes on; ``--again`` measures them anew.  ``--write`` renews the table in
+Each run is a process of its own, with one thread.  Runs are kept in build/gpu_cost_time/, so that
+an interrupted benchmark goes on; ``--again`` measures them anew.  ``--write`` renews the table in
 docs/gpu_cost.md.
 """
 
 import argparse
-import datetime
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from trials import collect, measured_on, moment
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build/gpu_cost_time"
@@ -62,11 +64,12 @@ def measured(source, stack):
     print("\n" + json.dumps(found))
 
 
-def row_of(name, *, again):
-    """A row, kept or measured now."""
-    file = KEPT / f"{name}.json"
-    if file.is_file() and not again:
-        return json.loads(file.read_text("utf-8"))
+def runs_of(name, wanted):
+    """As many processes as are wanted; those that are kept count."""
+    return collect(KEPT / f"{name}.jsonl", wanted, lambda: run_of(name))
+
+
+def run_of(name):
     print(f"measuring {name} …", file=sys.stderr, flush=True)
     done = subprocess.run(
         [sys.executable, __file__, "--measure", name],
@@ -75,39 +78,48 @@ def row_of(name, *, again):
         text=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
     )
-    found = {**json.loads(done.stdout.splitlines()[-1]), "date": str(datetime.date.today())}
-    KEPT.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found), encoding="utf-8")
-    return found
+    return {**json.loads(done.stdout.splitlines()[-1]), **moment()}
 
 
 def table(rows):
     """The table of the docs."""
     lines = [
-        "| what | processor | wall | memory | repeated blocks |",
-        "|---|---|---|---|---|",
+        "| what | processor | wall | memory | runs | repeated blocks |",
+        "|---|---|---|---|---|---|",
     ]
-    for name, found in rows.items():
+    for name, runs in rows.items():
         source, stack = ROWS[name]
         what = f"`{source}`, one call on the CPU" if stack is None else f"`{source}`, `{stack}`"
+        peak = max(run["peak_bytes"] for run in runs)
         lines.append(
-            f"| {what} | {found['processor_s']:.0f} s | {found['wall_s']:.0f} s | "
-            f"{found['peak_bytes'] / 1e9:.1f} GB | {'; '.join(found['depth'])} |"
+            f"| {what} | {seconds(runs, 'processor_s')} | {seconds(runs, 'wall_s')} | "
+            f"{peak / 1e9:.1f} GB | {len(runs)} | {'; '.join(runs[-1]['depth'])} |"
         )
-    days = sorted({found["date"] for found in rows.values()})
+    every = [run for runs in rows.values() for run in runs]
+    days = sorted({run["at"][:10] for run in every})
+    loads = [run["load"] for run in every]
     lines += [
         "",
         f"Measured on {' and '.join(days)} by `make benchmark-gpu-cost-time`:",
-        "one thread of a machine with two cores that did other work too (so wall is more than",
-        "processor), imports and building included. No CPU call stands beside SDXL and Flux: it",
-        "takes their weights, 14 GB and more.",
+        "the middle of the runs, and their least and most. A run is a process of its own with one",
+        "thread, imports and building included; memory is the most that one held. The load of a",
+        f"machine with {os.cpu_count()} cores was {min(loads):.1f} to {max(loads):.1f}, the run",
+        "itself in it. No CPU call stands beside SDXL and Flux: it takes their weights, 14 GB and",
+        f"more. This was {measured_on()}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def seconds(runs, figure):
+    """The middle of the runs; least and most beside it."""
+    values = [run[figure] for run in runs]
+    return f"{statistics.median(values):.0f} s ({min(values):.0f}–{max(values):.0f})"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--runs", type=int, default=3, help="of each row (3 by default)")
     parser.add_argument("--again", action="store_true", help="measure rows that are kept")
     parser.add_argument("--write", action="store_true", help=f"renew the table in {PAGE.name}")
     parser.add_argument("--measure", choices=ROWS, help=argparse.SUPPRESS)
@@ -115,7 +127,10 @@ def main():
     if asked.measure:
         measured(*ROWS[asked.measure])
         return
-    rows = {name: row_of(name, again=asked.again) for name in asked.rows}
+    if asked.again:
+        for name in asked.rows:
+            (KEPT / f"{name}.jsonl").unlink(missing_ok=True)
+    rows = {name: runs_of(name, asked.runs) for name in asked.rows}
     print(table(rows))
     if asked.write:
         before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
