@@ -30,6 +30,14 @@ def on_the_device():
 def on_the_host():
     return build(diffusers.EulerDiscreteScheduler)
 
+class Reading(diffusers.DDIMScheduler):
+    def step(self, model_output, *args, **kwargs):
+        assert model_output.isfinite().all()
+        return super().step(model_output, *args, **kwargs)
+
+def reading():
+    return build(Reading)
+
 def broken():
     return build(diffusers.DDIMScheduler)
 
@@ -96,10 +104,14 @@ def test_sigmas_on_the_device_are_red(pytester, private_temp):
 def test_budgets(pytester, private_temp):
     enough, _ = run(pytester, "first_step=6, per_step=6", "sources:broken")
     enough.assert_outcomes(passed=1)
-    short, text = run(pytester, "first_step=6, per_step=5", "sources:broken")
+    short, text = run(pytester, "first_step=7, per_step=6", "sources:reading")
     short.assert_outcomes(failed=1)
-    assert "up to 6 in a steady step, 5 allowed" in text
-    assert "in the first step, 6 allowed" not in text
+    assert "up to 7 in a steady step, 6 allowed" in text
+    assert "in the first step, 7 allowed" not in text
+    # Of a library and of the project, the project's line: what it adds is more often what is new.
+    *_, gate = journaled(pytester, "gate")
+    assert gate["cause"]["place"].startswith("sources.py:")
+    assert gate["cause"]["source"] == "assert model_output.isfinite().all()"
 
 
 def test_allowances(pytester, private_temp):

@@ -134,6 +134,9 @@ def _result(
     found += "; ".join([f", {report.evidence}", *_notes(marker, report, stack, own)])
     reason = f"syncs in {report.scope}: "
     guilty = [s for s in report.sites if s.allowed is None and _counts(s.kind, marker)]
+    # A budget does not say which lines it is for. Those of a library were there before the change
+    # more often than the project's own, which come first.
+    guilty.sort(key=lambda site: in_packages(site.file) is not None)
     if problems:
         reason += "; ".join(problems)
         reason += "".join(f"\n  {site}" for site in guilty)
