@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -188,7 +189,8 @@ def not_run(name: str, rows: list[dict]) -> list[str]:
 
 def run(name: str, out: Path) -> None:
     """What is missing of a pipeline's rows."""
-    project = Project(name, out.parent.resolve() / "first_tests" / name)
+    # Outside of this repository, whose options for pytest would be theirs too.
+    project = Project(name, Path(tempfile.gettempdir(), "diffspeed-first-tests", name))
     known = {row["part"]: row for row in read(out) if row["pipeline"] == name}
     parts: dict[str, Callable[[], dict]] = {"init": project.init, "first run": project.first_run}
     for part, work in parts.items():

@@ -83,13 +83,16 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{_shown(path)} is there and was kept; delete it to have it written anew")
         return 0
     source = arguments.source or _only_pipeline(folder)
+    configured = configured_by(tests)
+    # Where pytest has its rootdir, which the session of the try and all later ones agree on.
+    project = configured if configured and folder.is_relative_to(configured) else folder
     _say(f"looking at {source} …")
     with _importable(folder), _without_chatter():
         look = look_at(source, arguments.device)
     print(look)
     stacks = _stacks(arguments.stacks, look)
-    fresh = not _written_counts(folder)
-    recorded = _tried(tests / TRY_FILE, look, stacks, fresh=fresh)
+    fresh = not _written_counts(project)
+    recorded = _tried(tests / TRY_FILE, look, stacks, project=project, fresh=fresh)
     found = [stack_of(stack, recorded, look) for stack in stacks]
     for one in found:
         print("\n".join(one.lines()))
@@ -97,10 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not kept:
         print("no test was written: none of these stacks could be tested on this pipeline")
         if fresh:
-            _remove_counts(folder)
+            _remove_counts(project)
         return 1
-    written = [path, *_written_counts(folder)]
-    named = source if _is_configured(folder) else None
+    written = [path, *_written_counts(project)]
+    named = source if configured else None
     if named is None:
         (folder / "pytest.ini").write_text(f"[pytest]\ndiffspeed_pipeline = {source}\n", "utf-8")
         written.append(folder / "pytest.ini")
@@ -163,23 +166,24 @@ def _stacks(given: str | None, look: Look) -> list[str]:
     return list(dict.fromkeys(stack.name for stack in stacks))
 
 
-def _tried(path: Path, look: Look, stacks: Sequence[str], *, fresh: bool) -> RecordedSession:
+def _tried(
+    path: Path, look: Look, stacks: Sequence[str], *, project: Path, fresh: bool
+) -> RecordedSession:
     """What the gates find that allow nothing, in a session of its own.
 
     The draft at ``path`` has a name that pytest takes only when it is given: one that a kill
-    leaves behind is never taken for what is kept.  ``fresh``: no counts are there, so they are
-    saved.
+    leaves behind is never taken for what is kept.  ``fresh``: no counts are in ``project``, so they
+    are saved there.
 
     Raises:
         UsageError: the session did not come to its end.
     """
-    folder = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="diffspeed-init-") as temporary:
         records = Path(temporary, "records.jsonl")
         words = [
             *("--diffspeed", f"--diffspeed-json={records}", "--diffspeed-store=none"),
             *(f"--diffspeed-device={look.device}", "--override-ini=addopts="),
-            *("-q", "-p", "no:cacheprovider"),
+            *("-q", "-p", "no:cacheprovider", f"--rootdir={project}"),
             *(("--diffspeed-save-counts",) if fresh else ()),
         ]
         replace_file(path, draft(look, stacks))
@@ -195,10 +199,10 @@ def _tried(path: Path, look: Look, stacks: Sequence[str], *, fresh: bool) -> Rec
             )
         finally:
             path.unlink()  # it allows nothing; what is kept is written when all is known
-        (workdir(folder) / "init.log").write_text(done.stdout, "utf-8")
+        (workdir(Path.cwd()) / "init.log").write_text(done.stdout, "utf-8")
         if done.returncode not in (0, 1) or not records.is_file():
             if fresh:
-                _remove_counts(folder)  # of a part of its gates
+                _remove_counts(project)  # of a part of its gates
             raise UsageError(
                 f"the session that was to try {listed(list(stacks))} did not come to its end "
                 f"({_ended(done.returncode)}), so nothing was written:\n"
@@ -220,8 +224,15 @@ def _written_counts(folder: Path) -> list[Path]:
     return [folder / name for name in COUNTS if (folder / name).exists()]
 
 
+def configured_by(folder: Path) -> Path | None:
+    """The folder of the file with pytest's options for tests in ``folder``: it, or one above it.
+
+    Pytest takes the nearest, and files of a project's root are for its packages too.
+    """
+    return next((place for place in (folder, *folder.parents) if _is_configured(place)), None)
+
+
 def _is_configured(folder: Path) -> bool:
-    """Whether a file here has pytest's options."""
     files = {folder / name: word for name, word in _CONFIGURED.items()}
     return any(
         path.is_file() and word in path.read_text("utf-8", errors="replace")
@@ -256,7 +267,7 @@ def _device_word(device: str) -> str:
 
 
 def _shown(path: Path) -> str:
-    return path.relative_to(Path.cwd()).as_posix()
+    return Path(os.path.relpath(path)).as_posix()
 
 
 def _say(text: str) -> None:

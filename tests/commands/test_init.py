@@ -105,35 +105,61 @@ def written(tmp_path, *lines, look=COUNTED):
     return found_in(tmp_path, others.values(), look)
 
 
+@pytest.mark.parametrize(
+    ("file", "head", "is_taken"),
+    [
+        ("pyproject.toml", "[tool.pytest.ini_options]", True),
+        ("pyproject.toml", "[project]", False),
+        ("pytest.ini", "[pytest]", True),
+        ("package/pytest.ini", "[pytest]", True),
+        ("package/tests/tox.ini", "[pytest]", True),
+        ("package/tests/tox.ini", "[testenv]", False),
+        ("package/tests/more/pytest.ini", "[pytest]", False),
+    ],
+)
+def test_options_are_looked_for_as_pytest_does(pytester, file, head, is_taken):
+    path, tests = pytester.path / file, pytester.path / "package" / "tests"
+    for folder in (tests, path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{head}\npython_files = 'of_this_file.py'\n")
+    assert init.configured_by(tests) == (path.parent if is_taken else None)
+    found = pytester.parseconfig(tests).getini("python_files")
+    assert ("of_this_file.py" in str(found)) is is_taken
+
+
 @pytest.mark.slow
 def test_its_first_run_is_green_and_goes_red_when_a_sync_is_added(
     pytester, private_temp, capsys, monkeypatch
 ):
     monkeypatch.setattr("torch.version.cuda", None)  # GPU cost has tests of its own
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k nothing")  # a shell's habits do not reach the try
-    pytester.makepyfile(shop=READING)
-    (pytester.path / "tests").mkdir()
+    # Pytest would take the folder with a pyproject.toml for the root of all, were there no options.
+    pytester.makepyprojecttoml("[project]\nname = 'all'")
+    project = pytester.mkdir("shop")
+    monkeypatch.chdir(project)
+    (project / "shop.py").write_text(READING.lstrip())
+    (project / "tests").mkdir()
     assert main(["init", "shop:make", "--device=cpu"]) == 0
     printed = capsys.readouterr().out
-    path = pytester.path / "tests" / "test_diffspeed.py"
+    path = project / "tests" / "test_diffspeed.py"
     text = path.read_text("utf-8")
     assert "@pytest.mark.no_gpu_syncs(first_step=1, per_step=1)" in text
     assert "# shop.py:7  model_output.max().item()" in text
     assert "no_gpu_syncs      1 host sync in the first step, up to 1 a step: allowed" in printed
-    assert "diffspeed_pipeline = shop:make" in (pytester.path / "pytest.ini").read_text("utf-8")
+    assert "diffspeed_pipeline = shop:make" in (project / "pytest.ini").read_text("utf-8")
     assert "shop:make | bf16 | unet | breaks = 0" in (
-        (pytester.path / "diffspeed-counts.txt").read_text("utf-8")
+        (project / "diffspeed-counts.txt").read_text("utf-8")
     )
     monkeypatch.delenv("PYTEST_ADDOPTS")
     # What it wrote: green as it is, red by one line more (of which only syncs are counted again).
     words = ("--diffspeed", "--diffspeed-device=cpu", "--diffspeed-store=none")
-    pytester.syspathinsert()
+    pytester.syspathinsert(project)
     sys.modules.pop("shop")  # the command has imported it here
     pytester.runpytest_inprocess(*words).assert_outcomes(passed=1)
     twice = READING.replace(
         "        model_output.max().item()\n", 2 * "        model_output.max().item()\n"
     )
-    pytester.makepyfile(shop=twice)
+    (project / "shop.py").write_text(twice.lstrip())
     others = re.compile(r"^@pytest.mark.(no_graph|max_mem|image_sim).*\n", re.M)
     path.write_text(others.sub("", text), "utf-8")
     result = pytester.runpytest_inprocess(*words)
@@ -312,7 +338,7 @@ def test_a_session_that_dies_leaves_nothing_behind(tmp_path, monkeypatch, counte
     with pytest.raises(
         UsageError, match=r"not come to its end \(signal 9\), so nothing was written"
     ):
-        init._tried(draft, LOOK, ["bf16"], fresh=not counted_before)
+        init._tried(draft, LOOK, ["bf16"], project=tmp_path, fresh=not counted_before)
     assert not draft.exists()
     assert counts.exists() == counted_before
     assert (tmp_path / ".diffspeed" / "init.log").is_file()
