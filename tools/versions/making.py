@@ -41,7 +41,7 @@ def make(environment: Environment, interpreter: str) -> Path:
     python = venv / "bin/python"
     _uv(
         *("pip", "install", "--quiet", "--python", str(python)),
-        *("--constraints", str(runtime), "--editable", ".[dev]"),
+        *("--constraints", str(runtime), "--constraints", str(pins), "--editable", ".[dev]"),
     )
     return python
 
