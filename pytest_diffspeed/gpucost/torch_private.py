@@ -215,14 +215,18 @@ def storage_key(tensor: torch.Tensor) -> int:
 
 @lru_cache(maxsize=4096)
 def is_composite(func: Any) -> bool:
-    """Whether an op is written in others, which then reach the mode.
+    """Whether a GPU runs an op as others, which then reach the mode.
 
     Mostly such ops never do themselves.  In ``torch.inference_mode`` they do, attention and
-    products among them.
+    products among them.  Of some, which RMS norm ends in, CUDA has a kernel of its own, and only
+    other devices run others instead.
     """
     if not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
         return False
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE))
+    if func is torch.ops.aten.scaled_dot_product_attention.default:
+        return True  # its kernel for CUDA is the one that :func:`replace_attention` put there
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return has_kernel(func.name(), _COMPOSITE) and not has_kernel(func.name(), "CUDA")
 
 
 def run_composite(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

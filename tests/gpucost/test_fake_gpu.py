@@ -122,6 +122,10 @@ def test_inference_mode_costs_what_no_gradients_cost(small):
     assert [kind for _, kind, _, flops in inference if flops] == ["gemm", "attention", "gemm"]
 
 
+def test_an_rms_norm_is_one_kernel_as_on_a_gpu(small):
+    assert small["rms_norms"] == [["_fused_rms_norm"]] * 3
+
+
 def test_products_of_vectors_and_of_complex_numbers(small):
     assert small["products_of_vectors_and_complex_numbers"] == [
         ["mv", "gemm", 2 * 4 * 8, [1, 4, 1, 8]],

@@ -217,6 +217,15 @@ def in_inference_mode(fake):
     return [[(k.name, k.kind, k.bytes, k.flops) for k in cost.kernels] for cost in costs]
 
 
+def rms_norms(fake):
+    """CUDA has one kernel for each, whose op other devices run as several."""
+    made = torch.nn.RMSNorm(8, elementwise_affine=False), torch.nn.RMSNorm(8).to(torch.bfloat16)
+    plain, own = map(fake.on_device, made)
+    norms = (plain, own, torch.inference_mode()(own))
+    x = [fake.like(torch.ones(4, 8, dtype=torch.bfloat16))]
+    return [[k.name for k in count_eager(norm, x, fake=fake)[0].kernels] for norm in norms]
+
+
 def products_of_vectors_and_complex_numbers(fake):
     a, b, c = fake.like((torch.ones(4, 8), torch.ones(8), torch.ones(4)))
     z = fake.like(torch.ones(4, 4, dtype=torch.complex64))
@@ -495,6 +504,7 @@ CASES = {
         convolutions_keep_channels_last,
         resources_of_a_kernel,
         in_inference_mode,
+        rms_norms,
         products_of_vectors_and_complex_numbers,
         products_that_no_rule_knows,
         switched_on_elsewhere,
