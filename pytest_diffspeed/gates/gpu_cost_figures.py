@@ -74,17 +74,22 @@ def _sides(found: CostComparison) -> dict[str, Sequence[KernelChange]]:
 
 _OF_KIND = {"casts": "cast", "layout": "layout", "opaque": "opaque", "h2d": "h2d", "d2h": "d2h"}
 """Figures of one kind of kernel."""
+_KNOWN = 2
+"""Behind the ranks of ``new_lines``."""
 
 
 def lines_of_failed(found: CostComparison) -> list[str]:
     """The lines that the failed figures come from, as "file:line": of the first of them first.
 
-    But lines of graph breaks come before all others, since other figures move with them.
+    But lines of graph breaks come before all others, since other figures move with them; and behind
+    them those that lead to kernels as no line of the base does, since what a compiler fuses
+    otherwise next to a new line was there before.
     """
+    breaks: list[str] = []
     lines: list[str] = []
     failed = [one.name for one in found.failed]
     if "breaks" in failed:
-        lines += [told.rpartition(" at ")[2] for told in found.new_breaks if " at " in told]
+        breaks = [told.rpartition(" at ")[2] for told in found.new_breaks if " at " in told]
     for name in failed:
         more = (*found.more, *found.heavier)
         if name == "hidden":
@@ -94,7 +99,8 @@ def lines_of_failed(found: CostComparison) -> list[str]:
         elif name.startswith("flops"):
             more = (*found.heavier, *found.more)
         lines += [line for one in more for line in one.lines]
-    return list(dict.fromkeys(lines))
+    lines.sort(key=lambda line: found.new_lines.get(line, _KNOWN))
+    return list(dict.fromkeys([*breaks, *lines]))
 
 
 def counted_under(cost: GpuCost) -> dict[str, str]:

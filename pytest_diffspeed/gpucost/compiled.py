@@ -15,7 +15,8 @@ _BUILTIN = ("aten", "prims", "inductor", "inductor_prims")
 
 def kernel_of(written: Written) -> Kernel:
     """What one kernel of Inductor's is."""
-    return replace(_kernel_of(written), called_from=written.called_from)
+    called_from, route, path = written.around
+    return replace(_kernel_of(written), called_from=called_from, route=route, path=path)
 
 
 def _kernel_of(written: Written) -> Kernel:

@@ -33,6 +33,7 @@ KINDS = (
 ``layout`` the order in memory; ``opaque`` is an op whose own kernels no count sees; ``h2d`` and
 ``d2h`` are copies between host and device, which no kernel does."""
 TRANSFERS = ("h2d", "d2h")
+JOINS = "+"
 FUSED_ATTENTION = {
     "_scaled_dot_product_flash_attention": "flash",
     "_scaled_dot_product_cudnn_attention": "cudnn",
@@ -50,7 +51,9 @@ class Kernel:
     conv; batch, heads, queries, width, keys of an attention; elements, and elements reduced to one,
     of other kernels.  ``site``: "file:line" of the innermost line that is not torch's or another
     translator's; ``also`` the other lines that were fused into it; ``called_from`` the innermost
-    line around ``site`` that is of no installed package, where that is another one.
+    line around ``site`` that is of no installed package, where that is another one.  ``route`` and
+    ``path`` stand for all lines around it (:func:`~.sites.way`), and are for comparing only; of a
+    fused kernel there may be several, with :data:`JOINS` between them.
     ``hidden_launches`` and ``hidden_bytes``: what the library does around it that no graph shows;
     they are always modelled.  ``evidence`` says what this kernel itself is: ``counted`` by Inductor
     or the dispatcher, or ``modelled`` (which attention a GPU would have chosen).
@@ -65,6 +68,8 @@ class Kernel:
     site: str = ""
     also: tuple[str, ...] = ()
     called_from: str = ""
+    route: str = ""
+    path: str = ""
     hidden_launches: int = 0
     hidden_bytes: int = 0
     evidence: str = "counted"

@@ -7,12 +7,12 @@ lost to an int8 filter lowers kernels, an opaque op hides its own kernels.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .alignment import inserted
-from .cost import FUSED_ATTENTION, Cost, Kernel
+from .cost import FUSED_ATTENTION, JOINS, Cost, Kernel
 from .errors import GpuCostError
 
 TIERS = (("f64",), ("f32",), ("tf32",), ("b16",), ("i8", "f8"))
@@ -100,6 +100,8 @@ class CostComparison:
     than before or multiply more or in a costlier type, with how many bytes more that is.
     ``more_hidden``: kernels of both around which libraries launch more than before, with how many
     launches and bytes more that is (modelled).  ``new_breaks``: graph breaks that the base has not.
+    ``new_lines``: lines that lead to kernels as none of the base does, 0 where packages are gone
+    through by other lines, else 1.
     """
 
     figures: tuple[FigureChange, ...]
@@ -109,6 +111,7 @@ class CostComparison:
     more_hidden: tuple[KernelChange, ...] = ()
     heavier: tuple[KernelChange, ...] = ()
     new_breaks: tuple[str, ...] = ()
+    new_lines: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def failed(self) -> tuple[FigureChange, ...]:
@@ -157,6 +160,7 @@ def compare_costs(base: Cost, head: Cost, limits: CostLimits | None = None) -> C
         more_hidden=_more_hidden(base, head),
         heavier=_heavier(base, head),
         new_breaks=_new_breaks(base, head),
+        new_lines=_new_lines(base, head),
     )
 
 
@@ -226,11 +230,24 @@ def _only_in(one: Cost, other: Cost) -> tuple[KernelChange, ...]:
     for what, number in surplus.items():
         mine = [kernel for kernel in one.kernels if kernel.what == what]
         theirs = [kernel for kernel in other.kernels if kernel.what == what]
-        lines = _new_lines(mine, theirs)
-        if sum(lines.values()) != number:  # they have moved: the order of launches tells more
-            lines = _new_lines([k for k in put_in if k.what == what], []) or lines
-        found.append(KernelChange(*what, number, _own_first(lines), number * _most_bytes(mine)))
+        new = _new_ones(mine, theirs, [k for k in put_in if k.what == what])
+        nbytes = sum(_heaviest(number, mine, theirs))
+        found.append(KernelChange(*what, number, _own_first(new), nbytes))
     return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
+
+
+def _new_lines(base: Cost, head: Cost) -> dict[str, int]:
+    """By way, whatever the kernel is: what else the compiler fuses a kernel with renames it."""
+    routes = {mark for kernel in base.kernels for mark in kernel.route.split(JOINS)}
+    paths = {mark for kernel in base.kernels for mark in kernel.path.split(JOINS)}
+    found: dict[str, int] = {}
+    for kernel in head.kernels:
+        line = kernel.called_from or kernel.site
+        if not routes.issuperset(kernel.route.split(JOINS)):
+            found[line] = 0
+        elif not paths.issuperset(kernel.path.split(JOINS)):
+            found.setdefault(line, 1)
+    return found
 
 
 def _new_breaks(base: Cost, head: Cost) -> tuple[str, ...]:
@@ -260,20 +277,51 @@ def _heavier(base: Cost, head: Cost) -> tuple[KernelChange, ...]:
 def _lines_of(
     heavy: set[tuple[int, int, int]], head: Sequence[Kernel], base: Sequence[Kernel]
 ) -> tuple[str, ...]:
-    """Where ``head`` has more such kernels; where lines have moved, wherever it has one."""
+    """Where ``head`` has more such kernels."""
     mine, theirs = ([k for k in kernels if _weight(k) in heavy] for kernels in (head, base))
-    moved = {k.site for k in theirs} - {k.site for k in mine}
-    return _own_first(_new_lines(mine, [] if moved else theirs))
+    return _own_first(_new_ones(mine, theirs))
 
 
-def _new_lines(mine: Sequence[Kernel], theirs: Sequence[Kernel]) -> Counter[tuple[str, str]]:
-    """Site and the line of the user's own code that called it, of kernels that only one has."""
-    here, there = (Counter((k.called_from, k.site) for k in kernels) for kernels in (mine, theirs))
-    return here - there
+_SIGNS: tuple[Callable[[Kernel], object], ...] = (
+    lambda kernel: kernel.path,
+    lambda kernel: kernel.route,
+    lambda kernel: (kernel.called_from, kernel.site),
+)
+"""By what a kernel is known again, each where those before it fail: moved lines keep their texts,
+and a wrapper around a package's call keeps the lines of the package."""
 
 
-def _own_first(lines: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    own, sites = {one for one, _ in lines}, {other for _, other in lines}
+def _new_ones(
+    mine: Sequence[Kernel], theirs: Sequence[Kernel], put_in: Sequence[Kernel] = ()
+) -> Sequence[Kernel]:
+    """Those of ``mine`` that ``theirs``, which are fewer, have not; more where nothing tells them
+    apart.
+
+    ``put_in``: those that the order of launches says are new, which is trusted last.
+    """
+    if not theirs:
+        return mine
+    for sign in _SIGNS:
+        here, there = _grouped(mine, sign), _grouped(theirs, sign)
+        grown = [key for key in here if len(here[key]) > len(there[key])]
+        surplus = sum(len(here[key]) - len(there[key]) for key in grown)
+        if surplus == len(mine) - len(theirs) and len(here) > 1:
+            return [k for key in grown for k in _new_ones(here[key], there[key], put_in)]
+    return [kernel for kernel in mine if kernel in put_in] or mine
+
+
+def _grouped(
+    kernels: Iterable[Kernel], sign: Callable[[Kernel], object]
+) -> defaultdict[object, list[Kernel]]:
+    found: defaultdict[object, list[Kernel]] = defaultdict(list)
+    for kernel in kernels:
+        found[sign(kernel)].append(kernel)
+    return found
+
+
+def _own_first(kernels: Iterable[Kernel]) -> tuple[str, ...]:
+    """Their lines; those of the user's own code that called a package before all others."""
+    own, sites = {k.called_from for k in kernels}, {k.site for k in kernels}
     return (*sorted(filter(None, own)), *sorted(filter(None, sites - own)))
 
 
@@ -324,5 +372,7 @@ def _around(kernels: Sequence[Kernel]) -> tuple[int, int]:
     return sum(k.hidden_launches for k in kernels), sum(k.hidden_bytes for k in kernels)
 
 
-def _most_bytes(kernels: Sequence[Kernel]) -> int:
-    return max(kernel.bytes for kernel in kernels)
+def _heaviest(number: int, mine: Sequence[Kernel], theirs: Sequence[Kernel]) -> list[int]:
+    """Bytes of as many of ``mine``, of those first of which the other side has none as heavy."""
+    only = Counter(k.bytes for k in mine) - Counter(k.bytes for k in theirs)
+    return sorted(only.elements(), reverse=True)[:number]

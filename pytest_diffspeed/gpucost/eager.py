@@ -54,8 +54,12 @@ class EagerCounter(private.TorchDispatchMode):
             raise
         made = kernels_of(func, args, kwargs, out)
         if made:
-            own = sites.innermost_own(private.frames())
-            self.kernels += [replace(k, called_from=own) if own != k.site else k for k in made]
+            frames = list(private.frames())
+            own, (route, path) = sites.innermost_own(frames), sites.way(frames)
+            self.kernels += [
+                replace(k, called_from=own if own != k.site else "", route=route, path=path)
+                for k in made
+            ]
         return out
 
 

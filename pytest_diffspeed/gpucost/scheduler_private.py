@@ -19,6 +19,7 @@ from torch._inductor.loop_body import LoopBody
 from torch._inductor.virtualized import V
 
 from . import sites, torch_private
+from .cost import JOINS
 from .launches import COPY, ORDERS, Operand
 
 NEEDED: tuple[tuple[Any, str], ...] = (
@@ -44,7 +45,8 @@ class Written:
 
     ``source``: "triton", "extern" (a library, or an op that Inductor does not write itself),
     "transfer" or "user" (a Triton kernel of the user's).  ``moves``: "" or what a Triton kernel
-    does and nothing else: "cast", "layout", "copy".  ``group``: elements, and elements reduced to
+    does and nothing else: "cast", "layout", "copy".  ``around``: the user's own line around the
+    first of ``lines``, and :func:`.sites.way`.  ``group``: elements, and elements reduced to
     one.
     """
 
@@ -53,7 +55,7 @@ class Written:
     ops: tuple[str, ...]
     bytes: int
     lines: tuple[str, ...]
-    called_from: str = ""
+    around: tuple[str, str, str] = ("", "", "")
     is_reduction: bool = False
     is_template: bool = False
     moves: str = ""
@@ -73,7 +75,7 @@ def kernels_of(lowering: Any, cleared: Iterator[int]) -> Iterator[Written]:
     with V.set_graph_handler(lowering):
         for node in lowering.scheduler.nodes:
             for one in _of_node(node, cleared):
-                yield replace(one, called_from=_called_from(node, *one.lines[:1]))
+                yield replace(one, around=_around(node, *one.lines[:1]))
 
 
 def _of_node(node: Any, cleared: Iterator[int]) -> Iterator[Written]:
@@ -344,18 +346,26 @@ def _origins(node: Any, *, last_line_first: bool) -> tuple[tuple[str, ...], tupl
     return tuple(sorted(ops - _UNNAMED) or sorted(ops)), tuple(ranked)
 
 
-def _called_from(node: Any, site: str = "") -> str:
-    """The line of the user's own code around ``site``, where that is another one.
+def _around(node: Any, site: str = "") -> tuple[str, str, str]:
+    """The line of the user's own code around ``site``, where that is another one, and the two
+    marks of all lines around it.
 
-    Empty where several lines led to what was fused into one kernel: none of them is *the* line.
+    No line where several led to what was fused into one kernel: none of them is *the* line.
     """
-    found: set[str] = set()
-    for part in node.get_nodes():
-        for origin in getattr(part.node, "origins", None) or ():
-            if site and sites.innermost(_frames(origin)) == site:
-                found.add(sites.innermost_own(_frames(origin)))
-    own = found - {site, ""}
-    return own.pop() if len(own) == 1 else ""
+    frames = [
+        _frames(origin)
+        for part in node.get_nodes()
+        for origin in getattr(part.node, "origins", None) or ()
+    ]
+    own: set[str] = set()
+    ways: set[tuple[str, str]] = set()
+    for of_one in frames:
+        if site and sites.innermost(of_one) == site:
+            own.add(sites.innermost_own(of_one))
+            ways.add(sites.way(of_one))
+    own -= {site, ""}
+    route, path = (JOINS.join(sorted({way[at] for way in ways})) for at in (0, 1))
+    return own.pop() if len(own) == 1 else "", route, path
 
 
 def _frames(origin: Any) -> list[tuple[str, int]]:

@@ -88,6 +88,15 @@ def test_a_record_has_the_lines_of_what_failed_and_of_a_break_first():
     assert found.cause.place == "a.py:9"
 
 
+def test_a_line_that_no_kernel_of_the_base_has_comes_before_those_that_are_fused_with_it():
+    base = [replace(SILU, path="old", bytes=900)]
+    fused = replace(SILU, name="silu+mul", path="old", bytes=900)
+    planted = replace(CAST, path="new", bytes=1)
+    found = verdict(cost(base), cost([fused, planted]))
+    assert found.figures["gpu_cost"]["lines"] == ["a.py:2", "a.py:3"]
+    assert found.cause.place == "a.py:2"
+
+
 def test_a_step_that_differs_in_breaks_only_is_compared():
     base = cost([GEMM], [GEMM])
     first, second = base.calls

@@ -256,6 +256,46 @@ def test_new_graph_breaks_are_told_and_moved_ones_are_not():
     assert compare_costs(Cost(breaks=(one,)), Cost(breaks=(moved,))).new_breaks == ()
 
 
+def called(line, path, route="of its package", **change):
+    known = {"called_from": f"mine.py:{line}", "path": path, "route": route}
+    return Kernel(**{**vars(ADD), **known, **change})
+
+
+@pytest.mark.parametrize(
+    ("head", "new"),
+    [
+        ([called(3, "y = part(x)"), called(4, "part(x)")], "mine.py:3"),
+        ([called(4, "part(x)"), called(5, "y = part(x)")], "mine.py:5"),
+        # The call that there was has a wrapper now; the package's lines tell which it is.
+        ([called(5, "wrapper"), called(9, "new", route="another")], "mine.py:9"),
+        ([called(9, "new", route="another"), called(5, "wrapper")], "mine.py:9"),
+    ],
+)
+def test_a_line_that_calls_once_more_is_told_from_one_that_moved(head, new):
+    base = Cost((GEMM, called(3, "part(x)"), GEMM))
+    (more,) = compare_costs(base, Cost((GEMM, *head, GEMM))).more
+    assert more.lines == (new, ADD.site)
+
+
+def test_lines_that_lead_to_kernels_as_none_did_are_told_whatever_is_fused_with_them():
+    base = Cost((called(3, "part(x)"), called(3, "part(x)", name="mul", route="r")))
+    head = Cost(
+        (
+            called(4, "part(x)", name="add+mul", route="of its package+r"),  # fused otherwise
+            called(5, "wrapper"),
+            called(6, "new", route="r+s"),
+        )
+    )
+    assert compare_costs(base, head).new_lines == {"mine.py:5": 1, "mine.py:6": 0}
+    assert compare_costs(head, base).new_lines == {}
+
+
+def test_bytes_of_what_is_new_are_not_those_of_what_was_there():
+    large = Kernel(**{**vars(ADD), "bytes": 5000})
+    (more,) = compare_costs(Cost((large,)), Cost((large, ADD))).more
+    assert (more.number, more.bytes) == (1, ADD.bytes)
+
+
 def test_the_users_own_line_that_calls_a_package_comes_first():
     again = Kernel(**{**vars(ADD), "called_from": "mine.py:3"})
     (more,) = compare_costs(Cost((ADD,)), Cost((ADD, again))).more

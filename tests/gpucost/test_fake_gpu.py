@@ -190,14 +190,28 @@ def test_a_line_of_a_package_comes_with_the_line_that_called_it(small):
         next(n for n, line in enumerate(lines, 1) if f"# the {word} call" in line)
         for word in ("first", "second")
     )
+    ways = []
     for kernels in small["called_by_the_user"]:
-        *of_diffusers, (own, called_from) = kernels
-        assert {site.partition("/")[0] for site, _ in of_diffusers} == {"diffusers"}
+        *of_diffusers, (own, called_from, *_) = kernels
+        assert {site.partition("/")[0] for site, *_ in of_diffusers} == {"diffusers"}
         half = len(of_diffusers) // 2
-        for (_, caller), line in zip(of_diffusers, [first] * half + [second] * half, strict=True):
+        callers = [first] * half + [second] * half
+        for (_, caller, *_), line in zip(of_diffusers, callers, strict=True):
             assert caller.endswith(f"planted/small.py:{line}")
         assert own.endswith(f"planted/small.py:{second}")
         assert called_from == ""
+        routes, paths = ([kernel[at] for kernel in of_diffusers] for at in (2, 3))
+        assert routes[:half] == routes[half:]
+        assert not set(paths[:half]) & set(paths[half:])
+        ways.append({(site, *way) for site, _, *way in kernels})
+    eager, compiled = ways
+    assert compiled < eager  # the GELU is fused
+
+
+def test_a_call_is_found_again_where_lines_have_moved(small):
+    changes = small["called_in_another_tree"]
+    assert len(changes) > 2
+    assert {Path(lines[0]).name for lines in changes} == {"model.py:2"}
 
 
 def test_bytes_of_what_is_overwritten_are_written_and_the_whole_of_it_is_read(small):

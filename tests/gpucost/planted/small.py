@@ -1,6 +1,9 @@
 """Small programs on the fake GPU, one property each; what a case returns is JSON."""
 
+import runpy
+import tempfile
 import threading
+from pathlib import Path
 
 import torch
 import torch._dynamo
@@ -11,6 +14,7 @@ from pytest_diffspeed.gpucost import (
     FakeGpu,
     GpuCostError,
     ValueDependentError,
+    compare_costs,
     count_compiled,
     count_eager,
     named_gpu,
@@ -316,7 +320,27 @@ def called_by_the_user(fake):
 
     args = [fake.like(torch.ones(4, 64, dtype=torch.bfloat16))]
     costs = [count(twice, args, fake=fake)[0] for count in (count_eager, count_compiled)]
-    return [[(k.site, k.called_from) for k in cost.kernels] for cost in costs]
+    return [[(k.site, k.called_from, k.route, k.path) for k in cost.kernels] for cost in costs]
+
+
+ONCE = "def run(part, x):\n    return part(x)\n"
+TWICE = "def run(part, x):\n    x = part(x)\n    return part(x)\n"
+
+
+def called_in_another_tree(fake):
+    """A file that calls a module of diffusers once more, where the first call was before."""
+    from diffusers.models.attention import FeedForward
+
+    part = fake.on_device(FeedForward(64).to(torch.bfloat16))
+    args = [part, fake.like(torch.ones(4, 64, dtype=torch.bfloat16))]
+
+    def cost(text):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.py"
+            file.write_text(text)
+            return count_eager(runpy.run_path(str(file))["run"], args, fake=fake)[0]
+
+    return [one.lines for one in compare_costs(cost(ONCE), cost(TWICE)).more]
 
 
 def overwritten_in_part(fake):
@@ -512,6 +536,7 @@ CASES = {
         transforms_of_real_input,
         scan_in_two_launches,
         called_by_the_user,
+        called_in_another_tree,
         overwritten_in_part,
         module_on_the_gpu,
         shared_parameters,
