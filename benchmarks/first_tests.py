@@ -103,7 +103,7 @@ def faulty(self, forward, *args, **kwargs):
 
 changed(denoiser, "forward", faulty)
 """
-HALF = "if next(self.parameters()).dtype is torch.bfloat16:\n        "
+HALF = "if first(output).dtype is torch.bfloat16:\n        "
 
 
 @dataclass(frozen=True)
