@@ -105,7 +105,7 @@ def table(rows):
         "thread, imports and building included; memory is the most that one held. The load of a",
         f"machine with {os.cpu_count()} cores was {min(loads):.1f} to {max(loads):.1f}, the run",
         "itself in it. No CPU call stands beside SDXL and Flux: it takes their weights, 14 GB and",
-        f"more. This was {measured_on()}.",
+        f"more ({measured_on()}).",
     ]
     return "\n".join(lines) + "\n"
 
