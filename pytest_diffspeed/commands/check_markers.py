@@ -41,7 +41,7 @@ def check_markers(files: Sequence[str]) -> int:
     return 0
 
 
-@dataclass
+@dataclass(eq=False)  # pytest 8 keeps its plugins in a set
 class _Collected:
     """A plugin of this one session: looks for marks that mark no test, and counts our tests."""
 

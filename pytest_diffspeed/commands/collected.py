@@ -53,7 +53,7 @@ def collect_only(words: Sequence[str], plugin: object) -> tuple[int, str]:
     return int(status), said.getvalue()
 
 
-@dataclass
+@dataclass(eq=False)  # pytest 8 keeps its plugins in a set
 class _Seen:
     tests: list[CollectedTest] = field(default_factory=list)
 
