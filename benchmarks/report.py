@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "reports"))
 
-from conftest import FLAGS, find_chromium
+from chromium import FLAGS, find_chromium
 from playwright.sync_api import sync_playwright
 from report_sessions import many, strips
 

@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "reports"))
 
-from conftest import FLAGS, find_chromium
+from chromium import FLAGS, find_chromium
 from history import COMMAND, measured, session, write_records
 from playwright.sync_api import Browser, sync_playwright
 from startup import processor

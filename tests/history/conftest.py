@@ -1,7 +1,6 @@
 """Stores of both kinds: SQLite, and a real PostgreSQL server that this session starts."""
 
 import itertools
-import os
 
 import pytest
 from servers import RunningServer, binaries
@@ -10,8 +9,8 @@ from pytest_diffspeed.commands.cli import main
 from pytest_diffspeed.history.record import add_session
 from pytest_diffspeed.history.store import Store
 from pytest_diffspeed.history.url import DEFAULT, parse_store
+from tests.services import leave_out
 
-REQUIRED = "DIFFSPEED_REQUIRE_SERVICES"
 _numbers = itertools.count()
 
 
@@ -20,14 +19,11 @@ def postgresql():
     """A running server.  Without its binaries these tests are left out, and say so."""
     folder = binaries()
     if folder is None:
-        reason = (
+        leave_out(
             "no PostgreSQL server on this machine (looked for initdb by pg_config, in "
             "/usr/lib/postgresql and on PATH), so what the history does on one is not tested; "
             "Debian and Ubuntu have it as postgresql"
         )
-        if os.environ.get(REQUIRED):
-            pytest.fail(f"{reason}; {REQUIRED} is set")
-        pytest.skip(reason)
     with RunningServer(folder) as server:
         yield server
 

@@ -1,39 +1,19 @@
-"""A real Chromium for tests of the HTML report.
-
-It is looked for on the machine and never downloaded.  Without one these tests are skipped and say
-so; with ``DIFFSPEED_REQUIRE_SERVICES=1``, as in CI, that is a failure.
-"""
-
-import os
-import shutil
+"""A real Chromium for tests of the HTML report."""
 
 import pytest
+from chromium import BROWSERS, FLAGS, find_chromium
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-def find_chromium():
-    """Where it is installed, or ``None``."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
+from tests.services import leave_out
 
 
 @pytest.fixture(scope="module")  # its event loop runs no longer than its tests
 def chromium():
     found = find_chromium()
     if found is None:
-        reason = f"no browser is installed (looked for {', '.join(BROWSERS)}): the HTML report"
-        if os.environ.get("DIFFSPEED_REQUIRE_SERVICES") == "1":
-            pytest.fail(f"{reason} cannot be tested, and DIFFSPEED_REQUIRE_SERVICES=1 asks for it")
-        pytest.skip(f"{reason} is not opened in one; on Debian: apt-get install chromium")
+        leave_out(
+            f"no browser is installed (looked for {', '.join(BROWSERS)}): the HTML report is not "
+            "opened in one; on Debian: apt-get install chromium"
+        )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
