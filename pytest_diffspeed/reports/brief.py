@@ -8,10 +8,14 @@ from typing import Any
 
 from ..common.text import plural
 from ..records.older import axis_of, metrics_of
+from ..records.reader import RecordedGate
 from ..records.verdict import Axis, GateResult
 from .loose import count, mapping, mappings, number, sequence, word
 from .metric_names import short_metric_name
 from .units import ratio, seconds
+
+NOT_CHECKED = "not checked"
+"""Of a gate that was tried and reached no verdict of its own, for which INCONCLUSIVE stands."""
 
 Brief = tuple[str, float | None]
 """The words, and the number that a table sorts by."""
@@ -19,6 +23,11 @@ Brief = tuple[str, float | None]
 _COUNTS = (("breaks", "break"), ("recompiles", "recompilation"))
 _MOST_MISSES = 2
 """Of a cell; the gate's own block has all of them."""
+
+
+def brief_of_gate(gate: RecordedGate) -> Brief:
+    """What the cell of a gate says, where it could not be checked too."""
+    return (NOT_CHECKED, None) if gate.error is not None else brief(gate.result)
 
 
 def brief(result: GateResult) -> Brief:

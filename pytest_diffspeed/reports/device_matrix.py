@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..records.devices import columns
 from ..records.reader import RecordedGate, RecordedSession
 from ..records.verdict import VerdictKind
-from .brief import brief
+from .brief import brief_of_gate
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ def device_matrix(session: RecordedSession) -> DeviceMatrix:
                 (
                     gate.result.test,
                     gate.result.claim,
-                    GateRun(gate, gate.result.verdict, _found(gate), id(gate) in expected),
+                    GateRun(
+                        gate, gate.result.verdict, brief_of_gate(gate)[0], id(gate) in expected
+                    ),
                 )
                 for gate in part.latest
             ]
@@ -73,10 +75,6 @@ def device_matrix(session: RecordedSession) -> DeviceMatrix:
         for (test, claim), of_devices in cells.items()
     ]
     return DeviceMatrix(tuple(column.title for column in found), tuple(sorted(rows, key=_order)))
-
-
-def _found(gate: RecordedGate) -> str:
-    return "not checked" if gate.error is not None else brief(gate.result)[0]
 
 
 def _order(row: MatrixRow) -> tuple[bool, bool]:

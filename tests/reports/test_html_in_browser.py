@@ -5,7 +5,19 @@ import re
 import pytest
 from gpu_cost_records import TEST as COST
 from gpu_cost_records import red_cost
-from report_sessions import about, gate, images, ladder, many, mixed, ratio, series, strips, told
+from report_sessions import (
+    about,
+    gate,
+    identity,
+    images,
+    ladder,
+    many,
+    mixed,
+    ratio,
+    series,
+    strips,
+    told,
+)
 
 from pytest_diffspeed.records.finished import FinishedSession
 from pytest_diffspeed.reports.html import write
@@ -191,6 +203,33 @@ def test_a_phone_never_scrolls_sideways(opened, records):
     page.wait_for_function("[...document.querySelectorAll('.plot')].every(plot => plot.firstChild)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("#theme").bounding_box()["height"] >= 24  # WCAG 2.2, target size
+
+
+def test_many_columns_of_long_words_stay_on_the_page(opened):
+    """All axes, a long stack, and an image gate that missed limits with long names."""
+    stack = "bf16+fused_qkv+int8_dynamic(granularity=row)+compile"
+    test = f"tests/test_pipeline.py::test_a_name_that_says_what_it_is_about[{stack}]"
+    drawn = images(test, stack, "FAIL")
+    missed = [{"limit": f"other_image_ratio_{of}", "found": 0.4, "bound": 0.1} for of in "ab"]
+    drawn["figures"]["misses"] = [*missed, *missed]
+    words = "kernels of a plug-in"
+    other = gate(test, stack, "max_kernels", "PASS") | {
+        "metrics": [{"name": "n", "value": 12345, "unit": words, "is_counted": True}]
+    }
+    error = {**identity(test, stack, "no_recompiles"), "kind": "gate-error", "error": "no call"}
+    more = [
+        gate(test, stack, "max_memory of fp32", "PASS", memory_ratio=0.5),
+        gate(test, stack, "max_compile_time", "PASS", first_call_s=61.2),
+        *(red_cost(test=test), drawn, other, error, told(test, "failed", stack)),
+    ]
+    page = opened(
+        [about(), *ratio(test, stack, "FAIL"), *more], viewport={"width": 1280, "height": 900}
+    )
+    assert "not checked" in page.locator("#tests-table").inner_text()
+    table = page.locator(".scroll", has=page.locator("#tests-table"))
+    assert table.evaluate("one => one.scrollWidth - one.clientWidth") == 0
+    page.set_viewport_size({"width": 800, "height": 900})  # narrower, it is scrolled by itself
+    assert page.evaluate("document.documentElement.scrollWidth") <= 800
 
 
 def contrast(page, name, behind="--paper"):

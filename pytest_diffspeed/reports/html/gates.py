@@ -9,7 +9,7 @@ from typing import Any
 
 from ...records.reader import RecordedGate
 from ...records.verdict import GateResult
-from ..brief import brief
+from ..brief import brief_of_gate
 from ..causes import step_of_gate
 from ..loose import count, mapping, number, word, words
 from ..units import bytes_of, interval, percent, ratio, ratio_with_interval, seconds
@@ -68,7 +68,7 @@ def gate_view(gate: RecordedGate, number_of_it: int, where: str = "", place: int
     axis = axis_of(result)
     sites = sites_of(figures)
     cost = cost_view(figures)
-    cell, key = brief(result)
+    cell, key = brief_of_gate(gate)
     return GateView(
         id=f"gate-{number_of_it}",
         axis=axis,
