@@ -214,6 +214,8 @@ def _changes(found: Sequence[KernelChange]) -> list[dict[str, Any]]:
             "bytes": one.bytes,
             "lines": list(one.lines[:MOST_LINES]),
             "lines_left_out": max(0, len(one.lines) - MOST_LINES),
+            **({"flops": one.flops} if one.flops else {}),
+            **({"types": list(one.types)} if one.types else {}),
         }
         for one in found[:MOST_CHANGES]
     ]

@@ -20,6 +20,8 @@ TIERS = (("f64",), ("f32",), ("tf32",), ("b16",), ("i8", "f8"))
 FAST_ATTENTION = ("cudnn", "flash")
 
 Allowed = int | float | str | None
+Weight = tuple[int, int, int]
+"""Of a kernel: how costly the type of its products is, its FLOPs, its bytes."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class KernelChange:
 
     ``lines`` are those that the other side has no such kernel of; those of the user's own code that
     called a package come first.  Where lines have moved, they are those of the kernels that stand,
-    in the order of launches, where the other side has none.
+    in the order of launches, where the other side has none.  Of kernels that are heavier, ``flops``
+    and ``bytes`` are by how much, and ``types`` are costlier ones of their products: ``b16 → f32``.
     """
 
     kind: str
@@ -91,6 +94,8 @@ class KernelChange:
     number: int
     lines: tuple[str, ...]
     bytes: int
+    flops: int = 0
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -269,13 +274,22 @@ def _heavier(base: Cost, head: Cost) -> tuple[KernelChange, ...]:
         grown = [(after, before) for after, before in pairs if _is_heavier(after, before)]
         if grown:
             lines = _lines_of({after for after, _ in grown}, mine, old[what])
-            nbytes = sum(after[-1] - before[-1] for after, before in grown)
-            found.append(KernelChange(*what, len(grown), lines, nbytes))
+            flops, nbytes = (sum(now[n] - was[n] for now, was in grown) for n in (1, 2))
+            types = _costlier_types(grown, (*old[what], *mine))
+            found.append(KernelChange(*what, len(grown), lines, nbytes, flops, types))
     return tuple(sorted(found, key=lambda change: (-change.bytes, change.kind, change.name)))
 
 
+def _costlier_types(
+    grown: Sequence[tuple[Weight, Weight]], kernels: Iterable[Kernel]
+) -> tuple[str, ...]:
+    """From which type of products to which, where that is what grew."""
+    unit = {_weight(kernel): kernel.unit for kernel in kernels}
+    return tuple(sorted({f"{unit[was]} → {unit[now]}" for now, was in grown if now[0] > was[0]}))
+
+
 def _lines_of(
-    heavy: set[tuple[int, int, int]], head: Sequence[Kernel], base: Sequence[Kernel]
+    heavy: set[Weight], head: Sequence[Kernel], base: Sequence[Kernel]
 ) -> tuple[str, ...]:
     """Where ``head`` has more such kernels."""
     mine, theirs = ([k for k in kernels if _weight(k) in heavy] for kernels in (head, base))
@@ -325,13 +339,12 @@ def _own_first(kernels: Iterable[Kernel]) -> tuple[str, ...]:
     return (*sorted(filter(None, own)), *sorted(filter(None, sites - own)))
 
 
-def _weight(kernel: Kernel) -> tuple[int, int, int]:
-    """How costly the type of its products is, how many they are, and its bytes."""
+def _weight(kernel: Kernel) -> Weight:
     tiers = [number for number, units in enumerate(reversed(TIERS), 1) if kernel.unit in units]
     return (*tiers, 0)[0], kernel.flops, kernel.bytes
 
 
-def _is_heavier(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
+def _is_heavier(one: Weight, other: Weight) -> bool:
     return any(mine > theirs for mine, theirs in zip(one, other, strict=True))
 
 

@@ -71,7 +71,7 @@ def test_flops_in_a_costlier_type_are_growth():
     found = verdict(cost([GEMM]), cost([SLOW]))
     assert found.verdict is VerdictKind.FAIL
     assert "flops.f32+ 0 → 5 k" in found.reason
-    assert "step 1, 1 heavier gemm addmm 1×4×4×4 at a.py:1" in found.reason
+    assert "step 1, 1 heavier gemm addmm 1×4×4×4 b16 → f32 at a.py:1" in found.reason
     assert found.cause.place == "a.py:1"
     assert found.cause.next_step == "undo it, or allow it: gpu_cost(flops=…)"
 

@@ -234,10 +234,14 @@ def test_two_more_of_a_line_name_it():
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"unit": "f32"}, {"bytes": 900}, {"flops": GEMM.flops + 1, "site": "model.py:7"}],
+    ("change", "more"),
+    [
+        ({"unit": "f32"}, (0, 0, ("b16 → f32",))),
+        ({"bytes": 900}, (800, 0, ())),
+        ({"flops": GEMM.flops + 1, "site": "model.py:7"}, (0, 1, ())),
+    ],
 )
-def test_the_same_kernels_that_ask_for_more_come_with_their_lines(change):
+def test_the_same_kernels_that_ask_for_more_come_with_their_lines(change, more):
     """Of one kind, name and shape: a costlier type, more bytes, a wider filter."""
     heavy = Kernel(**{**vars(GEMM), "bytes": 100, **change})
     light = Kernel(**{**vars(GEMM), "bytes": 100})
@@ -246,7 +250,7 @@ def test_the_same_kernels_that_ask_for_more_come_with_their_lines(change):
     (heavier,) = comparison.heavier
     assert (heavier.name, heavier.number) == ("mm", 1)
     assert heavier.lines == (heavy.site,)
-    assert heavier.bytes == heavy.bytes - 100
+    assert (heavier.bytes, heavier.flops, heavier.types) == more
     assert compare_costs(Cost((heavy,)), Cost((light,))).heavier == ()
 
 

@@ -85,10 +85,12 @@ def test_figures_that_moved_and_kernels_with_their_lines(page):
     assert "11 other figures are the same." in text
     assert "New kernels (19 kinds, the most first)" in text
     assert (
-        "10 cast _to_copy project/fast_attention.py:34 project/fast_attention.py:35 2×4096×640"
+        "10 cast 30 MB _to_copy project/fast_attention.py:34 project/fast_attention.py:35 2×4096"
         in text
     )
     assert "7 more kinds" in text
+    assert "Kernels that move or multiply more than before (1 kind, the most first)" in text
+    assert "shape 2 gemm b16 → f32 addmm diffusers/models/attention.py:57 1×4096×640×640" in text
     assert words_of(markup).count("project/fast.py:17") == 1
     # The reason does not say again what the tables have.
     assert "step 1, +10 cast" not in text and "casts 0 → 10 (+10, 0 allowed)" in text
@@ -113,7 +115,7 @@ def test_what_libraries_add_around_a_kernel_has_its_own_table(page):
     assert (
         "Kernels around which libraries launch more, by these launches, modelled (1 kind," in text
     )
-    assert "3 conv convolution diffusers/models/attention.py:41 2×640×64×64 600 B" in text
+    assert "3 conv 600 B convolution diffusers/models/attention.py:41 2×640×64×64" in text
 
 
 def test_a_green_gate_has_its_bars_and_nothing_moved(page):

@@ -315,7 +315,7 @@ def _kernels(head: str, sign: str, changes: Sequence[KernelChange], most: int) -
     left = len(changes) - most
     yield f"  {head}" + (f" ({plural(left, 'kind')} not shown)" if left > 0 else "")
     for one in changes[:most]:
-        shape = "×".join(map(str, one.shape))
+        shape = " ".join(("×".join(map(str, one.shape)), *one.types))
         what = shortened(f"{one.kind} {one.name}", 48 - len(shape))
         number, size = f"{sign}{one.number:,}", amount("bytes", one.bytes)
         yield (

@@ -308,7 +308,8 @@ def _kernel(one: KernelChange) -> str:
     """``conv convolution 2×64×32×32 at models/resnet.py:341``."""
     shape = "×".join(map(str, one.shape))
     at = f" at {', '.join(one.lines[:3])}" if one.lines else ""
-    return f"{one.kind} {one.name} {shape}{at}"
+    types = "".join(f" {found}" for found in one.types)
+    return f"{one.kind} {one.name} {shape}{types}{at}"
 
 
 def _remarks(

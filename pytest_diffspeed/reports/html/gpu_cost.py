@@ -46,7 +46,7 @@ _PARTS = (
 _TABLES = (
     ("new", "New kernels"),
     ("gone", "Kernels that are gone"),
-    ("heavier", "Kernels that move or multiply more than before, by these bytes"),
+    ("heavier", "Kernels that move or multiply more than before"),
     ("hidden", "Kernels around which libraries launch more, by these launches, modelled"),
 )
 
@@ -83,21 +83,24 @@ class Bars:
 
 @dataclass(frozen=True)
 class KernelRow:
-    """Kernels of one kind, name and shape that one side has more of."""
+    """Kernels of one kind, name and shape that one side has more of; ``amount`` are their bytes, or
+    all by which they are heavier.
+    """
 
     number: str
     kind: str
     name: str
     shape: str
-    bytes: str
+    amount: str
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """``left_out`` says how many more there are."""
+    """``left_out`` says how many more there are, ``column`` what their ``amount`` is."""
 
     title: str
+    column: str
     rows: tuple[KernelRow, ...]
     left_out: str
 
@@ -252,15 +255,30 @@ def _moved(figures: Mapping[str, Any]) -> tuple[tuple[DifferenceView, ...], int]
 
 def _kernels(cost: Mapping[str, Any]) -> Iterator[Kernels]:
     for side, title in _TABLES:
-        rows = tuple(_row(one) for one in mappings(cost.get(side)))
+        is_heavier = side == "heavier"
+        told = _heavier_by if is_heavier else _bytes
+        rows = tuple(_row(one, told(one)) for one in mappings(cost.get(side)))
         more = count(cost.get(f"{side}_left_out")) or 0
         if rows:
             left_out = f"{plural(more, 'more kind')} not in the records." if more else ""
             many = plural(len(rows) + more, "kind")
-            yield Kernels(f"{title} ({many}, the most first)", rows, left_out)
+            column = "by" if is_heavier else "bytes"
+            yield Kernels(f"{title} ({many}, the most first)", column, rows, left_out)
 
 
-def _row(one: Mapping[str, Any]) -> KernelRow:
+def _bytes(one: Mapping[str, Any]) -> str:
+    return amount("bytes", count(one.get("bytes")) or 0)
+
+
+def _heavier_by(one: Mapping[str, Any]) -> str:
+    """A costlier type, more products, more bytes: only what there is of it."""
+    flops, nbytes = (count(one.get(name)) or 0 for name in ("flops", "bytes"))
+    more = [f"+{amount('flops', flops)} FLOPs"] if flops > 0 else []
+    more += [f"+{amount('bytes', nbytes)}"] if nbytes > 0 else []
+    return ", ".join([*words(one.get("types")), *more])
+
+
+def _row(one: Mapping[str, Any], told: str) -> KernelRow:
     lines = words(one.get("lines"))
     more = count(one.get("lines_left_out")) or 0
     shape = [str(size) for part in sequence(one.get("shape")) if (size := count(part)) is not None]
@@ -269,6 +287,6 @@ def _row(one: Mapping[str, Any]) -> KernelRow:
         kind=KINDS.get(kind := word(one.get("kind")) or "", kind),
         name=word(one.get("name")) or "",
         shape="×".join(shape),
-        bytes=amount("bytes", count(one.get("bytes")) or 0),
+        amount=told,
         lines=(*lines, *([f"and {plural(more, 'more line')}"] if more else [])),
     )
