@@ -1,9 +1,10 @@
-"""What planted changes do to the GPU cost of a block of SDXL: the whole table.
+"""What planted changes do to the GPU cost of a block of SDXL, and of small pipelines.
 
-    python benchmarks/gpucost_plants.py [--write]
+    python benchmarks/gpucost_plants.py [--write]                 the block: tests/gpucost/planted
+    python benchmarks/gpucost_plants.py --pipelines [BASE …]      planted_pipelines.py, all or some
 
-Counts tests/gpucost/planted eagerly and compiled in a worker process, without a GPU; ends with an
-error if a row is not as the tests expect it.  ``--write`` renews docs/gpu_cost_plants.md.
+Counts eagerly and compiled in worker processes, without a GPU; ends with an error if a row is not
+as it should be.  ``--write`` renews its part of docs/gpu_cost_plants.md.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pytest_diffspeed.gpucost import Cost, compare_costs
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = ROOT / "tests/gpucost/planted"
 PAGE = ROOT / "docs/gpu_cost_plants.md"
+BEGIN, END = "\n<!-- pipelines -->\n", "<!-- /pipelines -->\n"
 sys.path.insert(0, str(PLANTED))
 import expected  # noqa: E402
 
@@ -101,24 +103,40 @@ def page(found, summaries):
     return "\n".join(lines) + "\n"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="renew docs/gpu_cost_plants.md")
-    options = parser.parse_args()
+def of_the_block():
+    """The page's part of it, and what is not as the tests expect it."""
     found = count()
     import block  # torch and diffusers: for the docstrings only
 
     summaries = {name: plant.__doc__.strip() for name, plant in block.PLANTS.items()}
-    text = page(found, summaries)
-    if options.write:
-        PAGE.write_text(text, "utf-8")
-    print(text)
     problems = []
     for mode, table in expected.TABLES.items():
         for name in table:
             base = Cost.from_json(found[f"{mode}:{expected.AGAINST.get(name, 'nothing')}"])
             problems += expected.wrong(mode, name, base, Cost.from_json(found[f"{mode}:{name}"]))
-    print("\n".join(problems) or "every row is as expected", file=sys.stderr)
+    return page(found, summaries), problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--pipelines", nargs="*", metavar="BASE", help="count those, all or some, not the block"
+    )
+    parser.add_argument("--write", action="store_true", help="renew docs/gpu_cost_plants.md")
+    options = parser.parse_args()
+    pipelines = options.pipelines is not None
+    if pipelines:
+        import pipeline_plants
+
+        text, problems = pipeline_plants.run(options.pipelines)
+    else:
+        text, problems = of_the_block()
+    print(text)
+    if options.write:
+        first, _, second = PAGE.read_text("utf-8").partition(BEGIN)
+        both = (first, text) if pipelines else (text, second.removesuffix(END))
+        PAGE.write_text(f"{both[0]}{BEGIN}{both[1]}{END}", "utf-8")
+    print("\n".join(problems) or "every row is as it should be", file=sys.stderr)
     return bool(problems)
 
 
