@@ -219,7 +219,8 @@ class SimulatedGpu:
 
     Contexts may be nested, one after the other, and open in several threads: while any is open
     they are all the same device.  A thread must open one itself before it makes tensors on the
-    device; tensors of another thread work anywhere.  A recording sees the thread that opened it.
+    device; tensors of another thread work anywhere.  A recording sees the thread that opened it,
+    and those that did not open the device themselves.
 
     Raises:
         SimulatorError: this torch lacks what it needs, a real GPU is in the way of the name
@@ -251,6 +252,7 @@ class SimulatedGpu:
         with ExitStack() as stack:
             executor = _PROCESS.join(self.kind)
             stack.callback(_PROCESS.leave)
+            stack.enter_context(executor.recordings.opened())
             active = private.active_modes()
             if not any(isinstance(mode, _Mode) for mode in active):
                 stack.enter_context(private.data_is_lifted_on_the_cpu())
@@ -276,14 +278,11 @@ class SimulatedGpu:
 
     @contextmanager
     def record(self, tag: Callable[[], object] | None = None) -> Iterator[SyncLog]:
-        """Every sync of this thread meanwhile; ``tag()`` is asked at each and kept with it."""
-        log = SyncLog(tag)
-        logs = self._executor.logs
-        token = logs.set((*logs.get(), log))
-        try:
+        """Every sync meanwhile, of this thread and of those that it starts; ``tag()`` is asked at
+        each and kept with it.
+        """
+        with self._executor.recordings.into(SyncLog(tag)) as log:
             yield log
-        finally:
-            logs.reset(token)
 
     @property
     def memory(self) -> MemoryReport:

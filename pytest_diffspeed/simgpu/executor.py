@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,10 @@ import torch
 
 from . import torch_private as private
 from .autocast import AutocastState, cast
-from .events import SyncKind, SyncLog
+from .events import SyncKind
 from .generator import DeviceGenerators
 from .memory import DeviceMemory
+from .recordings import Recordings
 from .rules import RULES, OpCall, Rule
 from .tensor import DeviceTensor
 
@@ -60,7 +60,7 @@ class Executor:
         self.generators = DeviceGenerators(device)
         self.autocast = AutocastState(device)
         self.sync_debug_mode = 0
-        self._logs: ContextVar[tuple[SyncLog, ...]] = ContextVar("logs", default=())
+        self.recordings = Recordings()
         self._ops: dict[Any, _Op] = {}
         self._pinned: set[int] = set()
 
@@ -68,16 +68,12 @@ class Executor:
 
     def sync(self, kind: SyncKind, op: str) -> None:
         """Write a sync down, and say it where ``set_sync_debug_mode`` asked for that."""
-        for log in self._logs.get():
+        for log in self.recordings.listening():
             log.add(kind, op)
         if self.sync_debug_mode and kind.is_sync and not kind.is_asked_for:
             if self.sync_debug_mode == 2:
                 raise RuntimeError(SYNC_WARNING)
             warnings.warn(SYNC_WARNING, UserWarning, stacklevel=2)
-
-    @property
-    def logs(self) -> ContextVar[tuple[SyncLog, ...]]:
-        return self._logs
 
     # -- tensors
 
@@ -131,7 +127,7 @@ class Executor:
             )
         if not ours and not to_device and not op.pins and not kwargs.get("pin_memory"):
             return func(*args, **kwargs)  # nothing here is ours
-        for log in self._logs.get():
+        for log in self.recordings.listening():
             log.device_ops += 1
         if ours and others:
             self._refuse_mixed(op, args, kwargs, others)

@@ -316,7 +316,9 @@ def test_threads(gpu, kind):
         thread.start()
         thread.join()
     assert found == {"op": 4.0, "made": [2.0, 2.0]}
-    assert log.events == []  # a recording sees the thread that opened it
+    # A recording hears of a thread that works on its device, and not of one that opened it itself.
+    (event,) = log.syncs
+    assert event.site.source == 'found["op"] = (x + 1).sum().item()'
     assert (torch.ones(2, device=gpu.device) + x).tolist() == [2, 2]
 
 
