@@ -66,7 +66,7 @@ endif
 # Without pytest-benchmark, whose table would stand below ours.
 demo: $(READY) ## run the example suite on the demo pipeline
 	@mkdir -p build
-	$(BIN)/python -m pytest --diffspeed -p no:benchmark examples/demo -v --diffspeed-html=build/demo.html $(ARGS)
+	$(BIN)/python -m pytest --diffspeed -p no:benchmark -o faulthandler_timeout=0 examples/demo -v --diffspeed-html=build/demo.html $(ARGS)
 
 docs: $(DOCS_READY) ## the documentation as a site, build/docs/index.html; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/docs $(ARGS)

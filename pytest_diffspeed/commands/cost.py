@@ -114,7 +114,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from ..techniques.technique import Family
 
     stacks = [text for text in (arguments.stack, arguments.against) if text is not None]
-    parse_source(arguments.source)
+    parse_source(arguments.source).require_there()
     parsed = [parse_stack(text) for text in stacks]
     try:
         named_gpu(arguments.gpu)

@@ -20,6 +20,8 @@ WIDTH = 100
 TRY_LOG = ".diffspeed/init.log"
 """What the session printed that tried the draft."""
 DRAFT = "Tried by `diffspeed init`, which removes it: delete it if that was stopped."
+SYNCS_GATE = 'no_gpu_syncs(scope="denoising_loop")'
+"""The scheduler's step, and what a pipeline's call does between two of them."""
 IMAGES_GATE = 'image_similarity("lossless")'
 COST_GATE = 'gpu_cost(over="saved")'
 SIMULATED_MEMORY_STEP = 0.02
@@ -76,9 +78,9 @@ class FirstStack:
 def drafted(look: Look) -> dict[str, str]:
     """The gates that are tried, by name: markers that allow nothing."""
     return {
-        "no_gpu_syncs": "no_gpu_syncs()",
+        "no_gpu_syncs": SYNCS_GATE,
         "no_graph_breaks": "no_graph_breaks()",
-        "max_memory": "max_memory(100)",
+        "max_memory": "max_memory(20)",
         **({"image_similarity": IMAGES_GATE} if look.draws_images else {}),
         **({"gpu_cost": COST_GATE} if look.counts_gpu_cost else {}),
     }
@@ -211,7 +213,7 @@ def _syncs(result: GateResult) -> FirstGate:
     first = int(figures["first_step"]) + int(figures["outside"])
     steady = max(figures["per_step"], default=0)
     if not first and not steady:
-        return FirstGate("no_gpu_syncs", "no_gpu_syncs()", "none in scheduler.step")
+        return FirstGate("no_gpu_syncs", SYNCS_GATE, "none in the denoising loop")
     lines = [
         f"{short_path(site['file'])}:{site['line']}  {site['source']}"
         for site in figures["sites"]
@@ -219,7 +221,7 @@ def _syncs(result: GateResult) -> FirstGate:
     ]
     return FirstGate(
         "no_gpu_syncs",
-        f"no_gpu_syncs(first_step={first}, per_step={steady})",
+        f'no_gpu_syncs(scope="denoising_loop", first_step={first}, per_step={steady})',
         f"{plural(first, 'host sync')} in the first step, up to {steady} a step: allowed",
         _few(lines),
     )

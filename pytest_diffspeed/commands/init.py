@@ -19,8 +19,10 @@ from pathlib import Path
 
 from ..common.errors import UsageError
 from ..common.files import replace_file
+from ..common.progress import Progress
 from ..common.text import listed
 from ..common.workdir import workdir
+from ..pipelines.sources import parse_source
 from ..records.reader import RecordedSession, read_journal
 from .first_look import Look, look_at, pipelines_in
 from .first_tests import draft, final, stack_of
@@ -83,16 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{_shown(path)} is there and was kept; delete it to have it written anew")
         return 0
     source = arguments.source or _only_pipeline(folder)
+    parse_source(source).require_there()
     configured = configured_by(tests)
     # Where pytest has its rootdir, which the session of the try and all later ones agree on.
     project = configured if configured and folder.is_relative_to(configured) else folder
-    _say(f"looking at {source} …")
-    with _importable(folder), _without_chatter():
+    progress = Progress(_say)
+    with progress.phase(f"looking at {source}"), _importable(folder), _without_chatter():
         look = look_at(source, arguments.device)
     print(look)
     stacks = _stacks(arguments.stacks, look)
     fresh = not _written_counts(project)
-    recorded = _tried(tests / TRY_FILE, look, stacks, project=project, fresh=fresh)
+    with progress.phase(f"trying {listed(stacks)}"):
+        recorded = _tried(tests / TRY_FILE, look, stacks, project=project, fresh=fresh)
     found = [stack_of(stack, recorded, look) for stack in stacks]
     for one in found:
         print("\n".join(one.lines()))
@@ -188,7 +192,6 @@ def _tried(
         ]
         replace_file(path, draft(look, stacks))
         try:
-            _say(f"trying {listed(list(stacks))} …")
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", str(path), *words],
                 stdout=subprocess.PIPE,
@@ -197,12 +200,16 @@ def _tried(
                 errors="replace",
                 env={name: value for name, value in os.environ.items() if name != ADDED_WORDS},
             )
+        except BaseException:  # stopped by the user
+            if fresh:
+                _remove_counts(project)  # of a part of its gates
+            raise
         finally:
             path.unlink()  # it allows nothing; what is kept is written when all is known
         (workdir(Path.cwd()) / "init.log").write_text(done.stdout, "utf-8")
         if done.returncode not in (0, 1) or not records.is_file():
             if fresh:
-                _remove_counts(project)  # of a part of its gates
+                _remove_counts(project)
             raise UsageError(
                 f"the session that was to try {listed(list(stacks))} did not come to its end "
                 f"({_ended(done.returncode)}), so nothing was written:\n"

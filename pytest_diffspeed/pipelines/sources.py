@@ -52,6 +52,13 @@ class PipelineSource(ABC):
             SourceError: as :meth:`build`.
         """
 
+    def require_there(self) -> None:  # noqa: B027  most are only found by loading them
+        """What can be said before torch is imported.
+
+        Raises:
+            SourceError: as :meth:`build`.
+        """
+
     def build(self, shared: Mapping[str, Any] | None = None) -> DiffusionPipeline:
         """A new float32 pipeline on the CPU, in evaluation mode, without progress bars.
 
@@ -151,7 +158,7 @@ class FolderSource(PipelineSource):
     def defaults(self, pipeline: DiffusionPipeline) -> CallDefaults:
         return general_defaults(pipeline)
 
-    def _load(self, shared: dict[str, Any]) -> object:
+    def require_there(self) -> None:
         if not self.folder.is_dir():
             raise AbsentSourceError(
                 f"pipeline source {self.name!r}: there is no such folder; give one that "
@@ -162,6 +169,9 @@ class FolderSource(PipelineSource):
                 f"pipeline source {self.name!r}: the folder has no model_index.json, so it is not "
                 "one that `pipeline.save_pretrained` wrote"
             )
+
+    def _load(self, shared: dict[str, Any]) -> object:
+        self.require_there()
         return load_folder(self.folder, shared)
 
 

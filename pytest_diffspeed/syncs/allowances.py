@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..common.arguments import texts
 from ..common.errors import UsageError
-from ..simgpu import SyncEvent
+
+if TYPE_CHECKING:
+    from ..simgpu import SyncEvent
 
 _LINE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
 
@@ -30,12 +33,17 @@ class Allowance:
         """From ``"scheduling_ddim.py:466  # tables are read on the CPU"``.
 
         Raises:
-            UsageError: there is nothing before the ``#``.
+            UsageError: there is nothing before the ``#``, or only wildcards: that would be all.
         """
         where, _, reason = text.partition("#")
         if not where.strip():
             raise UsageError(
                 f"allow={text!r} allows nothing; write 'file.py:123' or a pattern, then '# reason'"
+            )
+        if not where.strip("*?.:/ "):
+            raise UsageError(
+                f"allow={text!r} allows every line, and a gate that allows all is none; name lines "
+                "('file.py:123'), or take a budget: no_gpu_syncs(first_step=…, per_step=…)"
             )
         return cls(where.strip(), reason.strip())
 

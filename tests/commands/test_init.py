@@ -143,7 +143,8 @@ def test_its_first_run_is_green_and_goes_red_when_a_sync_is_added(
     printed = capsys.readouterr().out
     path = project / "tests" / "test_diffspeed.py"
     text = path.read_text("utf-8")
-    assert "@pytest.mark.no_gpu_syncs(first_step=1, per_step=1)" in text
+    syncs = '@pytest.mark.no_gpu_syncs(scope="denoising_loop", first_step=1, per_step=1)'
+    assert syncs in text
     assert "# shop.py:7  model_output.max().item()" in text
     assert "no_gpu_syncs      1 host sync in the first step, up to 1 a step: allowed" in printed
     assert "diffspeed_pipeline = shop:make" in (project / "pytest.ini").read_text("utf-8")
@@ -350,6 +351,32 @@ def test_a_session_that_dies_leaves_nothing_behind(tmp_path, monkeypatch, counte
     assert not draft.exists()
     assert counts.exists() == counted_before
     assert (tmp_path / ".diffspeed" / "init.log").is_file()
+
+
+def test_who_stops_it_finds_nothing_that_it_began(tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        (tmp_path / "diffspeed-counts.txt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(init.subprocess, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        init._tried(tmp_path / init.TRY_FILE, LOOK, ["bf16"], project=tmp_path, fresh=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["init", "./nope"], ["cost", "./nope", "--stack=bf16"]])
+def test_a_folder_that_is_not_there_is_said_at_once(tmp_path, words):
+    code = (
+        "import sys; from pytest_diffspeed.commands.cli import main; status = main(sys.argv[1:])\n"
+        "sys.exit(99 if 'torch' in sys.modules else status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "pipeline source './nope': there is no such folder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """``no_gpu_syncs`` as a user writes it, on a machine without a GPU."""
 
+import re
+
 import pytest
 
 from tests.journals import journaled, records_in
@@ -45,6 +47,8 @@ def fixed():
     return build(Fixed)
 """
 TEST = """
+import re
+
 import pytest
 
 @pytest.mark.diffspeed("fp32")
@@ -123,6 +127,7 @@ def test_allowances(pytester, private_temp):
     assert gate["figures"]["unused_allowances"] == ["gone.py:1 (no reason given)"]
     assert {site["allowed"] for site in gate["figures"]["sites"]} == {"known"}
     assert "not seen any more: gone.py:1 (no reason given)" in text
+    assert re.search(r"; \d\d more by allow=;", text)
 
 
 @pytest.mark.slow

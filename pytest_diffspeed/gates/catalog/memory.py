@@ -20,12 +20,14 @@ from ..against_base.counts import BaseProbe, CountingGate
 from ..countable import require_countable, require_eager, simulable
 from ..gate import GateContext
 from ..marker import GateMarker
-from ..marker_values import as_device, as_optional_stack, as_ratio, as_stack
+from ..marker_values import BadValueError, as_device, as_optional_stack, as_ratio, as_stack
 
 if TYPE_CHECKING:
     from ...arms.prepared_arm import PreparedArm
     from ...timing.simulated_memory import SimulatedPeak
 
+MOST_SHARE = 20
+"""Nothing that makes a pipeline faster takes so many times its memory; who writes 60 means 60 %."""
 MEMORY_PERCENT = 5.0
 """What the peak of a call may grow by against a base: an allocator rounds."""
 
@@ -59,11 +61,22 @@ class MaxMemory(GateMarker):
         device: str | None = None,
     ) -> MaxMemory:
         return cls(
-            as_ratio("ratio", ratio, example="0.6"),
+            _as_share(ratio),
             as_stack("over", over, previous=True),
             as_optional_stack(stack),
             as_device(device),
         )
+
+
+def _as_share(given: float) -> float:
+    share = as_ratio("ratio", given, example="0.6")
+    if share > MOST_SHARE:
+        raise BadValueError(
+            "ratio",
+            f"is a share of the other arm's peak, 0.6 for 60 %, and at most {MOST_SHARE}, not "
+            f"{given!r}",
+        )
+    return share
 
 
 class MemoryGate(CountingGate):

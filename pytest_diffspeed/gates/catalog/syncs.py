@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...accelerators.registry import accelerator_of
 from ...arms.counts import CountedLine, Counts
 from ...arms.probes import Probe
-from ...common.errors import UncountableError
+from ...common.errors import UncountableError, UsageError
 from ...common.paths import in_packages, path_in_tree, short_path
 from ...common.text import plural
 from ...records.verdict import ONE_LINE, Axis, Cause, EvidenceKind, GateResult, Metric, VerdictKind
+from ...syncs.allowances import parse_allowances
 from ...syncs.scope_names import SCOPES, ScopeName
 from ...techniques.stacks import Stack
 from ..against_base.counts import BaseProbe, CountingGate
@@ -21,6 +22,7 @@ from ..countable import counted_with, simulable
 from ..gate import GateContext
 from ..marker import GateMarker
 from ..marker_values import (
+    BadValueError,
     as_count,
     as_device,
     as_flag,
@@ -80,11 +82,21 @@ class NoGpuSyncs(GateMarker):
             scope if callable(scope) else as_one_of("scope", scope, SCOPES),
             as_count("first_step", first_step),
             as_count("per_step", per_step),
-            as_words("allow", allow, least=0) or (),
+            _as_allowances(allow),
             as_flag("strict", strict),
             as_optional_stack(stack),
             as_device(device),
         )
+
+
+def _as_allowances(given: Sequence[str]) -> tuple[str, ...]:
+    """Texts of which each allows something."""
+    texts = as_words("allow", given, least=0) or ()
+    try:
+        parse_allowances(texts)
+    except UsageError as error:
+        raise BadValueError("allow", f"takes lines: {error}") from None
+    return texts
 
 
 class SyncGates(CountingGate):
@@ -219,6 +231,8 @@ def _notes(marker: NoGpuSyncs, report: SyncReport, stack: Stack, own: Stack) -> 
     if len(report.schedulers) > 1:
         notes.append(f"schedulers that stepped: {', '.join(map(str, report.schedulers))}")
     notes += [report.remark] if report.remark else []
+    allowed = sum(site.count for site in report.sites if site.allowed is not None)
+    notes += [f"{allowed} more by allow="] if allowed else []
     other, _ = counted_with(stack, own)
     notes += [] if other is None else [other]
     notes += [f"allowed, but not seen any more: {text}" for text in report.unused_allowances]
