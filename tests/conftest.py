@@ -151,6 +151,15 @@ def constant_clock(libraries, monkeypatch):
 
 
 @pytest.fixture
+def fresh_dynamo():
+    """No compilation of this test is there for the next one."""
+    import torch
+
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def short_noise_floor(monkeypatch):
     """Six pairs of calls of the baseline instead of twenty, where calls are real and how many pairs
     there are is not the subject.

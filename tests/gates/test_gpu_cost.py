@@ -1,4 +1,7 @@
-"""``gpu_cost``: limits by figure, a file of costs, and a base; counted in real worker processes."""
+"""``gpu_cost``: limits by figure, a file of costs, and a base, of made-up kernels.
+
+The gallery's second session counts real ones.
+"""
 
 from dataclasses import replace
 
@@ -11,12 +14,9 @@ from pytest_diffspeed.gates.catalog.gpu_cost import NAMED_GPUS, GpuCostMarker, j
 from pytest_diffspeed.gates.marker import parse
 from pytest_diffspeed.gates.saved_gpu_costs import FOLDER, read_cost, saved_cost, write_cost
 from pytest_diffspeed.gpucost import GPUS, Cost, CostLimits, Kernel
-from pytest_diffspeed.records.reader import read_journal
 from pytest_diffspeed.records.verdict import EvidenceKind, VerdictKind
 from pytest_diffspeed.techniques.stacks import parse_stack
-from tests.counting_gpu_cost import needs_counts
 from tests.gates.made_up_context import Context
-from tests.gates.planted_cast import PIPES, PLANTED, TEST, place_of
 
 KEY = {"torch": "2.14.1", "triton": "3.8.0"}
 GEMM = Kernel("addmm", "gemm", 1000, 5000, "b16", (1, 4, 4, 4), "a.py:1")
@@ -203,31 +203,6 @@ def test_a_saved_cost_of_another_arm_is_no_base(tmp_path):
     sentence = r"a\.json has the GPU cost of demo with bf16, not of demo with fp16; write it anew"
     with pytest.raises(UsageError, match=sentence):
         saved_cost(file, ArmSpec("demo", parse_stack("fp16")))
-
-
-@pytest.fixture
-def session(pytester, run_diffspeed):
-    def run(*words):
-        run_diffspeed("--diffspeed-json=out.jsonl", *words)
-        told = read_journal(pytester.path / "out.jsonl")
-        (gate,) = [g.result for g in told.gates if g.result.gate == "gpu_cost"]
-        return gate
-
-    return run
-
-
-@needs_counts
-def test_a_cast_that_a_change_brings_is_red_with_its_line(pytester, session):
-    pytester.syspathinsert()
-    pipes = pytester.makepyfile(pipes=PIPES)
-    pytester.makepyfile(TEST.format(over="saved"))
-    assert session("--diffspeed-save-counts").verdict is VerdictKind.PASS
-    pipes.write_text(pipes.read_text().replace("x = hidden_states", PLANTED))
-    found = session()
-    assert found.verdict is VerdictKind.FAIL
-    assert "casts" in found.reason
-    assert found.cause.place == place_of(pipes)
-    assert f"at {place_of(pipes)}" in found.reason
 
 
 def test_the_marker_knows_each_gpu_by_name():

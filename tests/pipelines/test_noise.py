@@ -14,12 +14,6 @@ WAYS = {
 }
 
 
-@pytest.fixture
-def fresh_dynamo():
-    yield
-    torch.compiler.reset()
-
-
 def drawn(way, size, dtype):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)

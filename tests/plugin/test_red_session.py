@@ -106,6 +106,7 @@ def test_09_wrong_preset(optimized_pipeline): ...
 def test_10_body(optimized_pipeline):
     assert 1 == 2, "someone's own assertion"
 """
+MISTAKES = gallery.Mistakes(FAST, TESTS, steps=1)
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def test_ten_tests_are_read_in_ten_seconds(pytester, ten):
 
     # The gallery shows these mistakes and these lines; its figures are those of another day.
     page = (ROOT / "docs" / "gallery.md").read_text("utf-8")
-    assert without_figures(page) == without_figures(gallery.renewed(page, [FAST, TESTS], said))
+    assert without_figures(page) == without_figures(gallery.renewed(page, MISTAKES, said))
 
     # Pytest's own sections hold the traceback of the body alone, without a page on its pipeline,
     # and its summary repeats no test of the block.
