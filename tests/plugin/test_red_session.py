@@ -132,6 +132,7 @@ def block(result):
 def without_figures(text):
     """A page as it is on any day and with any diffusers, whose own lines it may show."""
     ours = re.sub(r"^    (?!fastpipe|next:)\S+:\d+ .*\n", "", text, flags=re.M)
+    ours = re.sub(r"\(prompt '[^']*', seed", "(prompt …, seed", ours)  # the worst of equals
     return re.sub(r"\d[\d.]*", "0", ours)
 
 
