@@ -191,6 +191,7 @@ def _tried(
             *(("--diffspeed-save-counts",) if fresh else ()),
         ]
         replace_file(path, draft(look, stacks))
+        ended = False
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", str(path), *words],
@@ -200,16 +201,13 @@ def _tried(
                 errors="replace",
                 env={name: value for name, value in os.environ.items() if name != ADDED_WORDS},
             )
-        except BaseException:  # stopped by the user
-            if fresh:
-                _remove_counts(project)  # of a part of its gates
-            raise
+            ended = done.returncode in (0, 1) and records.is_file()
         finally:
             path.unlink()  # it allows nothing; what is kept is written when all is known
+            if fresh and not ended:  # stopped by the user, or dead
+                _remove_counts(project)  # of a part of its gates
         (workdir(Path.cwd()) / "init.log").write_text(done.stdout, "utf-8")
-        if done.returncode not in (0, 1) or not records.is_file():
-            if fresh:
-                _remove_counts(project)
+        if not ended:
             raise UsageError(
                 f"the session that was to try {listed(list(stacks))} did not come to its end "
                 f"({_ended(done.returncode)}), so nothing was written:\n"
@@ -240,6 +238,7 @@ def configured_by(folder: Path) -> Path | None:
 
 
 def _is_configured(folder: Path) -> bool:
+    """Whether a file here has pytest's options."""
     files = {folder / name: word for name, word in _CONFIGURED.items()}
     return any(
         path.is_file() and word in path.read_text("utf-8", errors="replace")
